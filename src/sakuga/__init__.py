@@ -1,0 +1,1 @@
+"""sakuga draws anime pictures from XML-structured prompts."""

@@ -1,0 +1,257 @@
+"""What a model is made of: frozen numbers, the small preset beside the real one.
+
+Shape alphabet, used in every docstring and trailing comment of the project:
+
+    B images   S segments (one per image and guidance branch)   T packed tokens
+    N image tokens   L text tokens   D width   H heads   K kv heads   E head dim
+    C latent channels   h w latent size
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NextDiTSpec:
+    """The transformer. `multiple_of` rounds the feed-forward width 4·dim up."""
+
+    dim: int
+    n_layers: int
+    n_refiner_layers: int
+    n_heads: int
+    n_kv_heads: int
+    axes_dims: tuple[int, int, int]
+    cap_feat_dim: int
+    clip_text_dim: int
+    multiple_of: int = 256
+    in_channels: int = 16
+    patch_size: int = 2
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+
+    @property
+    def head_dim(self) -> int:
+        """E."""
+        return self.dim // self.n_heads
+
+    @property
+    def ffn_dim(self) -> int:
+        """Width of the SwiGLU."""
+        return -(-4 * self.dim // self.multiple_of) * self.multiple_of
+
+    @property
+    def cond_dim(self) -> int:
+        """Width of the vector that modulates every block."""
+        return min(self.dim, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class GemmaSpec:
+    """Gemma 3's text model. Layers not in `full_attention_layers` see a sliding window."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    query_pre_attn_scalar: int
+    sliding_window: int
+    full_attention_layers: tuple[int, ...]
+    max_position_embeddings: int
+    rope_theta: float = 1_000_000.0
+    rope_local_theta: float = 10_000.0
+    rope_linear_factor: float = 8.0
+    rms_norm_eps: float = 1e-6
+    pad_token_id: int = 0
+    eos_token_id: int = 1
+    bos_token_id: int = 2
+    trained_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class JinaSpec:
+    """The text tower of Jina CLIP v2."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int = 8194
+    rotary_emb_base: float = 20_000.0
+    layer_norm_eps: float = 1e-5
+    type_vocab_size: int = 1
+    bos_token_id: int = 0
+    pad_token_id: int = 1
+    eos_token_id: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class VAESpec:
+    """A FLUX-style autoencoder. Latents are (raw - shift_factor) * scaling_factor."""
+
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int
+    norm_num_groups: int
+    latent_channels: int = 16
+    in_channels: int = 3
+    scaling_factor: float = 0.3611
+    shift_factor: float = 0.1159
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent along one side."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingSpec:
+    """What a model draws when nobody says otherwise, and what it can be asked for.
+
+    `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt.
+    """
+
+    steps: int
+    solver: str
+    shift: float
+    guidance: float
+    width: int
+    height: int
+    min_side: int
+    max_side: int
+    max_pixels: int
+    system_xml: str
+    system_text: str
+    size_multiple: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A whole model: its parts and its drawing habits."""
+
+    name: str
+    transformer: NextDiTSpec
+    gemma: GemmaSpec
+    jina: JinaSpec
+    vae: VAESpec
+    drawing: DrawingSpec
+
+
+CHIBI = ModelSpec(
+    name="chibi",
+    transformer=NextDiTSpec(
+        dim=320,
+        n_layers=8,
+        n_refiner_layers=2,
+        n_heads=8,
+        n_kv_heads=4,
+        axes_dims=(8, 16, 16),
+        cap_feat_dim=256,
+        clip_text_dim=192,
+        multiple_of=64,
+    ),
+    gemma=GemmaSpec(
+        vocab_size=1536,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        query_pre_attn_scalar=64,
+        sliding_window=64,
+        full_attention_layers=(1, 3),
+        max_position_embeddings=2048,
+    ),
+    jina=JinaSpec(
+        vocab_size=1536,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        max_position_embeddings=2048,
+    ),
+    vae=VAESpec(
+        block_out_channels=(32, 64, 128, 128),
+        layers_per_block=1,
+        norm_num_groups=16,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+    ),
+    drawing=DrawingSpec(
+        steps=16,
+        solver="euler",
+        shift=3.0,
+        guidance=3.0,
+        width=256,
+        height=256,
+        min_side=128,
+        max_side=512,
+        max_pixels=512 * 512,
+        system_xml="",
+        system_text="",
+    ),
+)
+
+NEWBIE_3_5B = ModelSpec(
+    name="newbie-3.5b",
+    transformer=NextDiTSpec(
+        dim=2304,
+        n_layers=36,
+        n_refiner_layers=2,
+        n_heads=24,
+        n_kv_heads=8,
+        axes_dims=(32, 32, 32),
+        cap_feat_dim=2560,
+        clip_text_dim=1024,
+    ),
+    gemma=GemmaSpec(
+        vocab_size=262_208,
+        hidden_size=2560,
+        intermediate_size=10_240,
+        num_hidden_layers=34,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=256,
+        query_pre_attn_scalar=256,
+        sliding_window=1024,
+        full_attention_layers=(5, 11, 17, 23, 29),
+        max_position_embeddings=131_072,
+    ),
+    jina=JinaSpec(
+        vocab_size=250_002,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+    ),
+    vae=VAESpec(
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        norm_num_groups=32,
+    ),
+    drawing=DrawingSpec(
+        steps=28,
+        solver="euler",
+        shift=6.0,
+        guidance=4.5,
+        width=1024,
+        height=1024,
+        min_side=256,
+        max_side=4096,
+        max_pixels=4_200_000,
+        system_xml=(
+            "You are an assistant designed to generate high-quality anime images "
+            "based on xml format prompts. <Prompt Start> "
+        ),
+        system_text=(
+            "You are an assistant designed to generate high-quality anime images with the "
+            "highest degree of image-text alignment based on textual prompts. <Prompt Start> "
+        ),
+    ),
+)
+
+PRESETS = {spec.name: spec for spec in (CHIBI, NEWBIE_3_5B)}
