@@ -1,0 +1,259 @@
+"""What a picture holds, as data, and where each figure stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sakuga.chibi.vocabulary import CHARACTER_SLOTS, VALUES
+
+MAX_CHARACTERS = 4
+CODE_LENGTH = 4 + MAX_CHARACTERS * len(CHARACTER_SLOTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Character:
+    """One figure. Fields are slots of the vocabulary; `position` None leaves the place open."""
+
+    gender: str
+    hair_color: str
+    hair_style: str
+    eye_color: str
+    garment: str
+    garment_color: str
+    expression: str
+    pose: str
+    accessory: str
+    position: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A whole picture: 1-4 characters in the order of their numbers, and what is around them."""
+
+    characters: tuple[Character, ...]
+    background: str
+    lighting: str
+    rim_light: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in fractions of the picture, y downwards."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one figure stands: centre `x`, `ground` (the soles), `height`, all in fractions.
+
+    `depth`: -1 background, 0 middle, 1 foreground; farther figures are drawn first.
+    """
+
+    x: float
+    ground: float
+    height: float
+    depth: int
+    box: Box
+    face: Box
+
+
+# Where each position asks a figure to be: x, and depth.
+_ASKED: dict[str, tuple[float, int]] = {
+    "left": (0.14, 0),
+    "center_left": (0.34, 0),
+    "center": (0.5, 0),
+    "center_right": (0.66, 0),
+    "right": (0.86, 0),
+    "background_left": (0.26, -1),
+    "background_right": (0.74, -1),
+    "foreground": (0.5, 1),
+}
+# The row that figures form when nobody asks for anything, by count.
+_ROWS = {1: (0.5,), 2: (0.29, 0.71), 3: (0.2, 0.5, 0.8), 4: (0.14, 0.38, 0.62, 0.86)}
+# Height by count and depth (background, middle, foreground); the last fits a full row.
+_HEIGHTS = {
+    1: (0.52, 0.80, 0.94),
+    2: (0.50, 0.66, 0.76),
+    3: (0.46, 0.56, 0.62),
+    4: (0.385, 0.445, 0.475),
+}
+_GROUNDS = (0.72, 0.93, 0.975)
+# Anything off-centre leaves room to tell left from centre-left when the figure is alone.
+_ASIDE_HEIGHT = 0.64
+
+HALF_WIDTH = 0.36  # of a figure with its hair and arms, in figure heights
+_SPACING = 0.5  # nearest neighbours, in figure heights: heads touch, nothing more
+_FACE = (
+    0.235,
+    -0.83,
+    -0.45,
+)  # half width, top, chin, in figure heights above the ground
+_MARGIN = 0.015  # of the picture, kept free for the renderer's jitter
+
+
+def layout(scene: Scene | Sequence[str | None]) -> tuple[Place, ...]:
+    """Place every character; the result depends on positions and their number alone.
+
+    Figures keep the order of the x they ask for and move as little as possible (least squares)
+    to keep apart and inside the picture. Those that ask for nothing fill, left to right, what
+    the others leave of an even row. Takes a scene or its positions; 1-4 of them.
+    """
+    positions = [c.position for c in scene.characters] if isinstance(scene, Scene) else list(scene)
+    wanted = _wanted(positions)
+    heights = [_height(len(positions), p) for p in positions]
+    order = sorted(range(len(positions)), key=lambda i: (wanted[i], i))
+    xs = _spread([wanted[i] for i in order], [heights[i] for i in order])
+    where = dict(zip(order, xs, strict=True))
+    return tuple(
+        _place(where[i], heights[i], _depth(position)) for i, position in enumerate(positions)
+    )
+
+
+def _depth(position: str | None) -> int:
+    return _ASKED[position][1] if position else 0
+
+
+def _height(count: int, position: str | None) -> float:
+    if count == 1 and position and _depth(position) == 0 and position != "center":
+        return _ASIDE_HEIGHT
+    return _HEIGHTS[count][_depth(position) + 1]
+
+
+def _wanted(positions: list[str | None]) -> list[float]:
+    """The x each figure would have on its own."""
+    row = _ROWS[len(positions)]
+    asked = sorted(_ASKED[p][0] for p in positions if p)
+    # Those who ask for a place each use up the slot of the row that suits it best.
+    taken = min(
+        combinations(range(len(row)), len(asked)),
+        key=lambda slots: sum((row[s] - x) ** 2 for s, x in zip(slots, asked, strict=True)),
+    )
+    free = iter([x for s, x in enumerate(row) if s not in taken])
+    return [_ASKED[p][0] if p else next(free) for p in positions]
+
+
+def _offsets(heights: list[float]) -> list[float]:
+    """How far right of the first figure each must at least stand."""
+    gaps = [_SPACING * (a + b) / 2 for a, b in pairwise(heights)]
+    return [sum(gaps[:i]) for i in range(len(heights))]
+
+
+def _fitting(heights: list[float]) -> list[float]:
+    """The heights, from left to right, shrunk together if the row would not fit the picture."""
+    offsets = _offsets(heights)
+    left = max(HALF_WIDTH * h - o for h, o in zip(heights, offsets, strict=True))
+    right = max(HALF_WIDTH * h + o for h, o in zip(heights, offsets, strict=True))
+    scale = min(1.0, (1 - 2 * _MARGIN) / (left + right))
+    return [height * scale for height in heights]
+
+
+def _spread(wanted: list[float], heights: list[float]) -> list[float]:
+    """Nearest x to the wanted (ascending) ones with the spacing kept, in least squares.
+
+    With the needed gaps subtracted this is isotonic regression inside bounds, solved by pooling
+    adjacent violators (Barlow et al., 1972) and clipping.
+    """
+    offsets = _offsets(heights)
+    pools: list[list[float]] = []
+    for x, offset in zip(wanted, offsets, strict=True):
+        pools.append([x - offset])
+        while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    rooms = [HALF_WIDTH * height + _MARGIN for height in heights]
+    low = max(room - offset for room, offset in zip(rooms, offsets, strict=True))
+    high = min(1 - room - offset for room, offset in zip(rooms, offsets, strict=True))
+    flat = [_mean(pool) for pool in pools for _ in pool]
+    return [min(max(x, low), high) + offset for x, offset in zip(flat, offsets, strict=True)]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _place(x: float, height: float, depth: int) -> Place:
+    ground = _GROUNDS[depth + 1]
+    half, top, chin = (part * height for part in _FACE)
+    return Place(
+        x=x,
+        ground=ground,
+        height=height,
+        depth=depth,
+        box=Box(x - HALF_WIDTH * height, ground - height, x + HALF_WIDTH * height, ground),
+        face=Box(x - half, ground + top, x + half, ground + chin),
+    )
+
+
+def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
+    """A scene with every attribute uniform; positions are all open, all distinct, or mixed."""
+    count = int(rng.integers(1, MAX_CHARACTERS + 1)) if count is None else count
+    distinct = rng.choice(len(VALUES["position"]), size=count, replace=False)
+    asking = rng.random(count) < rng.choice([0.0, 0.5, 1.0])
+    characters = tuple(
+        Character(
+            **{slot: _pick(rng, slot) for slot in CHARACTER_SLOTS[:-1]},
+            position=VALUES["position"][int(distinct[i])] if asking[i] else None,
+        )
+        for i in range(count)
+    )
+    return Scene(
+        characters=characters,
+        background=_pick(rng, "background"),
+        lighting=_pick(rng, "lighting"),
+        rim_light=bool(rng.integers(2)),
+    )
+
+
+def _pick(rng: np.random.Generator, slot: str) -> str:
+    return VALUES[slot][int(rng.integers(len(VALUES[slot])))]
+
+
+def to_codes(scene: Scene) -> NDArray[np.int8]:
+    """A scene as CODE_LENGTH small integers, for workers and labels.
+
+    [count, background, lighting, rim light, then the ten slots of each of four characters in
+    the order of CHARACTER_SLOTS]; a code is an index into VALUES; -1 stands for an open
+    position and for absent characters.
+    """
+    codes = np.full(CODE_LENGTH, -1, dtype=np.int8)
+    codes[:4] = (
+        len(scene.characters),
+        VALUES["background"].index(scene.background),
+        VALUES["lighting"].index(scene.lighting),
+        int(scene.rim_light),
+    )
+    rows = codes[4:].reshape(MAX_CHARACTERS, len(CHARACTER_SLOTS))
+    for row, character in zip(rows, scene.characters, strict=False):
+        for j, slot in enumerate(CHARACTER_SLOTS):
+            value = getattr(character, slot)
+            row[j] = -1 if value is None else VALUES[slot].index(value)
+    return codes
+
+
+def from_codes(codes: NDArray[np.int8]) -> Scene:
+    """The scene that `to_codes` gave these (CODE_LENGTH,) integers for."""
+    count, background, lighting, rim_light = (int(code) for code in codes[:4])
+    rows = codes[4:].reshape(MAX_CHARACTERS, len(CHARACTER_SLOTS))
+    characters = []
+    for row in rows[:count]:
+        values = {
+            slot: VALUES[slot][int(code)]
+            for slot, code in zip(CHARACTER_SLOTS, row, strict=True)
+            if code >= 0
+        }
+        characters.append(Character(**values))
+    return Scene(
+        characters=tuple(characters),
+        background=VALUES["background"][background],
+        lighting=VALUES["lighting"][lighting],
+        rim_light=bool(rim_light),
+    )
