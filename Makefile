@@ -1,0 +1,54 @@
+# Two commands, on a machine that has only Python 3.11+, make and git:
+#
+#   make draw     a picture of two characters, drawn by the model in the package
+#   make test     every test that needs no GPU
+#
+# and two for those who change the code: make check, make docs.
+
+VENV    ?= .venv
+PROMPT  := examples/two_characters.xml
+PICTURE := out/two_characters.png
+
+PYTHON  := $(VENV)/bin/python
+INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PACKAGE := $(shell find src/sakuga -type f -not -path '*/__pycache__/*')
+
+.PHONY: help draw test check docs
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//; 1,6p' Makefile
+
+draw: $(VENV)/.installed-draw
+	@if $(MAKE) --question $(PICTURE); then \
+		echo "$(PICTURE) is up to date: prompt, model and code are as when it was drawn."; \
+	else \
+		$(MAKE) --no-print-directory $(PICTURE); \
+	fi
+
+$(PICTURE): $(PROMPT) $(PACKAGE) | $(VENV)/.installed-draw
+	@mkdir -p $(@D)
+	@$(VENV)/bin/sakuga draw $(PROMPT) --seed 1 --out $@ --force
+
+test: $(VENV)/.installed-test
+	@scripts/test
+
+check: $(VENV)/.installed-test
+	@scripts/check
+
+docs: $(VENV)/.installed-test
+	@scripts/docs
+
+# A stamp is as new as what it was installed from, so nothing is installed twice.
+$(VENV)/.installed-draw: pyproject.toml constraints.txt | $(PYTHON)
+	@echo "Installing sakuga into $(VENV) (a few minutes the first time) ..."
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(PYTHON)
+	@echo "Installing sakuga and its test tools into $(VENV) (a few minutes the first time) ..."
+	@$(INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.installed-draw
+
+$(PYTHON):
+	@scripts/venv $(VENV)
