@@ -109,13 +109,14 @@ def layout(scene: Scene | Sequence[str | None]) -> tuple[Place, ...]:
     """
     positions = [c.position for c in scene.characters] if isinstance(scene, Scene) else list(scene)
     wanted = _wanted(positions)
-    heights = [_height(len(positions), p) for p in positions]
     order = sorted(range(len(positions)), key=lambda i: (wanted[i], i))
-    xs = _spread([wanted[i] for i in order], [heights[i] for i in order])
-    where = dict(zip(order, xs, strict=True))
-    return tuple(
-        _place(where[i], heights[i], _depth(position)) for i, position in enumerate(positions)
-    )
+    heights = _fitting([_height(len(positions), positions[i]) for i in order])
+    xs = _spread([wanted[i] for i in order], heights)
+    places = {
+        i: _place(x, height, _depth(positions[i]))
+        for i, x, height in zip(order, xs, heights, strict=True)
+    }
+    return tuple(places[i] for i in range(len(positions)))
 
 
 def _depth(position: str | None) -> int:

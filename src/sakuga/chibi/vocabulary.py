@@ -81,7 +81,7 @@ TAGS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         },
         "eye_color": {c: (f"{c}_eyes", *more) for c, more in _EYE_COLORS.items()},
         "garment": {g: (g, *more) for g, more in _GARMENTS.items()},
-        "garment_color": {c: () for c in GARMENT_COLORS},
+        "garment_color": dict.fromkeys(GARMENT_COLORS, ()),
         "expression": {
             "smile": ("smile", "smiling", "happy", "gentle_smile", "light_smile"),
             "open_mouth": ("open_mouth", "laughing", ":d", "grin"),
