@@ -1,0 +1,124 @@
+"""What the models share: packed tokens, rotary positions, attention.
+
+Tokens of several segments are laid end to end. When every segment has the same length
+the pack is a plain batch, (S, L, D), and attention is one call; otherwise it is (T, D)
+and attention runs segment by segment. Either way there is no padding and no mask, and
+whatever belongs to a whole segment broadcasts over its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """How many tokens each of S segments holds; `uniform` is their length if all agree."""
+
+    lengths: tuple[int, ...]
+    uniform: int | None = field(init=False)
+    total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive once what the hot path asks for, so that it never walks the tuple."""
+        object.__setattr__(self, "lengths", tuple(self.lengths))
+        same = len(set(self.lengths)) == 1
+        object.__setattr__(self, "uniform", self.lengths[0] if same else None)
+        object.__setattr__(self, "total", sum(self.lengths))
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each segment starts, and where the last one ends."""
+        ends = [0]
+        for length in self.lengths:
+            ends.append(ends[-1] + length)
+        return tuple(ends)
+
+    def pack(self, tokens: Tensor) -> Tensor:
+        """Give (T, ...) tokens the form of this pack: (S, L, ...) if uniform."""
+        return tokens if self.uniform is None else tokens.unflatten(0, (-1, self.uniform))
+
+    def unpack(self, tokens: Tensor) -> Tensor:
+        """Lay a pack end to end again: (T, ...)."""
+        return tokens if self.uniform is None else tokens.flatten(0, 1)
+
+    def split(self, tokens: Tensor) -> Sequence[Tensor]:
+        """Take a pack apart into one (L_s, ...) view per segment."""
+        return tokens.split(self.lengths) if self.uniform is None else tokens.unbind(0)
+
+    def join(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Make a pack of one (L_s, ...) tensor per segment."""
+        return torch.cat(list(pieces)) if self.uniform is None else torch.stack(list(pieces))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the tokens of a pack stand.
+
+    `cos`, `sin`: float32 rotary tables that broadcast over the pack's heads,
+    (1 or S, L, 1, E/2) if uniform, else (T, 1, E/2).
+    `owner`: the segment of each token, (T,); None if uniform.
+    """
+
+    segments: Segments
+    cos: Tensor
+    sin: Tensor
+    owner: Tensor | None
+
+    def spread(self, vectors: Tensor) -> Tensor:
+        """Let one vector per segment, (S, D), broadcast over the pack's tokens."""
+        return vectors.unsqueeze(1) if self.owner is None else vectors[self.owner]
+
+
+def rope_tables(
+    ids: Tensor, axes_dims: Sequence[int], theta: float
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary angles over several axes (RoFormer, arXiv 2104.09864).
+
+    `ids`: (..., axes) integer positions, of any size. Each axis fills its own
+    `axes_dims[a] / 2` channel pairs. Angles are computed in float64 so that large
+    positions keep their digits. Returns two float32 tensors (..., E/2).
+    """
+    angles = []
+    for axis, dim in enumerate(axes_dims):
+        exponent = torch.arange(0, dim, 2, dtype=torch.float64, device=ids.device) / dim
+        angles.append(ids[..., axis, None].double() * theta**-exponent)
+    angle = torch.cat(angles, dim=-1).float()
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn neighbouring channel pairs (2k, 2k+1) of (..., H, E) by their angles.
+
+    Real arithmetic in float32, because half precision loses far positions.
+    """
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).type_as(x)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
+    """Softmax attention of every token over its own segment, without a mask.
+
+    q: (S, L, H, E) or (T, H, E); k, v the same with K kv heads, head j of which serves
+    query heads j·H/K and on. Scale 1/sqrt(E). Returns (S, L, H·E) or (T, H·E).
+    """
+    if segments.uniform is not None:
+        return _attend(q, k, v).flatten(-2)
+    pieces = zip(*(part.split(segments.lengths) for part in (q, k, v)), strict=True)
+    return torch.cat([_attend(*(part[None] for part in piece))[0] for piece in pieces]).flatten(-2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    if q.is_cuda and q.dtype == torch.float32:
+        # No fused float32 kernel takes grouped heads; the fallback would hold all scores.
+        group = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped).transpose(1, 2)

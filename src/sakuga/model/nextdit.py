@@ -1,0 +1,388 @@
+"""The transformer: Next-DiT (Lumina 2, arXiv 2503.21758) with a pooled-text branch.
+
+A segment is one image with its caption. Captions pass the context refiner once per
+prompt; at every step the latents pass the noise refiner, then caption and image tokens
+of each segment run through the joint layers side by side. Time and the pooled text
+vector modulate everything but the captions.
+
+State-dict names are those of the original checkpoint, whose `norm_final.weight` was
+never used and has no place here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sakuga.model.layers import Places, Segments, attention, rope_tables, rotate
+from sakuga.model.spec import NextDiTSpec
+
+TIME_FREQUENCIES = 128
+FINE_EPS = 1e-6  # q/k norms, pooled norm, final norm; all others use spec.norm_eps
+
+Latents = Tensor | Sequence[Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where every token of a batch stands; depends on caption lengths and sizes alone.
+
+    `sizes`: (rows, columns) of image tokens of each segment.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    text: Places
+    image: Places
+    joint: Places
+
+    @property
+    def batched(self) -> bool:
+        """Whether all captions, and all images, have as many tokens."""
+        return self.text.owner is None and self.image.owner is None
+
+    def join(self, text: Tensor, image: Tensor) -> Tensor:
+        """Put each segment's image tokens behind its caption tokens."""
+        if self.batched:
+            return torch.cat((text, image), dim=1)
+        pairs = zip(
+            self.text.segments.split(text), self.image.segments.split(image), strict=True
+        )
+        return self.joint.segments.join([torch.cat(pair) for pair in pairs])
+
+    def image_part(self, joint: Tensor) -> Tensor:
+        """Take the image tokens out of a joint pack."""
+        if self.batched:
+            return joint[:, self.text.segments.uniform :]
+        pieces = zip(
+            self.text.segments.lengths, self.joint.segments.split(joint), strict=True
+        )
+        return self.image.segments.join([piece[length:] for length, piece in pieces])
+
+
+@dataclass(frozen=True, slots=True)
+class Modulations:
+    """What time and the pooled vector do to each block: (S, 4·D) each, (S, D) at the end."""
+
+    noise_refiner: tuple[Tensor, ...]
+    layers: tuple[Tensor, ...]
+    final: Tensor
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with normalised, rotated queries and keys."""
+
+    def __init__(self, spec: NextDiTSpec) -> None:
+        super().__init__()
+        self.heads = (spec.n_heads, spec.n_kv_heads, spec.n_kv_heads)
+        self.head_dim = spec.head_dim
+        self.qkv = nn.Linear(spec.dim, sum(self.heads) * spec.head_dim, bias=False)
+        self.out = nn.Linear(spec.dim, spec.dim, bias=False)
+        self.q_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
+        self.k_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
+
+    def forward(self, x: Tensor, places: Places) -> Tensor:
+        """Mix the tokens of each segment: pack (..., D) to pack (..., D)."""
+        q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
+        q = rotate(self.q_norm(q), places.cos, places.sin)
+        k = rotate(self.k_norm(k), places.cos, places.sin)
+        return self.out(attention(q, k, v, places.segments))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (arXiv 2002.05202)."""
+
+    def __init__(self, spec: NextDiTSpec) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(spec.dim, spec.ffn_dim, bias=False)
+        self.w2 = nn.Linear(spec.ffn_dim, spec.dim, bias=False)
+        self.w3 = nn.Linear(spec.dim, spec.ffn_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) to (..., D)."""
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class RefinerBlock(nn.Module):
+    """A sandwich-normed transformer block without modulation, for captions."""
+
+    def __init__(self, spec: NextDiTSpec) -> None:
+        super().__init__()
+        self.attention = Attention(spec)
+        self.feed_forward = FeedForward(spec)
+        self.attention_norm1 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
+        self.attention_norm2 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
+        self.ffn_norm1 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
+        self.ffn_norm2 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
+
+    def forward(self, x: Tensor, places: Places) -> Tensor:
+        """Map a pack (..., D) to a pack (..., D)."""
+        x = x + self.attention_norm2(self.attention(self.attention_norm1(x), places))
+        return x + self.ffn_norm2(self.feed_forward(self.ffn_norm1(x)))
+
+
+class Block(RefinerBlock):
+    """The same block, scaled and gated by a modulation."""
+
+    def __init__(self, spec: NextDiTSpec) -> None:
+        super().__init__(spec)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, 4 * spec.dim))
+
+    def forward(self, x: Tensor, places: Places, modulation: Tensor) -> Tensor:
+        """Map a pack (..., D) to a pack (..., D), given this block's (S, 4·D)."""
+        scale_msa, gate_msa, scale_mlp, gate_mlp = map(places.spread, modulation.chunk(4, dim=-1))
+        branch = self.attention(self.attention_norm1(x) * (1 + scale_msa), places)
+        x = x + gate_msa.tanh() * self.attention_norm2(branch)
+        branch = self.feed_forward(self.ffn_norm1(x) * (1 + scale_mlp))
+        return x + gate_mlp.tanh() * self.ffn_norm2(branch)
+
+
+class FinalLayer(nn.Module):
+    """From tokens back to the values of their patches."""
+
+    def __init__(self, spec: NextDiTSpec) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(spec.dim, eps=FINE_EPS, elementwise_affine=False)
+        self.linear = nn.Linear(spec.dim, spec.patch_size**2 * spec.in_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, spec.dim))
+
+    def forward(self, x: Tensor, places: Places, modulation: Tensor) -> Tensor:
+        """Map a pack (..., D) to patches (..., p·p·C), given a scale (S, D)."""
+        return self.linear(self.norm_final(x) * (1 + places.spread(modulation)))
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoids of t itself (0..1, not 0..1000), then a small MLP."""
+
+    def __init__(self, spec: NextDiTSpec) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * TIME_FREQUENCIES, spec.cond_dim),
+            nn.SiLU(),
+            nn.Linear(spec.cond_dim, spec.cond_dim),
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Map times (S,) to (S, cond_dim)."""
+        steps = torch.arange(TIME_FREQUENCIES, dtype=torch.float32, device=t.device)
+        frequencies = torch.exp(-math.log(10_000.0) / TIME_FREQUENCIES * steps)
+        angles = t.float()[:, None] * frequencies
+        waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
+        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+
+
+class NextDiT(nn.Module):
+    """Predicts the velocity from noise to picture.
+
+    `caption` once per prompt, then `forward` once per evaluation. `velocity` is
+    `forward` with the layout already made: the part to hand to torch.compile.
+    """
+
+    def __init__(self, spec: NextDiTSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.x_embedder = nn.Linear(spec.patch_size**2 * spec.in_channels, spec.dim)
+        self.noise_refiner = nn.ModuleList(Block(spec) for _ in range(spec.n_refiner_layers))
+        self.context_refiner = nn.ModuleList(
+            RefinerBlock(spec) for _ in range(spec.n_refiner_layers)
+        )
+        self.t_embedder = TimestepEmbedder(spec)
+        self.clip_text_pooled_proj = nn.Sequential(
+            nn.RMSNorm(spec.clip_text_dim, eps=FINE_EPS),
+            nn.Linear(spec.clip_text_dim, spec.clip_text_dim),
+        )
+        self.time_text_embed = nn.Sequential(
+            nn.SiLU(), nn.Linear(spec.cond_dim + spec.clip_text_dim, spec.cond_dim)
+        )
+        self.cap_embedder = nn.Sequential(
+            nn.RMSNorm(spec.cap_feat_dim, eps=spec.norm_eps),
+            nn.Linear(spec.cap_feat_dim, spec.dim),
+        )
+        self.layers = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
+        self.final_layer = FinalLayer(spec)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as DiT does (arXiv 2212.09748): every gate shut, the velocity zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for linear in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            nn.init.normal_(linear.weight, std=0.02)
+        for block in (*self.noise_refiner, *self.layers, self.final_layer):
+            nn.init.zeros_(block.adaLN_modulation[1].weight)
+        nn.init.zeros_(self.final_layer.linear.weight)
+
+    def layout(
+        self,
+        lengths: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        device: torch.device | str,
+    ) -> Layout:
+        """Place captions of `lengths` tokens and latents of (h, w) `sizes` on `device`."""
+        p = self.spec.patch_size
+        grids = tuple((h // p, w // p) for h, w in sizes)
+        return make_layout(
+            tuple(lengths), grids, self.spec.axes_dims, self.spec.rope_theta, torch.device(device)
+        )
+
+    def caption(self, features: Tensor, segments: Segments) -> Tensor:
+        """Embed and refine captions once per prompt: (T, cap_feat_dim) to (T, D)."""
+        places = make_text_places(
+            segments.lengths, self.spec.axes_dims, self.spec.rope_theta, features.device
+        )
+        return self.refine(features, places)
+
+    def refine(self, features: Tensor, places: Places) -> Tensor:
+        """`caption` with its places already made."""
+        x = places.segments.pack(self.cap_embedder(features))
+        for block in self.context_refiner:
+            x = block(x, places)
+        return places.segments.unpack(x)
+
+    def forward(
+        self,
+        latents: Latents,
+        t: Tensor,
+        caption: Tensor,
+        segments: Segments,
+        pooled: Tensor | None,
+    ) -> Latents:
+        """Predict the velocity of each latent.
+
+        `latents`: (S, C, h, w), or S tensors (C, h, w) of any sizes, multiples of the
+        patch. `t`: (S,), 0 for noise to 1 for picture. `caption`: (T, D) from `caption`,
+        laid out by `segments`. `pooled`: (S, clip_text_dim), or None to condition on
+        time alone. The result has the form of `latents`.
+        """
+        sizes = [(latent.shape[-2], latent.shape[-1]) for latent in latents]
+        layout = self.layout(segments.lengths, sizes, caption.device)
+        return self.velocity(latents, t, caption, layout, pooled)
+
+    def velocity(
+        self, latents: Latents, t: Tensor, caption: Tensor, layout: Layout, pooled: Tensor | None
+    ) -> Latents:
+        """`forward` with its layout already made."""
+        return self.denoise(latents, caption, layout, self.modulations(t, pooled))
+
+    def modulations(self, t: Tensor, pooled: Tensor | None) -> Modulations:
+        """Compute what (S,) times and (S, clip_text_dim) vectors do to each block."""
+        cond = self.condition(t, pooled)
+        return Modulations(
+            noise_refiner=tuple(block.adaLN_modulation(cond) for block in self.noise_refiner),
+            layers=tuple(block.adaLN_modulation(cond) for block in self.layers),
+            final=self.final_layer.adaLN_modulation(cond),
+        )
+
+    def condition(self, t: Tensor, pooled: Tensor | None) -> Tensor:
+        """Join time and pooled text into one vector per segment, (S, cond_dim)."""
+        time = self.t_embedder(t)
+        if pooled is None:
+            return time
+        return self.time_text_embed(torch.cat((time, self.clip_text_pooled_proj(pooled)), dim=-1))
+
+    def denoise(
+        self, latents: Latents, caption: Tensor, layout: Layout, modulations: Modulations
+    ) -> Latents:
+        """`velocity` with its modulations already made."""
+        image = self.x_embedder(patchify(latents, self.spec.patch_size, layout))
+        for block, modulation in zip(self.noise_refiner, modulations.noise_refiner, strict=True):
+            image = block(image, layout.image, modulation)
+        x = layout.join(layout.text.segments.pack(caption), image)
+        for block, modulation in zip(self.layers, modulations.layers, strict=True):
+            x = block(x, layout.joint, modulation)
+        patches = self.final_layer(layout.image_part(x), layout.image, modulations.final)
+        return unpatchify(patches, latents, self.spec.patch_size, layout)
+
+
+def patchify(latents: Latents, p: int, layout: Layout) -> Tensor:
+    """Cut latents into a pack of patches (..., p·p·C), channel fastest, row-major."""
+    if isinstance(latents, Tensor):
+        patches = _patches(latents, p)
+        return patches if layout.image.owner is None else patches.flatten(0, 1)
+    return layout.image.segments.join([_patches(latent, p) for latent in latents])
+
+
+def _patches(latents: Tensor, p: int) -> Tensor:
+    blocks = latents.unflatten(-1, (-1, p)).unflatten(-3, (-1, p))  # (..., C, h/p, p, w/p, p)
+    return blocks.movedim(-5, -1).transpose(-3, -4).flatten(-3).flatten(-3, -2)
+
+
+def unpatchify(patches: Tensor, like: Latents, p: int, layout: Layout) -> Latents:
+    """Put a pack of patches back together in the form of `like`."""
+    if isinstance(like, Tensor):
+        whole = patches if layout.image.owner is None else patches.unflatten(0, (len(like), -1))
+        return _unpatch(whole, like.shape[-2] // p, p)
+    pieces = zip(layout.image.segments.split(patches), layout.sizes, strict=True)
+    return [_unpatch(piece, rows, p) for piece, (rows, _) in pieces]
+
+
+def _unpatch(patches: Tensor, rows: int, p: int) -> Tensor:
+    blocks = patches.unflatten(-1, (p, p, -1)).unflatten(-4, (rows, -1))  # (..., h/p, w/p, p, p, C)
+    return blocks.transpose(-3, -4).movedim(-1, -5).flatten(-2).flatten(-3, -2)
+
+
+def text_ids(length: int) -> Tensor:
+    """Positions of caption tokens, (L, 3): token i stands at (i, 0, 0)."""
+    return F.pad(torch.arange(length)[:, None], (0, 2))
+
+
+def image_ids(length: int, rows: int, columns: int) -> Tensor:
+    """Positions of image tokens, (N, 3): (length of their caption, row, column)."""
+    axes = torch.tensor([length]), torch.arange(rows), torch.arange(columns)
+    return torch.cartesian_prod(*axes)
+
+
+def make_places(
+    ids: Sequence[Tensor], axes_dims: tuple[int, ...], theta: float, device: torch.device
+) -> Places:
+    """Lay segments with the given positions, (L_s, axes) each, end to end on `device`.
+
+    Tables are computed on the CPU, so that every device gets the same bits.
+    """
+    segments = Segments(tuple(len(one) for one in ids))
+    if segments.uniform is None:
+        owner = torch.arange(len(ids)).repeat_interleave(torch.tensor(segments.lengths))
+        tables = rope_tables(torch.cat(list(ids)), axes_dims, theta)
+    else:
+        owner = None
+        alike = all(torch.equal(one, ids[0]) for one in ids[1:])
+        tables = rope_tables(torch.stack(list(ids[:1] if alike else ids)), axes_dims, theta)
+    cos, sin = (table.unsqueeze(-2).to(device) for table in tables)
+    return Places(segments, cos, sin, None if owner is None else owner.to(device))
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a table made while drawing must serve training too
+def make_text_places(
+    lengths: tuple[int, ...], axes_dims: tuple[int, ...], theta: float, device: torch.device
+) -> Places:
+    """Place captions alone."""
+    return make_places([text_ids(length) for length in lengths], axes_dims, theta, device)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def make_layout(
+    lengths: tuple[int, ...],
+    sizes: tuple[tuple[int, int], ...],
+    axes_dims: tuple[int, ...],
+    theta: float,
+    device: torch.device,
+) -> Layout:
+    """Place captions of `lengths` tokens with images of (rows, columns) `sizes` tokens."""
+    image = [image_ids(length, *size) for length, size in zip(lengths, sizes, strict=True)]
+    joint = [torch.cat((text_ids(count), ids)) for count, ids in zip(lengths, image, strict=True)]
+    return Layout(
+        sizes,
+        make_text_places(lengths, axes_dims, theta, device),
+        make_places(image, axes_dims, theta, device),
+        make_places(joint, axes_dims, theta, device),
+    )
