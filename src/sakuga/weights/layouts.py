@@ -1,0 +1,488 @@
+"""The naming habits of checkpoints, as tables of rules that read in both directions.
+
+A layout says how a file spells the tensors of one component. Our own spelling, on the
+right of each rule, is the state dict of the module that computes: the original's names
+for NextDiT, transformers' for the encoders, diffusers' for the autoencoder. A rule never
+computes anything but rows: one tensor split, or several joined, along their first
+dimension. Names are all it looks at; file names and configs play no part.
+
+Placeholders in patterns: {n} and {m} are numbers, {p} is weight or bias, and the words of
+WORDS below stand for one of a few names. `*` in a drop stands for anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import lru_cache
+
+from sakuga.errors import LayoutError
+
+Shape = tuple[int, ...]
+
+WORDS = {
+    "n": r"0|[1-9][0-9]{0,5}",
+    "m": r"0|[1-9][0-9]{0,5}",
+    "p": r"weight|bias",
+    "refined": r"noise_refiner|layers",
+    "stack": r"noise_refiner|context_refiner|layers",
+    "w": r"w1|w2|w3",
+    "side": r"encoder|decoder",
+    "blocks": r"down_blocks|up_blocks",
+    "scale": r"downsamplers|upsamplers",
+    "resnet": r"norm1|conv1|norm2|conv2|conv_shortcut",
+    "attn": r"group_norm|to_q|to_k|to_v|to_out\.0",
+    "end": r"conv_in|conv_norm_out|conv_out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Tensors of the file that are tensors of ours: 1 to 1, 1 split to n, or n joined to 1."""
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+
+    @property
+    def inverse(self) -> Rule:
+        """The same fact, read the other way."""
+        return Rule(self.ours, self.theirs)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Tensors a file may hold and our model may lack, and why that is right.
+
+    With {beyond} in `ours` the pattern is of our names and means the layer just after the
+    model's last; without, it is of the file's full names.
+    """
+
+    pattern: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One spelling of one component. `marks` are the keys that give it away."""
+
+    name: str
+    component: str
+    marks: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    prefixes: tuple[str, ...] = ("",)
+    drops: tuple[Drop, ...] = ()
+
+    @property
+    def inverse(self) -> Layout:
+        """The layout that spells our tensors as this one's files do. Drops carry nothing back."""
+        return replace(self, rules=tuple(rule.inverse for rule in self.rules), drops=())
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A layout recognised in a file, with the prefix the file puts before every name."""
+
+    layout: Layout
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return self.layout.name + (f" under {self.prefix!r}" if self.prefix else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """How one tensor is made: rows `rows` (None: all) of its sources laid end to end."""
+
+    target: str
+    sources: tuple[str, ...]
+    shape: Shape
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Every key accounted for: what fills the model, what is left out and why, what is wrong.
+
+    `wrong` holds (our key, shape got, shape wanted).
+    """
+
+    match: Match
+    pieces: tuple[Piece, ...]
+    dropped: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    wrong: tuple[tuple[str, Shape, Shape], ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing, left over, or of another shape."""
+        return not (self.missing or self.unexpected or self.wrong)
+
+
+def detect(keys: Collection[str], component: str | None = None) -> Match:
+    """The one layout whose marks a file carries, by its key set alone.
+
+    Raises LayoutError where there is none (naming the nearest and the keys it cannot
+    explain) or more than one, and where it is a layout of another component.
+    """
+    names = frozenset(keys)
+    matches = [
+        Match(layout, prefix)
+        for layout in LAYOUTS
+        for prefix in layout.prefixes
+        if all(prefix + mark in names for mark in layout.marks)
+    ]
+    wanted = f" of {component}" if component else ""
+    if len(matches) > 1:
+        found = " and ".join(str(match) for match in matches)
+        raise LayoutError(
+            f"a file holds one component{wanted}", found, "Split the file, or keep one of them"
+        )
+    if not matches:
+        raise _unknown(names, component)
+    if component not in (None, matches[0].layout.component):
+        raise LayoutError(
+            f"this file should hold a component of the kind {component!r}",
+            f"{matches[0]} ({matches[0].layout.component})",
+            "Put each file into its own component's folder",
+        )
+    return matches[0]
+
+
+def explain(match: Match, found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> Explanation:
+    """Account for every key of a file against the tensors a model wants. Reads no data.
+
+    found: the file's names and shapes. wanted: the model's. Split tensors are cut to the
+    rows that the model wants.
+    """
+    made, left = rewrite(match, found, wanted)
+    pieces = {piece.target: piece for piece in made if piece.target in wanted}
+    spare = {
+        key: piece.target for piece in made if piece.target not in wanted for key in piece.sources
+    }
+    used = {key for piece in pieces.values() for key in piece.sources}
+    dropped, unexpected = [], []
+    for key in found:
+        if key in used:
+            continue
+        reason = _reason(match, key, spare.get(key), wanted)
+        if reason is None:
+            unexpected.append(key)
+        else:
+            dropped.append((key, reason))
+    return Explanation(
+        match=match,
+        pieces=tuple(pieces[key] for key in wanted if key in pieces),
+        dropped=tuple(dropped),
+        missing=tuple(key for key in wanted if key not in pieces),
+        unexpected=tuple(unexpected),
+        wrong=tuple(
+            (key, piece.shape, wanted[key])
+            for key, piece in pieces.items()
+            if piece.shape != wanted[key]
+        ),
+    )
+
+
+def rewrite(
+    match: Match, found: Mapping[str, Shape], wanted: Mapping[str, Shape] | None = None
+) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
+    """Apply the rules to every name: what can be made, and the names no rule knows.
+
+    A split follows the rows in `wanted`, or is even where that says nothing.
+    """
+    groups: dict[tuple[Rule, tuple[tuple[str, str], ...]], dict[int, str]] = {}
+    left = []
+    for key in found:
+        hit = _find(match, key)
+        if hit is None:
+            left.append(key)
+        else:
+            rule, place, words = hit
+            groups.setdefault((rule, words), {})[place] = key
+    pieces: list[Piece] = []
+    for (rule, words), keys in groups.items():
+        if len(keys) < len(rule.theirs):
+            left.extend(keys.values())
+        else:
+            sources = tuple(keys[place] for place in range(len(rule.theirs)))
+            targets = tuple(pattern.format(**dict(words)) for pattern in rule.ours)
+            pieces.extend(_pieces(sources, targets, found, wanted or {}))
+    return tuple(pieces), tuple(left)
+
+
+def nearest(key: str, names: Collection[str]) -> str | None:
+    """The name most like `key`, if any is."""
+    close = get_close_matches(key, names, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def _pieces(
+    sources: tuple[str, ...],
+    targets: tuple[str, ...],
+    found: Mapping[str, Shape],
+    wanted: Mapping[str, Shape],
+) -> Iterator[Piece]:
+    shapes = [found[key] for key in sources]
+    whole = shapes[0]
+    if len(shapes) > 1 and all(shape[1:] == whole[1:] and shape for shape in shapes):
+        whole = (sum(shape[0] for shape in shapes), *whole[1:])
+    if len(targets) == 1 or not whole:
+        yield from (Piece(target, sources, whole) for target in targets)
+        return
+    counts = [wanted[key][0] if wanted.get(key) else 0 for key in targets]
+    if sum(counts) != whole[0]:
+        counts = [whole[0] // len(targets)] * len(targets)
+    start = 0
+    for target, count in zip(targets, counts, strict=True):
+        yield Piece(target, sources, (count, *whole[1:]), (start, start + count))
+        start += count
+
+
+def _find(match: Match, key: str) -> tuple[Rule, int, tuple[tuple[str, str], ...]] | None:
+    """The rule that knows a name, the name's place in it, and what its placeholders held."""
+    if not key.startswith(match.prefix):
+        return None
+    rest = key[len(match.prefix) :]
+    for rule, place, pattern in _compiled(match.layout):
+        if hit := pattern.fullmatch(rest):
+            return rule, place, tuple(sorted(hit.groupdict().items()))
+    return None
+
+
+@lru_cache(maxsize=32)
+def _compiled(layout: Layout) -> tuple[tuple[Rule, int, re.Pattern[str]], ...]:
+    return tuple(
+        (rule, place, _regex(pattern))
+        for rule in layout.rules
+        for place, pattern in enumerate(rule.theirs)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _regex(pattern: str) -> re.Pattern[str]:
+    text = re.escape(pattern).replace(r"\*", ".*")
+    fill: Callable[[re.Match[str]], str] = lambda hit: f"(?P<{hit[1]}>{WORDS[hit[1]]})"  # noqa: E731
+    return re.compile(re.sub(r"\\{(\w+)\\}", fill, text))
+
+
+def _reason(match: Match, key: str, ours: str | None, wanted: Mapping[str, Shape]) -> str | None:
+    for drop in match.layout.drops:
+        if "{beyond}" in drop.pattern:
+            pattern, name = drop.pattern.replace("{beyond}", str(_beyond(wanted))), ours
+        else:
+            pattern, name = drop.pattern, key
+        if name is not None and _regex(pattern).fullmatch(name):
+            return drop.reason
+    return None
+
+
+def _beyond(wanted: Collection[str]) -> int:
+    """The number of the layer just after the model's last."""
+    numbers = [int(hit[1]) for key in wanted if (hit := re.match(r"layers\.(\d+)\.", key))]
+    return max(numbers, default=-1) + 1
+
+
+def _unknown(names: frozenset[str], component: str | None) -> LayoutError:
+    """The error for a key set that no layout explains, with the nearest one."""
+    matches = [
+        Match(layout, prefix)
+        for layout in LAYOUTS
+        for prefix in layout.prefixes
+        if component in (None, layout.component)
+    ]
+    odd = {match: _odd(match, names) for match in matches}
+    best = min(matches, key=lambda match: (len(odd[match]), len(match.prefix)))
+    lacking = [best.prefix + mark for mark in best.layout.marks if best.prefix + mark not in names]
+    return LayoutError(
+        "the tensor names of a file tell its layout",
+        f"{len(names)} names that fit none; nearest is {best.layout.name!r}, which would need "
+        f"{_list(lacking)} and cannot explain {_list(odd[best])}",
+        "Check that this is the file you mean; `sakuga inspect` lists its names",
+    )
+
+
+def _odd(match: Match, names: Collection[str]) -> list[str]:
+    return [
+        key
+        for key in sorted(names)
+        if _find(match, key) is None and _reason(match, key, None, ()) is None
+    ]
+
+
+def _list(keys: Collection[str]) -> str:
+    shown = ", ".join(repr(key) for key in list(keys)[:5])
+    return (shown or "nothing") + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+
+
+def _same(*patterns: str) -> tuple[Rule, ...]:
+    return tuple(Rule((pattern,), (pattern,)) for pattern in patterns)
+
+
+def _renamed(pairs: Mapping[str, str]) -> tuple[Rule, ...]:
+    return tuple(Rule((theirs,), (ours,)) for theirs, ours in pairs.items())
+
+
+NEXTDIT_ORIGINAL = Layout(
+    name="NextDiT, original names",
+    component="transformer",
+    marks=(
+        "x_embedder.weight",
+        "cap_embedder.1.weight",
+        "noise_refiner.0.attention.k_norm.weight",
+        "layers.0.attention.qkv.weight",
+        "clip_text_pooled_proj.0.weight",  # without the pooled branch it is Lumina 2
+    ),
+    prefixes=("", "model.diffusion_model."),
+    rules=_same(
+        "x_embedder.{p}",
+        "cap_embedder.{n}.{p}",
+        "t_embedder.mlp.{n}.{p}",
+        "clip_text_pooled_proj.{n}.{p}",
+        "time_text_embed.1.{p}",
+        "{stack}.{n}.attention.qkv.weight",
+        "{stack}.{n}.attention.out.weight",
+        "{stack}.{n}.attention.q_norm.weight",
+        "{stack}.{n}.attention.k_norm.weight",
+        "{stack}.{n}.attention_norm{m}.weight",
+        "{stack}.{n}.ffn_norm{m}.weight",
+        "{stack}.{n}.feed_forward.{w}.weight",
+        "{refined}.{n}.adaLN_modulation.1.{p}",
+        "final_layer.linear.{p}",
+        "final_layer.adaLN_modulation.1.{p}",
+    ),
+    drops=(
+        Drop("norm_final.weight", "stored by the original, read by nothing"),
+        Drop("model.diffusion_model.norm_final.weight", "stored by the original, read by nothing"),
+    ),
+)
+
+GEMMA = Layout(
+    name="Gemma 3, transformers names",
+    component="text_encoder",
+    marks=(
+        "embed_tokens.weight",
+        "layers.0.self_attn.q_norm.weight",
+        "layers.0.pre_feedforward_layernorm.weight",
+    ),
+    prefixes=("language_model.model.", "model.language_model.", "language_model.", "model.", ""),
+    rules=_same(
+        "embed_tokens.weight",
+        "norm.weight",
+        "layers.{n}.self_attn.q_proj.weight",
+        "layers.{n}.self_attn.k_proj.weight",
+        "layers.{n}.self_attn.v_proj.weight",
+        "layers.{n}.self_attn.o_proj.weight",
+        "layers.{n}.self_attn.q_norm.weight",
+        "layers.{n}.self_attn.k_norm.weight",
+        "layers.{n}.mlp.gate_proj.weight",
+        "layers.{n}.mlp.up_proj.weight",
+        "layers.{n}.mlp.down_proj.weight",
+        "layers.{n}.input_layernorm.weight",
+        "layers.{n}.post_attention_layernorm.weight",
+        "layers.{n}.pre_feedforward_layernorm.weight",
+        "layers.{n}.post_feedforward_layernorm.weight",
+    ),
+    drops=(
+        Drop("*vision_tower.*", "prompts are text; pictures are never read"),
+        Drop("*vision_model.*", "prompts are text; pictures are never read"),
+        Drop("*multi_modal_projector.*", "prompts are text; pictures are never read"),
+        Drop("*lm_head.weight", "nothing is generated"),
+        Drop("layers.{beyond}.*", "conditioning is the state before the last layer"),
+        Drop("*norm.weight", "the final norm follows the last layer, which is not run"),
+        Drop("*inv_freq", "rotary frequencies are computed"),
+        Drop("spiece_model", "the tokenizer is read from tokenizer.json"),
+    ),
+)
+
+JINA_DROPS = (
+    Drop("*pooler.dense.*", "the pooled vector is the mean over tokens"),
+    Drop("*lm_head.*", "nothing is generated"),
+    Drop("*inv_freq", "rotary frequencies are computed"),
+    Drop("*embeddings.position_ids", "positions are counted"),
+    Drop("spiece_model", "the tokenizer is read from tokenizer.json"),
+)
+
+JINA_TRANSFORMERS = Layout(
+    name="Jina, transformers names",
+    component="text_encoder_2",
+    marks=(
+        "embeddings.word_embeddings.weight",
+        "embeddings.LayerNorm.weight",
+        "layers.0.self_attn.q_proj.weight",
+        "layers.0.post_mlp_layernorm.weight",
+    ),
+    prefixes=("", "roberta.", "model."),
+    rules=_same(
+        "embeddings.word_embeddings.weight",
+        "embeddings.token_type_embeddings.weight",
+        "embeddings.LayerNorm.{p}",
+        "layers.{n}.self_attn.q_proj.{p}",
+        "layers.{n}.self_attn.k_proj.{p}",
+        "layers.{n}.self_attn.v_proj.{p}",
+        "layers.{n}.self_attn.o_proj.{p}",
+        "layers.{n}.post_attention_layernorm.{p}",
+        "layers.{n}.mlp.fc1.{p}",
+        "layers.{n}.mlp.fc2.{p}",
+        "layers.{n}.post_mlp_layernorm.{p}",
+        "pooler.dense.{p}",
+    ),
+    drops=JINA_DROPS,
+)
+
+JINA_SINGLE_FILE = Layout(
+    name="Jina, single-file names",
+    component="text_encoder_2",
+    marks=(
+        "embeddings.word_embeddings.weight",
+        "emb_ln.weight",
+        "encoder.layers.0.mixer.Wqkv.weight",
+    ),
+    prefixes=("model.", "", "roberta."),
+    rules=(
+        Rule(
+            ("encoder.layers.{n}.mixer.Wqkv.{p}",),
+            (
+                "layers.{n}.self_attn.q_proj.{p}",
+                "layers.{n}.self_attn.k_proj.{p}",
+                "layers.{n}.self_attn.v_proj.{p}",
+            ),
+        ),
+        *_renamed(
+            {
+                "embeddings.word_embeddings.weight": "embeddings.word_embeddings.weight",
+                "embeddings.token_type_embeddings.weight": "embeddings.token_type_embeddings.weight",
+                "emb_ln.{p}": "embeddings.LayerNorm.{p}",
+                "encoder.layers.{n}.mixer.out_proj.{p}": "layers.{n}.self_attn.o_proj.{p}",
+                "encoder.layers.{n}.norm1.{p}": "layers.{n}.post_attention_layernorm.{p}",
+                "encoder.layers.{n}.mlp.fc1.{p}": "layers.{n}.mlp.fc1.{p}",
+                "encoder.layers.{n}.mlp.fc2.{p}": "layers.{n}.mlp.fc2.{p}",
+                "encoder.layers.{n}.norm2.{p}": "layers.{n}.post_mlp_layernorm.{p}",
+                "pooler.dense.{p}": "pooler.dense.{p}",
+            }
+        ),
+    ),
+    drops=JINA_DROPS,
+)
+
+VAE_DIFFUSERS = Layout(
+    name="FLUX autoencoder, diffusers names",
+    component="vae",
+    marks=(
+        "encoder.conv_in.weight",
+        "decoder.conv_in.weight",
+        "decoder.mid_block.attentions.0.to_q.weight",
+        "decoder.up_blocks.0.resnets.0.conv1.weight",
+    ),
+    rules=_same(
+        "{side}.{end}.{p}",
+        "{side}.{blocks}.{n}.resnets.{m}.{resnet}.{p}",
+        "{side}.{blocks}.{n}.{scale}.0.conv.{p}",
+        "{side}.mid_block.resnets.{n}.{resnet}.{p}",
+        "{side}.mid_block.attentions.0.{attn}.{p}",
+    ),
+)
+
+LAYOUTS = (NEXTDIT_ORIGINAL, GEMMA, JINA_TRANSFORMERS, JINA_SINGLE_FILE, VAE_DIFFUSERS)

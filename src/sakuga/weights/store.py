@@ -1,0 +1,368 @@
+"""Reads safetensors files as untrusted bytes: a checked header, then memory-mapped views.
+
+The format: eight bytes of little-endian header length, a JSON header that maps each
+name to dtype, shape and byte range, then the tensors laid end to end. Nothing in it can
+run, but everything in it can lie, so the header is compared with the file before anyone
+sees a byte. Source: https://huggingface.co/docs/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import mmap
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sakuga.errors import CorruptFile, ModelNotFound
+
+MAX_HEADER = 100_000_000
+MAX_RANK = 16
+INDEX = ".safetensors.index.json"
+CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+AGAIN = "Download or convert the file again"
+CONVERT = "Only safetensors are read; convert the file first"
+
+ITEMSIZE = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "U16": 2,
+    "I16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "U32": 4,
+    "I32": 4,
+    "F32": 4,
+    "U64": 8,
+    "I64": 8,
+    "F64": 8,
+}
+
+# What people rename to .safetensors; the first bytes give it away.
+IMPOSTORS = {
+    b"PK": "a zip archive, as torch.save writes",
+    b"\x80": "a pickle",
+    b"GGUF": "a GGUF file",
+    b"version ": "a Git LFS pointer, not the file it stands for",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor lies: `nbytes` bytes of `file`, from the absolute offset `start`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    file: Path
+    start: int
+
+
+class Store:
+    """The tensors of one file, or of the shards of one folder, by name.
+
+    Nothing but headers is read until `view` is called, and `view` only maps. A view
+    stays valid as long as it is referenced, even after the store is gone.
+    """
+
+    def __init__(self, path: Path, shards: Mapping[Path, Header]) -> None:
+        self.path = path
+        self.files = tuple(shards)
+        self.metadata: dict[str, str] = {}
+        self._infos: dict[str, TensorInfo] = {}
+        self._maps: dict[Path, memoryview] = {}
+        for file, header in shards.items():
+            self.metadata.update(header.metadata)
+            for key, info in header.infos.items():
+                if key in self._infos:
+                    first = self._infos[key].file.name
+                    raise _corrupt(file, "a tensor lies in one shard", f"{key!r} also in {first}")
+                self._infos[key] = info
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], root: Path | None = None) -> Store:
+        """Open a file, an index of shards, or a folder that holds either.
+
+        Files found through a folder or an index must not lead out of `root`, by default
+        that folder; a file named outright is opened wherever it is.
+
+        Raises ModelNotFound where there is nothing to open, CorruptFile where the bytes
+        contradict themselves.
+        """
+        path = Path(path)
+        if path.is_dir():
+            file = _weights_in(path)
+            confine(file, root or path)
+        elif path.is_file():
+            file = path
+        else:
+            raise ModelNotFound(
+                "weights are a file or a folder", f"no such path {path}", "Check the path"
+            )
+        if not file.name.endswith(INDEX):
+            return cls(path, {file: read_header(file)})
+        shards = _shards(file, root or file.parent)
+        return cls(path, shards)
+
+    def keys(self) -> tuple[str, ...]:
+        """Every tensor name, in file order."""
+        return tuple(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._infos
+
+    def info(self, key: str) -> TensorInfo:
+        """What the header says of one tensor. Raises KeyError on an unknown name."""
+        return self._infos[key]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every name with its shape."""
+        return {key: info.shape for key, info in self._infos.items()}
+
+    def view(self, key: str) -> memoryview:
+        """The raw little-endian bytes of one tensor, mapped, private to this process.
+
+        Writing to a view changes it for this process alone, never the file.
+        """
+        info = self._infos[key]
+        if info.file not in self._maps:
+            self._maps[info.file] = _map(info.file)
+        return self._maps[info.file][info.start : info.start + info.nbytes]
+
+    def sha256(self) -> str:
+        """The digest of the file, or of the list of shard digests by file name."""
+        digests = {file.name: file_sha256(file) for file in self.files}
+        if len(digests) == 1:
+            return next(iter(digests.values()))
+        lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header that agrees with its file."""
+
+    infos: dict[str, TensorInfo]
+    metadata: dict[str, str]
+
+
+def read_header(file: Path) -> Header:
+    """Read and check the header of one safetensors file.
+
+    Raises CorruptFile with the rule broken: length at most 100 MB and within the file,
+    a JSON object without double keys, known dtypes, byte ranges that match the shapes and
+    cover the rest of the file exactly once.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = int.from_bytes(start, "little")
+        if size < 8 or length > min(size - 8, MAX_HEADER):
+            for magic, what in IMPOSTORS.items():
+                if start.startswith(magic):
+                    raise CorruptFile("weights are safetensors", f"{what}: {file}", CONVERT)
+            rule = f"a header has at most {MAX_HEADER} bytes and lies within its file"
+            raise _corrupt(file, rule, f"a header of {length} bytes among {size}")
+        text = stream.read(length)
+    if not text.startswith(b"{"):
+        raise _corrupt(file, "a header starts with '{'", repr(text[:8]))
+    entries = parse_json(text, f"the header of {file}")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _corrupt(file, "__metadata__ maps names to strings", _short(metadata))
+    infos = {key: _info(file, key, entry, 8 + length) for key, entry in entries.items()}
+    _check_cover(file, infos, 8 + length, size)
+    return Header(infos, metadata)
+
+
+def parse_json(text: bytes, where: str) -> dict[str, Any]:
+    """A JSON object from untrusted text. Raises CorruptFile on anything else, double keys too."""
+    rule = "JSON from a checkpoint is one object without double keys"
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(rule, f"{_short(error)} in {where}", AGAIN) from None
+    if not isinstance(value, dict):
+        raise CorruptFile(rule, f"a {type(value).__name__} in {where}", AGAIN)
+    return value
+
+
+def confine(file: Path, root: Path) -> None:
+    """Refuse a file whose links or dots lead out of `root`, with CorruptFile.
+
+    The hub's download cache links each file of a snapshot to a blob of the same
+    repository; those links stay within one download and are followed.
+    """
+    real, home = file.resolve(), root.resolve()
+    if real.is_relative_to(home):
+        return
+    for snapshot in (home, *home.parents):
+        if snapshot.parent.name == "snapshots":
+            if real.is_relative_to(snapshot.parent.parent / "blobs"):
+                return
+            break
+    raise CorruptFile(
+        "the files of a checkpoint lie within its folder",
+        f"{file} leads to {real}",
+        "Copy the file in, or name it directly",
+    )
+
+
+@lru_cache(maxsize=64)
+def _sha256(file: Path, size: int, modified_ns: int) -> str:
+    """The digest; size and time are there to notice a file that changed."""
+    del size, modified_ns
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_sha256(file: Path) -> str:
+    """The digest of a file, computed once per process as long as the file stays the same."""
+    stat = file.stat()
+    return _sha256(file.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {_short(max(counts, key=counts.__getitem__))} twice")
+    return result
+
+
+def _info(file: Path, key: str, entry: Any, base: int) -> TensorInfo:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise _corrupt(
+            file, "a tensor has dtype, shape and data_offsets", f"{_short(entry)} for {_short(key)}"
+        )
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEMSIZE:
+        raise _corrupt(
+            file, "a dtype is one of " + ", ".join(ITEMSIZE), f"{_short(dtype)} for {_short(key)}"
+        )
+    if not _sizes(shape) or len(shape) > MAX_RANK:
+        raise _corrupt(
+            file,
+            f"a shape is at most {MAX_RANK} whole numbers",
+            f"{_short(shape)} for {_short(key)}",
+        )
+    if not _sizes(offsets) or len(offsets) != 2:
+        raise _corrupt(
+            file, "data_offsets are a first and a last byte", f"{_short(offsets)} for {_short(key)}"
+        )
+    first, last = offsets
+    nbytes = math.prod(shape) * ITEMSIZE[dtype]
+    if last - first != nbytes:
+        raise _corrupt(
+            file,
+            "a byte range is as long as dtype and shape say",
+            f"{last - first} bytes for {dtype} {_short(shape)} ({nbytes} bytes) of {_short(key)}",
+        )
+    return TensorInfo(dtype, tuple(shape), nbytes, file, base + first)
+
+
+def _sizes(value: Any) -> bool:
+    """Whether a value is a list of whole numbers that an address can hold."""
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+
+
+def _check_cover(file: Path, infos: Mapping[str, TensorInfo], base: int, size: int) -> None:
+    """Byte ranges must follow each other without gap or overlap, up to the last byte."""
+    end = base
+    for key, info in sorted(infos.items(), key=lambda item: (item[1].start, item[1].nbytes)):
+        if info.start != end:
+            what = "overlap" if info.start < end else "leave a gap"
+            raise _corrupt(
+                file, "tensors lie end to end", f"ranges that {what} before {_short(key)}"
+            )
+        end += info.nbytes
+        if end > size:
+            raise _corrupt(
+                file,
+                "tensors lie within the file",
+                f"{_short(key)} ending at byte {end} of {size}: the file is cut short",
+            )
+    if end != size:
+        raise _corrupt(file, "tensors fill the file", f"{size - end} bytes after the last one")
+
+
+def _map(file: Path) -> memoryview:
+    with file.open("rb") as stream:
+        # Copy on write: torch wants writable memory, and the file must stay untouched.
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+def _weights_in(folder: Path) -> Path:
+    """The one file or index of a folder."""
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
+    choices = [name for name in names if name.endswith(INDEX)]
+    choices = choices or [name for name in CONVENTIONAL if name in names]
+    choices = choices or [name for name in names if name.endswith(".safetensors")]
+    if len(choices) == 1:
+        return folder / choices[0]
+    rule = "a folder of weights holds one .safetensors file, or shards with one index"
+    if choices:
+        raise ModelNotFound(rule, f"{', '.join(choices)} in {folder}", "Keep the one you mean")
+    found = ", ".join(names) or "nothing"
+    fix = (
+        CONVERT
+        if any(n.endswith((".pt", ".pth", ".bin", ".ckpt", ".gguf")) for n in names)
+        else "Check the path, or download the weights"
+    )
+    raise ModelNotFound(rule, f"{found} in {folder}", fix)
+
+
+def _shards(index: Path, root: Path) -> dict[Path, Header]:
+    """The headers of all shards, checked against the index both ways."""
+    weight_map = parse_json(index.read_bytes(), str(index)).get("weight_map")
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(isinstance(name, str) for name in weight_map.values())
+    ):
+        raise _corrupt(index, "weight_map maps tensor names to file names", _short(weight_map))
+    headers: dict[Path, Header] = {}
+    for name in sorted(set(weight_map.values())):
+        if not name.endswith(".safetensors") or "\\" in name or Path(name).name != name:
+            raise _corrupt(index, "a shard is a .safetensors file beside its index", _short(name))
+        file = index.parent / name
+        if not file.is_file():
+            raise _corrupt(index, "every shard is there", f"no {name}")
+        confine(file, root)
+        headers[file] = read_header(file)
+    found = {(key, file.name) for file, header in headers.items() for key in header.infos}
+    odd = sorted(found ^ set(weight_map.items()))
+    if odd:
+        key, name = odd[0]
+        where = "the index" if (key, name) in found else name
+        raise _corrupt(
+            index,
+            "index and shards list the same tensors",
+            f"{_short(key)} of {name} missing from {where} ({len(odd)} such)",
+        )
+    return headers
+
+
+def _corrupt(file: Path, rule: str, got: str) -> CorruptFile:
+    return CorruptFile(rule, f"{got} in {file}", AGAIN)
+
+
+def _short(value: object) -> str:
+    """A value from a file, escaped and short enough for a message."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
