@@ -1,0 +1,158 @@
+"""Pictures as PNG files: pixels and text chunks in, whole files or nothing out.
+
+The pixels are rows of RGB bytes from the top. Texts are written as iTXt chunks (UTF-8).
+Reading texts back walks the chunks without decoding a pixel and trusts nothing: a
+picture from a stranger costs no more than the caps below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from sakuga.errors import OutputExists, RequestError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_TEXT_BYTES = 1 << 20
+MAX_CHUNKS = 100_000
+
+
+def encode_png(width: int, height: int, rgb: bytes, texts: Mapping[str, str]) -> bytes:
+    """A PNG file of height x width x 3 bytes, with one iTXt chunk per text."""
+    # Reading a receipt needs neither of these; they cost a tenth of a second to import.
+    from PIL import Image, PngImagePlugin  # noqa: PLC0415
+
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        chunks.add_itxt(key, text)
+    file = io.BytesIO()
+    Image.frombytes("RGB", (width, height), rgb).save(file, "PNG", pnginfo=chunks)
+    return file.getvalue()
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The texts of a PNG file, by keyword; of a keyword given twice, the first.
+
+    Raises RequestError if there is no such file, it is not a PNG, it is cut short, or its
+    texts pass 1 MiB.
+    """
+    texts: dict[str, str] = {}
+    room = MAX_TEXT_BYTES
+    try:
+        with path.open("rb") as file:
+            for kind, length in _chunks(file, path):
+                if kind not in (b"tEXt", b"iTXt", b"zTXt"):
+                    file.seek(length + 4, os.SEEK_CUR)
+                    continue
+                room -= length
+                if room < 0:
+                    raise _unreadable(path, "texts of more than 1 MiB")
+                body = file.read(length)
+                if len(body) < length or file.read(4) != struct.pack(">I", zlib.crc32(kind + body)):
+                    raise _unreadable(path, "a damaged text")
+                key, text = _text(kind, body, room, path)
+                room -= len(text)
+                texts.setdefault(key, text)
+    except OSError as error:
+        raise RequestError(
+            "a picture must be a file that can be read", f"{path}: {error.strerror}", "Check it."
+        ) from None
+    return texts
+
+
+def write_atomically(path: Path, data: bytes, *, replace: bool) -> None:
+    """Make `path` hold all of `data`, or leave it as it was, whatever happens meanwhile.
+
+    Raises OutputExists if the file is there and `replace` is False.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _move(draft, path, replace=replace)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise OutputExists if `path` is taken."""
+    if path.exists() or path.is_symlink():
+        raise _taken(path)
+
+
+def _chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
+    """Kind and length of each chunk; the reader leaves the file behind the chunk's CRC."""
+    if file.read(8) != SIGNATURE:
+        raise _unreadable(path, "no PNG")
+    for _ in range(MAX_CHUNKS):
+        header = file.read(8)
+        if len(header) < 8:
+            raise _unreadable(path, "a PNG cut short")
+        length, kind = struct.unpack(">I4s", header)
+        if kind == b"IEND":
+            return
+        yield kind, length
+    raise _unreadable(path, f"more than {MAX_CHUNKS:,} chunks")
+
+
+def _text(kind: bytes, body: bytes, room: int, path: Path) -> tuple[str, str]:
+    key, _, rest = body.partition(b"\0")
+    packed = kind == b"zTXt"
+    if packed:
+        rest = rest[1:]
+    elif kind == b"iTXt":
+        packed = rest[:1] == b"\1"
+        rest = rest[2:].split(b"\0", 2)[-1]
+    if packed:
+        stream = zlib.decompressobj()
+        try:
+            rest = stream.decompress(rest, room + 1)
+        except zlib.error:
+            raise _unreadable(path, "a damaged text") from None
+        if len(rest) > room:
+            raise _unreadable(path, "texts of more than 1 MiB")
+    encoding = "utf-8" if kind == b"iTXt" else "latin-1"
+    return key.decode("latin-1"), rest.decode(encoding, "replace")
+
+
+def _move(draft: Path, path: Path, *, replace: bool) -> None:
+    if replace:
+        os.replace(draft, path)
+        return
+    try:
+        # A hard link, unlike a rename, fails when another process has just made the file.
+        os.link(draft, path)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError:  # a file system without hard links
+        refuse_existing(path)
+        os.replace(draft, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _taken(path: Path) -> OutputExists:
+    return OutputExists(
+        "a picture is never overwritten unasked", str(path), "Use --force, or another --out."
+    )
+
+
+def _unreadable(path: Path, what: str) -> RequestError:
+    return RequestError("a picture must be a sound PNG file", f"{path}: {what}", "Use another.")

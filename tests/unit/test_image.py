@@ -1,0 +1,128 @@
+"""A picture file is whole or absent, and a stranger's file can do no harm."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from sakuga.errors import OutputExists, RequestError
+from sakuga.image import encode_png, read_texts, write_atomically
+
+RGB = bytes(range(2 * 3 * 3))
+
+
+def png(texts=None) -> bytes:
+    return encode_png(2, 3, RGB, texts or {})
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    crc = struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + crc
+
+
+def with_chunk(extra: bytes) -> bytes:
+    """A sound picture with a chunk of our making after its header."""
+    data = png()
+    return data[:33] + extra + data[33:]
+
+
+def test_pixels_and_texts_come_back(tmp_path) -> None:
+    path = tmp_path / "a.png"
+    texts = {"sakuga": '{"a": 1}', "parameters": "初音ミク\nSteps: 2"}
+    write_atomically(path, png(texts), replace=False)
+    with Image.open(path) as image:
+        assert image.size == (2, 3)
+        assert image.tobytes() == RGB
+        assert image.text == texts
+    assert read_texts(path) == texts
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_any_text_comes_back(tmp_path_factory, text) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.png"
+    path.write_bytes(png({"sakuga": text}))
+    assert read_texts(path) == {"sakuga": text}
+
+
+def test_compressed_texts_are_read_as_pillow_reads_them(tmp_path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("plain", "a")
+    info.add_text("packed", "b" * 99, zip=True)
+    info.add_itxt("wide", "é", zip=True)
+    path = tmp_path / "a.png"
+    Image.frombytes("RGB", (2, 3), RGB).save(path, pnginfo=info)
+    with Image.open(path) as image:
+        assert read_texts(path) == image.text
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "no PNG"),
+        (b"GIF89a" + bytes(50), "no PNG"),
+        (png()[:-20], "cut short"),
+        (with_chunk(chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(64 << 20)))), "1 MiB"),
+        (with_chunk(chunk(b"tEXt", b"k\0" + b"x" * (1 << 20))), "1 MiB"),
+        (with_chunk(struct.pack(">I4s", 2**31 - 1, b"iTXt")), "1 MiB"),
+        (with_chunk(chunk(b"zTXt", b"k\0\0junk")), "damaged"),
+        (with_chunk(chunk(b"tEXt", b"k\0v")[:-1] + b"!"), "damaged"),
+    ],
+)
+def test_a_file_that_is_not_sound_is_refused(tmp_path, data, complaint) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    with pytest.raises(RequestError, match=complaint):
+        read_texts(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path) -> None:
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(RequestError):
+            read_texts(path)
+
+
+def test_a_picture_is_overwritten_only_when_asked(tmp_path) -> None:
+    path = tmp_path / "a.png"
+    write_atomically(path, b"one", replace=False)
+    with pytest.raises(OutputExists):
+        write_atomically(path, b"two", replace=False)
+    assert path.read_bytes() == b"one"
+    write_atomically(path, b"two", replace=True)
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_failed_write_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"new", replace=True)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_picture_is_readable_like_any_other_file(tmp_path) -> None:
+    old = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "a.png", b"x", replace=False)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
+
+
+def test_pillow_reads_what_we_write(tmp_path) -> None:
+    with Image.open(io.BytesIO(png({"k": "v"})), formats=["PNG"]) as image:
+        image.load()
+        assert image.mode == "RGB"
