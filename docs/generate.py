@@ -14,10 +14,10 @@ from pathlib import Path
 
 import typer.main
 from click import Argument, Command, Group
-
 from sakuga.cli import app
-from sakuga.model.spec import PRESETS
 from sakuga.prompt.lint import RULES
+
+from sakuga.model.spec import PRESETS
 from sakuga.request import RECIPES, Request, option_of
 
 DOCS = Path(__file__).parent
@@ -25,8 +25,9 @@ DOCS = Path(__file__).parent
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    lines = ([cell.replace("|", "\\|") for cell in row] for row in (head, *rows))
+    first, *rest = ("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join((first, "|---" * len(head) + "|", *rest))
 
 
 def options() -> str:
@@ -45,10 +46,10 @@ def options() -> str:
 
 def recipes() -> str:
     """The settings known from elsewhere."""
-    rows = (
-        (f"`{name}`", ", ".join(f"{key} {value}" for key, value in recipe.values.items()), recipe.source)
-        for name, recipe in RECIPES.items()
-    )
+    rows = []
+    for name, recipe in RECIPES.items():
+        sets = ", ".join(f"{key} {value}" for key, value in recipe.values.items())
+        rows.append((f"`{name}`", sets, recipe.source))
     return table(("recipe", "sets", "from"), rows)
 
 
@@ -81,11 +82,11 @@ def commands() -> str:
 
 
 def _command(name: str, command: Command) -> str:
-    shown = [p for p in command.params if p.name != "help"]
+    context = command.make_context(name, [], resilient_parsing=True)
     rows = []
-    for parameter in shown:
+    for parameter in command.params:
         if isinstance(parameter, Argument):
-            called = f"`{parameter.make_metavar(command.make_context(name, [], resilient_parsing=True))}`"
+            called = f"`{parameter.make_metavar(context)}`"
         else:
             called = ", ".join(f"`{flag}`" for flag in parameter.opts)
         rows.append((called, getattr(parameter, "help", None) or ""))
