@@ -1,0 +1,98 @@
+"""Outlines as points: the few curves every drawing is made of.
+
+A shape is a float32 array (n, 2) of x, y with y downwards, in the units of whoever draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points: TypeAlias = NDArray[np.float32]
+Pair: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One stroke of the brush: a shape, the names of its fill and of its outline.
+
+    `width`: of the outline, in outlines; `closed`: False for a line that only has an outline.
+    """
+
+    points: Points
+    fill: str | None
+    line: str | None = None
+    width: float = 1.0
+    closed: bool = True
+
+
+def polygon(*corners: Pair) -> Points:
+    """Straight edges through the corners."""
+    return np.array(corners, dtype=np.float32)
+
+
+def curve(*knots: Pair, closed: bool = True, per: int = 6) -> Points:
+    """A uniform Catmull-Rom spline through the knots, `per` points each; a knot given twice
+    in a row is a corner.
+    """
+    p = np.array(knots, dtype=np.float32)
+    if closed:
+        before, start, end, after = np.roll(p, 1, 0), p, np.roll(p, -1, 0), np.roll(p, -2, 0)
+    else:
+        padded = np.concatenate([p[:1], p, p[-1:]])
+        before, start, end, after = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
+    moves = np.abs(end - start).sum(axis=1) > 0
+    before, start, end, after = (a[moves, None] for a in (before, start, end, after))
+    t = np.linspace(0, 1, per, endpoint=False, dtype=np.float32)[None, :, None]
+    # Catmull and Rom (1974), tension 1/2, in Horner form.
+    cubic = -before + 3 * start - 3 * end + after
+    square = 2 * before - 5 * start + 4 * end - after
+    points = start + t * ((end - before) + t * (square + t * cubic)) / 2
+    points = points.reshape(-1, 2)
+    return points if closed else np.concatenate([points, p[-1:]])
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, n: int = 24) -> Points:
+    """An ellipse around (x, y)."""
+    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1).astype(np.float32)
+
+
+def arc(x: float, y: float, rx: float, ry: float, start: float, end: float, n: int = 14) -> Points:
+    """Part of an ellipse, from `start` to `end` degrees, clockwise from the right."""
+    angle = np.radians(np.linspace(start, end, n))
+    return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1).astype(np.float32)
+
+
+def limb(knots: Sequence[Pair], widths: Sequence[float], cap: int = 5) -> Points:
+    """A tube along a spline through the knots, round at its far end; `widths` per knot."""
+    spine = curve(*knots, closed=False, per=5)
+    tangent = np.gradient(spine, axis=0)
+    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-6)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+    at = np.linspace(0, len(widths) - 1, len(spine))
+    half = np.interp(at, np.arange(len(widths)), widths)[:, None] / 2
+    turn = np.linspace(0, np.pi, cap + 2)[1:-1, None]
+    end = spine[-1] + half[-1] * (np.cos(turn) * normal[-1] + np.sin(turn) * tangent[-1])
+    sides = (spine + half * normal, end, (spine - half * normal)[::-1])
+    return np.concatenate(sides).astype(np.float32)
+
+
+def flipped(points: Points) -> Points:
+    """The mirror image across x = 0."""
+    return (points * np.array([-1, 1], dtype=np.float32)).astype(np.float32)
+
+
+def moved(points: Points, dx: float, dy: float) -> Points:
+    """The shape shifted by (dx, dy)."""
+    return (points + np.array([dx, dy], dtype=np.float32)).astype(np.float32)
+
+
+def both(part: Part) -> tuple[Part, Part]:
+    """A part and its mirror image."""
+    mirror = Part(flipped(part.points), part.fill, part.line, part.width, part.closed)
+    return part, mirror
