@@ -66,6 +66,20 @@ def read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
+def read_pixels(path: Path, size: tuple[int, int]) -> bytes | None:
+    """The RGB bytes of a PNG of `size` (width, height); None if it is anything else.
+
+    Nothing is decoded before the size is known to be the expected one.
+    """
+    from PIL import Image  # noqa: PLC0415
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.tobytes() if image.size == size and image.mode == "RGB" else None
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises on damage
+        return None
+
+
 def write_atomically(path: Path, data: bytes, *, replace: bool) -> None:
     """Make `path` hold all of `data`, or leave it as it was, whatever happens meanwhile.
 

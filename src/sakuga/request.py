@@ -13,6 +13,7 @@ with `Warned` anywhere. All of it is frozen and makes a round trip through JSON
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
@@ -195,10 +196,17 @@ def resolve(request: Request, habits: Habits) -> Request:
             filled[name] = recipe.get(name, getattr(habits, name, general))
     if request.seed is None:
         filled["seed"] = secrets.randbelow(2**32)
+    for name in ("prompt", "negative", "system"):
+        filled[name] = _sound(getattr(request, name))
     resolved = replace(request, **filled)
     _check_fields(resolved)
     _check_together(resolved, habits)
     return resolved
+
+
+def _sound(text: str | None) -> str | None:
+    """The text without lone surrogates, which neither an encoder nor a file can hold."""
+    return None if text is None else re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _check_fields(request: Request) -> None:
@@ -207,13 +215,6 @@ def _check_fields(request: Request) -> None:
         error = option_of(declared).refuse(declared.name, value) if value is not None else None
         if error:
             raise error
-    for name in ("prompt", "negative", "system"):
-        try:
-            (getattr(request, name) or "").encode()
-        except UnicodeEncodeError as error:
-            raise RequestError(
-                f"{name} must be Unicode text", f"a lone surrogate at {error.start}", "Remove it."
-            ) from None
 
 
 def _check_together(request: Request, habits: Habits) -> None:

@@ -171,12 +171,15 @@ def test_a_seed_left_out_differs_each_time() -> None:
         ({"solver": "dpm3", "steps": 2}, "at least 3 steps"),
         ({"uncond": "none"}, "uncond"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"prompt": "\ud800"}, "Unicode"),
     ],
 )
 def test_what_nobody_could_draw_is_refused(change, message) -> None:
     with pytest.raises(RequestError, match=message):
         resolve(replace(Request("x"), **change), CHIBI.drawing)
+
+
+def test_half_a_character_becomes_the_mark_for_one() -> None:
+    assert resolve(Request("a\ud800b\U0001f600"), CHIBI.drawing).prompt == "a\ufffdb\U0001f600"
 
 
 def test_the_limits_themselves_are_allowed() -> None:

@@ -1,0 +1,262 @@
+"""The command line: parse, call, print.
+
+`lint`, `format`, `show` and `--help` start in a blink: whatever is heavy is imported by the
+command that needs it. The environment is read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sakuga.catalog import EMBEDDED, Lexicon, lexicon
+from sakuga.errors import RequestError, SakugaError
+from sakuga.prompt.document import MAX_BYTES
+from sakuga.request import RECIPES, Request, option_of
+
+PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)", re.IGNORECASE)
+
+app = typer.Typer(
+    help="Draw anime pictures from XML-structured prompts.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train a model.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(train_app, name="train")
+
+
+def main() -> None:
+    """Run the command line; the exit code says how it ended."""
+    # A prompt may be in any script; a console or a pipe in another encoding must not end it.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except SakugaError as error:
+        print(f"sakuga: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def flag(name: str, *names: str) -> Any:
+    """A flag made from the field `name` of Request: its help, range and choices."""
+    (declared,) = (declared for declared in fields(Request) if declared.name == name)
+    rule = option_of(declared)
+    choices = tuple(RECIPES) if name == "recipe" else rule.choices
+    limits = rule.range or ", ".join(choices)
+    text = f"{rule.help} [{limits}]" if limits else rule.help
+    return typer.Option(*names, help=text, show_default=False)
+
+
+Model = Annotated[str, typer.Option(help="chibi, newbie-3.5b, or the folder of a model.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"sakuga {version('sakuga')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Draw anime pictures from XML-structured prompts."""
+
+
+@app.command()
+def draw(
+    ctx: typer.Context,
+    prompt: Annotated[
+        str | None, typer.Argument(help="Text, the path of a file, or - for standard input.")
+    ] = None,
+    *,
+    model: Model = EMBEDDED,
+    negative: Annotated[str | None, flag("negative")] = None,
+    seed: Annotated[int | None, flag("seed")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT, or one number for a square.")
+    ] = None,
+    width: Annotated[int | None, flag("width")] = None,
+    height: Annotated[int | None, flag("height")] = None,
+    number: Annotated[int | None, flag("number", "--number", "-n")] = None,
+    recipe: Annotated[str | None, flag("recipe")] = None,
+    steps: Annotated[int | None, flag("steps")] = None,
+    guidance: Annotated[float | None, flag("guidance")] = None,
+    solver: Annotated[str | None, flag("solver")] = None,
+    shift: Annotated[float | None, flag("shift")] = None,
+    schedule: Annotated[str | None, flag("schedule")] = None,
+    renorm: Annotated[float | None, flag("renorm")] = None,
+    truncation: Annotated[float | None, flag("truncation")] = None,
+    uncond: Annotated[str | None, flag("uncond")] = None,
+    system: Annotated[str | None, flag("system")] = None,
+    verbatim: Annotated[bool | None, flag("verbatim", "--verbatim/--no-verbatim")] = None,
+    text_mode: Annotated[str | None, flag("text_mode")] = None,
+    max_tokens: Annotated[int | None, flag("max_tokens")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to save; sakuga-SEED.png here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Draw a picture again, as its receipt says.")
+    ] = None,
+    allow_other_weights: Annotated[
+        bool, typer.Option("--allow-other-weights", help="Let --from use another model.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop on errors of lint.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw pictures of a prompt, or one picture again."""
+    asked = _asked(ctx, prompt, size)
+    if "prompt" in asked:
+        _show_findings(asked["prompt"], lexicon(model), strict=strict)
+    elif source is None:
+        raise RequestError("a drawing needs a prompt", "none", "Write it, or name a --from file.")
+
+    from sakuga.drawing import Job
+    from sakuga.drawing import draw as draw_pictures
+
+    faults = os.environ.get("SAKUGA_FAULTS", "")
+    draw_pictures(
+        asked, Job(model, device, dtype, out, force, source, allow_other_weights, as_json, faults)
+    )
+
+
+def _asked(ctx: typer.Context, prompt: str | None, size: str | None) -> dict[str, Any]:
+    """The fields of Request that were given, by name."""
+    names = [declared.name for declared in fields(Request)]
+    asked = {name: ctx.params[name] for name in names if ctx.params[name] is not None}
+    if prompt is not None:
+        asked["prompt"] = read_prompt(prompt)
+    if size is not None:
+        match = re.fullmatch(r"(\d+)(?:[xX×](\d+))?", size)
+        if not match or {"width", "height"} & set(asked):
+            got = f"{size!r} beside --width or --height" if match else repr(size)
+            raise RequestError("--size is WIDTHxHEIGHT, alone", got, "Write --size 256x320.")
+        asked |= {"width": int(match[1]), "height": int(match[2] or match[1])}
+    return asked
+
+
+def read_prompt(argument: str) -> str:
+    """The prompt that an argument of `draw` names: text, an existing file, or - for stdin."""
+    if argument == "-" or _is_file(argument):
+        return _read(argument)
+    if PROMPT_FILE.fullmatch(argument):
+        raise RequestError(
+            "a prompt that looks like a path must be a file", repr(argument), "Check the path."
+        )
+    return argument
+
+
+def _is_file(argument: str) -> bool:
+    try:
+        return Path(argument).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL: it is text
+        return False
+
+
+def _read(name: str) -> str:
+    """The text of a file or of - (stdin), read no further than a prompt may go."""
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with open(name, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        # What is over the limit may be cut inside a character; it is refused for its length.
+        errors = "ignore" if len(data) > MAX_BYTES else "strict"
+        return data.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            "a prompt must be UTF-8 text", f"{name}: byte {error.start} is none", "Convert it."
+        ) from None
+    except OSError as error:
+        raise RequestError(
+            "a prompt must be readable", f"{name}: {error.strerror}", "Check the path."
+        ) from None
+
+
+@app.command("lint")
+def lint_command(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Prompts, or - for stdin.")],
+    model: Model = EMBEDDED,
+    as_json: AsJson = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Apply the fixes that keep the meaning, in place.")
+    ] = False,
+) -> None:
+    """Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors."""
+    words = lexicon(model)
+    if fix:
+        for name in files:
+            _fix(name)
+    # Standard input is spent by --fix, which prints what it made of it.
+    found = [(name, one) for name in files if not (fix and name == "-")
+             for one in _findings(_read(name), words)]
+    if as_json:
+        print(json.dumps([{"file": name, **_plain(one)} for name, one in found], indent=2))
+    else:
+        for name, one in found:
+            print(_line(name, one))
+    if any(one.severity == "error" for _, one in found):
+        raise typer.Exit(1)
+
+
+@app.command("format")
+def format_command(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Prompts, or - for stdin.")],
+) -> None:
+    """Print the canonical form of a prompt: what the encoders read."""
+    from sakuga.prompt.canonical import canonical
+    from sakuga.prompt.document import read
+
+    for name in files:
+        print(canonical(read(_read(name))))
+
+
+@app.command()
+def show(
+    picture: Annotated[Path, typer.Argument(help="A PNG that sakuga has written.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the receipt of a picture: how it was made."""
+    from sakuga.image import read_texts
+    from sakuga.infotext import RECEIPT_KEY, describe, receipt_from
+
+    texts = read_texts(picture)
+    receipt = receipt_from(texts, picture.name)
+    if as_json:
+        print(texts[RECEIPT_KEY])
+        return
+    rows = list(describe(receipt))
+    width = max(len(label) for label, _ in rows)
+    for label, text in rows:
+        # Only the first line of a text has the label; the others stand below it.
+        print(f"{label:>{width}}  " + text.replace("\n", f"\n{'':{width}}  "))
+
+
+@train_app.command("chibi")
+def train_chibi_command(
+    out: Annotated[Path, typer.Option(help="The folder to train in; goes on from what is there.")],
+    smoke: Annotated[bool, typer.Option("--smoke", help="A minute on a CPU, to see it run.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train the embedded model from its own renderer."""
+    from sakuga.train import main as train
+
+    train(out, device=device, smoke=smoke)

@@ -1,0 +1,181 @@
+"""The `draw` command behind its flags: what to draw, where it goes, what is shown meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sakuga.engine import Engine
+from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
+from sakuga.image import (
+    encode_png,
+    read_pixels,
+    read_texts,
+    refuse_existing,
+    write_atomically,
+)
+from sakuga.infotext import differences, receipt_from, texts_of
+from sakuga.meter import Meter, open_meter
+from sakuga.request import Event, Finished, Receipt, Request, Result, Warned, summary
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What `draw` was asked besides the Request itself.
+
+    `source` is the picture to draw again, `faults` a plan for `sakuga.faults`.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    out: Path | None
+    force: bool
+    source: Path | None
+    allow_other_weights: bool
+    as_json: bool
+    faults: str = ""
+
+
+def draw(asked: Mapping[str, Any], job: Job) -> None:
+    """Draw what was asked and save it. Raises SakugaError; Cancelled after Ctrl-C."""
+    started = time.perf_counter()
+    old = receipt_from(read_texts(job.source), job.source.name) if job.source else None
+    try:
+        engine = Engine.open(job.model, device=job.device, dtype=job.dtype, faults=job.faults)
+        wish = Request(**asked) if old is None else _again(old, asked)
+        request = engine.resolve(wish)
+        if old is not None:
+            _refuse_other_weights(old, engine, job)
+        exact = old is not None and wish == old.request
+        paths = _paths(job, request, only=old.index if old is not None and exact else None)
+        for path in paths.values():
+            if not job.force:
+                refuse_existing(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        finished = _run(engine, request, job, paths)
+    except KeyboardInterrupt:
+        raise Cancelled(
+            "a drawing runs until it is done or stopped", "Ctrl-C", "No partial file was left."
+        ) from None
+    seconds = time.perf_counter() - started
+    for result in finished:
+        _say_done(result, paths[result.receipt.index], seconds, job)
+    if old is not None and exact:
+        _compare(job, old, finished[0])
+
+
+def _again(old: Receipt, asked: Mapping[str, Any]) -> Request:
+    """The request of a receipt; with changes it is this one picture that is varied."""
+    changes = {key: value for key, value in asked.items() if getattr(old.request, key) != value}
+    if not changes:
+        return old.request
+    listed = ", ".join(f"{key} {getattr(old.request, key)!r} -> {changes[key]!r}"
+                       for key in changes)
+    _note(f"Not the same request: {listed}.")
+    return replace(old.request, **{"number": 1, "seed": old.seed, **changes})
+
+
+def _refuse_other_weights(old: Receipt, engine: Engine, job: Job) -> None:
+    now = engine.weights
+    other = sorted(key for key in {*old.weights, *now} if old.weights.get(key) != now.get(key))
+    if other and not job.allow_other_weights:
+        raise ReceiptMismatch(
+            "a picture must be drawn again with its own weights",
+            f"other weights of {', '.join(other)} in {job.model!r} than in {old.model!r}",
+            "Pass the model with --model, or --allow-other-weights.",
+        )
+
+
+def _paths(job: Job, request: Request, only: int | None) -> dict[int, Path]:
+    """Where each picture goes, by index; `only` when just one of them is wanted."""
+    default = f"{job.source.stem}-again.png" if job.source else f"sakuga-{request.seed}.png"
+    out = job.out or Path(default)
+    if out.is_dir():
+        out = out / default
+    if out.suffix.lower() != ".png":
+        raise RequestError("a picture must be a PNG file", str(out), "Let --out end in .png.")
+    if only is not None or request.number == 1:
+        return {only or 0: out}
+    return {i: out.with_stem(f"{out.stem}-{i + 1}") for i in range(request.number)}
+
+
+def _run(engine: Engine, request: Request, job: Job, paths: Mapping[int, Path]) -> list[Result]:
+    """Draw, save each wanted picture as it comes, and tell of everything on the way."""
+    finished = []
+    with (
+        contextlib.closing(engine.generate(request)) as events,
+        open_meter(engine.memory, quiet=job.as_json) as meter,
+    ):
+        for event in events:
+            wanted = not isinstance(event, Finished) or event.result.receipt.index in paths
+            if isinstance(event, Finished) and wanted:
+                _save(event.result, paths[event.result.receipt.index], job, engine)
+                finished.append(event.result)
+            if wanted:
+                _tell(event, meter, job, paths)
+    return finished
+
+
+def _save(result: Result, path: Path, job: Job, engine: Engine) -> None:
+    picture = result.picture
+    data = encode_png(picture.width, picture.height, picture.rgb, texts_of(result.receipt))
+    try:
+        if engine.faults:
+            engine.faults.strike("save")
+        write_atomically(path, data, replace=job.force)
+    except OSError as error:
+        raise SakugaError(
+            "a picture must be written whole", f"{error.strerror} for {path}",
+            "Nothing was left there; make room or choose another --out.",
+        ) from None
+
+
+def _tell(event: Event, meter: Meter, job: Job, paths: Mapping[int, Path]) -> None:
+    if job.as_json:
+        form = summary(event)
+        if isinstance(event, Finished):
+            form["path"] = str(paths[event.result.receipt.index])
+        _print_json(form)
+    elif isinstance(event, Warned):
+        _note(event.message)
+    else:
+        meter.show(event)
+
+
+def _say_done(result: Result, path: Path, seconds: float, job: Job) -> None:
+    if not job.as_json:
+        size = f"{result.picture.width}x{result.picture.height}"
+        typer.echo(f"{path}  {size}, seed {result.receipt.seed}, {seconds:.1f} s")
+
+
+def _compare(job: Job, old: Receipt, result: Result) -> None:
+    """Say whether the pixels are those of the source, and what could be why not."""
+    assert job.source is not None
+    picture = result.picture
+    equal = read_pixels(job.source, (picture.width, picture.height)) == picture.rgb
+    reasons = differences(old, result.receipt)
+    if job.as_json:
+        _print_json({"event": "compared", "equal": equal, "differences": list(reasons)})
+        return
+    verdict = "Equal pixels" if equal else "Other pixels"
+    _note(f"{verdict}, compared with {job.source}.")
+    for reason in reasons:
+        _note(f"  {reason}")
+    if not equal and not reasons:
+        _note("  The source was changed after it was drawn, or the device is not repeatable.")
+
+
+def _print_json(form: Mapping[str, Any]) -> None:
+    typer.echo(json.dumps(form))
+
+
+def _note(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,63 @@
+"""Failures on order, so that tests can see the engine survive them.
+
+A plan of faults is a text such as `nan@decode:1,oom@step3:1`: what happens, where, and
+how many times (1 if not said). What: `nan` (one value becomes NaN), `oom` (the allocator
+gives up), `stop` (the user presses Ctrl-C), `hang` (a second passes), `kill` (the process
+dies at once), `eio` (the disk fails). Where: `encode`, `step1`, `step2` ..., `decode`,
+`save`. Without a plan none of this is ever called.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections import Counter
+
+import torch
+
+from sakuga.errors import RequestError
+
+KINDS = ("nan", "oom", "stop", "hang", "kill", "eio")
+PLACES = re.compile(r"encode|step[1-9]\d*|decode|save")
+
+
+class Faults:
+    """The faults still to come. Raises RequestError on a text that is no such plan."""
+
+    def __init__(self, plan: str) -> None:
+        self._left: Counter[tuple[str, str]] = Counter()
+        for entry in filter(None, plan.split(",")):
+            match = re.fullmatch(r"(\w+)@(\w+?)(?::(\d+))?", entry.strip())
+            if not match or match[1] not in KINDS or not PLACES.fullmatch(match[2]):
+                raise RequestError(
+                    "a fault must be WHAT@WHERE or WHAT@WHERE:TIMES",
+                    repr(entry),
+                    f"WHAT is one of {', '.join(KINDS)}; WHERE encode, step1 ..., decode or save.",
+                )
+            self._left[match[2], match[1]] += int(match[3] or 1)
+
+    def strike(self, place: str, *tensors: torch.Tensor) -> None:
+        """Do what is due at `place`; `nan` poisons the first value of each tensor."""
+        for kind in KINDS:
+            if self._left[place, kind]:
+                self._left[place, kind] -= 1
+                _strike(kind, place, tensors)
+
+
+def _strike(kind: str, place: str, tensors: tuple[torch.Tensor, ...]) -> None:
+    match kind:
+        case "nan":
+            for tensor in tensors:
+                tensor.view(-1)[0] = torch.nan
+        case "oom":
+            raise torch.OutOfMemoryError(f"ordered at {place}")
+        case "stop":
+            raise KeyboardInterrupt
+        case "hang":
+            time.sleep(1.0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+        case "eio":
+            raise OSError(5, f"Input/output error, ordered at {place}")
