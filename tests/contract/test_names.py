@@ -30,7 +30,7 @@ ERRORS = {
 
 PROMISED = {
     "sakuga.request": {
-        "Decoded", "Encoded", "Event", "Finished", "ImageGenerator", "Planned", "Queued",
+        "Decoded", "Encoded", "Event", "Finished", "ImageGenerator", "Picture", "Planned", "Queued",
         "Receipt", "Request", "Result", "Stepped", "Warned", "event_from", "resolve",
     },
     "sakuga.engine": {"Engine"},
@@ -42,7 +42,7 @@ PROMISED = {
     "sakuga.sample.solvers": {"solve"},
     "sakuga.sample.guidance": {"guided"},
     "sakuga.weights.store": {"Store"},
-    "sakuga.image": {"Picture"},
+    "sakuga.image": {"encode_png", "read_texts", "write_atomically"},
     "sakuga.cli": {"app", "main"},
 }  # fmt: skip
 
