@@ -22,6 +22,8 @@ from sakuga.errors import LayoutError
 
 Shape = tuple[int, ...]
 
+SAMPLE = 2000  # names looked at to find the nearest layout of a strange file
+
 WORDS = {
     "n": r"0|[1-9][0-9]{0,5}",
     "m": r"0|[1-9][0-9]{0,5}",
@@ -55,12 +57,14 @@ class Rule:
 class Drop:
     """Tensors a file may hold and our model may lack, and why that is right.
 
-    With {beyond} in `ours` the pattern is of our names and means the layer just after the
-    model's last; without, it is of the file's full names.
+    `pattern` is of the file's full names. Where `spare`, it is of our names instead, for
+    tensors that a rule knows and some models do without; {beyond} is then the number of
+    the layer just after the model's last.
     """
 
     pattern: str
     reason: str
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ def explain(match: Match, found: Mapping[str, Shape], wanted: Mapping[str, Shape
     found: the file's names and shapes. wanted: the model's. Split tensors are cut to the
     rows that the model wants.
     """
-    made, left = rewrite(match, found, wanted)
+    made, _ = rewrite(match, found, wanted)
     pieces = {piece.target: piece for piece in made if piece.target in wanted}
     spare = {
         key: piece.target for piece in made if piece.target not in wanted for key in piece.sources
@@ -227,8 +231,9 @@ def _pieces(
 ) -> Iterator[Piece]:
     shapes = [found[key] for key in sources]
     whole = shapes[0]
-    if len(shapes) > 1 and all(shape[1:] == whole[1:] and shape for shape in shapes):
-        whole = (sum(shape[0] for shape in shapes), *whole[1:])
+    if len(shapes) > 1:
+        fits = all(shape and shape[1:] == whole[1:] for shape in shapes)
+        whole = (sum(shape[0] for shape in shapes), *whole[1:]) if fits else ()
     if len(targets) == 1 or not whole:
         yield from (Piece(target, sources, whole) for target in targets)
         return
@@ -268,12 +273,11 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{(\w+)\\}", fill, text))
 
 
-def _reason(match: Match, key: str, ours: str | None, wanted: Mapping[str, Shape]) -> str | None:
+def _reason(match: Match, key: str, ours: str | None, wanted: Collection[str]) -> str | None:
+    """Why a tensor the model does not use may be there; None if nothing says so."""
     for drop in match.layout.drops:
-        if "{beyond}" in drop.pattern:
-            pattern, name = drop.pattern.replace("{beyond}", str(_beyond(wanted))), ours
-        else:
-            pattern, name = drop.pattern, key
+        name = ours if drop.spare else key
+        pattern = drop.pattern.replace("{beyond}", str(_beyond(wanted)))
         if name is not None and _regex(pattern).fullmatch(name):
             return drop.reason
     return None
@@ -293,7 +297,8 @@ def _unknown(names: frozenset[str], component: str | None) -> LayoutError:
         for prefix in layout.prefixes
         if component in (None, layout.component)
     ]
-    odd = {match: _odd(match, names) for match in matches}
+    some = sorted(names)[:SAMPLE]
+    odd = {match: _odd(match, some) for match in matches}
     best = min(matches, key=lambda match: (len(odd[match]), len(match.prefix)))
     lacking = [best.prefix + mark for mark in best.layout.marks if best.prefix + mark not in names]
     return LayoutError(
@@ -306,9 +311,7 @@ def _unknown(names: frozenset[str], component: str | None) -> LayoutError:
 
 def _odd(match: Match, names: Collection[str]) -> list[str]:
     return [
-        key
-        for key in sorted(names)
-        if _find(match, key) is None and _reason(match, key, None, ()) is None
+        key for key in names if _find(match, key) is None and _reason(match, key, None, ()) is None
     ]
 
 
@@ -350,13 +353,11 @@ NEXTDIT_ORIGINAL = Layout(
         "{stack}.{n}.ffn_norm{m}.weight",
         "{stack}.{n}.feed_forward.{w}.weight",
         "{refined}.{n}.adaLN_modulation.1.{p}",
+        "norm_final.weight",
         "final_layer.linear.{p}",
         "final_layer.adaLN_modulation.1.{p}",
     ),
-    drops=(
-        Drop("norm_final.weight", "stored by the original, read by nothing"),
-        Drop("model.diffusion_model.norm_final.weight", "stored by the original, read by nothing"),
-    ),
+    drops=(Drop("norm_final.weight", "stored by the original, read by nothing", spare=True),),
 )
 
 GEMMA = Layout(
@@ -386,23 +387,31 @@ GEMMA = Layout(
         "layers.{n}.post_feedforward_layernorm.weight",
     ),
     drops=(
-        Drop("*vision_tower.*", "prompts are text; pictures are never read"),
-        Drop("*vision_model.*", "prompts are text; pictures are never read"),
-        Drop("*multi_modal_projector.*", "prompts are text; pictures are never read"),
-        Drop("*lm_head.weight", "nothing is generated"),
-        Drop("layers.{beyond}.*", "conditioning is the state before the last layer"),
-        Drop("*norm.weight", "the final norm follows the last layer, which is not run"),
-        Drop("*inv_freq", "rotary frequencies are computed"),
+        *(
+            Drop(pattern, "prompts are text; pictures are never read")
+            for pattern in (
+                "vision_tower.*",
+                "model.vision_tower.*",
+                "vision_model.*",
+                "multi_modal_projector.*",
+                "model.multi_modal_projector.*",
+            )
+        ),
+        Drop("lm_head.weight", "nothing is generated"),
+        Drop("language_model.lm_head.weight", "nothing is generated"),
+        Drop("*rotary_emb.*inv_freq", "rotary frequencies are computed"),
         Drop("spiece_model", "the tokenizer is read from tokenizer.json"),
+        Drop("layers.{beyond}.*", "conditioning is the state before the last layer", spare=True),
+        Drop("norm.weight", "the final norm follows the last layer, which is not run", spare=True),
     ),
 )
 
 JINA_DROPS = (
-    Drop("*pooler.dense.*", "the pooled vector is the mean over tokens"),
-    Drop("*lm_head.*", "nothing is generated"),
-    Drop("*inv_freq", "rotary frequencies are computed"),
+    Drop("lm_head.*", "nothing is generated"),
+    Drop("*rotary_emb.*inv_freq", "rotary frequencies are computed"),
     Drop("*embeddings.position_ids", "positions are counted"),
     Drop("spiece_model", "the tokenizer is read from tokenizer.json"),
+    Drop("pooler.dense.{p}", "the pooled vector is the mean over tokens", spare=True),
 )
 
 JINA_TRANSFORMERS = Layout(
@@ -450,17 +459,19 @@ JINA_SINGLE_FILE = Layout(
                 "layers.{n}.self_attn.v_proj.{p}",
             ),
         ),
+        *_same(
+            "embeddings.word_embeddings.weight",
+            "embeddings.token_type_embeddings.weight",
+            "pooler.dense.{p}",
+        ),
         *_renamed(
             {
-                "embeddings.word_embeddings.weight": "embeddings.word_embeddings.weight",
-                "embeddings.token_type_embeddings.weight": "embeddings.token_type_embeddings.weight",
                 "emb_ln.{p}": "embeddings.LayerNorm.{p}",
                 "encoder.layers.{n}.mixer.out_proj.{p}": "layers.{n}.self_attn.o_proj.{p}",
                 "encoder.layers.{n}.norm1.{p}": "layers.{n}.post_attention_layernorm.{p}",
                 "encoder.layers.{n}.mlp.fc1.{p}": "layers.{n}.mlp.fc1.{p}",
                 "encoder.layers.{n}.mlp.fc2.{p}": "layers.{n}.mlp.fc2.{p}",
                 "encoder.layers.{n}.norm2.{p}": "layers.{n}.post_mlp_layernorm.{p}",
-                "pooler.dense.{p}": "pooler.dense.{p}",
             }
         ),
     ),

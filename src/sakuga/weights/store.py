@@ -24,6 +24,7 @@ from sakuga.errors import CorruptFile, ModelNotFound
 
 MAX_HEADER = 100_000_000
 MAX_RANK = 16
+MAX_TENSORS = 100_000
 INDEX = ".safetensors.index.json"
 CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 AGAIN = "Download or convert the file again"
@@ -185,6 +186,8 @@ def read_header(file: Path) -> Header:
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _corrupt(file, "__metadata__ maps names to strings", _short(metadata))
+    if len(entries) > MAX_TENSORS:
+        raise _corrupt(file, f"a file has at most {MAX_TENSORS} tensors", str(len(entries)))
     infos = {key: _info(file, key, entry, 8 + length) for key, entry in entries.items()}
     _check_cover(file, infos, 8 + length, size)
     return Header(infos, metadata)

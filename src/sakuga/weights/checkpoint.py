@@ -1,0 +1,260 @@
+"""A model on disk: a folder in Hugging Face layout, opened, understood, not yet loaded.
+
+    model_index.json      optional; its "sakuga" entry names the model and its drawing habits
+    transformer/          config.json and weights, as in the other three
+    text_encoder/         Gemma 3
+    text_encoder_2/       Jina, or clip_model/ as in the original release
+    vae/
+    tokenizer/            tokenizer.json, or beside Gemma's weights
+    tokenizer_2/          tokenizer.json, or beside Jina's weights
+    vocabulary.json       optional; {"words": [...]}, what the model can draw
+
+Only headers and small JSON files are read here; code files and `auto_map` entries that lie
+in a folder are never looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
+from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
+from sakuga.weights.formats import read_storage_metadata, scale_key
+from sakuga.weights.layouts import Match, detect, rewrite
+from sakuga.weights.specs import FAMILIES, OURS, read_spec
+from sakuga.weights.store import Store, confine, parse_json
+
+FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "transformer": ("transformer",),
+    "text_encoder": ("text_encoder",),
+    "text_encoder_2": ("text_encoder_2", "clip_model"),
+    "vae": ("vae",),
+}
+TOKENIZERS: Mapping[str, tuple[str, ...]] = {
+    "tokenizer": ("tokenizer", "text_encoder"),
+    "tokenizer_2": ("tokenizer_2", "clip_tokenizer", "text_encoder_2", "clip_model"),
+}
+MAX_CONFIG = 16_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One part of a model: its weights, how they are named, and what they are."""
+
+    name: str
+    store: Store
+    match: Match
+    spec: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model folder whose every component was found and understood."""
+
+    path: Path
+    spec: ModelSpec
+    transformer: Component
+    text_encoder: Component
+    text_encoder_2: Component
+    vae: Component
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The four parts, in the order a drawing uses them."""
+        return (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
+
+    def tokenizer(self, name: str = "tokenizer") -> Path:
+        """The tokenizer.json of Gemma ("tokenizer") or Jina ("tokenizer_2").
+
+        Raises ModelNotFound where there is none.
+        """
+        places = [self.path / folder / "tokenizer.json" for folder in TOKENIZERS[name]]
+        for file in places:
+            if file.is_file():
+                confine(file, self.path)
+                return file
+        raise ModelNotFound(
+            f"a model has a tokenizer.json for its {name}",
+            f"none at {', '.join(str(file) for file in places)}",
+            "Copy the tokenizer.json that belongs to the encoder there",
+        )
+
+    def vocabulary(self) -> frozenset[str] | None:
+        """The words the model can draw, or None where it does not say."""
+        file = self.path / "vocabulary.json"
+        if not file.is_file():
+            return None
+        words = read_json(file, self.path).get("words")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise CorruptFile(
+                "vocabulary.json holds a list of words", f"another thing in {file}", "Remove it"
+            )
+        return frozenset(words)
+
+    def sha256(self) -> dict[str, str]:
+        """The digest of each component's weights, by component."""
+        return {part.name: part.store.sha256() for part in self.components}
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open a model folder: find its components, read their specs, compare.
+
+    Raises ModelNotFound where something is missing (listing what is there and what is
+    expected), CorruptFile or LayoutError where a file cannot be read, SpecMismatch where
+    config, weights, or two components contradict each other.
+    """
+    path = Path(path)
+    folders = _find(path)
+    parts = {name: open_component(folder, name, path) for name, folder in folders.items()}
+    name, drawing = _habits(path)
+    spec = ModelSpec(
+        name=name,
+        transformer=parts["transformer"].spec,
+        gemma=parts["text_encoder"].spec,
+        jina=parts["text_encoder_2"].spec,
+        vae=parts["vae"].spec,
+        drawing=drawing,
+    )
+    _check_fit(spec, path)
+    return Checkpoint(path, spec, **parts)
+
+
+def open_component(path: Path, name: str, root: Path | None = None) -> Component:
+    """Open one component from its folder or file.
+
+    name: transformer | text_encoder | text_encoder_2 | vae. root: the folder that no link
+    may lead out of, by default the component's own.
+    """
+    store = Store.open(path, root)
+    match = detect(store.keys(), name)
+    folder = path if path.is_dir() else path.parent
+    config, source = _config(folder, store, root or folder)
+    quantised = read_storage_metadata(store.metadata)
+    scales = {scale_key(key) for key in quantised}
+    shapes = {key: shape for key, shape in store.shapes().items() if key not in scales}
+    made, _ = rewrite(match, shapes)
+    ours = {piece.target: piece.shape for piece in made}
+    spec = read_spec(FAMILIES[name], config, source, ours, str(store.path))
+    return Component(name, store, match, spec)
+
+
+def read_json(file: Path, root: Path) -> dict[str, Any]:
+    """A JSON object from a file within `root`. Raises CorruptFile on anything else."""
+    confine(file, root)
+    if file.stat().st_size > MAX_CONFIG:
+        raise CorruptFile(
+            f"a config has at most {MAX_CONFIG} bytes",
+            f"{file.stat().st_size} bytes in {file}",
+            "Use the config that belongs to these weights",
+        )
+    return parse_json(file.read_bytes(), str(file))
+
+
+def _config(folder: Path, store: Store, root: Path) -> tuple[dict[str, Any] | None, str]:
+    """The config of a component and where it comes from."""
+    file = folder / "config.json"
+    if file.is_file():
+        return read_json(file, root), str(file)
+    if "config" in store.metadata:
+        source = f"the metadata of {store.path}"
+        return parse_json(store.metadata["config"].encode(), source), source
+    return None, f"{file} (which is not there)"
+
+
+def _find(path: Path) -> dict[str, Path]:
+    """The folder of each component."""
+    rule = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
+    fix = "Check the path, or download what is missing"
+    if not path.is_dir():
+        what = "a file" if path.exists() else "nothing"
+        raise ModelNotFound(rule, f"{what} at {path}", fix)
+    found: dict[str, Path] = {}
+    for name, folders in FOLDERS.items():
+        for folder in folders:
+            if (path / folder).is_dir():
+                found.setdefault(name, path / folder)
+    missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
+    if missing:
+        there = ", ".join(sorted(entry.name for entry in path.iterdir())[:20]) or "nothing"
+        raise ModelNotFound(rule, f"no {', no '.join(missing)} among {there} in {path}", fix)
+    return found
+
+
+def _habits(path: Path) -> tuple[str, DrawingSpec]:
+    """The name and drawing defaults of model_index.json, else those of the real model."""
+    file = path / "model_index.json"
+    ours: Any = read_json(file, path).get(OURS, {}) if file.is_file() else {}
+    if not isinstance(ours, dict):
+        raise _odd(file, f'"{OURS}" is a set of named values', ours)
+    name, drawing = ours.get("name", path.resolve().name), ours.get("drawing", {})
+    if not isinstance(name, str) or not isinstance(drawing, dict):
+        raise _odd(file, "a model has a name and a set of drawing defaults", ours)
+    values = {}
+    for key, value in drawing.items():
+        values[key] = _drawing_value(file, key, value)
+    spec = replace(NEWBIE_3_5B.drawing, **values)
+    if (
+        not spec.min_side
+        <= min(spec.width, spec.height)
+        <= max(spec.width, spec.height)
+        <= spec.max_side
+    ):
+        raise _odd(file, "width and height lie between min_side and max_side", drawing)
+    return name, spec
+
+
+def _drawing_value(file: Path, key: str, value: Any) -> Any:
+    kinds = {field.name: field.type for field in fields(DrawingSpec)}
+    if key not in kinds:
+        near = get_close_matches(key, kinds, n=1)
+        hint = f" (nearest: {near[0]!r})" if near else ""
+        raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
+    if kinds[key] == "float" and type(value) is int:
+        value = float(value)
+    if type(value).__name__ != kinds[key] or (kinds[key] != "str" and not value >= 0):
+        raise _odd(file, f"{key} is of type {kinds[key]}, and not negative", value)
+    return value
+
+
+def _check_fit(spec: ModelSpec, path: Path) -> None:
+    """The transformer must take what the encoders give and the autoencoder reads."""
+    pairs = (
+        (
+            "cap_feat_dim",
+            spec.transformer.cap_feat_dim,
+            "hidden_size",
+            spec.gemma.hidden_size,
+            "text_encoder",
+        ),
+        (
+            "clip_text_dim",
+            spec.transformer.clip_text_dim,
+            "hidden_size",
+            spec.jina.hidden_size,
+            "text_encoder_2",
+        ),
+        (
+            "in_channels",
+            spec.transformer.in_channels,
+            "latent_channels",
+            spec.vae.latent_channels,
+            "vae",
+        ),
+    )
+    for ours, wanted, theirs, got, name in pairs:
+        if wanted != got:
+            raise SpecMismatch(
+                "the components of a model fit together",
+                f"{ours} {wanted} of transformer, {theirs} {got} of {name} in {path}",
+                "Use components that were trained together",
+            )
+
+
+def _odd(file: Path, rule: str, value: object) -> SpecMismatch:
+    text = value if isinstance(value, str) else repr(value)
+    return SpecMismatch(rule, f"{text[:200]} in {file}", "Correct or remove the entry")

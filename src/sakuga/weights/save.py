@@ -1,0 +1,79 @@
+"""Writes components the way others read them: config.json beside one safetensors file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
+from sakuga.weights.formats import FORMATS, StorageFormat, scale_key, storage_metadata
+from sakuga.weights.int8 import quantise
+from sakuga.weights.specs import config_of
+
+TORCH = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+Choice = Callable[[str, Tensor], StorageFormat]
+
+
+def save_component(
+    folder: Path,
+    spec: NextDiTSpec | GemmaSpec | JinaSpec | VAESpec,
+    state: Mapping[str, Tensor],
+    storage: str | Choice = "float32",
+    small: str = "float32",
+) -> int:
+    """Write config.json and weights of one component; give the bytes written.
+
+    state: tensors by our names. storage: a format of `weights.formats` for all, or a
+    choice per (name, tensor). small: the format of what a quantised format leaves out,
+    tensors of fewer than two dimensions. Both files appear whole or not at all.
+    """
+    tensors: dict[str, Tensor] = {}
+    formats: dict[str, StorageFormat] = {}
+    for key, value in state.items():
+        tensor = value.detach().cpu()
+        form = FORMATS[storage] if isinstance(storage, str) else storage(key, tensor)
+        if form.quantised and tensor.dim() < 2:
+            form = FORMATS[small]
+        if not tensor.is_floating_point():
+            tensors[key] = tensor.contiguous()
+        elif form.quantised:
+            tensors[key], tensors[scale_key(key)] = quantise(tensor)
+            formats[key] = form
+        else:
+            tensors[key] = tensor.to(TORCH[form.dtype], copy=True).contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = (
+        "model.safetensors"
+        if isinstance(spec, GemmaSpec | JinaSpec)
+        else "diffusion_pytorch_model.safetensors"
+    )
+    metadata = {"format": "pt", **storage_metadata(formats)}
+    write_atomically(folder / name, lambda file: save_file(tensors, file, metadata))
+    write_json(folder / "config.json", config_of(spec))
+    return (folder / name).stat().st_size
+
+
+def write_json(file: Path, value: object) -> None:
+    """Write JSON as people like to read it, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `file`, then put it in its place."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
