@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 import typer.main
 from click import Argument, Command, Group
-from sakuga.cli import app
-from sakuga.prompt.lint import RULES
 
+from sakuga.cli import app
 from sakuga.model.spec import PRESETS
+from sakuga.prompt.lint import RULES
 from sakuga.request import RECIPES, Request, option_of
 
 DOCS = Path(__file__).parent
@@ -77,8 +77,15 @@ def rules() -> str:
 def commands() -> str:
     """Every command with its arguments and flags."""
     root = typer.main.get_command(app)
-    assert isinstance(root, Group)
-    return "\n\n".join(_command(name, command) for name, command in root.commands.items())
+    return "\n\n".join(_command(name, command) for name, command in _leaves("sakuga", root))
+
+
+def _leaves(path: str, command: Command) -> Iterator[tuple[str, Command]]:
+    if not isinstance(command, Group):
+        yield path, command
+        return
+    for name, inner in command.commands.items():
+        yield from _leaves(f"{path} {name}", inner)
 
 
 def _command(name: str, command: Command) -> str:
@@ -91,7 +98,7 @@ def _command(name: str, command: Command) -> str:
             called = ", ".join(f"`{flag}`" for flag in parameter.opts)
         rows.append((called, getattr(parameter, "help", None) or ""))
     about = (command.help or "").split("\n\n")[0].replace("\n", " ")
-    return f"### sakuga {name}\n\n{about}\n\n" + table(("argument", "meaning"), rows)
+    return f"### {name}\n\n{about}\n\n" + table(("argument", "meaning"), rows)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
