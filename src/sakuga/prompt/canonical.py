@@ -1,0 +1,276 @@
+"""A document -> the exact text each encoder reads.
+
+The order is the one of the training captions, so that the same prompt is the same text
+however its author arranged it: characters by number, then <general_tags>, then blocks
+nobody knows by name, then loose text, then <caption>; fields in a fixed order, unknown
+ones after them by name. One element per line, no indentation, runs of space collapsed,
+tags separated by ", " and kept in the author's order. Wrappers, comments and empty fields
+are dropped. Plain text is only trimmed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sakuga.prompt import document as documents
+from sakuga.prompt import markup
+from sakuga.prompt.nodes import CAPTION, Block, Document, Field
+
+GENERAL = "general_tags"
+CHARACTER_FIELDS = (
+    "n",
+    "gender",
+    "appearance",
+    "clothing",
+    "body_type",
+    "expression",
+    "action",
+    "interaction",
+    "position",
+)
+GENERAL_FIELDS = (
+    "count",
+    "artists",
+    "style",
+    "background",
+    "environment",
+    "perspective",
+    "atmosphere",
+    "lighting",
+    "quality",
+    "objects",
+    "other",
+)
+ALIASES = {"pose": "action", "artist": "artists", "name": "n"}
+
+# What most community workflows put in front; no training code has it.
+COMMUNITY_SYSTEM = (
+    "You are an assistant designed to generate high-quality anime images with the highest "
+    "degree of image-text alignment based on xml format textual prompts. <Prompt Start>\n"
+)
+
+_ORDER = {name: rank for rank, name in enumerate(CHARACTER_FIELDS + GENERAL_FIELDS)}
+_CHARACTER = re.compile(r"char(?:acter)?[_\-]?([0-9]{0,3})", re.I | re.A)
+_COMMA = re.compile(r"\s*(?:(?<!\d),|,(?!\d))\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A canonical field: its standard name, its text, and the fields it was joined from."""
+
+    name: str
+    text: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A canonical block: its standard name, its parts, and the blocks it was joined from.
+
+    `number` is a character's, given or taken; None for every other block.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    blocks: tuple[Block, ...]
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the canonical text and the fields whose text it holds."""
+
+    text: str
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderText:
+    """What Gemma and Jina read."""
+
+    gemma: str
+    jina: str
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Both sides of the guidance."""
+
+    positive: EncoderText
+    negative: EncoderText
+
+
+def canonical(document: Document) -> str:
+    """The prompt in canonical form, without a system prompt. Applied twice, it changes nothing.
+
+    References are resolved, for encoders read text: `cats &amp; dogs` is `cats & dogs`. Only
+    text that would be read back as markup keeps its reference (see markup.escape).
+    """
+    return "\n".join(line.text for line in lines(document))
+
+
+def lines(document: Document) -> Iterator[Line]:
+    """The canonical text line by line, each with where it came from."""
+    if not document.structured:
+        for block in document.blocks:
+            yield Line(block.fields[0].text, block.fields)
+        return
+    for section in sections(document):
+        yield from _section_lines(section)
+
+
+def sections(document: Document) -> list[Section]:
+    """Blocks in canonical order, those of one name joined, empty ones included."""
+    characters: list[Section] = []
+    shared: dict[str, list[Block]] = {}
+    for block, number in zip(document.blocks, _numbers(document.blocks), strict=True):
+        if number is None:
+            shared.setdefault(_lowered(block.name), []).append(block)
+        else:
+            characters.append(_section(f"character_{number}", [block], number))
+    others = [_section(name, shared[name]) for name in sorted(shared, key=_block_rank)]
+    return sorted(characters, key=lambda section: section.number or 0) + others
+
+
+def standard_name(name: str) -> str:
+    """The name a field of a character or of general_tags is read under."""
+    lowered = _lowered(name)
+    return ALIASES.get(lowered, lowered)
+
+
+def character_number(name: str) -> int | None:
+    """The number in a character block's name, -1 when it has none; None for other blocks."""
+    match = _CHARACTER.fullmatch(name)
+    if match is None:
+        return None
+    return int(match[1]) if match[1] else -1
+
+
+def encoder_texts(
+    prompt: str,
+    negative: str = "",
+    *,
+    system_xml: str,
+    system_text: str,
+    system: str | None = None,
+    verbatim: bool = False,
+    mode: Literal["training", "comfy"] = "training",
+) -> Texts:
+    """What each encoder reads for a prompt and its negative.
+
+    As in training, Gemma reads a system prompt and the user's text, Jina the user's text
+    alone; `comfy` gives Jina what Gemma reads. An empty text stays empty for both. The
+    system prompt is `system` if given ("community" names the usual one of workflows), else
+    the one the user put in front of the text, else the model's own for the text's kind.
+    `verbatim` sends the user's text untouched. Raises PromptRefused as `read` does.
+    """
+    positive, other = (
+        _encoder_text(text, system_xml, system_text, system, verbatim)
+        for text in (prompt, negative)
+    )
+    if mode == "comfy":
+        positive, other = (EncoderText(each.gemma, each.gemma) for each in (positive, other))
+    return Texts(positive, other)
+
+
+def _encoder_text(
+    text: str, system_xml: str, system_text: str, system: str | None, verbatim: bool
+) -> EncoderText:
+    document = documents.read(text)
+    if not text.strip():
+        return EncoderText("", "")
+    if system is None and document.system:
+        if verbatim:
+            return EncoderText(text, text)
+        system = document.system
+    user = text if verbatim else canonical(document)
+    if system is None:
+        system = system_xml if document.structured else system_text
+    elif system == "community":
+        system = COMMUNITY_SYSTEM
+    if system and not system[-1].isspace():
+        system += " "
+    return EncoderText(system + user, user)
+
+
+def _section_lines(section: Section) -> Iterator[Line]:
+    if not section.parts:
+        return
+    if section.name == "":
+        yield from (Line(part.text, part.fields) for part in section.parts)
+    elif len(section.parts) == 1 and section.parts[0].name == "":
+        part = section.parts[0]
+        yield Line(f"<{section.name}>{part.text}</{section.name}>", part.fields)
+    else:
+        yield Line(f"<{section.name}>")
+        for part in section.parts:
+            text = f"<{part.name}>{part.text}</{part.name}>" if part.name else part.text
+            yield Line(text, part.fields)
+        yield Line(f"</{section.name}>")
+
+
+def _section(name: str, blocks: list[Block], number: int | None = None) -> Section:
+    known = number is not None or name == GENERAL
+    groups: dict[str, list[Field]] = {}
+    for block in blocks:
+        for part in block.fields:
+            groups.setdefault(standard_name(part.name) if known else part.name, []).append(part)
+    parts = [_part(group, groups[group]) for group in sorted(groups, key=_field_rank)]
+    return Section(name, tuple(part for part in parts if part.text), tuple(blocks), number)
+
+
+def _part(name: str, fields: list[Field]) -> Part:
+    """Fields of one meaning joined: those under its standard name first."""
+    fields = sorted(fields, key=lambda part: _lowered(part.name) != name)
+    separator = ", " if name else " "
+    if any(part.nested for part in fields):
+        texts = (part.text if part.nested else markup.escape(part.text) for part in fields)
+        text = separator.join(filter(None, map(_collapsed, texts)))
+    else:
+        text = separator.join(part.text for part in fields if part.text)
+        text = markup.escape(_tags(text) if name else _collapsed(text))
+    return Part(name, text, tuple(part for part in fields if part.text))
+
+
+def _numbers(blocks: Iterable[Block]) -> list[int | None]:
+    """Each block's character number; a missing or repeated one becomes the next free."""
+    given = [character_number(block.name) for block in blocks]
+    taken = {number for number in given if number is not None}
+    seen: set[int] = set()
+    numbers: list[int | None] = []
+    free = 1
+    for number in given:
+        if number is None or (number >= 0 and number not in seen):
+            numbers.append(number)
+        else:
+            while free in taken:
+                free += 1
+            taken.add(free)
+            numbers.append(free)
+        if number is not None:
+            seen.add(number)
+    return numbers
+
+
+def _block_rank(name: str) -> tuple[int, str]:
+    return (0 if name == GENERAL else 3 if name == CAPTION else 1 if name else 2), name
+
+
+def _field_rank(name: str) -> tuple[int, str]:
+    """Known fields, then unknown ones by name, then text that has no tag."""
+    return (_ORDER.get(name, len(_ORDER)) if name else len(_ORDER) + 1), name
+
+
+def _lowered(name: str) -> str:
+    return name.lower() if name.isascii() else name  # lower-casing other scripts may lengthen
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _tags(text: str) -> str:
+    return ", ".join(filter(None, _COMMA.split(_collapsed(text))))

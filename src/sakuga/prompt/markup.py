@@ -1,0 +1,385 @@
+"""XML as people write it -> blocks, by one feed of pyexpat and without recursion.
+
+expat wants strict XML with one root; prompts are neither. So the markup is first made
+well-formed where its meaning is plain (a root is put around it, and every `&` and `<` that
+opens nothing becomes a reference), and every offset expat reports is mapped back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NoReturn
+from xml.parsers import expat
+
+from sakuga.errors import PromptRefused
+from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Offsets, Runs, Span
+
+MAX_ELEMENTS = 2_000
+MAX_ATTRIBUTES = 64
+MAX_DEPTH = 32
+WRAPPERS = frozenset({"image", "img"})
+
+_ROOT = "prompt"
+_NAME = r"[^\W\d][\w.\-]*+"
+_TAG_TAIL = (
+    rf"/?{_NAME}"
+    rf"(?:\s++{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+'))*+"
+    r"\s*+/?>"
+)
+_REFERENCE = r"&(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
+_DECLARATION = r"!(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)"
+_TAG = re.compile(f"<{_TAG_TAIL}")
+_ATTRIBUTE = re.compile(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
+_WRAPPED = re.compile(r"\s*+(?:<im(?:age|g)>\s*+)*+(?P<inside>.*?)(?:\s*</im(?:age|g)>)*\s*", re.S)
+_DECLARATIONS = re.compile(f"<{_DECLARATION}", re.I | re.A)
+# A tag is only looked at, so that a bare & among its attributes is still found.
+_SCAN = re.compile(
+    r"<!--.*?(?:-->|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z)|<\?[A-Za-z_].*?(?:\?>|\Z)"
+    rf"|<(?={_TAG_TAIL})|{_REFERENCE}|(?P<stray>[<&]|\]\]>)",
+    re.S,
+)
+_READS_AS_MARKUP = re.compile(
+    rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})|\r"
+)
+_ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;", "\r": "&#13;"}
+
+
+def parse(markup: str, origin: Offsets) -> Document:
+    """The markup as a document, plain text when it has no tags or is not well-formed.
+
+    `origin` maps its offsets to those of the text the user gave.
+    Raises PromptRefused when it declares a document type or an entity.
+    """
+    refuse_declarations(markup)
+    fault: Fault | None = None
+    if _TAG.search(markup):
+        try:
+            document = _Reader(markup, origin).read()
+            if document.structured:
+                return document
+        except _FaultFound as found:
+            fault = found.fault
+    wrapped = None if fault else _WRAPPED.fullmatch(markup)
+    start, end = wrapped.span("inside") if wrapped else (0, len(markup))
+    part = text_field("", markup[start:end], start, origin)
+    return Document("text", (Block("", (part,), part.span),) if part.text else (), fault=fault)
+
+
+def text_field(name: str, raw: str, start: int, origin: Offsets) -> Field:
+    """A field whose text is `raw`, trimmed; `raw` begins at `start` of `origin`'s text."""
+    text = raw.strip()
+    begin = start + len(raw) - len(raw.lstrip())
+    if not text:
+        at = origin.at(start)
+        return Field(name, "", span=Span(at, at), runs=((0, at),))
+    runs = [(key - begin, value) for key, value in origin.runs(begin, begin + len(text))]
+    span = origin.span(begin, begin + len(text))
+    return Field(name, text, span=span, runs=(*runs, (len(text), span.end)))
+
+
+def escape(text: str) -> str:
+    """Text with references only where it would otherwise be read as markup.
+
+    The encoders read text, not XML: `cats & dogs >_<` stays itself, while the rare text
+    that spells out a tag or a reference keeps `&lt;` or `&amp;`, so that reading the result
+    again gives the same text.
+    """
+    return _READS_AS_MARKUP.sub(lambda match: _ESCAPES[match[0]], text)
+
+
+def escaped_stray(stray: str) -> str:
+    """How XML proper writes a bare `&`, `<` or `]]>`."""
+    return _ESCAPES[stray]
+
+
+def find_declaration(text: str) -> Span | None:
+    """Where a text declares a document type or an entity, if it does."""
+    match = _DECLARATIONS.search(text)
+    return Span(match.start(), match.end()) if match else None
+
+
+def refuse_declarations(text: str) -> None:
+    """Raise PromptRefused when a text declares a document type or an entity."""
+    span = find_declaration(text)
+    if span:
+        _refuse(text[span.start : span.end])
+
+
+def _refuse(declaration: str, *_: object) -> NoReturn:
+    raise PromptRefused(
+        "a prompt declares no document type and no entity",
+        declaration,
+        "Remove the declaration; write &lt; for < and &amp; for &",
+    )
+
+
+def _well_formed(markup: str) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
+    """The markup under one root with its strays escaped; the way back; the strays."""
+    pieces, strays, done = [f"<{_ROOT}>"], [], 0
+    length = len(pieces[0])
+    back = Offsets(length, 0)
+    for match in _SCAN.finditer(markup):
+        if match["stray"] is None:
+            continue
+        at, end = match.span()
+        pieces += markup[done:at], _ESCAPES[match[0]]
+        length += at - done + len(pieces[-1])
+        back.add(length, end)
+        strays.append((at, end))
+        done = end
+    pieces += markup[done:], f"</{_ROOT}>"
+    return "".join(pieces).encode(), back, strays
+
+
+class _FaultFound(Exception):
+    """Carries a Fault out of the parser's handlers."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
+
+
+@dataclass(slots=True)
+class _Open:
+    """An element whose end has not been seen. Offsets are the markup's."""
+
+    name: str
+    level: Literal["wrapper", "block", "leaf", "nested"]
+    start: int
+    content: int
+    fields: list[Field] = field(default_factory=list)
+    deep: Span | None = None
+    nested: bool = False
+
+    @property
+    def caption(self) -> bool:
+        """A caption is a block and a leaf at once: it holds nothing but its own text."""
+        return self.name.lower() == CAPTION
+
+
+class _Reader:
+    """Collects blocks from expat's events."""
+
+    def __init__(self, markup: str, origin: Offsets) -> None:
+        self._markup, self._origin = markup, origin
+        self._bytes, self._back, self._stray_ranges = _well_formed(markup)
+        self._byte = self._char = self._elements = 0
+        self._stack: list[_Open] = []
+        self._blocks: list[Block] = []
+        self._attributes: list[Span] = []
+        self._clear_text()
+
+    def read(self) -> Document:
+        """The document; raises _FaultFound when the markup is not well-formed."""
+        self._parser = parser = expat.ParserCreate("utf-8")
+        parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = _refuse
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        try:
+            parser.Parse(self._bytes, True)
+        except expat.ExpatError as error:
+            raise _FaultFound(self._explain(error)) from None
+        return Document(
+            "xml", tuple(self._blocks), strays=self._strays(), attributes=tuple(self._attributes)
+        )
+
+    def _strays(self) -> tuple[Span, ...]:
+        """Bare markup read as text; inside a nested field it stays part of the raw text."""
+        strays = [self._origin.span(start, end) for start, end in self._stray_ranges]
+        for block in self._blocks:
+            for part in block.fields:
+                if part.nested:
+                    inside = range(part.span.start, part.span.end)
+                    strays = [stray for stray in strays if stray.start not in inside]
+        return tuple(strays)
+
+    def _position(self) -> int:
+        """Markup offset of the event at hand; events come in reading order."""
+        byte = self._parser.CurrentByteIndex
+        self._char += len(self._bytes[self._byte : byte].decode())
+        self._byte = byte
+        return self._back.at(self._char)
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        at = self._position()
+        if not self._stack:
+            self._stack.append(_Open(_ROOT, "wrapper", 0, 0))
+            return
+        opened = self._opened(name, at)
+        self._check_limits(opened, len(attributes))
+        if opened.level == "wrapper":
+            self._add_text("\n", at)
+        elif opened.level == "nested":
+            self._nest(opened)
+        else:
+            self._flush(at)
+            if attributes:
+                self._attributes.append(self._origin.span(at, opened.content))
+            if opened.level == "block":
+                opened.fields += self._attribute_fields(at, opened.content)
+        self._stack.append(opened)
+
+    def _opened(self, name: str, at: int) -> _Open:
+        tag = _TAG.match(self._markup, at)
+        opened = _Open(name, "nested", at, tag.end() if tag else at + 1)
+        parent = self._stack[-1].level
+        if parent == "wrapper":
+            opened.level = "leaf" if opened.caption else "block"
+            if name.lower() in WRAPPERS:
+                opened.level = "wrapper"
+        elif parent == "block":
+            opened.level = "leaf"
+        return opened
+
+    def _nest(self, opened: _Open) -> None:
+        leaf = next(element for element in reversed(self._stack) if element.level == "leaf")
+        leaf.nested = True
+        if leaf.deep is None and not leaf.caption:
+            leaf.deep = self._origin.span(opened.start, opened.content)
+
+    def _check_limits(self, opened: _Open, attributes: int) -> None:
+        self._elements += 1
+        span = self._origin.span(opened.start, opened.content)
+        if len(self._stack) > MAX_DEPTH:
+            reason = f"<{opened.name}> is {len(self._stack)} levels deep; a prompt has two"
+            fix = "Put the tags straight into the fields of a block"
+            raise _FaultFound(Fault("too-deep", span, reason, fix))
+        if self._elements > MAX_ELEMENTS:
+            reason = f"this is tag number {self._elements:,}; a prompt has at most {MAX_ELEMENTS:,}"
+            raise _FaultFound(Fault("not-well-formed", span, reason, "Use fewer tags"))
+        if attributes > MAX_ATTRIBUTES:
+            reason = f"<{opened.name}> has {attributes:,} attributes; {MAX_ATTRIBUTES} is the most"
+            raise _FaultFound(Fault("not-well-formed", span, reason, "Write fields instead"))
+
+    def _end(self, name: str) -> None:
+        at = self._position()
+        closed = self._stack.pop()
+        if not self._stack:
+            self._flush_loose(at)
+        elif closed.level == "wrapper":
+            self._add_text("\n", at)
+        elif closed.level == "block":
+            self._flush_nameless(closed, at)
+            self._blocks.append(Block(name, tuple(closed.fields), *self._spans(closed, at)))
+        elif closed.level == "leaf":
+            part = self._leaf(closed, at)
+            parent = self._stack[-1]
+            if parent.level == "block":
+                parent.fields.append(part)
+            else:
+                inner = (Field("", part.text, part.nested, part.span, runs=part.runs),)
+                self._blocks.append(Block(name, inner if part.text else (), part.span, part.names))
+
+    def _spans(self, closed: _Open, at: int) -> tuple[Span, tuple[Span, ...]]:
+        """The element's span and those of its name in its tags, when its end is at `at`."""
+        size = len(closed.name)
+        names = [self._origin.span(closed.start + 1, closed.start + 1 + size)]
+        end = closed.content
+        if self._markup[closed.content - 2] != "/":
+            tag = _TAG.match(self._markup, at)
+            end = tag.end() if tag else at + 1
+            names.append(self._origin.span(at + 2, at + 2 + size))
+        return self._origin.span(closed.start, end), tuple(names)
+
+    def _leaf(self, closed: _Open, at: int) -> Field:
+        text, runs = self._take_text(at)
+        if closed.nested:
+            raw = self._markup[closed.content : at]
+            as_written = text_field(closed.name, raw, closed.content, self._origin)
+            text, runs = as_written.text, as_written.runs
+        span, names = self._spans(closed, at)
+        return Field(closed.name, text, closed.nested, span, names, closed.deep, runs)
+
+    def _attribute_fields(self, start: int, end: int) -> Iterator[Field]:
+        """`<character_1 gender="1girl">` says what a field would say."""
+        for match in _ATTRIBUTE.finditer(self._markup, start, end):
+            value = 3 if match[2] is None else 2
+            yield text_field(match[1], _resolved(match[value]), match.start(value), self._origin)
+
+    def _characters(self, data: str) -> None:
+        self._add_text(data, self._position())
+
+    def _add_text(self, data: str, start: int) -> None:
+        for key, value in self._origin.runs(start, start + len(data)):
+            self._add_run(self._length + key - start, value)
+        self._text.append(data)
+        self._length += len(data)
+
+    def _add_run(self, index: int, value: int) -> None:
+        known, source = self._runs[-1] if self._runs else (0, -1)
+        if not self._runs or value - source != index - known:
+            self._runs.append((index, value))
+
+    def _clear_text(self) -> None:
+        self._text: list[str] = []
+        self._runs: list[tuple[int, int]] = []
+        self._length = 0
+
+    def _take_text(self, end: int) -> tuple[str, Runs]:
+        """The text since the last tag, trimmed, and its runs."""
+        self._add_run(self._length, self._origin.at(end))
+        whole = "".join(self._text)
+        lead = len(whole) - len(whole.lstrip())
+        runs = tuple((index - lead, value) for index, value in self._runs)
+        self._clear_text()
+        return whole.strip(), runs
+
+    def _flush(self, end: int) -> None:
+        parent = self._stack[-1]
+        if parent.level == "block":
+            self._flush_nameless(parent, end)
+        else:
+            self._flush_loose(end)
+
+    def _flush_nameless(self, block: _Open, end: int) -> None:
+        part = self._nameless(end)
+        if part.text:
+            block.fields.append(part)
+
+    def _flush_loose(self, end: int) -> None:
+        part = self._nameless(end)
+        if part.text:
+            self._blocks.append(Block("", (part,), part.span))
+
+    def _nameless(self, end: int) -> Field:
+        text, runs = self._take_text(end)
+        bare = Field("", text, runs=runs)
+        return Field("", text, span=bare.locate(0, len(text)), runs=runs)
+
+    def _explain(self, error: expat.ExpatError) -> Fault:
+        before = self._bytes[: self._parser.ErrorByteIndex].decode(errors="ignore")
+        mismatch = error.code == expat.errors.codes[expat.errors.XML_ERROR_TAG_MISMATCH]
+        at = self._back.at(len(before)) - 2 * mismatch  # expat points past the </ of a mismatch
+        at = min(max(at, 0), len(self._markup))
+        tag = _TAG.match(self._markup, at)
+        end = tag.end() if tag else min(at + 1, len(self._markup))
+        span = self._origin.span(min(at, end - 1), end)
+        inner = self._stack[-1]
+        if not mismatch:
+            reason = f"XML reading stops here: {expat.ErrorString(error.code)}"
+            return Fault("not-well-formed", span, reason, "Correct or remove it")
+        if at == len(self._markup):
+            span = self._origin.span(inner.start, inner.content)
+            reason, fix = f"<{inner.name}> is never closed", f"Write </{inner.name}> after its text"
+        elif len(self._stack) > 1:
+            reason = f"{self._markup[at:end]} comes before <{inner.name}> is closed"
+            fix = f"Write </{inner.name}> before it"
+        else:
+            reason = f"{self._markup[at:end]} closes a tag that was never opened"
+            fix = "Remove it, or open the tag"
+        return Fault("not-well-formed", span, reason, fix)
+
+
+def _resolved(value: str) -> str:
+    return re.sub(_REFERENCE, _resolved_reference, value)
+
+
+def _resolved_reference(match: re.Match[str]) -> str:
+    names = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+    name = match[0][1:-1]
+    if name in names:
+        return names[name]
+    return chr(int(name[2:], 16) if name[1] == "x" else int(name[1:]))
