@@ -9,7 +9,6 @@ from pathlib import Path
 from sakuga.errors import ModelNotFound
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
 
-INDEX = "model_index.json"
 EMBEDDED = CHIBI.name
 EMBEDDED_FOLDER = Path(__file__).parent / "chibi" / "model"
 ELSEWHERE = {
@@ -33,16 +32,15 @@ class Lexicon:
 def locate(model: str) -> Path:
     """The folder of a model, given by name or path. Raises ModelNotFound."""
     folder = EMBEDDED_FOLDER if model == EMBEDDED else Path(model)
-    if model in ELSEWHERE and not folder.exists():
+    if folder.is_dir():
+        return folder
+    if model in ELSEWHERE:
         raise ModelNotFound("weights must be on this machine", repr(model), ELSEWHERE[model])
-    if not (folder / INDEX).is_file():
-        what = "a folder without one" if folder.is_dir() else "no such folder"
-        raise ModelNotFound(
-            f"a model must be a folder with {INDEX}",
-            f"{model!r}, {what}",
-            f"Known by name: {', '.join((EMBEDDED, *ELSEWHERE))}.",
-        )
-    return folder
+    raise ModelNotFound(
+        "a model must be a folder, or known by name",
+        f"{model!r}, where there is none",
+        f"Known by name: {', '.join((EMBEDDED, *ELSEWHERE))}.",
+    )
 
 
 def lexicon(model: str) -> Lexicon:
@@ -51,9 +49,9 @@ def lexicon(model: str) -> Lexicon:
     Raises ModelNotFound for a name or folder that nobody knows.
     """
     limit = PRESETS.get(model, NEWBIE_3_5B).gemma.trained_tokens
-    if model in ELSEWHERE and not Path(model).exists():
+    if model in ELSEWHERE and not Path(model).is_dir():
         return Lexicon(limit, None, None)
-    folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
+    folder = locate(model)
     tokenizer = folder / "tokenizer" / "tokenizer.json"
     words = folder / "vocabulary.json"
     vocabulary = None

@@ -16,9 +16,9 @@ from sakuga.engine import Engine
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
 from sakuga.image import (
     encode_png,
-    read_pixels,
     read_texts,
     refuse_existing,
+    shows,
     write_atomically,
 )
 from sakuga.infotext import differences, receipt_from, texts_of
@@ -125,8 +125,7 @@ def _run(engine: Engine, request: Request, job: Job, paths: Mapping[int, Path]) 
 
 
 def _save(result: Result, path: Path, job: Job, engine: Engine) -> None:
-    picture = result.picture
-    data = encode_png(picture.width, picture.height, picture.rgb, texts_of(result.receipt))
+    data = encode_png(result.picture, texts_of(result.receipt))
     try:
         if engine.faults:
             engine.faults.strike("save")
@@ -159,8 +158,7 @@ def _say_done(result: Result, path: Path, seconds: float, job: Job) -> None:
 def _compare(job: Job, old: Receipt, result: Result) -> None:
     """Say whether the pixels are those of the source, and what could be why not."""
     assert job.source is not None
-    picture = result.picture
-    equal = read_pixels(job.source, (picture.width, picture.height)) == picture.rgb
+    equal = shows(job.source, result.picture)
     reasons = differences(old, result.receipt)
     if job.as_json:
         _print_json({"event": "compared", "equal": equal, "differences": list(reasons)})

@@ -14,8 +14,7 @@ import re
 import signal
 import time
 from collections import Counter
-
-import torch
+from typing import Any
 
 from sakuga.errors import RequestError
 
@@ -38,21 +37,21 @@ class Faults:
                 )
             self._left[match[2], match[1]] += int(match[3] or 1)
 
-    def strike(self, place: str, *tensors: torch.Tensor) -> None:
-        """Do what is due at `place`; `nan` poisons the first value of each tensor."""
+    def strike(self, place: str, *tensors: Any) -> None:
+        """Do what is due at `place`; `nan` poisons the first value of each of the tensors."""
         for kind in KINDS:
             if self._left[place, kind]:
                 self._left[place, kind] -= 1
                 _strike(kind, place, tensors)
 
 
-def _strike(kind: str, place: str, tensors: tuple[torch.Tensor, ...]) -> None:
+def _strike(kind: str, place: str, tensors: tuple[Any, ...]) -> None:
     match kind:
         case "nan":
             for tensor in tensors:
-                tensor.view(-1)[0] = torch.nan
+                tensor.view(-1)[0] = float("nan")
         case "oom":
-            raise torch.OutOfMemoryError(f"ordered at {place}")
+            raise RuntimeError(f"DefaultCPUAllocator: can't allocate memory, ordered at {place}")
         case "stop":
             raise KeyboardInterrupt
         case "hang":

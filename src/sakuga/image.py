@@ -1,8 +1,8 @@
 """Pictures as PNG files: pixels and text chunks in, whole files or nothing out.
 
-The pixels are rows of RGB bytes from the top. Texts are written as iTXt chunks (UTF-8).
-Reading texts back walks the chunks without decoding a pixel and trusts nothing: a
-picture from a stranger costs no more than the caps below.
+Texts are written as iTXt chunks (UTF-8). Reading them back walks the chunks without
+decoding a pixel and trusts nothing: a picture from a stranger costs no more than the caps
+below.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,8 +24,17 @@ MAX_TEXT_BYTES = 1 << 20
 MAX_CHUNKS = 100_000
 
 
-def encode_png(width: int, height: int, rgb: bytes, texts: Mapping[str, str]) -> bytes:
-    """A PNG file of height x width x 3 bytes, with one iTXt chunk per text."""
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Pixels: `rgb` holds height x width x 3 bytes, rows from the top."""
+
+    width: int
+    height: int
+    rgb: bytes
+
+
+def encode_png(picture: Picture, texts: Mapping[str, str]) -> bytes:
+    """A PNG file of a picture, with one iTXt chunk per text."""
     # Reading a receipt needs neither of these; they cost a tenth of a second to import.
     from PIL import Image, PngImagePlugin  # noqa: PLC0415
 
@@ -32,7 +42,8 @@ def encode_png(width: int, height: int, rgb: bytes, texts: Mapping[str, str]) ->
     for key, text in texts.items():
         chunks.add_itxt(key, text)
     file = io.BytesIO()
-    Image.frombytes("RGB", (width, height), rgb).save(file, "PNG", pnginfo=chunks)
+    image = Image.frombytes("RGB", (picture.width, picture.height), picture.rgb)
+    image.save(file, "PNG", pnginfo=chunks)
     return file.getvalue()
 
 
@@ -66,18 +77,19 @@ def read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def read_pixels(path: Path, size: tuple[int, int]) -> bytes | None:
-    """The RGB bytes of a PNG of `size` (width, height); None if it is anything else.
+def shows(path: Path, picture: Picture) -> bool:
+    """Whether a PNG file has exactly the pixels of a picture.
 
-    Nothing is decoded before the size is known to be the expected one.
+    Nothing is decoded before the sizes are known to agree.
     """
     from PIL import Image  # noqa: PLC0415
 
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            return image.tobytes() if image.size == size and image.mode == "RGB" else None
+            alike = image.size == (picture.width, picture.height) and image.mode == "RGB"
+            return alike and image.tobytes() == picture.rgb
     except (OSError, SyntaxError, ValueError):  # what Pillow raises on damage
-        return None
+        return False
 
 
 def write_atomically(path: Path, data: bytes, *, replace: bool) -> None:

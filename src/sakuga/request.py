@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from sakuga.codec import plain, typed, unknown
 from sakuga.errors import RequestError
+from sakuga.image import Picture
 
 SOLVERS = ("euler", "midpoint", "heun2", "heun3", "rk4", "dpm1", "dpm2", "dpm3", "res_multistep")
 SCHEDULES = ("shifted", "linear_quadratic")
@@ -247,15 +248,6 @@ def _check_together(request: Request, habits: Habits) -> None:
             str(request.steps),
             "Ask for more steps or a lower order.",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Pixels: `rgb` holds height x width x 3 bytes, rows from the top."""
-
-    width: int
-    height: int
-    rgb: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from sakuga.errors import OutputExists, RequestError
-from sakuga.image import encode_png, read_texts, write_atomically
+from sakuga.image import Picture, encode_png, read_texts, shows, write_atomically
 
 RGB = bytes(range(2 * 3 * 3))
+PICTURE = Picture(2, 3, RGB)
 
 
 def png(texts=None) -> bytes:
-    return encode_png(2, 3, RGB, texts or {})
+    return encode_png(PICTURE, texts or {})
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -120,6 +121,16 @@ def test_a_picture_is_readable_like_any_other_file(tmp_path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_shows_its_picture_and_no_other(tmp_path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png())
+    assert shows(path, PICTURE)
+    assert not shows(path, Picture(2, 3, RGB[::-1]))
+    assert not shows(path, Picture(3, 2, RGB))
+    path.write_bytes(png()[:45])
+    assert not shows(path, PICTURE)
 
 
 def test_pillow_reads_what_we_write(tmp_path) -> None:

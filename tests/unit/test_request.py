@@ -9,6 +9,7 @@ import pytest
 
 from sakuga.codec import plain, typed
 from sakuga.errors import RequestError
+from sakuga.image import Picture
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 from sakuga.request import (
     EVENTS,
@@ -17,7 +18,6 @@ from sakuga.request import (
     Decoded,
     Encoded,
     Finished,
-    Picture,
     Plan,
     Planned,
     Queued,
