@@ -12,11 +12,12 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sakuga.chibi.palette import Color, mix
+from sakuga.chibi.lighting import lit_place
+from sakuga.chibi.palette import Color
 from sakuga.chibi.shapes import Points, arc, curve, ellipse, polygon
 
 WIDTH = 1.2
-VARIANTS = 4
+VARIANTS = 3
 
 
 class _Scenery:
@@ -106,7 +107,8 @@ def _beach(s: _Scenery) -> None:
     s.hills(0.605, 0.01, (250, 252, 246), 6)
     s.hills(0.625, 0.01, (248, 220, 160), 6)
     s.hills(0.85, 0.02, (240, 206, 140), 3)
-    trunk = curve((0.98, 0.70), (1.0, 0.5), (1.06, 0.28), (1.09, 0.29), (1.03, 0.5), (1.02, 0.70))
+    trunk = curve((0.975, 0.69), (0.975, 0.69), (1.0, 0.5), (1.06, 0.28), (1.09, 0.29),
+                  (1.04, 0.5), (1.025, 0.69), (1.025, 0.69))  # fmt: skip
     s.fill(trunk, (150, 104, 66))
     for dx, dy in ((-0.17, 0.02), (-0.13, 0.12), (0.13, 0.02), (0.10, 0.12), (-0.04, -0.10)):
         tip = (1.075 + dx, 0.27 + dy)
@@ -153,8 +155,8 @@ def _classroom(s: _Scenery) -> None:
 
 def _night(s: _Scenery) -> None:
     s.sky((0, (18, 22, 66)), (0.4, (44, 50, 118)), (0.66, (98, 92, 168)))
-    s.disc(0.83, 0.17, 0.09, (255, 244, 196))
-    s.disc(0.79, 0.145, 0.08, (26, 31, 80))
+    crescent = [arc(0.83, 0.17, 0.09, 0.09, -125, 145, 24), arc(0.79, 0.145, 0.08, 0.08, 115, -95, 24)]
+    s.fill(np.concatenate(crescent), (255, 244, 196))
     for x, y in s.spots(9):
         r = float(s.rng.uniform(0.018, 0.03))
         star = ellipse(x, 0.05 + 0.42 * y, r, r, 8)
@@ -172,8 +174,9 @@ def _sakura(s: _Scenery) -> None:
     s.hills(0.61, 0.01, (176, 214, 150), 4)
     for x in (0.10, 1.06):
         s.fill(
-            curve((x - 0.05, 0.74), (x - 0.025, 0.5), (x - 0.03, 0.2), (x + 0.03, 0.2),
-                  (x + 0.03, 0.5), (x + 0.06, 0.74)), (126, 84, 82))  # fmt: skip
+            curve((x - 0.055, 0.67), (x - 0.055, 0.67), (x - 0.025, 0.5), (x - 0.03, 0.2),
+                  (x + 0.03, 0.2), (x + 0.03, 0.5), (x + 0.06, 0.67), (x + 0.06, 0.67)),
+            (126, 84, 82))  # fmt: skip
     for x, y in s.spots(6):
         s.puff(x, 0.04 + 0.08 * y, 0.13, (248, 166, 196))
     for x, y in s.spots(5):
@@ -230,15 +233,15 @@ _PAINTERS: dict[str, Callable[[_Scenery], None]] = {
 
 
 @cache
-def _wide(background: str, variant: int, side: int) -> Image.Image:
+def _wide(background: str, lighting: str, variant: int, side: int) -> Image.Image:
     scenery = _Scenery(side, variant)
     _PAINTERS[background](scenery)
-    return scenery.image
+    return lit_place(scenery.image, lighting)
 
 
-def paint(background: str, side: int, rng: np.random.Generator) -> Image.Image:
+def paint(background: str, lighting: str, side: int, rng: np.random.Generator) -> Image.Image:
     """A view of the place, `side` pixels square, to draw on; `rng` chooses which view."""
-    wide = _wide(background, int(rng.integers(VARIANTS)), side)
+    wide = _wide(background, lighting, int(rng.integers(VARIANTS)), side)
     x = int(rng.integers(wide.width - side + 1))
     view = wide.crop((x, 0, x + side, side))
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view

@@ -109,7 +109,9 @@ def _legs(gender: str, garment: str, joints: Pose) -> tuple[Part, ...]:
         side = 1 if foot[0] > 0 else -1
         if gender == "1boy":
             cloth = _LOWER[garment]
-            parts.append(Part(limb([hip, knee, foot], [0.10, 0.088, 0.082]), cloth, f"{cloth}.line"))
+            ankle = _between(knee, foot, 0.72)
+            leg = limb([hip, knee, ankle], [0.10, 0.088, 0.086], 3)
+            parts.append(Part(leg, cloth, f"{cloth}.line"))
         else:
             parts.append(Part(limb([hip, knee, foot], [0.075, 0.068, 0.058]), "skin", "skin.line"))
             calf = (knee[0] * 0.5 + foot[0] * 0.5, knee[1] * 0.5 + foot[1] * 0.5)
@@ -129,16 +131,11 @@ def _arms(garment: str, joints: Pose) -> tuple[Part, ...]:
         if garment in _BARE_ARMS:
             sleeve = limb([shoulder, _between(shoulder, elbow, 0.55)], [0.075, 0.095], 3)
         elif garment == "kimono":
-            cuff = _between(elbow, hand, 0.75)
-            sleeve = polygon(
-                (shoulder[0], shoulder[1] - 0.035), (cuff[0], cuff[1] - 0.04),
-                (cuff[0] + 0.012 * _sign(hand[0]), cuff[1] + 0.115),
-                (cuff[0] - 0.07 * _sign(hand[0]), cuff[1] + 0.125),
-                (shoulder[0], shoulder[1] + 0.05),
-            )  # fmt: skip
+            parts += _hanging_sleeve(shoulder, elbow, hand)
+            continue
         else:
             wide = _SOFT_SLEEVE.get(garment, 1.0)
-            cuff = _between(elbow, hand, 0.78)
+            cuff = _between(elbow, hand, 0.70)
             sleeve = limb([shoulder, elbow, cuff], [0.07 * wide, 0.072 * wide, 0.076 * wide], 3)
         parts.append(Part(sleeve, "cloth", "cloth.line"))
         if garment in ("sweater", "hoodie", "school_uniform"):
@@ -147,8 +144,18 @@ def _arms(garment: str, joints: Pose) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _sign(x: float) -> float:
-    return 1.0 if x > 0 else -1.0
+def _hanging_sleeve(shoulder: Pair, elbow: Pair, hand: Pair) -> tuple[Part, ...]:
+    """A kimono's sleeve: a tube along the arm and a pocket that hangs from its second half."""
+    cuff = _between(elbow, hand, 0.75)
+    inner = elbow if abs(elbow[0]) < abs(cuff[0]) + 0.05 else _between(elbow, cuff, 0.3)
+    drop = 0.105
+    pocket = curve(
+        inner, inner, cuff, cuff, (cuff[0], cuff[1] + drop), (cuff[0], cuff[1] + drop),
+        ((cuff[0] + inner[0]) / 2, max(cuff[1], inner[1]) + drop + 0.01),
+        (inner[0], inner[1] + drop * 0.8),
+    )  # fmt: skip
+    tube = limb([shoulder, elbow, cuff], [0.07, 0.075, 0.085], 3)
+    return Part(pocket, "cloth.shade", "cloth.line"), Part(tube, "cloth", "cloth.line")
 
 
 def _between(a: Pair, b: Pair, share: float) -> Pair:
@@ -156,7 +163,7 @@ def _between(a: Pair, b: Pair, share: float) -> Pair:
 
 
 def _cuff(elbow: Pair, hand: Pair, key: str) -> Part:
-    ends = _between(elbow, hand, 0.66), _between(elbow, hand, 0.80)
+    ends = _between(elbow, hand, 0.62), _between(elbow, hand, 0.76)
     return Part(limb(ends, [0.084, 0.084], 1), key)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from sakuga.chibi.shapes import Part, Points, arc, both, curve, ellipse, limb, polygon
+import numpy as np
+
+from sakuga.chibi.shapes import Part, Points, both, curve, ellipse, limb, moved
 
 
 def _lock(points: Points) -> Part:
@@ -125,13 +127,19 @@ def _buns() -> tuple[Part, ...]:
 
 
 def _spikes() -> tuple[Part, ...]:
-    right = [
-        (0.0, -0.965), (0.055, -0.90), (0.15, -0.985), (0.165, -0.885), (0.29, -0.91),
-        (0.25, -0.80), (0.355, -0.765), (0.275, -0.685), (0.345, -0.60), (0.255, -0.585),
-        (0.285, -0.48), (0.19, -0.51), (0.16, -0.44), (0.0, -0.48),
-    ]  # fmt: skip
-    left = [(-x, y) for x, y in right[-2:0:-1]]
-    return (_lock(polygon(*right, *left)),)
+    """Swept tufts: each tip a corner, each valley round."""
+    right = (
+        ((0.045, -0.905), (0.10, -1.0)),
+        ((0.15, -0.89), (0.265, -0.955)),
+        ((0.235, -0.80), (0.35, -0.80)),
+        ((0.26, -0.68), (0.352, -0.635)),
+        ((0.245, -0.575), (0.30, -0.47)),
+        ((0.17, -0.50), (0.165, -0.42)),
+    )
+    knots = [knot for valley, tip in right for knot in (valley, tip, tip)]
+    left = [(-x, y) for x, y in reversed(knots)]
+    crest = ((-0.02, -0.985), (-0.02, -0.985))
+    return (_lock(curve(*knots, (0.0, -0.46), *left, *crest, per=4)),)
 
 
 _BACK = {
@@ -160,8 +168,8 @@ _FRINGES = {
     ),
     "swept": (
         (-0.24, -0.57), (-0.24, -0.57), (-0.20, -0.64), (-0.165, -0.75), (-0.165, -0.75),
-        (-0.13, -0.70), (-0.04, -0.665), (0.10, -0.66), (0.10, -0.66), (0.09, -0.71),
-        (0.09, -0.71), (0.15, -0.685), (0.20, -0.63), (0.24, -0.57), (0.24, -0.57),
+        (-0.13, -0.715), (-0.04, -0.68), (0.08, -0.675), (0.08, -0.675), (0.10, -0.735),
+        (0.15, -0.70), (0.205, -0.63), (0.24, -0.57), (0.24, -0.57),
     ),
     "parted": (
         (-0.24, -0.55), (-0.24, -0.55), (-0.205, -0.62), (-0.175, -0.70), (-0.09, -0.765),
@@ -198,10 +206,13 @@ def _cap(style: str) -> tuple[Part, ...]:
         (0.195, -0.795), (0.15, -0.792), (0.105, -0.815), (0.075, -0.795), (0.03, -0.825),
         (-0.02, -0.80), (-0.06, -0.82), (-0.11, -0.79), (-0.15, -0.805), (-0.195, -0.795),
     )  # fmt: skip
+    lit = (cap - (0.0, -0.93)) * (0.985, 0.93) + (0.0, -0.93)
     return (
-        _lock(cap),
-        Part(arc(0, -0.70, 0.232, 0.205, 205, 335), None, "hair.light", 0.0, closed=False),
+        Part(moved(cap, 0.0, 0.02), "skin.shade"),
+        Part(cap, "hair.shade"),
+        Part(lit.astype(np.float32), "hair"),
         Part(band, "hair.light"),
+        Part(cap, None, "hair.line"),
     )
 
 
@@ -228,5 +239,4 @@ def back_hair(style: str) -> tuple[Part, ...]:
 @cache
 def front_hair(style: str) -> tuple[Part, ...]:
     """What lies over the face and shoulders."""
-    parts = tuple(part for part in _cap(style) if part.width > 0)
-    return (*_braids(), *parts) if style == "twin_braids" else parts
+    return (*_braids(), *_cap(style)) if style == "twin_braids" else _cap(style)

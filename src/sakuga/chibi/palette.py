@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TypeAlias
 
-from sakuga.chibi.scene import Character
-
 Color: TypeAlias = tuple[int, int, int]
 
 HAIR: dict[str, Color] = {
@@ -113,11 +111,12 @@ def _fixed() -> dict[str, Color]:
     return colors
 
 
-@cache
-def _of(hair: str, eyes: str, garment: str) -> dict[str, Color]:
+def palette(hair: str, eyes: str, garment: str) -> dict[str, Color]:
+    """Every colour that a character's parts may name, from its three colour values."""
     iris = EYES[eyes]
     cloth = GARMENTS[garment]
     white = garment == "white"
+    dark = hair in ("black", "brown")  # brows must show on the fringe
     colors = _fixed() | _tones("hair", HAIR[hair]) | _tones("cloth", cloth)
     colors |= _tones("accent", _ACCENTS[garment])
     colors |= _tones("collar", _WITH_WHITE if white else _TRIM)
@@ -128,11 +127,6 @@ def _of(hair: str, eyes: str, garment: str) -> dict[str, Color]:
         "iris.top": mix(iris, (24, 12, 40), 0.5),
         "iris.glow": mix(iris, (255, 255, 240), 0.42),
         "iris.pupil": mix(iris, (16, 8, 28), 0.78),
-        "brow": mix(HAIR[hair], _INK, 0.62),
+        "brow": mix(HAIR[hair], (255, 244, 236), 0.42) if dark else mix(HAIR[hair], _INK, 0.7),
     }
     return colors
-
-
-def palette(character: Character) -> dict[str, Color]:
-    """Every colour a character's parts may name."""
-    return _of(character.hair_color, character.eye_color, character.garment_color)

@@ -14,32 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sakuga.chibi import accessories, backgrounds, body, face, hair
+from sakuga.chibi.lighting import LIGHTS
 from sakuga.chibi.palette import Color, mix, palette
 from sakuga.chibi.scene import Character, Place, Scene, layout
 from sakuga.chibi.shapes import Part
 
 _OVERSAMPLING = 2
 _NECK = -0.45
-_JITTER = 0.012  # of the picture, in place and size
-
-# Light multiplies each channel, then lifts it: (gain, lift) in RGB.
-_LIGHTS: dict[str, tuple[tuple[float, float, float], tuple[int, int, int]]] = {
-    "studio_lighting": ((1.0, 1.0, 1.0), (0, 0, 0)),
-    "soft_lighting": ((0.80, 0.78, 0.79), (48, 46, 46)),
-    "golden_hour": ((1.0, 0.90, 0.70), (10, 4, 0)),
-    "moonlight": ((0.64, 0.72, 0.92), (0, 4, 18)),
-}
-# The colour and strength of the glow that light throws into one corner.
-_GLOWS: dict[str, tuple[Color, float]] = {
-    "golden_hour": ((255, 196, 90), 0.55),
-    "moonlight": ((16, 22, 70), 0.45),
-}
-_RIMS: dict[str, Color] = {
-    "studio_lighting": (255, 255, 250),
-    "soft_lighting": (255, 250, 244),
-    "golden_hour": (255, 240, 170),
-    "moonlight": (206, 230, 255),
-}
+_JITTER = 0.012  # of a figure's height, in place and size
 
 
 def render(scene: Scene, *, size: int = 256, seed: int = 0) -> NDArray[np.uint8]:
@@ -50,34 +32,31 @@ def render(scene: Scene, *, size: int = 256, seed: int = 0) -> NDArray[np.uint8]
     made for 128-512.
     """
     rng = np.random.default_rng(seed)
-    image = backgrounds.paint(scene.background, size * _OVERSAMPLING, rng)
+    side = size * _OVERSAMPLING
+    image = backgrounds.paint(scene.background, scene.lighting, side, rng)
     brush = _Brush(image)
     places = layout(scene)
-    jitters = rng.uniform(-1, 1, (len(places), 3)) * _JITTER
-    back_to_front = sorted(range(len(places)), key=lambda i: (places[i].ground, i))
-    for i in back_to_front:
+    jitters = rng.uniform(-_JITTER, _JITTER, (len(places), 4))
+    for i in sorted(range(len(places)), key=lambda i: (places[i].ground, i)):
         brush.stand(places[i], jitters[i])
-        rim = _RIMS[scene.lighting] if scene.rim_light else None
-        _figure(brush, scene.characters[i], rim)
-    return np.asarray(_lit(image.reduce(_OVERSAMPLING), scene.lighting))
+        _figure(brush, scene.characters[i], scene)
+    return np.asarray(image.reduce(_OVERSAMPLING))
 
 
 class _Brush:
     """Draws parts, given in figure heights, where the current figure stands."""
 
     def __init__(self, image: Image.Image) -> None:
+        self._image = image
         self._draw = ImageDraw.Draw(image)
         self._side = image.width
 
     def stand(self, place: Place, jitter: NDArray[np.float64]) -> None:
-        """Move to a figure's place; `jitter` is (dx, dy, d height) in fractions."""
-        height = place.height * (1 + jitter[2])
-        self._scale = height * self._side
-        self._origin = (
-            (place.x + jitter[0] * place.height) * self._side,
-            (place.ground + jitter[1] * 0.5) * self._side,
-        )
-        self._line = min(max(self._scale * 0.0125, 2.6), 5.5) * max(self._side / 512, 0.7)
+        """Move to a figure's place; `jitter`: (dx, dy, d width, d height) in figure heights."""
+        height = place.height * self._side
+        self._scale = height * (1 + jitter[2:])
+        self._origin = np.array([place.x, place.ground]) * self._side + jitter[:2] * height
+        self._line = min(max(height * 0.0125, self._side * 0.0052), self._side * 0.0105)
         self.tilt(0.0)
 
     def tilt(self, degrees: float) -> None:
@@ -102,24 +81,45 @@ class _Brush:
 
     def halo(self, parts: Iterable[Part], color: Color) -> None:
         """Light around the outlined parts, to be drawn over by the parts themselves."""
-        width = round(self._line * 3.4)
+        width = round(self._line * 3.6)
         for part in parts:
-            if part.line and part.fill:
+            if part.line and part.closed:
                 xy = (part.points @ self._matrix + self._shift).ravel().tolist()
                 self._draw.line(xy + xy[:2], fill=color, width=width)
 
-    def shadow(self, half: float) -> None:
-        """A patch of shade on the ground."""
+    def shadow(self) -> None:
+        """A patch of shade on the ground, of the ground's own colour."""
         x, y = self._origin
-        rx, ry = half * self._scale, 0.03 * self._scale
-        self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=(96, 88, 108))
+        rx, ry = 0.2 * self._scale[0], 0.028 * self._scale[1]
+        spot = (int(x), min(int(y), self._side - 1))
+        red, green, blue = self._image.getpixel(spot)  # type: ignore[misc]
+        shade = mix((int(red), int(green), int(blue)), (30, 20, 60), 0.3)
+        self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=shade)
 
 
-def _figure(brush: _Brush, character: Character, rim: Color | None) -> None:
+def _figure(brush: _Brush, character: Character, scene: Scene) -> None:
+    colors = _lit_palette(
+        character.hair_color, character.eye_color, character.garment_color, scene.lighting
+    )
+    groups = _groups(character)
+    brush.shadow()
+    if scene.rim_light:
+        for angle, parts in groups:
+            brush.tilt(angle)
+            brush.halo(parts, LIGHTS[scene.lighting].rim)
+    for angle, parts in groups:
+        brush.tilt(angle)
+        brush.draw(parts, colors)
+
+
+def _groups(character: Character) -> tuple[tuple[float, tuple[Part, ...]], ...]:
+    """A figure's parts from back to front, each group with the tilt of its neck in degrees."""
     gender, pose = character.gender, character.pose
-    colors = palette(character)
     back = hair.back_hair(character.hair_style)
-    middle = body.body(gender, character.garment, pose)
+    middle = (
+        *body.body(gender, character.garment, pose),
+        *accessories.around_neck(character.accessory),
+    )
     front = (
         *face.head(gender),
         *face.features(gender, character.expression),
@@ -128,40 +128,10 @@ def _figure(brush: _Brush, character: Character, rim: Color | None) -> None:
         *accessories.on_head(character.accessory),
     )
     tilt = body.POSES[pose].tilt
-    groups = (
-        (tilt, back),
-        (0.0, (*middle, *accessories.around_neck(character.accessory))),
-        (tilt, front),
-    )
-    brush.shadow(0.2)
-    if rim:
-        for angle, parts in groups:
-            brush.tilt(angle)
-            brush.halo(parts, rim)
-    for angle, parts in groups:
-        brush.tilt(angle)
-        brush.draw(parts, colors)
-
-
-def _lit(image: Image.Image, lighting: str) -> Image.Image:
-    """The picture under a light: a tint that keeps every hue apart, and a glow from a corner."""
-    if lighting in _GLOWS:
-        color, strength = _GLOWS[lighting]
-        image.paste(color, mask=_glow(image.width, strength))
-    return image.point(_curve(lighting))
+    return (tilt, back), (0.0, middle), (tilt, front)
 
 
 @cache
-def _curve(lighting: str) -> list[int]:
-    levels = np.arange(256)
-    gain, lift = _LIGHTS[lighting]
-    channels = [np.clip(levels * g + a, 0, 255).round().astype(int) for g, a in zip(gain, lift, strict=True)]
-    return np.concatenate(channels).tolist()
-
-
-@cache
-def _glow(side: int, strength: float) -> Image.Image:
-    y, x = np.mgrid[0:side, 0:side] / side
-    distance = np.hypot(x, y * 1.15)
-    mask = np.clip(1 - distance / 0.75, 0, 1) ** 1.5 * strength * 255
-    return Image.fromarray(mask.round().astype(np.uint8))
+def _lit_palette(hair_color: str, eyes: str, garment: str, lighting: str) -> dict[str, Color]:
+    tint = LIGHTS[lighting].figure
+    return {name: tint.on(c) for name, c in palette(hair_color, eyes, garment).items()}

@@ -81,8 +81,8 @@ _ASKED: dict[str, tuple[float, int]] = {
 _ROWS = {1: (0.5,), 2: (0.29, 0.71), 3: (0.2, 0.5, 0.8), 4: (0.14, 0.38, 0.62, 0.86)}
 # Height by count and depth (background, middle, foreground); the last fits a full row.
 _HEIGHTS = {
-    1: (0.52, 0.80, 0.94),
-    2: (0.50, 0.66, 0.76),
+    1: (0.54, 0.83, 0.94),
+    2: (0.50, 0.68, 0.78),
     3: (0.46, 0.56, 0.62),
     4: (0.385, 0.445, 0.475),
 }
