@@ -27,6 +27,7 @@ TIME_FREQUENCIES = 128
 FINE_EPS = 1e-6  # q/k norms, pooled norm, final norm; all others use spec.norm_eps
 
 Latents = Tensor | Sequence[Tensor]
+RopeSpec = tuple[tuple[int, ...], float]  # channels of each axis, base of the frequencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class NextDiT(nn.Module):
     def __init__(self, spec: NextDiTSpec) -> None:
         super().__init__()
         self.spec = spec
+        self._rope = (spec.axes_dims, spec.rope_theta)
         self.x_embedder = nn.Linear(spec.patch_size**2 * spec.in_channels, spec.dim)
         self.noise_refiner = nn.ModuleList(Block(spec) for _ in range(spec.n_refiner_layers))
         self.context_refiner = nn.ModuleList(
@@ -229,15 +231,11 @@ class NextDiT(nn.Module):
         """Place captions of `lengths` tokens and latents of (h, w) `sizes` on `device`."""
         p = self.spec.patch_size
         grids = tuple((h // p, w // p) for h, w in sizes)
-        return make_layout(
-            tuple(lengths), grids, self.spec.axes_dims, self.spec.rope_theta, torch.device(device)
-        )
+        return make_layout(tuple(lengths), grids, self._rope, torch.device(device))
 
     def caption(self, features: Tensor, segments: Segments) -> Tensor:
         """Embed and refine captions once per prompt: (T, cap_feat_dim) to (T, D)."""
-        places = make_text_places(
-            segments.lengths, self.spec.axes_dims, self.spec.rope_theta, features.device
-        )
+        places = make_text_places(segments.lengths, self._rope, features.device)
         return self.refine(features, places)
 
     def refine(self, features: Tensor, places: Places) -> Tensor:
@@ -341,31 +339,30 @@ def image_ids(length: int, rows: int, columns: int) -> Tensor:
 
 
 def make_places(
-    ids: Sequence[Tensor], axes_dims: tuple[int, ...], theta: float, device: torch.device
+    ids: Sequence[Tensor], rope: RopeSpec, alike: bool, device: torch.device
 ) -> Places:
     """Lay segments with the given positions, (L_s, axes) each, end to end on `device`.
 
-    Tables are computed on the CPU, so that every device gets the same bits.
+    `alike`: all segments have equal positions, so one table does for all. Tables are
+    computed on the CPU, so that every device gets the same bits.
     """
     segments = Segments(tuple(len(one) for one in ids))
+    owner = None
     if segments.uniform is None:
-        owner = torch.arange(len(ids)).repeat_interleave(torch.tensor(segments.lengths))
-        tables = rope_tables(torch.cat(list(ids)), axes_dims, theta)
+        owner = torch.arange(len(ids)).repeat_interleave(torch.tensor(segments.lengths)).to(device)
+        tables = rope_tables(torch.cat(list(ids)), *rope)
     else:
-        owner = None
-        alike = all(torch.equal(one, ids[0]) for one in ids[1:])
-        tables = rope_tables(torch.stack(list(ids[:1] if alike else ids)), axes_dims, theta)
+        tables = rope_tables(torch.stack(list(ids[:1] if alike else ids)), *rope)
     cos, sin = (table.unsqueeze(-2).to(device) for table in tables)
-    return Places(segments, cos, sin, None if owner is None else owner.to(device))
+    return Places(segments, cos, sin, owner)
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a table made while drawing must serve training too
-def make_text_places(
-    lengths: tuple[int, ...], axes_dims: tuple[int, ...], theta: float, device: torch.device
-) -> Places:
+def make_text_places(lengths: tuple[int, ...], rope: RopeSpec, device: torch.device) -> Places:
     """Place captions alone."""
-    return make_places([text_ids(length) for length in lengths], axes_dims, theta, device)
+    alike = len(set(lengths)) == 1
+    return make_places([text_ids(length) for length in lengths], rope, alike, device)
 
 
 @lru_cache(maxsize=32)
@@ -373,16 +370,16 @@ def make_text_places(
 def make_layout(
     lengths: tuple[int, ...],
     sizes: tuple[tuple[int, int], ...],
-    axes_dims: tuple[int, ...],
-    theta: float,
+    rope: RopeSpec,
     device: torch.device,
 ) -> Layout:
     """Place captions of `lengths` tokens with images of (rows, columns) `sizes` tokens."""
+    alike = len(set(zip(lengths, sizes, strict=True))) == 1
     image = [image_ids(length, *size) for length, size in zip(lengths, sizes, strict=True)]
-    joint = [torch.cat((text_ids(count), ids)) for count, ids in zip(lengths, image, strict=True)]
+    joint = [torch.cat((text_ids(length), ids)) for length, ids in zip(lengths, image, strict=True)]
     return Layout(
         sizes,
-        make_text_places(lengths, axes_dims, theta, device),
-        make_places(image, axes_dims, theta, device),
-        make_places(joint, axes_dims, theta, device),
+        make_text_places(lengths, rope, device),
+        make_places(image, rope, alike, device),
+        make_places(joint, rope, alike, device),
     )
