@@ -155,8 +155,9 @@ def _classroom(s: _Scenery) -> None:
 
 def _night(s: _Scenery) -> None:
     s.sky((0, (18, 22, 66)), (0.4, (44, 50, 118)), (0.66, (98, 92, 168)))
-    crescent = [arc(0.83, 0.17, 0.09, 0.09, -125, 145, 24), arc(0.79, 0.145, 0.08, 0.08, 115, -95, 24)]
-    s.fill(np.concatenate(crescent), (255, 244, 196))
+    outer = arc(0.83, 0.17, 0.09, 0.09, -110, 150, 24)
+    inner = arc(0.795, 0.15, 0.072, 0.072, 122, -82, 24)
+    s.fill(np.concatenate([outer, inner]), (255, 244, 196))
     for x, y in s.spots(9):
         r = float(s.rng.uniform(0.018, 0.03))
         star = ellipse(x, 0.05 + 0.42 * y, r, r, 8)

@@ -83,15 +83,15 @@ _ROWS = {1: (0.5,), 2: (0.29, 0.71), 3: (0.2, 0.5, 0.8), 4: (0.14, 0.38, 0.62, 0
 _HEIGHTS = {
     1: (0.54, 0.83, 0.94),
     2: (0.50, 0.68, 0.78),
-    3: (0.46, 0.56, 0.62),
-    4: (0.385, 0.445, 0.475),
+    3: (0.44, 0.53, 0.59),
+    4: (0.365, 0.405, 0.435),
 }
 _GROUNDS = (0.72, 0.93, 0.975)
 # Anything off-centre leaves room to tell left from centre-left when the figure is alone.
 _ASIDE_HEIGHT = 0.64
 
 HALF_WIDTH = 0.36  # of a figure with its hair and arms, in figure heights
-_SPACING = 0.5  # nearest neighbours, in figure heights: heads touch, nothing more
+_SPACING = 0.56  # nearest neighbours, in figure heights: hair touches, nothing more
 _FACE = (
     0.235,
     -0.83,
