@@ -12,13 +12,12 @@ from sakuga.chibi.shapes import Pair, Part, both, curve, ellipse, limb, moved, p
 class Pose:
     """Joints: (shoulder, elbow, hand) of each arm and (hip, knee, foot) of each leg.
 
-    `tilt`: of the head, degrees; `lift`: of the soles above the ground.
+    `tilt`: of the head, in degrees.
     """
 
     arms: tuple[tuple[Pair, Pair, Pair], ...]
     legs: tuple[tuple[Pair, Pair, Pair], ...]
     tilt: float = 0.0
-    lift: float = 0.0
 
 
 _DOWN_L = ((-0.085, -0.405), (-0.135, -0.32), (-0.165, -0.235))
@@ -41,7 +40,6 @@ POSES = {
             ((0.052, -0.20), (0.10, -0.115), (0.165, -0.03)),
         ),
         tilt=-7.0,
-        lift=0.0,
     ),
     "arms_up": Pose((_UP_L, _UP_R), _STRAIGHT),
     "waving": Pose((_DOWN_L, _UP_R), _STRAIGHT, tilt=4.0),
@@ -77,7 +75,7 @@ def body(gender: str, garment: str, pose: str) -> tuple[Part, ...]:
         *seat,
         *hood,
         *_legs(gender, garment, joints),
-        *_GARMENTS[garment](gender, pose),
+        *_GARMENTS[garment](gender),
         *_arms(garment, joints),
     )
 
@@ -119,7 +117,9 @@ def _legs(gender: str, garment: str, joints: Pose) -> tuple[Part, ...]:
         shoe = curve((-0.042, -0.005), (-0.042, -0.005), (-0.036, -0.04), (0.0, -0.05),
                      (0.042, -0.032), (0.056, -0.005), (0.056, -0.005))  # fmt: skip
         shoe = shoe * (side, 1.0)
-        parts.append(Part(moved(shoe.astype("float32"), foot[0], foot[1] + 0.027), "shoe", "shoe.line"))
+        parts.append(
+            Part(moved(shoe.astype("float32"), foot[0], foot[1] + 0.027), "shoe", "shoe.line")
+        )
     return tuple(parts)
 
 
@@ -203,7 +203,7 @@ def _shade_side(bottom: float) -> Part:
     )
 
 
-def _uniform(gender: str, pose: str) -> tuple[Part, ...]:
+def _uniform(gender: str) -> tuple[Part, ...]:
     lower = () if gender == "1boy" else _skirt("lower", -0.235, -0.125, 0.155)
     collar = polygon((-0.10, -0.44), (0.10, -0.44), (0.105, -0.375), (0.0, -0.315),
                      (-0.105, -0.375))  # fmt: skip
@@ -219,7 +219,7 @@ def _uniform(gender: str, pose: str) -> tuple[Part, ...]:
     )
 
 
-def _jacket(gender: str, pose: str) -> tuple[Part, ...]:
+def _jacket(gender: str) -> tuple[Part, ...]:
     lower = () if gender == "1boy" else _skirt("denim", -0.22, -0.13, 0.13)
     shirt = polygon((-0.05, -0.445), (0.05, -0.445), (0.052, -0.195), (-0.052, -0.195))
     flap = curve((0.03, -0.45), (0.03, -0.45), (0.098, -0.43), (0.115, -0.33), (0.138, -0.165),
@@ -236,7 +236,7 @@ def _jacket(gender: str, pose: str) -> tuple[Part, ...]:
     )
 
 
-def _dress(gender: str, pose: str) -> tuple[Part, ...]:
+def _dress(gender: str) -> tuple[Part, ...]:
     hem = 0.20 if gender == "1girl" else 0.165
     skirt = curve(
         (-0.085, -0.30), (-0.085, -0.30), (0.085, -0.30), (0.085, -0.30), (0.14, -0.20),
@@ -259,7 +259,7 @@ def _dress(gender: str, pose: str) -> tuple[Part, ...]:
     )
 
 
-def _hoodie(gender: str, pose: str) -> tuple[Part, ...]:
+def _hoodie(gender: str) -> tuple[Part, ...]:
     lower = () if gender == "1boy" else _shorts("denim")
     pocket = polygon((-0.06, -0.265), (0.06, -0.265), (0.088, -0.195), (-0.088, -0.195))
     hem = polygon((-0.128, -0.185), (0.128, -0.185), (0.12, -0.15), (-0.12, -0.15))
@@ -282,7 +282,7 @@ _HOOD = (
 )  # fmt: skip
 
 
-def _kimono(gender: str, pose: str) -> tuple[Part, ...]:
+def _kimono(gender: str) -> tuple[Part, ...]:
     hem = 0.125
     robe = curve(
         (-0.06, -0.448), (0.06, -0.448), (0.10, -0.42), (0.105, -0.30), (hem, -0.055),
@@ -306,7 +306,7 @@ def _kimono(gender: str, pose: str) -> tuple[Part, ...]:
     )  # fmt: skip
 
 
-def _sweater(gender: str, pose: str) -> tuple[Part, ...]:
+def _sweater(gender: str) -> tuple[Part, ...]:
     lower = () if gender == "1boy" else _skirt("khaki", -0.21, -0.12, 0.135)
     neck = curve((-0.07, -0.475), (0.07, -0.475), (0.082, -0.43), (0.0, -0.408),
                  (-0.082, -0.43))  # fmt: skip
@@ -325,7 +325,7 @@ def _sweater(gender: str, pose: str) -> tuple[Part, ...]:
     )
 
 
-def _tshirt(gender: str, pose: str) -> tuple[Part, ...]:
+def _tshirt(gender: str) -> tuple[Part, ...]:
     lower = () if gender == "1boy" else _shorts("denim")
     star = ellipse(0, -0.315, 0.05, 0.05, 10)
     star[1::2] = (star[1::2] - (0, -0.315)) * 0.45 + (0, -0.315)

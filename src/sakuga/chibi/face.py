@@ -46,10 +46,10 @@ def _eyes(gender: str, expression: str) -> tuple[Part, ...]:
     )  # fmt: skip
     outer = 0.03 if gender == "1girl" else 0.012
     slant = {"angry": 0.03, "sad": -0.028}.get(expression, 0.0)
+    tip = (x + 0.07 + outer * 0.6, y - 0.015 - outer - slant * 0.5)
     lid = curve(
         (x - 0.066, y - 0.012 + slant), (x - 0.045, top + 0.008 + slant), (x, top - 0.01),
-        (x + 0.05, top + 0.004 - slant * 0.6), (x + 0.07 + outer * 0.6, y - 0.015 - outer - slant * 0.5),
-        (x + 0.07 + outer * 0.6, y - 0.015 - outer - slant * 0.5), (x + 0.074, y + 0.012),
+        (x + 0.05, top + 0.004 - slant * 0.6), tip, tip, (x + 0.074, y + 0.012),
         (x + 0.05, top + 0.03 - slant * 0.6), (x, top + 0.016), (x - 0.045, top + 0.03 + slant),
     )  # fmt: skip
     iy = y + 0.004

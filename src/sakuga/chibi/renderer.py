@@ -40,7 +40,7 @@ def render(scene: Scene, *, size: int = 256, seed: int = 0) -> NDArray[np.uint8]
     for i in sorted(range(len(places)), key=lambda i: (places[i].ground, i)):
         brush.stand(places[i], jitters[i])
         _figure(brush, scene.characters[i], scene)
-    return np.asarray(image.reduce(_OVERSAMPLING))
+    return np.array(image.reduce(_OVERSAMPLING))
 
 
 class _Brush:

@@ -36,8 +36,9 @@ def polygon(*corners: Pair) -> Points:
 
 
 def curve(*knots: Pair, closed: bool = True, per: int = 6) -> Points:
-    """A uniform Catmull-Rom spline through the knots, `per` points each; a knot given twice
-    in a row is a corner.
+    """A uniform Catmull-Rom spline through the knots, `per` points from each to the next.
+
+    A knot given twice in a row is a corner.
     """
     p = np.array(knots, dtype=np.float32)
     if closed:
@@ -53,7 +54,8 @@ def curve(*knots: Pair, closed: bool = True, per: int = 6) -> Points:
     square = 2 * before - 5 * start + 4 * end - after
     points = start + t * ((end - before) + t * (square + t * cubic)) / 2
     points = points.reshape(-1, 2)
-    return points if closed else np.concatenate([points, p[-1:]])
+    whole = points if closed else np.concatenate([points, p[-1:]])
+    return whole.astype(np.float32)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, n: int = 24) -> Points:
