@@ -10,6 +10,7 @@
     │   ├── LayoutError         no layout, or more than one, explains the keys
     │   ├── BindError           keys are missing, extra, or of another shape
     │   └── SpecMismatch        two sources describe different models
+    ├── OutOfMemory             a stage does not fit in memory
     ├── NonFiniteOutput         NaN or infinity would have left a stage, twice
     ├── ReceiptMismatch         a picture cannot be redrawn as it was made
     └── Cancelled               the user stopped it; nothing partial was left
@@ -93,6 +94,12 @@ class SpecMismatch(WeightsError):
     """Two sources describe different models."""
 
     code = "spec_mismatch"
+
+
+class OutOfMemory(SakugaError):
+    """A stage needs more memory than there is."""
+
+    code = "out_of_memory"
 
 
 class NonFiniteOutput(SakugaError):
