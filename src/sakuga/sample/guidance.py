@@ -1,0 +1,55 @@
+"""Combinators over a velocity: classifier-free guidance, renorm, truncation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Velocity = Callable[[Tensor, float], Tensor]
+VelocityPair = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float, renorm: float = 0.0) -> Tensor:
+    """Push a velocity away from the unconditional one (arXiv 2207.12598).
+
+        v = v_uncond + scale · (v_cond - v_uncond)
+
+    With `renorm` r > 0 each sample is scaled down to at most r · ‖v_cond‖, the norms
+    over all of (C, h, w); never up (Lumina 2, arXiv 2503.21758, CFG-Renorm).
+    All tensors (B, C, h, w).
+    """
+    guided = torch.lerp(unconditional, conditional, scale)
+    return cap_norm(guided, conditional, renorm) if renorm > 0 else guided
+
+
+def cap_norm(v: Tensor, reference: Tensor, ratio: float) -> Tensor:
+    """Scale each sample of (B, ...) down to at most `ratio` times its reference's norm."""
+    axes = tuple(range(1, v.dim()))
+    cap = ratio * torch.linalg.vector_norm(reference, dim=axes, keepdim=True)
+    norm = torch.linalg.vector_norm(v, dim=axes, keepdim=True)
+    return v * torch.where(norm > cap, cap / norm, 1.0)
+
+
+def guided(
+    both: VelocityPair,
+    scale: float,
+    renorm: float = 0.0,
+    truncation: float | None = None,
+    conditional: Velocity | None = None,
+) -> Velocity:
+    """Make one velocity of a conditional and an unconditional one, `both(x, t)`.
+
+    Guidance runs while t < `truncation`, strictly (Lumina 2, CFG-Trunc), or always if
+    None; from there on `conditional(x, t)` is evaluated alone, which saves half the work
+    (without it, the first of both).
+    """
+    alone = conditional or (lambda x, t: both(x, t)[0])
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        if truncation is not None and not t < truncation:
+            return alone(x, t)
+        return guide(*both(x, t), scale, renorm)
+
+    return velocity
