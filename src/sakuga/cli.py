@@ -12,16 +12,20 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sakuga.catalog import EMBEDDED, Lexicon, lexicon
+from sakuga.codec import plain
 from sakuga.errors import RequestError, SakugaError
 from sakuga.prompt.document import MAX_BYTES
 from sakuga.request import RECIPES, Request, option_of
 
 PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)", re.IGNORECASE)
+
+if TYPE_CHECKING:
+    from sakuga.prompt.lint import Finding
 
 app = typer.Typer(
     help="Draw anime pictures from XML-structured prompts.",
@@ -197,23 +201,19 @@ def lint_command(
     model: Model = EMBEDDED,
     as_json: AsJson = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Apply the fixes that keep the meaning, in place.")
+        bool, typer.Option("--fix", help="First apply the fixes that keep the meaning, in place.")
     ] = False,
 ) -> None:
     """Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors."""
     words = lexicon(model)
-    if fix:
-        for name in files:
-            _fix(name)
-    # Standard input is spent by --fix, which prints what it made of it.
-    found = [(name, one) for name in files if not (fix and name == "-")
-             for one in _findings(_read(name), words)]
+    texts = [(name, _fixed(name, _read(name)) if fix else _read(name)) for name in files]
+    found = [(name, finding) for name, text in texts for finding in _findings(text, words)]
     if as_json:
-        print(json.dumps([{"file": name, **_plain(one)} for name, one in found], indent=2))
+        print(json.dumps([{"file": name, **_plain(finding)} for name, finding in found], indent=2))
     else:
-        for name, one in found:
-            print(_line(name, one))
-    if any(one.severity == "error" for _, one in found):
+        for name, finding in found:
+            print(_line(name, finding))
+    if any(finding.severity == "error" for _, finding in found):
         raise typer.Exit(1)
 
 
@@ -253,10 +253,61 @@ def show(
 @train_app.command("chibi")
 def train_chibi_command(
     out: Annotated[Path, typer.Option(help="The folder to train in; goes on from what is there.")],
-    smoke: Annotated[bool, typer.Option("--smoke", help="A minute on a CPU, to see it run.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A minute, to see it run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train the embedded model from its own renderer."""
     from sakuga.train import main as train
 
     train(out, device=device, smoke=smoke)
+
+
+def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
+    """What lint says of a text. The tokenizer is opened only if the text may be too long."""
+    from sakuga.prompt.lint import lint
+    from sakuga.prompt.tokens import Tokenizer
+
+    path = words.tokenizer
+    tokenizer = None if path is None else lambda: Tokenizer.open(path)
+    return lint(text, limit=words.limit, tokenizer=tokenizer, vocabulary=words.vocabulary)
+
+
+def _show_findings(text: str, words: Lexicon, *, strict: bool) -> None:
+    """Print findings before a drawing. Raises PromptRefused, and RequestError if strict."""
+    from sakuga.prompt.document import read
+
+    read(text)  # what no tool should parse stops even a drawing that is not strict
+    found = _findings(text, words)
+    for finding in found:
+        print(_line("prompt", finding), file=sys.stderr)
+    errors = sum(finding.severity == "error" for finding in found)
+    if strict and errors:
+        raise RequestError(
+            "with --strict a prompt must have no errors", f"{errors}", "Mend it, see above."
+        )
+
+
+def _fixed(name: str, text: str) -> str:
+    """The text with its safe fixes, written back to its file, or to stdout for -."""
+    from sakuga.image import write_atomically
+    from sakuga.prompt.lint import fix
+
+    mended = fix(text)
+    if name == "-":
+        sys.stdout.write(mended)
+    elif mended != text:
+        write_atomically(Path(name), mended.encode(), replace=True)
+    return mended
+
+
+def _line(name: str, finding: Finding) -> str:
+    """A finding as compilers print it: FILE:LINE:COLUMN: severity [rule] reason. fix"""
+    place = f"{name}:{finding.line}:{finding.column}"
+    return f"{place}: {finding.severity} [{finding.rule}] {finding.reason} {finding.fix}".rstrip()
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    """A finding for JSON, without the edit that --fix would apply."""
+    form: dict[str, Any] = plain(finding)
+    form.pop("edit", None)
+    return form

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -63,22 +62,6 @@ class Denoiser:
         segments = Segments((len(branch.tokens),))
         captions = self.transformer.caption(branch.tokens.to(self.dtype), segments)
         return Prompted(captions, segments, branch.pooled.to(self.dtype)[None])
-
-
-class Traced:
-    """A velocity field that remembers where its last evaluation was heading.
-
-    `estimate` is x + (1 - t)·v, (B, C, h, w): the finished latents if v stayed as it is.
-    """
-
-    def __init__(self, velocity: Callable[[Tensor, float], Tensor]) -> None:
-        self.velocity = velocity
-        self.estimate: Tensor | None = None
-
-    def __call__(self, x: Tensor, t: float) -> Tensor:
-        v = self.velocity(x, t)
-        self.estimate = x + (1.0 - t) * v
-        return v
 
 
 def _repeated(branches: tuple[Prompted, ...], batch: int) -> Prompted:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sakuga.catalog import locate
-from sakuga.denoiser import Branch, Denoiser, Traced
+from sakuga.denoiser import Branch, Denoiser
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.faults import Faults
 from sakuga.models import Models, choose_device, choose_dtype
@@ -47,7 +47,7 @@ from sakuga.request import (
     resolve,
 )
 from sakuga.sample.guidance import guided
-from sakuga.sample.solvers import grid, solve
+from sakuga.sample.solvers import SOLVERS, Step, grid, solve
 from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Engine:
         positive = self._branch(reading.positive, request)
         found = [positive.tokens, positive.pooled]
         negative = None
-        if request.guidance not in (0, 1) and request.truncation != 0:
+        if needs_negative(request):
             negative = self._branch(reading.negative, request)
             found += [negative.tokens, negative.pooled]
             if request.uncond == "keep-pooled":
@@ -200,22 +200,24 @@ class Engine:
     ) -> Stage[Tensor]:
         """Latents (B, C, h, w) in float32, from noise."""
         denoiser = Denoiser(self.models["transformer"], *sides, request.number)
-        velocity = Traced(guided(denoiser, request))
+        velocity = denoiser.conditional
+        if sides[1] is not None:
+            velocity = guided(denoiser.both, request.guidance, request.renorm,
+                              request.truncation if request.truncation < 1 else None, velocity)
+        times = grid(request.steps, request.solver, request.schedule, request.shift)
         noise = self.noise(request).to(self.device)
-        times = grid(request)
-        steps = solve(velocity, noise, times, request.solver)
-        glances = ((step, self._glance(step, velocity)) for step in steps)
+        glances = map(self._glance, solve(velocity, noise, times, request.solver))
         # One glance late on a card: the host reads a step while the next one is computed.
-        for step, glance in delayed(glances, by=int(noise.is_cuda)):
+        for glance in delayed(glances, by=int(noise.is_cuda)):
             if not glance.finite:
-                raise _NotFinite(f"step {step.index}")
-            yield Stepped(step.index, step.of, glance.previews)
-        return glance.latents
+                raise _NotFinite(f"step {glance.step.index}")
+            yield Stepped(glance.step.index, glance.step.of, glance.previews)
+        return glance.step.x
 
-    def _glance(self, step: Any, velocity: Traced) -> Glance:
+    def _glance(self, step: Step) -> Glance:
         if self.faults:
             self.faults.strike(f"step{step.index}", step.x)
-        return Glance(step.x, velocity.estimate, self.preview_map)
+        return Glance(step, self.preview_map)
 
     def noise(self, request: Request) -> Tensor:
         """Float32 noise (B, C, h, w) from one CPU generator per picture, seeded seed + i."""
@@ -268,13 +270,30 @@ class Engine:
             seed=request.seed + index,
             texts=reading.sent,
             tokens=reading.counts,
-            solver=request.solver,
-            guidance="",
+            solver=f"{request.solver}: {SOLVERS[request.solver].source}",
+            guidance=formula(request),
             plan=plan,
             weights=self.weights,
             versions={"sakuga": version("sakuga"), "torch": torch.__version__,
                       "transformers": version("transformers")},
         )
+
+
+def formula(request: Request) -> str:
+    """The guidance of a resolved request as people write it."""
+    if not needs_negative(request):
+        return "v_cond"
+    text = f"v_uncond + {request.guidance:g}·(v_cond - v_uncond)"
+    if request.renorm:
+        text += f", norm at most {request.renorm:g}·|v_cond|"
+    if request.truncation < 1:
+        text += f"; v_cond from t = {request.truncation:g}"
+    return text
+
+
+def needs_negative(request: Request) -> bool:
+    """Whether guidance ever looks at the negative side."""
+    return request.guidance not in (0, 1) and request.truncation > 0
 
 
 def resident_bytes() -> int:
@@ -294,7 +313,7 @@ def _word_at(text: str, tokens: Tokens, limit: int) -> str | None:
     """The word of `text` that holds the first token past `limit`, if there is one."""
     if len(tokens.ids) <= limit:
         return None
-    start, end = tokens.offsets[limit]
+    start, _ = tokens.offsets[limit]
     start -= len(re.split(r"\s", text[:start])[-1])
     return re.split(r"\s", text[start:].lstrip(), maxsplit=1)[0]
 

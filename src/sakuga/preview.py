@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sakuga.image import Picture
+from sakuga.sample.solvers import Step
 
 T = TypeVar("T")
 
@@ -64,18 +65,19 @@ def fit(latents: Tensor, images: Tensor) -> PreviewMap:
 
 
 class Glance:
-    """A state of the latents, (B, C, h, w), with its preview and whether it is finite.
+    """A finished step, whether its latents (B, C, h, w) are finite, and a preview of them.
 
-    On a card both are copied to the host without waiting; reading them waits for no more
-    than the work queued before the glance. Read one glance late, they cost no time at all.
+    The preview shows the picture that the step expects, not its noise. On a card both are
+    copied to the host without waiting; reading them waits for no more than the work queued
+    before the glance. Read one glance late, they cost no time at all.
     """
 
-    def __init__(self, latents: Tensor, estimate: Tensor, mapping: PreviewMap | None) -> None:
-        self.latents = latents
-        small = mapping.pixels(estimate) if mapping else None
-        self._finite = torch.isfinite(latents).all().to("cpu", non_blocking=True)
+    def __init__(self, step: Step, mapping: PreviewMap | None) -> None:
+        self.step = step
+        small = mapping.pixels(step.x0) if mapping else None
+        self._finite = torch.isfinite(step.x).all().to("cpu", non_blocking=True)
         self._small = small.to("cpu", non_blocking=True) if small is not None else None
-        self._copied = torch.cuda.Event() if latents.is_cuda else None
+        self._copied = torch.cuda.Event() if step.x.is_cuda else None
         if self._copied:
             self._copied.record()
 
