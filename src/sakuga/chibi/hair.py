@@ -206,13 +206,14 @@ def _cap(style: str) -> tuple[Part, ...]:
         (0.195, -0.795), (0.15, -0.792), (0.105, -0.815), (0.075, -0.795), (0.03, -0.825),
         (-0.02, -0.80), (-0.06, -0.82), (-0.11, -0.79), (-0.15, -0.805), (-0.195, -0.795),
     )  # fmt: skip
-    lit = (cap - (0.0, -0.93)) * (0.985, 0.93) + (0.0, -0.93)
+    lit = (cap - (0.0, -0.87)) * (0.965, 0.90) + (0.0, -0.87)
+    brow = [knot for knot in fringe if abs(knot[0]) < 0.18]
+    shadow = curve(*brow, (0.16, -0.86), (0.16, -0.86), (-0.16, -0.86), (-0.16, -0.86))
     return (
-        Part(moved(cap, 0.0, 0.02), "skin.shade"),
-        Part(cap, "hair.shade"),
+        Part(moved(shadow, 0.0, 0.017), "skin.shade"),
+        Part(cap, "hair.shade", "hair.line"),
         Part(lit.astype(np.float32), "hair"),
         Part(band, "hair.light"),
-        Part(cap, None, "hair.line"),
     )
 
 

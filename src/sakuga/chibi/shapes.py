@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -82,6 +83,27 @@ def limb(knots: Sequence[Pair], widths: Sequence[float], cap: int = 5) -> Points
     end = spine[-1] + half[-1] * (np.cos(turn) * normal[-1] + np.sin(turn) * tangent[-1])
     sides = (spine + half * normal, end, (spine - half * normal)[::-1])
     return np.concatenate(sides).astype(np.float32)
+
+
+@cache
+def outward(part: Part) -> Points:
+    """Where a closed part's points move when its outline grows by one unit: (n, 2).
+
+    Mitred: each vector reaches the crossing of the two shifted edges, up to twice the shift.
+    """
+    points = part.points
+    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    area = (points[:, 0] * np.roll(points, -1, axis=0)[:, 1]).sum()
+    area -= (points[:, 1] * np.roll(points, -1, axis=0)[:, 0]).sum()
+    sign = np.sign(area)
+    normals = [
+        sign * np.stack([edge[:, 1], -edge[:, 0]], axis=1)
+        / np.maximum(np.linalg.norm(edge, axis=1, keepdims=True), 1e-9)
+        for edge in (before, after)
+    ]  # fmt: skip
+    cosine = (normals[0] * normals[1]).sum(axis=1, keepdims=True)
+    mitre: Points = (normals[0] + normals[1]) / np.maximum(1 + cosine, 0.5)
+    return mitre
 
 
 def flipped(points: Points) -> Points:
