@@ -26,7 +26,7 @@ from sakuga.catalog import locate
 from sakuga.denoiser import Branch, Denoiser
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.faults import Faults
-from sakuga.models import Models, choose_device, choose_dtype
+from sakuga.models import ENCODERS, Models, choose_device, choose_dtype
 from sakuga.preview import Glance, delayed, pictures, preview_map
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.prompt.tokens import Tokenizer, Tokens
@@ -52,7 +52,6 @@ from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 
 T = TypeVar("T")
 Stage = Generator[Event, None, T]
-ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ BUILDERS: Mapping[str, Any] = {
     "transformer": NextDiT,
     "vae": VAE,
 }
+ENCODERS = ("text_encoder", "text_encoder_2")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,7 +38,9 @@ class Models:
             part = getattr(self.checkpoint, name)
             with torch.device("meta"):
                 module = BUILDERS[name](part.spec)
-            bind(module, part.store, match=part.match, dtype=self.dtype_of(name),
+            # Layouts name what transformers' own model holds, which ours wraps.
+            inner = module.model if name in ENCODERS else module
+            bind(inner, part.store, match=part.match, dtype=self.dtype_of(name),
                  device=self.device)
             self._loaded[name] = module.eval().requires_grad_(False)
         return self._loaded[name]
