@@ -23,9 +23,7 @@ Facts = dict[str, Any]
 S = TypeVar("S", NextDiTSpec, GemmaSpec, JinaSpec, VAESpec)
 
 OURS = "sakuga"  # the part of a config that no other program reads
-MAY_BE_ZERO = frozenset(
-    {"pad_token_id", "bos_token_id", "eos_token_id", "scaling_factor", "shift_factor"}
-)
+MAY_BE_ZERO = frozenset({"pad_token_id", "bos_token_id", "eos_token_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +89,8 @@ def check(family: Family[S], spec: S, source: str) -> None:
         for number in numbers:
             if isinstance(number, int) and not low <= number < 2**31:
                 raise _impossible(f"{field.name} is a whole number from {low}", value, source)
-            if isinstance(number, float) and not (math.isfinite(number) and number >= 0):
-                raise _impossible(f"{field.name} is a finite number from 0", value, source)
+            if isinstance(number, float) and not math.isfinite(number):
+                raise _impossible(f"{field.name} is a finite number", value, source)
     for rule, holds in family.rules(spec):
         if not holds:
             raise _impossible(rule, spec, source)
@@ -163,6 +161,7 @@ def _nextdit_rules(spec: NextDiTSpec) -> Iterable[tuple[str, bool]]:
     )
     yield "axes_dims add up to dim / n_heads", sum(spec.axes_dims) == spec.head_dim
     yield "rope_theta is above 1", spec.rope_theta > 1
+    yield "norm_eps is above 0", spec.norm_eps > 0
 
 
 def _nextdit_config(spec: NextDiTSpec) -> dict[str, Any]:
@@ -300,6 +299,7 @@ def _gemma_rules(spec: GemmaSpec) -> Iterable[tuple[str, bool]]:
     )
     yield "rope bases are above 1", min(spec.rope_theta, spec.rope_local_theta) > 1
     yield "the rope factor is above 0", spec.rope_linear_factor > 0
+    yield "rms_norm_eps is above 0", spec.rms_norm_eps > 0
     yield from _token_rules(spec)
 
 
@@ -382,6 +382,7 @@ def _jina_rules(spec: JinaSpec) -> Iterable[tuple[str, bool]]:
     yield "hidden_size is a multiple of num_attention_heads", width % heads == 0
     yield "hidden_size / num_attention_heads is even", width // heads % 2 == 0
     yield "the rope base is above 1", spec.rotary_emb_base > 1
+    yield "layer_norm_eps is above 0", spec.layer_norm_eps > 0
     yield from _token_rules(spec)
 
 

@@ -1,0 +1,76 @@
+"""Every layout reads back what it writes, and accounts for every key once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sakuga.weights.layouts import LAYOUTS, WORDS, Layout, Match, detect, explain, rewrite
+
+LAYOUT = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+Shapes = dict[str, tuple[int, ...]]
+
+
+@st.composite
+def our_tensors(draw: st.DrawFn, layout: Layout) -> Shapes:
+    """Some tensors of ours that the layout's rules know; whole groups, equal shapes."""
+    made: Shapes = {}
+    for rule in draw(st.lists(st.sampled_from(layout.rules), min_size=1, max_size=8)):
+        words = {
+            name: draw(st.integers(0, 40).map(str) if name in "nm" else st.sampled_from(choices))
+            for name, choices in placeholders(rule.ours[0])
+        }
+        shape = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
+        for pattern in rule.ours:
+            made[pattern.format(**words)] = shape
+    return made
+
+
+def placeholders(pattern: str) -> list[tuple[str, list[str]]]:
+    names = re.findall(r"{(\w+)}", pattern)
+    return [(name, WORDS[name].replace("\\", "").split("|")) for name in names]
+
+
+@LAYOUT
+@given(data=st.data())
+def test_ours_to_theirs_to_ours_is_the_identity(layout: Layout, data: st.DataObject) -> None:
+    ours = data.draw(our_tensors(layout))
+    prefix = data.draw(st.sampled_from(layout.prefixes))
+    written, left = rewrite(Match(layout.inverse), ours)
+    assert left == ()
+    theirs = {prefix + piece.target: piece.shape for piece in written}
+    told = explain(Match(layout, prefix), theirs, ours)
+    assert told.complete
+    assert {piece.target: piece.shape for piece in told.pieces} == ours
+    assert told.dropped == ()
+
+
+@LAYOUT
+@given(data=st.data())
+def test_every_key_has_exactly_one_fate(layout: Layout, data: st.DataObject) -> None:
+    ours = data.draw(our_tensors(layout))
+    theirs = {piece.target: piece.shape for piece in rewrite(Match(layout.inverse), ours)[0]}
+    theirs |= data.draw(st.dictionaries(st.text(max_size=9), st.just((2,)), max_size=3))
+    kept = data.draw(st.sets(st.sampled_from(sorted(ours))))
+    wanted = {key: shape for key, shape in ours.items() if key in kept}
+    told = explain(Match(layout), theirs, wanted)
+    used = {key for piece in told.pieces for key in piece.sources}
+    dropped = {key for key, _ in told.dropped}
+    unexpected = set(told.unexpected)
+    assert used | dropped | unexpected == set(theirs)
+    assert len(used) + len(dropped) + len(unexpected) == len(theirs)
+    assert {piece.target for piece in told.pieces} | set(told.missing) == set(wanted)
+
+
+@LAYOUT
+@given(order=st.randoms(use_true_random=False), prefix=st.data())
+def test_detection_is_by_the_set_of_keys(
+    layout: Layout, order: object, prefix: st.DataObject
+) -> None:
+    start = prefix.draw(st.sampled_from(layout.prefixes))
+    keys = [start + mark for mark in layout.marks]
+    order.shuffle(keys)  # type: ignore[attr-defined]
+    assert detect(keys) == Match(layout, start)

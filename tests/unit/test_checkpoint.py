@@ -1,0 +1,316 @@
+"""A model folder is opened, understood and compared before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
+from sakuga.model.nextdit import NextDiT
+from sakuga.model.spec import (
+    NEWBIE_3_5B,
+    GemmaSpec,
+    JinaSpec,
+    ModelSpec,
+    NextDiTSpec,
+    VAESpec,
+)
+from sakuga.model.text import GemmaEncoder, JinaEncoder
+from sakuga.model.vae import VAE
+from sakuga.weights.bind import bind
+from sakuga.weights.checkpoint import open_checkpoint, open_component
+from sakuga.weights.save import save_component, write_atomically, write_json
+
+TINY = ModelSpec(
+    name="tiny",
+    transformer=NextDiTSpec(
+        dim=48,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=4,
+        n_kv_heads=2,
+        axes_dims=(4, 4, 4),
+        cap_feat_dim=32,
+        clip_text_dim=24,
+        multiple_of=16,
+        in_channels=4,
+    ),
+    gemma=GemmaSpec(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        query_pre_attn_scalar=12,
+        sliding_window=4,
+        full_attention_layers=(1,),
+        max_position_embeddings=128,
+    ),
+    jina=JinaSpec(
+        vocab_size=64,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+    ),
+    vae=VAESpec(
+        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4
+    ),
+    drawing=NEWBIE_3_5B.drawing,
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    parts: dict[str, tuple[Any, torch.nn.Module]] = {
+        "transformer": (TINY.transformer, NextDiT(TINY.transformer)),
+        "text_encoder": (TINY.gemma, GemmaEncoder(TINY.gemma).model),
+        "text_encoder_2": (TINY.jina, JinaEncoder(TINY.jina).model),
+        "vae": (TINY.vae, VAE(TINY.vae)),
+    }
+    for name, (spec, module) in parts.items():
+        storage = "int8-row" if name == "transformer" else "bfloat16"
+        save_component(folder / name, spec, module.state_dict(), storage)
+    for name in ("tokenizer", "tokenizer_2"):
+        (folder / name).mkdir()
+        write_json(folder / name / "tokenizer.json", {})
+    return folder
+
+
+@pytest.fixture
+def model(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "tiny"))
+
+
+def edit(file: Path, changes: dict[str, Any]) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_folder_gives_its_spec_and_fills_its_modules(model: Path) -> None:
+    checkpoint = open_checkpoint(model)
+    assert checkpoint.spec == TINY
+    for part, module in {
+        "transformer": NextDiT(TINY.transformer),
+        "text_encoder": GemmaEncoder(TINY.gemma).model,
+        "text_encoder_2": JinaEncoder(TINY.jina).model,
+        "vae": VAE(TINY.vae),
+    }.items():
+        report = bind(module, getattr(checkpoint, part).store)
+        assert report.counts
+    assert checkpoint.tokenizer() == model / "tokenizer" / "tokenizer.json"
+    assert checkpoint.tokenizer("tokenizer_2") == model / "tokenizer_2" / "tokenizer.json"
+    assert checkpoint.vocabulary() is None
+    digests = checkpoint.sha256()
+    assert set(digests) == {"transformer", "text_encoder", "text_encoder_2", "vae"}
+    assert len(set(digests.values())) == 4
+
+
+def test_the_index_names_the_model_and_its_habits(model: Path) -> None:
+    ours = {"name": "mini", "drawing": {"steps": 7, "guidance": 3, "solver": "heun2", "width": 256}}
+    write_json(model / "model_index.json", {"_class_name": "NewbiePipeline", "sakuga": ours})
+    write_json(model / "vocabulary.json", {"words": ["blue_hair", "1girl"]})
+    checkpoint = open_checkpoint(model)
+    assert checkpoint.spec.name == "mini"
+    drawing = checkpoint.spec.drawing
+    assert (drawing.steps, drawing.guidance, drawing.solver, drawing.width) == (
+        7,
+        3.0,
+        "heun2",
+        256,
+    )
+    assert drawing.shift == NEWBIE_3_5B.drawing.shift
+    assert checkpoint.vocabulary() == {"blue_hair", "1girl"}
+
+
+def test_an_index_of_someone_else_changes_nothing(model: Path) -> None:
+    write_json(model / "model_index.json", {"_class_name": "NewbiePipeline", "vae": ["a", "b"]})
+    assert open_checkpoint(model).spec == TINY
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        [],
+        {"name": 3},
+        {"drawing": []},
+        {"drawing": {"stepz": 7}},
+        {"drawing": {"steps": "7"}},
+        {"drawing": {"steps": 7.5}},
+        {"drawing": {"steps": -7}},
+        {"drawing": {"guidance": float("nan")}},
+        {"drawing": {"width": 9999}},
+    ],
+)
+def test_habits_that_make_no_sense_are_refused(model: Path, ours: Any) -> None:
+    (model / "model_index.json").write_text(json.dumps({"sakuga": ours}))
+    with pytest.raises(SpecMismatch, match=r"model_index\.json"):
+        open_checkpoint(model)
+
+
+def test_the_nearest_habit_is_named(model: Path) -> None:
+    (model / "model_index.json").write_text('{"sakuga": {"drawing": {"stepz": 7}}}')
+    with pytest.raises(SpecMismatch, match="nearest: 'steps'"):
+        open_checkpoint(model)
+
+
+def test_missing_components_are_listed_beside_what_is_there(model: Path) -> None:
+    shutil.rmtree(model / "vae")
+    shutil.rmtree(model / "text_encoder_2")
+    with pytest.raises(ModelNotFound) as caught:
+        open_checkpoint(model)
+    assert "no text_encoder_2 or clip_model, no vae" in caught.value.got
+    assert "text_encoder, tokenizer, tokenizer_2, transformer" in caught.value.got
+    assert "transformer, text_encoder, text_encoder_2, vae" in caught.value.rule
+
+
+@pytest.mark.parametrize("what", ["missing", "a file"])
+def test_a_path_that_is_no_folder(tmp_path: Path, what: str) -> None:
+    if what == "a file":
+        (tmp_path / "x").write_text("")
+    with pytest.raises(ModelNotFound):
+        open_checkpoint(tmp_path / "x")
+
+
+def test_a_missing_tokenizer_matters_to_who_asks(model: Path) -> None:
+    shutil.rmtree(model / "tokenizer")
+    checkpoint = open_checkpoint(model)
+    with pytest.raises(ModelNotFound, match=r"text_encoder/tokenizer\.json"):
+        checkpoint.tokenizer()
+    write_json(model / "text_encoder" / "tokenizer.json", {})
+    assert checkpoint.tokenizer() == model / "text_encoder" / "tokenizer.json"
+
+
+def test_the_release_calls_its_second_encoder_clip_model(model: Path) -> None:
+    (model / "text_encoder_2").rename(model / "clip_model")
+    assert open_checkpoint(model).spec == TINY
+
+
+def test_metadata_stands_in_for_a_config(model: Path) -> None:
+    folder = model / "vae"
+    config = (folder / "config.json").read_text()
+    file = folder / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    (folder / "config.json").unlink()
+    save_file(tensors, file, {"config": config})
+    assert open_component(folder, "vae").spec == TINY.vae
+    save_file(tensors, file, {"config": "[]"})
+    with pytest.raises(CorruptFile, match="metadata"):
+        open_component(folder, "vae")
+    wrong = {**json.loads(config), "layers_per_block": 2}
+    save_file(tensors, file, {"config": json.dumps(wrong)})
+    with pytest.raises(SpecMismatch, match="the metadata of"):
+        open_component(folder, "vae")
+
+
+def test_without_any_config_shapes_speak(model: Path) -> None:
+    (model / "transformer" / "config.json").unlink()
+    spec = open_component(model / "transformer", "transformer").spec
+    assert spec.dim == TINY.transformer.dim
+    assert spec.axes_dims == (4, 4, 4)
+    assert spec.ffn_dim == TINY.transformer.ffn_dim
+
+
+def test_config_and_weights_must_be_one_model(model: Path) -> None:
+    edit(model / "transformer" / "config.json", {"n_layers": 3})
+    with pytest.raises(SpecMismatch) as caught:
+        open_checkpoint(model)
+    assert "n_layers 3 by" in caught.value.got
+    assert "config.json" in caught.value.got
+    assert "2 by the keys of" in caught.value.got
+
+
+def test_components_must_fit_together(model: Path) -> None:
+    other = NextDiTSpec(
+        dim=48,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=4,
+        n_kv_heads=2,
+        axes_dims=(4, 4, 4),
+        cap_feat_dim=40,
+        clip_text_dim=24,
+        in_channels=4,
+    )
+    save_component(model / "transformer", other, NextDiT(other).state_dict(), "float16")
+    with pytest.raises(SpecMismatch, match=r"cap_feat_dim 40 .* hidden_size 32"):
+        open_checkpoint(model)
+
+
+def test_components_in_each_others_folders(model: Path) -> None:
+    (model / "vae").rename(model / "x")
+    (model / "transformer").rename(model / "vae")
+    (model / "x").rename(model / "transformer")
+    with pytest.raises(LayoutError, match="transformer"):
+        open_checkpoint(model)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1, "a": 2}', "\udcff"])
+def test_a_config_that_is_no_json(model: Path, text: str) -> None:
+    (model / "vae" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CorruptFile, match=r"config\.json"):
+        open_checkpoint(model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "model_index.json",
+        "tokenizer/tokenizer.json",
+        "vocabulary.json",
+        "vae",
+    ],
+)
+def test_links_out_of_the_folder_are_refused(model: Path, original: Path, name: str) -> None:
+    target, link = original.parent / "secret", model / name
+    if link.is_dir():
+        shutil.rmtree(link)
+        target = original / name
+    else:
+        link.unlink(missing_ok=True)
+        target.write_text("{}")
+    link.symlink_to(target)
+    with pytest.raises(CorruptFile, match="lie within"):
+        read_everything(model)
+
+
+def read_everything(model: Path) -> None:
+    checkpoint = open_checkpoint(model)
+    checkpoint.tokenizer()
+    checkpoint.vocabulary()
+
+
+def test_code_beside_the_weights_is_never_looked_at(model: Path) -> None:
+    edit(model / "text_encoder_2" / "config.json", {"auto_map": {"AutoModel": "evil.Evil"}})
+    (model / "text_encoder_2" / "evil.py").write_text("raise SystemExit('ran')")
+    assert open_checkpoint(model).spec == TINY
+
+
+def test_saving_leaves_the_old_file_whole_when_it_fails(model: Path) -> None:
+    file = model / "vae" / "diffusion_pytorch_model.safetensors"
+    before = file.read_bytes()
+    with pytest.raises(KeyError):
+        save_component(model / "vae", TINY.vae, {"a": torch.zeros(2, 2)}, "float99")
+    with pytest.raises(OSError, match="full"):
+        write_atomically_failing(file)
+    assert file.read_bytes() == before
+    assert {entry.name for entry in (model / "vae").iterdir()} == {file.name, "config.json"}
+
+
+def write_atomically_failing(file: Path) -> None:
+    def half(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    write_atomically(file, half)

@@ -1,0 +1,253 @@
+"""Specs are read from configs in the wild, from shapes, and never from wishes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
+
+from sakuga.errors import SpecMismatch
+from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
+from sakuga.weights.layouts import detect, rewrite
+from sakuga.weights.specs import FAMILIES, GEMMA, JINA, TRANSFORMER, VAE, config_of, read_spec
+
+INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
+REAL = {
+    "nextdit_original": ("transformer", NEWBIE_3_5B.transformer),
+    "gemma_3_4b_it": ("text_encoder", NEWBIE_3_5B.gemma),
+    "jina_text_comfyui": ("text_encoder_2", NEWBIE_3_5B.jina),
+    "flux_ae_diffusers": ("vae", NEWBIE_3_5B.vae),
+}
+PRESETS = {"chibi": CHIBI, "newbie": NEWBIE_3_5B}
+
+# google/gemma-3-4b-it as published, which leaves to transformers what it would assume
+GEMMA_4B_V4 = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "eos_token_id": [1, 106],
+    "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+    "vision_config": {"hidden_size": 1152, "num_hidden_layers": 27},
+}
+
+# the release's transformer/config.json, which leaves out the refiners and the caption width
+NEWBIE_RELEASE = {
+    "_class_name": "NextDiT_CLIP",
+    "model_type": "nextdit_clip",
+    "patch_size": 2,
+    "dim": 2304,
+    "n_layers": 36,
+    "n_heads": 24,
+    "n_kv_heads": 8,
+    "in_channels": 16,
+    "axes_dims": [32, 32, 32],
+    "axes_lens": [1024, 512, 512],
+    "clip_text_dim": 1024,
+    "clip_img_dim": 1024,
+}
+
+
+def shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """The real file's shapes, under our names."""
+    tensors = json.loads((INVENTORY / f"{name}.json").read_text())["tensors"]
+    found = {key: tuple(shape) for key, shape in tensors.items()}
+    return {piece.target: piece.shape for piece in rewrite(detect(found), found)[0]}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_shapes_alone_tell_the_real_model(name: str) -> None:
+    component, spec = REAL[name]
+    assert read_spec(FAMILIES[component], None, "no config", shapes(name), name) == spec
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_its_own_config_agrees_with_its_shapes(name: str) -> None:
+    component, spec = REAL[name]
+    data = json.loads((INVENTORY / f"{name}.json").read_text())
+    config = data.get("config", data.get("text_config"))
+    assert read_spec(FAMILIES[component], config, "config.json", shapes(name), name) == spec
+    assert read_spec(FAMILIES[component], config_of(spec), "ours", shapes(name), name) == spec
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_written_configs_read_back(model: str) -> None:
+    spec: ModelSpec = PRESETS[model]
+    parts = (spec.transformer, spec.gemma, spec.jina, spec.vae)
+    for family, part in zip(FAMILIES.values(), parts, strict=True):
+        config = json.loads(json.dumps(config_of(part)))
+        assert read_spec(family, config, "config.json", {}, "nothing") == part
+
+
+def test_published_gemma_configs_of_both_transformers() -> None:
+    keys = shapes("gemma_3_4b_it")
+    for config in (GEMMA_4B_V4, Gemma3Config(**GEMMA_4B_V4).to_dict(), GEMMA_4B_V4["text_config"]):
+        assert read_spec(GEMMA, config, "config.json", keys, "file") == NEWBIE_3_5B.gemma
+
+
+def test_transformers_reads_the_gemma_config_we_write() -> None:
+    for spec in (CHIBI.gemma, NEWBIE_3_5B.gemma):
+        theirs = Gemma3TextConfig(**config_of(spec)).to_dict()
+        assert read_spec(GEMMA, theirs, "theirs", {}, "nothing") == spec
+
+
+def test_transformers_reads_the_jina_config_we_write() -> None:
+    for spec in (CHIBI.jina, NEWBIE_3_5B.jina):
+        theirs = JinaEmbeddingsV3Config(**config_of(spec)).to_dict()
+        assert read_spec(JINA, theirs, "theirs", {}, "nothing") == spec
+
+
+def test_a_gemma_config_in_the_older_form() -> None:
+    config = {
+        **{key: getattr(CHIBI.gemma, key) for key in ("vocab_size", "hidden_size")},
+        "intermediate_size": 768,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rope_theta": 5e5,
+        "rope_local_base_freq": 2e4,
+        "rope_scaling": None,
+        "sliding_window_pattern": 2,
+        "eos_token_id": [1, 106],
+    }
+    spec = read_spec(GEMMA, config, "config.json", {}, "nothing")
+    assert spec.full_attention_layers == (1, 3, 5)
+    assert (spec.rope_theta, spec.rope_local_theta, spec.rope_linear_factor) == (5e5, 2e4, 1.0)
+    assert (spec.head_dim, spec.query_pre_attn_scalar, spec.sliding_window) == (256, 256, 4096)
+    assert spec.eos_token_id == 1
+
+
+def test_a_gemma_cut_before_its_last_layer_is_the_same_model() -> None:
+    keys = shapes("gemma_3_4b_it")
+    cut = {k: s for k, s in keys.items() if not k.startswith(("layers.33.", "norm."))}
+    assert read_spec(GEMMA, GEMMA_4B_V4, "config.json", cut, "file") == NEWBIE_3_5B.gemma
+    assert read_spec(GEMMA, None, "none", cut, "file") == NEWBIE_3_5B.gemma
+    shorter = {k: s for k, s in cut.items() if not k.startswith("layers.32.")}
+    with pytest.raises(SpecMismatch, match="num_hidden_layers 34"):
+        read_spec(GEMMA, GEMMA_4B_V4, "config.json", shorter, "file")
+
+
+def test_the_release_config_leaves_the_rest_to_the_shapes() -> None:
+    spec = read_spec(TRANSFORMER, NEWBIE_RELEASE, "c", shapes("nextdit_original"), "file")
+    assert spec == NEWBIE_3_5B.transformer
+
+
+def test_a_width_that_256_does_not_round_to() -> None:
+    keys = shapes("nextdit_original") | {"layers.0.feed_forward.w1.weight": (9300, 2304)}
+    spec = read_spec(TRANSFORMER, None, "none", keys, "file")
+    assert spec.ffn_dim == 9300
+
+
+def test_an_autoencoder_without_shift() -> None:
+    config = {**config_of(NEWBIE_3_5B.vae), "shift_factor": None}
+    assert read_spec(VAE, config, "config.json", {}, "nothing").shift_factor == 0.0
+
+
+DISAGREEMENTS = [
+    ("nextdit_original", "n_layers", 35),
+    ("nextdit_original", "dim", 2400),
+    ("nextdit_original", "n_kv_heads", 4),
+    ("nextdit_original", "in_channels", 4),
+    ("nextdit_original", "cap_feat_dim", 2304),
+    ("nextdit_original", "n_refiner_layers", 1),
+    ("gemma_3_4b_it", "vocab_size", 262_144),
+    ("gemma_3_4b_it", "num_attention_heads", 16),
+    ("jina_text_comfyui", "num_hidden_layers", 23),
+    ("jina_text_comfyui", "type_vocab_size", 2),
+    ("flux_ae_diffusers", "layers_per_block", 1),
+    ("flux_ae_diffusers", "latent_channels", 4),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value"), DISAGREEMENTS)
+def test_config_and_shapes_must_agree(name: str, field: str, value: int) -> None:
+    component, spec = REAL[name]
+    config = {**config_of(spec), field: value}
+    if field == "dim":
+        config["axes_dims"] = [32, 32, 36]
+    with pytest.raises(SpecMismatch) as caught:
+        read_spec(FAMILIES[component], config, "the config", shapes(name), "the file")
+    text = caught.value.got
+    assert str(value) in text
+    assert str(getattr(spec, field)) in text
+    assert "the config" in text
+    assert "the file" in text
+
+
+def test_the_feed_forward_width_is_compared_too() -> None:
+    config = {**NEWBIE_RELEASE, "multiple_of": 1000}
+    with pytest.raises(SpecMismatch, match=r"ffn_dim 10000 .* 9216"):
+        read_spec(TRANSFORMER, config, "c", shapes("nextdit_original"), "file")
+
+
+IMPOSSIBLE: list[tuple[str, str, Any]] = [
+    ("transformer", "dim", 0),
+    ("transformer", "dim", -2304),
+    ("transformer", "dim", "2304"),
+    ("transformer", "dim", True),
+    ("transformer", "dim", 2**40),
+    ("transformer", "n_heads", 23),
+    ("transformer", "n_kv_heads", 7),
+    ("transformer", "axes_dims", [32, 32, 30]),
+    ("transformer", "axes_dims", [96]),
+    ("transformer", "axes_dims", [31, 32, 33]),
+    ("transformer", "axes_dims", 96),
+    ("transformer", "norm_eps", float("nan")),
+    ("transformer", "norm_eps", -1e-5),
+    ("transformer", "qk_norm", False),
+    ("transformer", "rope_theta", 0),
+    ("text_encoder", "num_hidden_layers", 1),
+    ("text_encoder", "num_hidden_layers", 10**9),
+    ("text_encoder", "layer_types", ["full_attention"]),
+    ("text_encoder", "layer_types", ["linear_attention"] * 34),
+    ("text_encoder", "hidden_activation", "relu"),
+    ("text_encoder", "attention_bias", True),
+    ("text_encoder", "attn_logit_softcapping", 50.0),
+    ("text_encoder", "use_bidirectional_attention", True),
+    ("text_encoder", "rope_parameters", {"full_attention": {"rope_type": "yarn"}}),
+    ("text_encoder", "rope_parameters", [1]),
+    ("text_encoder", "sliding_window", 0),
+    ("text_encoder", "pad_token_id", 10**6),
+    ("text_encoder", "pad_token_id", -1),
+    ("text_encoder", "text_config", "hidden"),
+    ("text_encoder_2", "num_attention_heads", 15),
+    ("text_encoder_2", "hidden_act", "relu"),
+    ("text_encoder_2", "position_embedding_type", "absolute"),
+    ("text_encoder_2", "rope_parameters", {"rope_type": "yarn", "rope_theta": 2e4}),
+    ("vae", "norm_num_groups", 48),
+    ("vae", "block_out_channels", []),
+    ("vae", "block_out_channels", [64, 0]),
+    ("vae", "use_quant_conv", True),
+    ("vae", "act_fn", "relu"),
+    ("vae", "down_block_types", ["AttnDownEncoderBlock2D"]),
+    ("vae", "scaling_factor", 0),
+    ("vae", "out_channels", 4),
+]
+
+
+@pytest.mark.parametrize(("component", "field", "value"), IMPOSSIBLE)
+def test_impossible_values_are_refused(component: str, field: str, value: Any) -> None:
+    spec = next(part for name, part in REAL.values() if name == component)
+    with pytest.raises(SpecMismatch) as caught:
+        read_spec(FAMILIES[component], {**config_of(spec), field: value}, "c.json", {}, "file")
+    assert "c.json" in caught.value.got
+    assert caught.value.fix
+
+
+def test_unknown_keys_do_no_harm() -> None:
+    config = {**config_of(NEWBIE_3_5B.vae), "auto_map": {"AutoModel": "evil.Model"}, "zzz": [1]}
+    assert read_spec(VAE, config, "config.json", {}, "nothing") == NEWBIE_3_5B.vae
+
+
+def test_what_nobody_says_is_asked_for() -> None:
+    keys = shapes("nextdit_original") | {"layers.0.attention.q_norm.weight": (64,)}
+    with pytest.raises(SpecMismatch, match="axes_dims"):
+        read_spec(TRANSFORMER, None, "config.json (which is not there)", keys, "file")
