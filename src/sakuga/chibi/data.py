@@ -1,0 +1,221 @@
+"""What the embedded model learns from: rendered pictures, and prompts written for them."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from random import Random
+from threading import Thread
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from sakuga.chibi.prompts import habits, joined, write_prompt
+from sakuga.chibi.renderer import render
+from sakuga.chibi.scene import CODE_LENGTH, MAX_CHARACTERS, from_codes, layout, random_scene, to_codes
+
+COUNTS = (0.16, 0.24, 0.28, 0.32)  # how often a training picture holds 1, 2, 3, 4 characters
+UNCONDITIONAL = 0.1  # share of samples without a prompt, for guidance
+KEEP_POOLED = 0.5  # share of those that keep the pooled vector, as the original's training did
+
+
+@dataclass(frozen=True, slots=True)
+class Renders:
+    """Pictures with their truth.
+
+    pixels: (B, 3, H, W) uint8. codes: (B, CODE_LENGTH) int8, see `scene.to_codes`.
+    boxes: (B, 4, 2, 4) float32, per character its whole box and its face as x0, y0, x1, y1 in
+    fractions of the picture; zero where there is no character.
+    """
+
+    pixels: Tensor
+    codes: Tensor
+    boxes: Tensor
+
+
+def draw_renders(seed: tuple[int, ...], count: int, size: int) -> Renders:
+    """Draw `count` random scenes; the same seed gives the same renders."""
+    rng = np.random.default_rng(seed)
+    pixels, codes, boxes = [], [], []
+    for i in range(count):
+        scene = random_scene(rng, count=1 + int(rng.choice(MAX_CHARACTERS, p=COUNTS)))
+        pixels.append(render(scene, size=size, seed=int(rng.integers(2**31))))
+        codes.append(to_codes(scene))
+        boxes.append(scene_boxes(codes[i]))
+    return Renders(
+        pixels=torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
+        codes=torch.from_numpy(np.stack(codes)),
+        boxes=torch.from_numpy(np.stack(boxes)),
+    )
+
+
+def scene_boxes(codes: np.ndarray) -> np.ndarray:
+    """Where the characters of a scene and their faces are: (4, 2, 4) float32."""
+    boxes = np.zeros((MAX_CHARACTERS, 2, 4), dtype=np.float32)
+    for i, place in enumerate(layout(from_codes(codes))):
+        for j, box in enumerate((place.box, place.face)):
+            boxes[i, j] = box.x0, box.y0, box.x1, box.y1
+    return boxes
+
+
+class _RenderStream(IterableDataset):
+    """Endless chunks of renders; every worker draws seeds of its own."""
+
+    def __init__(self, seed: int, chunk: int, size: int) -> None:
+        self.seed, self.chunk, self.size = seed, chunk, size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        worker, workers = _worker()
+        index = worker
+        while True:
+            renders = draw_renders((self.seed, index), self.chunk, self.size)
+            yield renders.pixels, renders.codes, renders.boxes
+            index += workers
+
+
+class Gallery:
+    """A pool of renders on the training device, filled behind the trainer's back."""
+
+    def __init__(self, capacity: int, size: int, device: torch.device) -> None:
+        self.pixels = torch.empty(capacity, 3, size, size, dtype=torch.uint8, device=device)
+        self.codes = torch.empty(capacity, CODE_LENGTH, dtype=torch.int8)
+        self.boxes = torch.empty(capacity, MAX_CHARACTERS, 2, 4)
+        self.ready = 0
+        self._thread: Thread | None = None
+
+    def fill(self, seed: int, workers: int, chunk: int = 64) -> None:
+        """Start drawing with `workers` processes (0: in this one, before returning)."""
+        stream = _RenderStream(seed, chunk, self.pixels.shape[-1])
+        loader = DataLoader(stream, batch_size=None, num_workers=workers)
+        self._thread = Thread(target=self._take, args=(loader,), daemon=True)
+        self._thread.start()
+        if not workers:
+            self._thread.join()
+
+    def _take(self, loader: DataLoader) -> None:
+        for pixels, codes, boxes in loader:
+            end = min(self.ready + len(pixels), len(self.pixels))
+            window, taken = slice(self.ready, end), end - self.ready
+            self.pixels[window] = pixels[:taken].to(self.pixels.device)
+            self.codes[window] = codes[:taken]
+            self.boxes[window] = boxes[:taken]
+            self.ready = end
+            if end == len(self.pixels):
+                return
+
+    def wait(self) -> None:
+        """Block until the pool is full."""
+        if self._thread:
+            self._thread.join()
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Indices of `count` random pictures among those that are ready."""
+        return torch.randint(self.ready, (count,), generator=generator)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBatch:
+    """Prompts of one length, for the renders at `index` (B,), whose boxes are (B, 4, 2, 4).
+
+    gemma: (B, L) ids. jina: (B, L') ids, padded with 1. place: (B, L, 2), where the character a
+    token describes stands (x, height of its figure); `owned` (B, L) marks such tokens.
+    """
+
+    index: Tensor
+    boxes: Tensor
+    gemma: Tensor
+    jina: Tensor
+    place: Tensor
+    owned: Tensor
+
+    def to(self, device: torch.device) -> PromptBatch:
+        """The same batch on another device."""
+        return PromptBatch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+
+class _PromptStream(IterableDataset):
+    """Endless prompts, gathered by length so that a batch needs no padding."""
+
+    def __init__(self, codes: Tensor, boxes: Tensor, folder: Path, batch: int, seed: int) -> None:
+        self.codes, self.boxes = codes.numpy(), boxes.numpy()
+        self.folder, self.batch, self.seed = folder, batch, seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        worker, _ = _worker()
+        rng = Random(self.seed * 1000 + worker)
+        gemma = Tokenizer.from_file(str(self.folder / "tokenizer" / "tokenizer.json"))
+        jina = Tokenizer.from_file(str(self.folder / "tokenizer_2" / "tokenizer.json"))
+        waiting: dict[int, list[_Sample]] = defaultdict(list)
+        while True:
+            sample = self._write(rng, gemma, jina)
+            same = waiting[len(sample.gemma)]
+            same.append(sample)
+            if len(same) == self.batch:
+                yield self._collate(waiting.pop(len(sample.gemma)))
+
+    def _write(self, rng: Random, gemma: Tokenizer, jina: Tokenizer) -> _Sample:
+        index = rng.randrange(len(self.codes))
+        pieces = write_prompt(from_codes(self.codes[index]), rng, writer := habits(rng))
+        text = joined(pieces)
+        dropped = rng.random() < UNCONDITIONAL
+        pooled_text = "" if dropped and rng.random() >= KEEP_POOLED else text
+        encoding = gemma.encode("" if dropped else text)
+        owners = np.full(len(encoding.ids), -1, dtype=np.int64)
+        if not dropped and writer.form == "xml":
+            starts = np.array([span[0] for span in encoding.offsets])
+            ends = np.cumsum([len(piece.text) for piece in pieces])
+            piece_of = np.searchsorted(ends, starts, side="right").clip(max=len(pieces) - 1)
+            owners = np.array([piece.owner for piece in pieces])[piece_of]
+            owners[0] = -1
+        figure = self.boxes[index, :, 0]
+        place = np.stack([(figure[:, 0] + figure[:, 2]) / 2, figure[:, 3] - figure[:, 1]], axis=-1)
+        return _Sample(index, encoding.ids, jina.encode(pooled_text).ids, place[owners], owners >= 0)
+
+
+    def _collate(self, samples: list[_Sample]) -> tuple[Tensor, ...]:
+        index = np.array([sample.index for sample in samples])
+        jina = [torch.tensor(sample.jina) for sample in samples]
+        return (
+            torch.from_numpy(index),
+            torch.from_numpy(self.boxes[index]),
+            torch.tensor([sample.gemma for sample in samples]),
+            torch.nn.utils.rnn.pad_sequence(jina, batch_first=True, padding_value=1),
+            torch.from_numpy(np.stack([sample.place for sample in samples])),
+            torch.from_numpy(np.stack([sample.owned for sample in samples])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    index: int
+    gemma: list[int]
+    jina: list[int]
+    place: np.ndarray
+    owned: np.ndarray
+
+
+def prompt_batches(
+    codes: Tensor, boxes: Tensor, folder: Path, batch: int, seed: int, workers: int
+) -> Iterator[PromptBatch]:
+    """Prompts for the renders with these codes and boxes, without end.
+
+    Tokenizers are read from `folder`.
+    """
+    stream = _PromptStream(codes, boxes, folder, batch, seed)
+    for tensors in DataLoader(stream, batch_size=None, num_workers=workers):
+        yield PromptBatch(*tensors)
+
+
+def _worker() -> tuple[int, int]:
+    """Number of this worker and of all; workers step aside for the process that trains."""
+    info = get_worker_info()
+    if info is None:
+        return 0, 1
+    os.nice(10)
+    return info.id, info.num_workers

@@ -1,0 +1,222 @@
+"""Writes the prompt of a scene as many people would: XML or flat tags, whole or with gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from sakuga.chibi.scene import Character, Scene
+from sakuga.chibi.vocabulary import NAMES, TAGS
+
+_NAMES = tuple(sorted(NAMES))
+_QUALITY = ("masterpiece", "best_quality", "highres", "absurdres", "very_awa", "newest")
+_STYLE = ("anime_style", "sharp_focus", "cel_shading", "clean_lines", "soft_colors", "chibi")
+_COUNT_WORDS = {1: "one", 2: "two", 3: "three", 4: "four"}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of prompt text; `owner` is the index of the character it describes, or -1."""
+
+    text: str
+    owner: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How one writer writes. `gap`: the chance that an attribute is left out."""
+
+    form: str
+    gap: float
+    synonyms: float
+    spaces: bool
+    shuffled: bool
+
+
+def habits(rng: Random, flat: float = 0.22) -> Habits:
+    """Draw a writer; `flat` is the share that writes tags or sentences without XML."""
+    form = "xml" if rng.random() >= flat else rng.choice(("tags", "tags", "tags", "sentences"))
+    return Habits(
+        form=form,
+        gap=rng.choice((0.0, 0.0, 0.0, 0.1, 0.3)),
+        synonyms=rng.choice((0.0, 0.15, 0.4)),
+        spaces=rng.random() < 0.1,
+        shuffled=rng.random() < 0.3,
+    )
+
+
+CAREFUL = Habits(form="xml", gap=0.0, synonyms=0.0, spaces=False, shuffled=False)
+CAREFUL_FLAT = Habits(form="tags", gap=0.0, synonyms=0.0, spaces=False, shuffled=False)
+
+
+def write_prompt(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+    """The prompt of `scene`; joined, the pieces are the text that the encoders read.
+
+    XML that is not `shuffled` is in the canonical form of `sakuga.prompt.canonical`.
+    """
+    forms = {"xml": _xml, "tags": _flat, "sentences": _sentences}
+    return forms[writer.form](scene, rng, writer)
+
+
+def joined(pieces: Sequence[Piece]) -> str:
+    """The text of the pieces."""
+    return "".join(piece.text for piece in pieces)
+
+
+def _tag(slot: str, value: str, rng: Random, writer: Habits) -> str:
+    tags = TAGS[slot][value]
+    return rng.choice(tags) if rng.random() < writer.synonyms else tags[0]
+
+
+def _spelled(tags: Sequence[str], writer: Habits) -> str:
+    text = ", ".join(tags)
+    return text.replace("_", " ") if writer.spaces else text
+
+
+def _kept(rng: Random, writer: Habits) -> bool:
+    return rng.random() >= writer.gap
+
+
+def _garment(character: Character, rng: Random, writer: Habits) -> list[str]:
+    if not _kept(rng, writer):
+        return []
+    garment = _tag("garment", character.garment, rng, writer)
+    return [f"{character.garment_color}_{garment}" if _kept(rng, writer) else garment]
+
+
+def _pose(character: Character, rng: Random, writer: Habits) -> list[str]:
+    if not _kept(rng, writer):
+        return []
+    pose = _tag("pose", character.pose, rng, writer)
+    general = character.pose != "standing" and character.pose != "sitting" and rng.random() < 0.2
+    return ["standing", pose] if general else [pose]
+
+
+def _accessory(character: Character, rng: Random, writer: Habits) -> list[str]:
+    if character.accessory == "none" or not _kept(rng, writer):
+        return []
+    return [_tag("accessory", character.accessory, rng, writer)]
+
+
+def _plain(character: Character, slot: str, rng: Random, writer: Habits) -> list[str]:
+    return [_tag(slot, getattr(character, slot), rng, writer)] if _kept(rng, writer) else []
+
+
+def _fields(character: Character, rng: Random, writer: Habits) -> list[tuple[str, list[str]]]:
+    """A character's fields in the order of training, empty ones left out."""
+    looks = [_plain(character, s, rng, writer) for s in ("hair_color", "hair_style", "eye_color")]
+    appearance = [tag for tags in looks for tag in tags]
+    clothing: list[str] = []
+    (appearance if rng.random() < 0.35 else clothing).extend(_garment(character, rng, writer))
+    (appearance if rng.random() < 0.5 else clothing).extend(_accessory(character, rng, writer))
+    if writer.shuffled:
+        rng.shuffle(appearance)
+    position = [_tag("position", character.position, rng, writer)] if character.position else []
+    fields = [
+        ("n", [rng.choice(_NAMES)] if rng.random() < 0.75 else []),
+        ("gender", _plain(character, "gender", rng, writer)),
+        ("appearance", appearance),
+        ("clothing", clothing),
+        ("expression", _plain(character, "expression", rng, writer)),
+        ("action", _pose(character, rng, writer)),
+        ("position", position),
+    ]
+    return [(name, tags) for name, tags in fields if tags]
+
+
+def count_tags(scene: Scene) -> list[str]:
+    """How many there are, as Danbooru counts: `2girls`, `1girl, 1boy`."""
+    girls = sum(c.gender == "1girl" for c in scene.characters)
+    counts = ((girls, "girl"), (len(scene.characters) - girls, "boy"))
+    return [f"{n}{word}{'s' if n > 1 else ''}" for n, word in counts if n]
+
+
+def _general(scene: Scene, rng: Random, writer: Habits) -> list[tuple[str, list[str]]]:
+    lighting = [_tag("lighting", scene.lighting, rng, writer)] if _kept(rng, writer) else []
+    if scene.rim_light:
+        lighting.append(_tag("rim_light", "yes", rng, writer))
+    fields = [
+        ("count", count_tags(scene) if rng.random() < 0.6 else []),
+        ("style", rng.sample(_STYLE, rng.randint(1, 3)) if rng.random() < 0.5 else []),
+        ("background", _plain_scene(scene, rng, writer)),
+        ("lighting", lighting),
+        ("quality", rng.sample(_QUALITY, rng.randint(1, 3)) if rng.random() < 0.4 else []),
+    ]
+    return [(name, tags) for name, tags in fields if tags]
+
+
+def _plain_scene(scene: Scene, rng: Random, writer: Habits) -> list[str]:
+    return [_tag("background", scene.background, rng, writer)] if _kept(rng, writer) else []
+
+
+def _xml(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+    blocks = []
+    for i, character in enumerate(scene.characters):
+        fields = _fields(character, rng, writer)
+        if writer.shuffled:
+            rng.shuffle(fields)
+        blocks.append(_block(f"character_{i + 1}", fields, i, writer))
+    general = _general(scene, rng, writer)
+    if writer.shuffled:
+        rng.shuffle(general)
+        rng.shuffle(blocks)
+    if general:
+        blocks.append(_block("general_tags", general, -1, writer))
+    wrapper = rng.choice(("", "", "image", "img")) if writer.shuffled else ""
+    pieces = [piece for block in blocks for piece in block]
+    if wrapper:
+        pieces = [Piece(f"<{wrapper}>\n"), *pieces, Piece(f"</{wrapper}>\n")]
+    last = pieces[-1]
+    return [*pieces[:-1], Piece(last.text.removesuffix("\n"), last.owner)]
+
+
+def _block(
+    name: str, fields: list[tuple[str, list[str]]], owner: int, writer: Habits
+) -> list[Piece]:
+    lines = (f"<{field}>{_spelled(tags, writer)}</{field}>\n" for field, tags in fields)
+    return [Piece(f"<{name}>\n{''.join(lines)}</{name}>\n", owner)]
+
+
+def _flat(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+    """One list of tags: nothing but their order tells which tag is whose."""
+    figures = []
+    for i, character in enumerate(scene.characters):
+        tags = [t for name, tags in _fields(character, rng, writer) if name != "n" for t in tags]
+        if len(scene.characters) > 1:
+            tags = [t for t in tags if t not in TAGS["gender"]["1girl"] + TAGS["gender"]["1boy"]]
+        figures.append([(tag, i) for tag in tags])
+    tags = [tag for figure in figures for tag in figure]
+    if writer.shuffled:
+        rng.shuffle(tags)
+    general = [(t, -1) for name, ts in _general(scene, rng, writer) if name != "count" for t in ts]
+    head = [(tag, -1) for tag in count_tags(scene)] if len(scene.characters) > 1 else []
+    words = [*head, *tags, *general] or [(count_tags(scene)[0], -1)]
+    pieces = [Piece(_spelled([tag], writer) + ", ", owner) for tag, owner in words]
+    return [*pieces[:-1], Piece(pieces[-1].text.removesuffix(", "), pieces[-1].owner)]
+
+
+def _sentences(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+    """A plain English description."""
+    pieces = [Piece(f"a picture of {_COUNT_WORDS[len(scene.characters)]} characters. ")]
+    if len(scene.characters) == 1:
+        pieces = []
+    for i, character in enumerate(scene.characters):
+        pieces.append(Piece(_sentence(character, rng, writer), i))
+    where = _tag("background", scene.background, rng, writer).replace("_", " ")
+    light = _tag("lighting", scene.lighting, rng, writer).replace("_", " ")
+    return [*pieces, Piece(f"background is {where}, with {light}")]
+
+
+def _sentence(character: Character, rng: Random, writer: Habits) -> str:
+    def words(slot: str) -> str:
+        return _tag(slot, getattr(character, slot), rng, writer).replace("_", " ")
+
+    who = "girl" if character.gender == "1girl" else "boy"
+    where = f" at the {words('position')}" if character.position else ""
+    extra = f", with {words('accessory')}" if character.accessory != "none" else ""
+    return (
+        f"a {who} with {words('hair_color')}, {words('hair_style')} and {words('eye_color')}, "
+        f"wearing a {character.garment_color} {words('garment')}{extra}, {words('expression')}, "
+        f"{words('pose')}{where}. "
+    )
