@@ -91,7 +91,8 @@ _GROUNDS = (0.72, 0.93, 0.975)
 _ASIDE_HEIGHT = 0.64
 
 HALF_WIDTH = 0.36  # of a figure with its hair and arms, in figure heights
-_SPACING = 0.56  # nearest neighbours, in figure heights: hair touches, nothing more
+# Nearest neighbours by count, in figure heights: hair may touch, nothing more.
+_SPACINGS = {1: 0.0, 2: 0.64, 3: 0.57, 4: 0.56}
 _FACE = (
     0.235,
     -0.83,
@@ -144,7 +145,8 @@ def _wanted(positions: list[str | None]) -> list[float]:
 
 def _offsets(heights: list[float]) -> list[float]:
     """How far right of the first figure each must at least stand."""
-    gaps = [_SPACING * (a + b) / 2 for a, b in pairwise(heights)]
+    spacing = _SPACINGS[len(heights)]
+    gaps = [spacing * (a + b) / 2 for a, b in pairwise(heights)]
     return [sum(gaps[:i]) for i in range(len(heights))]
 
 
