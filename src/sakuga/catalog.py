@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sakuga.errors import ModelNotFound
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
 
+INDEX = "model_index.json"
 EMBEDDED = CHIBI.name
 EMBEDDED_FOLDER = Path(__file__).parent / "chibi" / "model"
 ELSEWHERE = {
@@ -21,12 +23,15 @@ class Lexicon:
     """The words of a model: its trained length in Gemma tokens, tokenizer and vocabulary.
 
     `tokenizer` is the path of a tokenizer.json, None without the model's files;
-    `vocabulary` is None for a model that does not list what it can draw.
+    `vocabulary` is None for a model that does not list what it can draw. The system
+    prompts are what Gemma reads before an XML or a plain prompt.
     """
 
     limit: int
     tokenizer: Path | None
     vocabulary: frozenset[str] | None
+    system_xml: str
+    system_text: str
 
 
 def locate(model: str) -> Path:
@@ -48,13 +53,34 @@ def lexicon(model: str) -> Lexicon:
 
     Raises ModelNotFound for a name or folder that nobody knows.
     """
-    limit = PRESETS.get(model, NEWBIE_3_5B).gemma.trained_tokens
+    preset = PRESETS.get(model, NEWBIE_3_5B)
+    limit = preset.gemma.trained_tokens
+    habits = {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
     if model in ELSEWHERE and not Path(model).is_dir():
-        return Lexicon(limit, None, None)
+        return Lexicon(limit, None, None, **habits)
     folder = locate(model)
+    habits |= {
+        key: text
+        for key, text in _read(folder, INDEX).get("sakuga", {}).get("drawing", {}).items()
+        if key in habits
+    }
     tokenizer = folder / "tokenizer" / "tokenizer.json"
-    words = folder / "vocabulary.json"
-    vocabulary = None
-    if words.is_file():
-        vocabulary = frozenset(json.loads(words.read_text(encoding="utf-8"))["words"])
-    return Lexicon(limit, tokenizer if tokenizer.is_file() else None, vocabulary)
+    words = _read(folder, "vocabulary.json").get("words")
+    return Lexicon(
+        limit,
+        tokenizer if tokenizer.is_file() else None,
+        frozenset(words) if words is not None else None,
+        **habits,
+    )
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object of a model's folder; empty where there is none, or where it is broken.
+
+    Opening the model says what is wrong with a file; a linter need not.
+    """
+    try:
+        data = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

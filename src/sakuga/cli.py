@@ -269,7 +269,14 @@ def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
 
     path = words.tokenizer
     tokenizer = None if path is None else lambda: Tokenizer.open(path)
-    return lint(text, limit=words.limit, tokenizer=tokenizer, vocabulary=words.vocabulary)
+    return lint(
+        text,
+        limit=words.limit,
+        tokenizer=tokenizer,
+        vocabulary=words.vocabulary,
+        system_xml=words.system_xml,
+        system_text=words.system_text,
+    )
 
 
 def _show_findings(text: str, words: Lexicon, *, strict: bool) -> None:
@@ -301,13 +308,13 @@ def _fixed(name: str, text: str) -> str:
 
 
 def _line(name: str, finding: Finding) -> str:
-    """A finding as compilers print it: FILE:LINE:COLUMN: severity [rule] reason. fix"""
+    """A finding as compilers print it."""
     place = f"{name}:{finding.line}:{finding.column}"
-    return f"{place}: {finding.severity} [{finding.rule}] {finding.reason} {finding.fix}".rstrip()
+    return f"{place}: {finding.severity} [{finding.rule}] {finding.reason}. {finding.fix}."
 
 
 def _plain(finding: Finding) -> dict[str, Any]:
-    """A finding for JSON, without the edit that --fix would apply."""
+    """A finding for JSON, without the edits that --fix would apply."""
     form: dict[str, Any] = plain(finding)
-    form.pop("edit", None)
+    del form["edits"]
     return form
