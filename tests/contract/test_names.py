@@ -23,6 +23,7 @@ ERRORS = {
     "LayoutError": ("unknown_layout", 1, 500),
     "BindError": ("unbound_weights", 1, 500),
     "SpecMismatch": ("spec_mismatch", 1, 500),
+    "OutOfMemory": ("out_of_memory", 1, 500),
     "NonFiniteOutput": ("non_finite_output", 1, 500),
     "ReceiptMismatch": ("receipt_mismatch", 1, 500),
     "Cancelled": ("cancelled", 130, 499),
