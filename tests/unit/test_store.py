@@ -122,6 +122,21 @@ def test_refuses_a_header_longer_than_its_file(tmp_path: Path, length: int) -> N
         Store.open(file)
 
 
+MANY = {
+    "numbers": b'{"a":[' + b"1," * 5_000_000 + b"1]}",
+    "double keys": b'{"":1' + b',"":1' * 5_000_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_refuses_a_header_that_would_take_long(tmp_path: Path, what: str) -> None:
+    file = raw(tmp_path / "x.safetensors", MANY[what])
+    start = time.perf_counter()
+    with pytest.raises(CorruptFile, match="commas"):
+        Store.open(file)
+    assert time.perf_counter() - start < 1
+
+
 def test_refuses_a_header_over_the_limit_though_it_is_there(tmp_path: Path) -> None:
     file = raw(tmp_path / "x.safetensors", b"{", b"", MAX_HEADER + 1)
     os.truncate(file, MAX_HEADER + 100)  # sparse: takes no room
