@@ -44,6 +44,7 @@ GENERAL_FIELDS = (
     "objects",
     "other",
 )
+UNNUMBERED = -1
 ALIASES = {"pose": "action", "artist": "artists", "name": "n"}
 
 # What most community workflows put in front; no training code has it.
@@ -81,10 +82,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the canonical text and the fields whose text it holds."""
+    """One line of the canonical text; from `begin` on, it holds the text of `fields`."""
 
     text: str
     fields: tuple[Field, ...] = ()
+    begin: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +144,24 @@ def standard_name(name: str) -> str:
 
 
 def character_number(name: str) -> int | None:
-    """The number in a character block's name, -1 when it has none; None for other blocks."""
+    """The number in a character block's name, UNNUMBERED, or None for other blocks."""
     match = _CHARACTER.fullmatch(name)
     if match is None:
         return None
-    return int(match[1]) if match[1] else -1
+    return int(match[1]) if match[1] else UNNUMBERED
+
+
+def system_prompt(document: Document, system: str | None, system_xml: str, system_text: str) -> str:
+    """What Gemma reads in front of the user's text, the space between them included.
+
+    The asked-for `system`, else the one the user put in front, else the model's own for XML
+    or for text.
+    """
+    if system == "community":
+        return COMMUNITY_SYSTEM
+    if system is None:
+        system = document.system or (system_xml if document.structured else system_text)
+    return f"{system} " if system and not system[-1].isspace() else system
 
 
 def encoder_texts(
@@ -182,18 +197,10 @@ def _encoder_text(
     document = documents.read(text)
     if not text.strip():
         return EncoderText("", "")
-    if system is None and document.system:
-        if verbatim:
-            return EncoderText(text, text)
-        system = document.system
+    if verbatim and system is None and document.system:
+        return EncoderText(text, text)
     user = text if verbatim else canonical(document)
-    if system is None:
-        system = system_xml if document.structured else system_text
-    elif system == "community":
-        system = COMMUNITY_SYSTEM
-    if system and not system[-1].isspace():
-        system += " "
-    return EncoderText(system + user, user)
+    return EncoderText(system_prompt(document, system, system_xml, system_text) + user, user)
 
 
 def _section_lines(section: Section) -> Iterator[Line]:
@@ -203,13 +210,16 @@ def _section_lines(section: Section) -> Iterator[Line]:
         yield from (Line(part.text, part.fields) for part in section.parts)
     elif len(section.parts) == 1 and section.parts[0].name == "":
         part = section.parts[0]
-        yield Line(f"<{section.name}>{part.text}</{section.name}>", part.fields)
+        yield _element_line(section.name, part)
     else:
         yield Line(f"<{section.name}>")
         for part in section.parts:
-            text = f"<{part.name}>{part.text}</{part.name}>" if part.name else part.text
-            yield Line(text, part.fields)
+            yield _element_line(part.name, part) if part.name else Line(part.text, part.fields)
         yield Line(f"</{section.name}>")
+
+
+def _element_line(name: str, part: Part) -> Line:
+    return Line(f"<{name}>{part.text}</{name}>", part.fields, len(name) + 2)
 
 
 def _section(name: str, blocks: list[Block], number: int | None = None) -> Section:

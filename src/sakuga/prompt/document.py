@@ -57,15 +57,19 @@ def write(document: Document) -> str:
     return f"{document.system}\n{body}" if document.system else body
 
 
+def size(text: str) -> int:
+    """Bytes of UTF-8; for a text that is too large anyway, at least so many."""
+    if len(text) > MAX_BYTES:  # a character is at least a byte: a huge text is never encoded
+        return len(text)
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
 def _refuse_size(text: str) -> None:
-    size = len(text)
-    if size <= MAX_BYTES:  # a character is at least a byte: a huge text is never encoded
-        size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_BYTES:
+    if size(text) > MAX_BYTES:
         raise PromptRefused(
             "a prompt is at most 64 KiB of UTF-8",
-            f"{size:,} bytes or more",
-            "Shorten it: models read about 512 tokens, 2 KiB of English",
+            f"{size(text):,} bytes or more",
+            "Shorten it: models read about 512 tokens, 2 KiB of English.",
         )
 
 

@@ -43,7 +43,7 @@ _SCAN = re.compile(
 _READS_AS_MARKUP = re.compile(
     rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})|\r"
 )
-_ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;", "\r": "&#13;"}
+ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;", "\r": "&#13;"}
 
 
 def parse(markup: str, origin: Offsets) -> Document:
@@ -86,12 +86,7 @@ def escape(text: str) -> str:
     that spells out a tag or a reference keeps `&lt;` or `&amp;`, so that reading the result
     again gives the same text.
     """
-    return _READS_AS_MARKUP.sub(lambda match: _ESCAPES[match[0]], text)
-
-
-def escaped_stray(stray: str) -> str:
-    """How XML proper writes a bare `&`, `<` or `]]>`."""
-    return _ESCAPES[stray]
+    return _READS_AS_MARKUP.sub(lambda match: ESCAPES[match[0]], text)
 
 
 def find_declaration(text: str) -> Span | None:
@@ -111,7 +106,7 @@ def _refuse(declaration: str, *_: object) -> NoReturn:
     raise PromptRefused(
         "a prompt declares no document type and no entity",
         declaration,
-        "Remove the declaration; write &lt; for < and &amp; for &",
+        "Remove the declaration; write &lt; for < and &amp; for &.",
     )
 
 
@@ -124,7 +119,7 @@ def _well_formed(markup: str) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
         if match["stray"] is None:
             continue
         at, end = match.span()
-        pieces += markup[done:at], _ESCAPES[match[0]]
+        pieces += markup[done:at], ESCAPES[match[0]]
         length += at - done + len(pieces[-1])
         back.add(length, end)
         strays.append((at, end))
@@ -245,14 +240,14 @@ class _Reader:
         span = self._origin.span(opened.start, opened.content)
         if len(self._stack) > MAX_DEPTH:
             reason = f"<{opened.name}> is {len(self._stack)} levels deep; a prompt has two"
-            fix = "Put the tags straight into the fields of a block"
+            fix = "Put the tags straight into the fields of a block."
             raise _FaultFound(Fault("too-deep", span, reason, fix))
         if self._elements > MAX_ELEMENTS:
             reason = f"this is tag number {self._elements:,}; a prompt has at most {MAX_ELEMENTS:,}"
-            raise _FaultFound(Fault("not-well-formed", span, reason, "Use fewer tags"))
+            raise _FaultFound(Fault("not-well-formed", span, reason, "Use fewer tags."))
         if attributes > MAX_ATTRIBUTES:
             reason = f"<{opened.name}> has {attributes:,} attributes; {MAX_ATTRIBUTES} is the most"
-            raise _FaultFound(Fault("not-well-formed", span, reason, "Write fields instead"))
+            raise _FaultFound(Fault("not-well-formed", span, reason, "Write fields instead."))
 
     def _end(self, name: str) -> None:
         at = self._position()
@@ -360,16 +355,19 @@ class _Reader:
         inner = self._stack[-1]
         if not mismatch:
             reason = f"XML reading stops here: {expat.ErrorString(error.code)}"
-            return Fault("not-well-formed", span, reason, "Correct or remove it")
+            return Fault("not-well-formed", span, reason, "Correct or remove it.")
         if at == len(self._markup):
             span = self._origin.span(inner.start, inner.content)
-            reason, fix = f"<{inner.name}> is never closed", f"Write </{inner.name}> after its text"
+            reason, fix = (
+                f"<{inner.name}> is never closed",
+                f"Write </{inner.name}> after its text.",
+            )
         elif len(self._stack) > 1:
             reason = f"{self._markup[at:end]} comes before <{inner.name}> is closed"
-            fix = f"Write </{inner.name}> before it"
+            fix = f"Write </{inner.name}> before it."
         else:
             reason = f"{self._markup[at:end]} closes a tag that was never opened"
-            fix = "Remove it, or open the tag"
+            fix = "Remove it, or open the tag."
         return Fault("not-well-formed", span, reason, fix)
 
 

@@ -1,0 +1,76 @@
+"""Is a prompt longer than the encoder was trained on, and which word is the first past that?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from sakuga.prompt import canonical as forms
+from sakuga.prompt.nodes import Document, Span
+from sakuga.prompt.rules import Found
+from sakuga.prompt.tokens import Tokenizer
+
+_WORD = re.compile(r"[^\s,]+")
+# Close to what large vocabularies do: pieces of words, digits, signs and ideographs alone.
+_ROUGH_TOKEN = re.compile(r"[^\W\d_]{1,7}|\d|[^\w ]|_", re.A)
+_ROUGH_WIDE = re.compile(r"[^\x00-\x7f]")
+
+
+def check(
+    document: Document,
+    limit: int,
+    tokenizer: Callable[[], Tokenizer] | None,
+    systems: tuple[str, str],
+) -> list[Found]:
+    """Whether Gemma reads more than `limit` tokens; `systems` are the model's prompts.
+
+    A text of fewer bytes than the limit passes unread: a token is at least a byte.
+    """
+    if len(document.source.encode()) < limit:
+        return []
+    lines = list(forms.lines(document))
+    user = "\n".join(line.text for line in lines)
+    system = forms.system_prompt(document, None, *systems)
+    ranges = tokenizer().encode(system + user).offsets if tokenizer else _estimate(system + user)
+    about = "" if tokenizer else "about "
+    how = "" if tokenizer else " (estimated: the model's tokenizer is not here)"
+    if len(ranges) <= limit:
+        if tokenizer:
+            return []
+        reason = f"{about}{len(ranges)} of {limit} tokens{how}"
+        span = Span(0, len(document.source))
+        return [Found("length-estimated", span, reason, "Name a --model whose files are here.")]
+    past = next((start for start, end in ranges[limit:] if end > start), len(system + user))
+    span = _word_at(lines, max(past - len(system), 0))
+    word = document.source[span.start : span.end]
+    reason = f"{about}{len(ranges)} tokens, {limit} were trained{how}; {word!r} is the first past"
+    return [Found("too-long", span, reason, "Shorten it, or put what matters first.")]
+
+
+def _word_at(lines: list[forms.Line], offset: int) -> Span:
+    """Where the word at an offset of the canonical text stands in the source.
+
+    Canonical form changes space and commas, never the words or their order in a line.
+    """
+    span = Span(0, 0)
+    for line in lines:
+        words = list(_source_words(line))
+        if words:
+            before = sum(match.end() <= offset for match in _WORD.finditer(line.text, line.begin))
+            span = words[min(before, len(words) - 1)]
+            if offset <= len(line.text):
+                break
+        offset -= len(line.text) + 1
+    return span
+
+
+def _source_words(line: forms.Line) -> Iterator[Span]:
+    for field in line.fields:
+        for match in _WORD.finditer(field.text):
+            yield field.locate(*match.span())
+
+
+def _estimate(text: str) -> list[tuple[int, int]]:
+    wide = (match.span() for match in _ROUGH_WIDE.finditer(text))
+    narrow = (match.span() for match in _ROUGH_TOKEN.finditer(text) if match[0].isascii())
+    return [(0, 0), *sorted([*wide, *narrow])]

@@ -1,0 +1,115 @@
+"""What a prompt gets wrong: where, why, and how to mend it.
+
+Errors are what the model cannot be expected to draw, warnings what it probably draws
+otherwise than meant, infos what is read in a way the author may not expect. Only a fix that
+leaves the canonical text as it is carries edits; `fix` applies those.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from sakuga.errors import PromptRefused
+from sakuga.prompt import length, markup, rules
+from sakuga.prompt.document import MAX_BYTES, read, size
+from sakuga.prompt.nodes import Span
+from sakuga.prompt.rules import RULES, Edit, Found, Severity
+from sakuga.prompt.tokens import Tokenizer
+
+__all__ = ["RULES", "Edit", "Finding", "Severity", "fix", "lint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One remark. Lines and columns count characters from 1; the end is just past the span.
+
+    `edits`, when there are any, make the fix without changing what the encoders read.
+    """
+
+    rule: str
+    severity: Severity
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    reason: str
+    fix: str
+    edits: tuple[Edit, ...] = ()
+
+
+def lint(
+    text: str,
+    *,
+    limit: int = 512,
+    tokenizer: Callable[[], Tokenizer] | None = None,
+    vocabulary: frozenset[str] | None = None,
+    system_xml: str = "",
+    system_text: str = "",
+) -> tuple[Finding, ...]:
+    """Findings in reading order. Never raises: what `read` refuses is a finding, too.
+
+    `limit` is the trained length in Gemma tokens, the model's system prompt (`system_xml`
+    or `system_text`) included. `tokenizer` is called only for a text of `limit` bytes or
+    more; without one its length is estimated. Words outside `vocabulary` are remarked on,
+    unless it is None.
+    """
+    try:
+        document = read(text)
+    except PromptRefused as refused:
+        return tuple(_placed([_refusal(text, refused)], text))
+    found = rules.check(document)
+    found += length.check(document, limit, tokenizer, (system_xml, system_text))
+    if vocabulary is not None:
+        found += rules.unknown_words(document, vocabulary)
+    return tuple(_placed(found, text))
+
+
+def fix(text: str) -> str:
+    """The text with every mechanical fix applied; the encoders read the same as before."""
+    while edits := _compatible(lint(text)):
+        pieces: list[str] = []
+        done = 0
+        for edit in edits:
+            pieces += text[done : edit.start], edit.replacement
+            done = edit.end
+        text = "".join([*pieces, text[done:]])
+    return text
+
+
+def _compatible(findings: Iterable[Finding]) -> list[Edit]:
+    """The edits of as many findings as fit without overlap, in reading order.
+
+    A finding's edits are made together or, when one of them overlaps, in the next round.
+    """
+    chosen: list[Edit] = []
+    taken: set[int] = set()
+    for finding in findings:
+        touched = {at for edit in finding.edits for at in range(edit.start, edit.end)}
+        if taken.isdisjoint(touched):
+            taken |= touched
+            chosen += finding.edits
+    return sorted(chosen, key=lambda edit: edit.start)
+
+
+def _refusal(text: str, refused: PromptRefused) -> Found:
+    reason = f"{refused.rule}; here is {refused.got}"
+    if size(text) > MAX_BYTES:
+        return Found("too-large", Span(0, 0), reason, refused.fix)
+    span = markup.find_declaration(text) or Span(0, len(text))
+    return Found("declaration", span, reason, refused.fix)
+
+
+def _placed(found: list[Found], text: str) -> Iterator[Finding]:
+    last = max((one.span.end for one in found), default=0)
+    starts = [0, *(match.end() for match in re.finditer("\n", text[:last]))]
+
+    def place(offset: int) -> tuple[int, int]:
+        line = bisect_right(starts, offset)
+        return line, offset - starts[line - 1] + 1
+
+    for one in sorted(found, key=lambda one: (one.span.start, one.span.end)):
+        where = *place(one.span.start), *place(one.span.end)
+        yield Finding(one.rule, RULES[one.rule], *where, one.reason, one.fix, one.edits)

@@ -1,0 +1,130 @@
+"""Tags as people write them, and the table of what they decide about a character.
+
+A character has one hair colour, one hair length, one eye colour and one skin: these are its
+slots. A tag such as `long_blue_hair` decides two of them. It is read word by word from the
+right, and only when every word is known, so that `hair_between_eyes`, `black_hairband` and
+`red_eyeshadow` decide nothing. The table (tags.json) gives each word the kinds it may mean
+(silver hair passes for grey and for white); two tags contradict each other when they share
+none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sakuga.prompt.nodes import Field, Span
+
+_PIECE = re.compile(r"[^,，、;；\n]+")
+_WEIGHT = re.compile(r"^[0-9.]+::|(?<=[^\s:]):\s*[0-9.]+$|::$")
+_BRACKETS = {")": "(", "]": "[", "}": "{"}
+_LONGEST_TAG = 120  # characters; what is longer is prose
+_SPACING = re.compile(r"[\s_\-]+")
+_HEADS = {
+    "hair": ("hair length", "hair colour"),
+    "haired": ("hair length", "hair colour"),
+    "eyes": ("eye colour",),
+    "eyed": ("eye colour",),
+    "skin": ("skin",),
+    "skinned": ("skin",),
+}
+_MOST_WORDS = 4  # of a clothing tag; what has more is prose
+_LONGEST = 2  # words in one value: very_long, light_brown
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tag of a field: as written, as tables spell it, and where it stands."""
+
+    text: str
+    key: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What tags.json says, indexed."""
+
+    values: Mapping[str, Mapping[str, frozenset[str]]]
+    exact: Mapping[str, Mapping[str, frozenset[str]]]
+    passing: frozenset[str]
+    pairs: Mapping[str, tuple[str, ...]]
+    homes: Mapping[str, frozenset[str]]
+
+    def decides(self, key: str) -> dict[str, frozenset[str]]:
+        """slot -> the kinds a tag gives it; nothing for most tags."""
+        found = {slot: kinds[key] for slot, kinds in self.exact.items() if key in kinds}
+        words = key.split("_")
+        slots = _HEADS.get(words.pop(), ())
+        while slots and words:
+            for size in range(min(_LONGEST, len(words)), 0, -1):
+                value = "_".join(words[-size:])
+                slot = next((slot for slot in slots if value in self.values[slot]), None)
+                if slot is not None:
+                    found[slot] = found.get(slot, frozenset()) | self.values[slot][value]
+                    del words[-size:]
+                    break
+            else:
+                if words.pop() not in self.passing:
+                    return {}
+        return found
+
+    def allows_two(self, slot: str, key: str) -> bool:
+        """Whether a tag says that a slot has more than one kind (`heterochromia`)."""
+        return any(mark in key for mark in self.pairs[slot])
+
+    def home(self, key: str) -> str | None:
+        """The field a tag belongs to, when the table knows: appearance, clothing, ..."""
+        if self.decides(key):
+            return "appearance"
+        for field, known in self.homes.items():
+            if key in known:
+                return field
+        words = key.split("_")
+        named = words[-1] in self.homes["clothing"] and words[0] not in {"no", "without"}
+        return "clothing" if named and len(words) <= _MOST_WORDS else None
+
+
+@cache
+def table() -> Table:
+    """The shipped table, read once."""
+    data = json.loads(Path(__file__).with_name("tags.json").read_text(encoding="utf-8"))
+    colours = _kinds(data["colours"])
+    return Table(
+        values={
+            "hair colour": colours,
+            "hair length": _kinds(data["lengths"]),
+            "eye colour": colours,
+            "skin": _kinds(data["skins"]),
+        },
+        exact={slot: _kinds(known) for slot, known in data["exact"].items()},
+        passing=frozenset(data["shades"]) | frozenset(data["plain_words"]),
+        pairs={slot: tuple(marks) for slot, marks in data["pairs"].items()},
+        homes={field: frozenset(known) for field, known in data["homes"].items()},
+    )
+
+
+def tags(part: Field) -> Iterator[Tag]:
+    """The tags of a field in reading order, whatever separates and weights them."""
+    for piece in _PIECE.finditer(part.text):
+        text = piece[0].strip()
+        if text and len(text) <= _LONGEST_TAG:
+            start = piece.start() + piece[0].index(text)
+            yield Tag(text, normal(text), part.locate(start, start + len(text)))
+
+
+def normal(text: str) -> str:
+    """A tag as tables spell it: `(Red Eyes:1.2)` is `red_eyes`."""
+    bare = text.strip().lstrip("([{")
+    while bare and bare.count(bare[-1]) > bare.count(_BRACKETS.get(bare[-1], bare[-1])):
+        bare = bare[:-1]
+    bare = _WEIGHT.sub("", bare).replace("\\", "").lower()
+    return _SPACING.sub("_", bare).strip("_")
+
+
+def _kinds(words: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    return {word: frozenset(kinds.split()) for word, kinds in words.items()}
