@@ -6,7 +6,8 @@ antialiasing there is. A figure is a sequence of parts; a part knows the names o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -17,10 +18,11 @@ from sakuga.chibi import accessories, backgrounds, body, face, hair
 from sakuga.chibi.lighting import LIGHTS
 from sakuga.chibi.palette import Color, mix, palette
 from sakuga.chibi.scene import Character, Place, Scene, layout
-from sakuga.chibi.shapes import Part, Points, outward
+from sakuga.chibi.shapes import Part, Stencil, rim, stencil
 
 _OVERSAMPLING = 2
 _NECK = -0.45
+_RIM = 1.9  # reach of the rim light, in outlines
 _JITTER = 0.012  # of a figure's height, in place and size
 
 
@@ -44,7 +46,7 @@ def render(scene: Scene, *, size: int = 256, seed: int = 0) -> NDArray[np.uint8]
 
 
 class _Brush:
-    """Draws parts, given in figure heights, where the current figure stands."""
+    """Draws stencils, given in figure heights, where the current figure stands."""
 
     def __init__(self, image: Image.Image) -> None:
         self._image = image
@@ -69,33 +71,17 @@ class _Brush:
         self._matrix = (turn * self._scale).astype(np.float32)
         self._shift = ((neck - neck @ turn) * self._scale + self._origin).astype(np.float32)
 
-    def draw(self, parts: Iterable[Part], colors: dict[str, Color]) -> None:
-        """Fill and outline each part in turn; an outline lies half inside, half outside."""
-        for part in parts:
-            half = 0.5 * self._line * part.width
-            if part.fill is None or not part.closed:
-                xy = self._flat(part.points)
-                width = max(1, round(2 * half * self._height))
-                line = xy + xy[:2] if part.closed else xy
-                self._draw.line(line, fill=colors[part.line or "ink"], width=width)
-            elif part.line is None:
-                self._draw.polygon(self._flat(part.points), fill=colors[part.fill])
+    def draw(self, stencil: Stencil, colors: dict[str, Color]) -> None:
+        """Fill and line every part of a stencil in turn."""
+        grown = stencil.points + self._line * stencil.growth
+        flat = (grown @ self._matrix + self._shift).ravel().tolist()
+        for start, stop, color, width in stencil.cuts:
+            xy = flat[2 * start : 2 * stop]
+            if width:
+                pixels = max(1, round(self._line * width * self._height))
+                self._draw.line(xy, fill=colors[color], width=pixels)
             else:
-                edge = half * outward(part)
-                self._draw.polygon(self._flat(part.points + edge), fill=colors[part.line])
-                self._draw.polygon(self._flat(part.points - edge), fill=colors[part.fill])
-
-    def halo(self, parts: Iterable[Part], color: Color) -> None:
-        """Light around the outlined parts, to be drawn over by the parts themselves."""
-        for part in parts:
-            if part.line and part.fill:
-                grown = part.points + 1.9 * self._line * outward(part)
-                self._draw.polygon(self._flat(grown), fill=color)
-
-    def _flat(self, points: Points) -> list[float]:
-        """Points in pixels, as Pillow wants them: [x, y, x, y, ...]."""
-        flat: list[float] = (points @ self._matrix + self._shift).ravel().tolist()
-        return flat
+                self._draw.polygon(xy, fill=colors[color])
 
     def shadow(self) -> None:
         """A patch of shade on the ground, of the ground's own colour."""
@@ -113,35 +99,60 @@ def _figure(brush: _Brush, character: Character, scene: Scene) -> None:
     )
     groups = _groups(character)
     brush.shadow()
-    if scene.rim_light:
-        for angle, parts in groups:
-            brush.tilt(angle)
-            brush.halo(parts, LIGHTS[scene.lighting].rim)
-    for angle, parts in groups:
-        brush.tilt(angle)
-        brush.draw(parts, colors)
+    for layer in ("rim", "figure") if scene.rim_light else ("figure",):
+        for degrees, group in groups:
+            brush.tilt(degrees)
+            brush.draw(group.rim if layer == "rim" else group.figure, colors)
 
 
-def _groups(character: Character) -> tuple[tuple[float, tuple[Part, ...]], ...]:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Parts that turn together, and the rim of light around them."""
+
+    figure: Stencil
+    rim: Stencil
+
+
+def _group(parts: Sequence[Part]) -> _Group:
+    return _Group(stencil(parts), rim(parts, _RIM))
+
+
+def _groups(character: Character) -> tuple[tuple[float, _Group], ...]:
     """A figure's parts from back to front, each group with the tilt of its neck in degrees."""
-    gender, pose = character.gender, character.pose
-    back = hair.back_hair(character.hair_style)
-    middle = (
-        *body.body(gender, character.garment, pose),
-        *accessories.around_neck(character.accessory),
+    c = character
+    tilt = body.POSES[c.pose].tilt
+    return (
+        (tilt, _back(c.hair_style)),
+        (0.0, _middle(c.gender, c.garment, c.pose, c.accessory)),
+        (tilt, _front(c.gender, c.expression, c.hair_style, c.accessory)),
     )
-    front = (
-        *face.head(gender),
-        *face.features(gender, character.expression),
-        *hair.front_hair(character.hair_style),
-        *face.brows(gender, character.expression),
-        *accessories.on_head(character.accessory),
+
+
+@cache
+def _back(hair_style: str) -> _Group:
+    return _group(hair.back_hair(hair_style))
+
+
+@cache
+def _middle(gender: str, garment: str, pose: str, accessory: str) -> _Group:
+    return _group((*body.body(gender, garment, pose), *accessories.around_neck(accessory)))
+
+
+@cache
+def _front(gender: str, expression: str, hair_style: str, accessory: str) -> _Group:
+    return _group(
+        (
+            *face.head(gender),
+            *face.features(gender, expression),
+            *hair.front_hair(hair_style),
+            *face.brows(gender, expression),
+            *accessories.on_head(accessory),
+        )
     )
-    tilt = body.POSES[pose].tilt
-    return (tilt, back), (0.0, middle), (tilt, front)
 
 
 @cache
 def _lit_palette(hair_color: str, eyes: str, garment: str, lighting: str) -> dict[str, Color]:
-    tint = LIGHTS[lighting].figure
-    return {name: tint.on(c) for name, c in palette(hair_color, eyes, garment).items()}
+    light = LIGHTS[lighting]
+    colors = palette(hair_color, eyes, garment)
+    return {name: light.figure.on(c) for name, c in colors.items()} | {"rim": light.rim}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -85,13 +84,11 @@ def limb(knots: Sequence[Pair], widths: Sequence[float], cap: int = 5) -> Points
     return np.concatenate(sides).astype(np.float32)
 
 
-@cache
-def outward(part: Part) -> Points:
-    """Where a closed part's points move when its outline grows by one unit: (n, 2).
+def _outward(points: Points) -> Points:
+    """Where the points of a closed shape move when it grows by one unit: (n, 2).
 
     Mitred: each vector reaches the crossing of the two shifted edges, up to twice the shift.
     """
-    points = part.points
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     area = (points[:, 0] * np.roll(points, -1, axis=0)[:, 1]).sum()
     area -= (points[:, 1] * np.roll(points, -1, axis=0)[:, 0]).sum()
@@ -120,3 +117,57 @@ def both(part: Part) -> tuple[Part, Part]:
     """A part and its mirror image."""
     mirror = Part(flipped(part.points), part.fill, part.line, part.width, part.closed)
     return part, mirror
+
+
+@dataclass(frozen=True, slots=True)
+class Stencil:
+    """Parts laid end to end, so that one product moves them all.
+
+    Drawn at `points + line * growth` (n, 2), `line` being the width of outlines. `cuts`: start,
+    stop, name of the colour, and width in outlines of a line, or 0 for a filled shape.
+    """
+
+    points: Points
+    growth: Points
+    cuts: tuple[tuple[int, int, str, float], ...]
+
+
+def stencil(parts: Sequence[Part]) -> Stencil:
+    """The parts in their order; an outline lies half inside and half outside its shape."""
+    layers: list[tuple[Points, Points, str, float]] = []
+    for part in parts:
+        still = np.zeros_like(part.points)
+        if part.fill and part.line:
+            half = (0.5 * part.width * _outward(part.points)).astype(np.float32)
+            layers.append((part.points, half, part.line, 0.0))
+            layers.append((part.points, -half, part.fill, 0.0))
+        elif part.fill:
+            layers.append((part.points, still, part.fill, 0.0))
+        elif part.line:
+            path = np.concatenate([part.points, part.points[:1]]) if part.closed else part.points
+            layers.append((path, np.zeros_like(path), part.line, part.width))
+    return _laid(layers)
+
+
+def rim(parts: Sequence[Part], reach: float) -> Stencil:
+    """The outlined parts grown by `reach` outlines, for a light around them all."""
+    return _laid(
+        [
+            (part.points, (reach * _outward(part.points)).astype(np.float32), "rim", 0.0)
+            for part in parts
+            if part.fill and part.line
+        ]
+    )
+
+
+def _laid(layers: list[tuple[Points, Points, str, float]]) -> Stencil:
+    stops = np.cumsum([len(points) for points, _, _, _ in layers]).tolist()
+    starts = [0, *stops[:-1]]
+    return Stencil(
+        points=np.concatenate([points for points, _, _, _ in layers]),
+        growth=np.concatenate([growth for _, growth, _, _ in layers]),
+        cuts=tuple(
+            (start, stop, color, width)
+            for start, stop, (_, _, color, width) in zip(starts, stops, layers, strict=True)
+        ),
+    )
