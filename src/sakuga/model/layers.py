@@ -75,9 +75,7 @@ class Places:
         return vectors.unsqueeze(1) if self.owner is None else vectors[self.owner]
 
 
-def rope_tables(
-    ids: Tensor, axes_dims: Sequence[int], theta: float
-) -> tuple[Tensor, Tensor]:
+def rope_tables(ids: Tensor, axes_dims: Sequence[int], theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary angles over several axes (RoFormer, arXiv 2104.09864).
 
     `ids`: (..., axes) integer positions, of any size. Each axis fills its own

@@ -51,18 +51,14 @@ class Layout:
         """Put each segment's image tokens behind its caption tokens."""
         if self.batched:
             return torch.cat((text, image), dim=1)
-        pairs = zip(
-            self.text.segments.split(text), self.image.segments.split(image), strict=True
-        )
+        pairs = zip(self.text.segments.split(text), self.image.segments.split(image), strict=True)
         return self.joint.segments.join([torch.cat(pair) for pair in pairs])
 
     def image_part(self, joint: Tensor) -> Tensor:
         """Take the image tokens out of a joint pack."""
         if self.batched:
             return joint[:, self.text.segments.uniform :]
-        pieces = zip(
-            self.text.segments.lengths, self.joint.segments.split(joint), strict=True
-        )
+        pieces = zip(self.text.segments.lengths, self.joint.segments.split(joint), strict=True)
         return self.image.segments.join([piece[length:] for length, piece in pieces])
 
 
@@ -338,9 +334,7 @@ def image_ids(length: int, rows: int, columns: int) -> Tensor:
     return torch.cartesian_prod(*axes)
 
 
-def make_places(
-    ids: Sequence[Tensor], rope: RopeSpec, alike: bool, device: torch.device
-) -> Places:
+def make_places(ids: Sequence[Tensor], rope: RopeSpec, alike: bool, device: torch.device) -> Places:
     """Lay segments with the given positions, (L_s, axes) each, end to end on `device`.
 
     `alike`: all segments have equal positions, so one table does for all. Tables are

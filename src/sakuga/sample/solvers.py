@@ -60,9 +60,7 @@ class Solver:
     min_steps: int = 1
 
 
-def solve(
-    velocity: Velocity, x: Tensor, times: Sequence[float], solver: str
-) -> Iterator[Step]:
+def solve(velocity: Velocity, x: Tensor, times: Sequence[float], solver: str) -> Iterator[Step]:
     """Integrate `velocity(x, t)` from `x` at `times[0]` to `times[-1]`, a Step at a time.
 
     `times`: increasing, in [0, 1], as `grid` makes them. A consumer may stop at any step.

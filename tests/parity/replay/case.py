@@ -63,7 +63,8 @@ def read_case(file: Path) -> Case:
         about = (data.metadata() or {}).get("case")
         if about is None:
             raise CaseError("the metadata has no case")
-        return Case(json.loads(about), {key: data.get_tensor(key) for key in data.keys()})
+        keys = data.keys()
+        return Case(json.loads(about), {key: data.get_tensor(key) for key in keys})
 
 
 def pick(
@@ -146,13 +147,13 @@ class Sheet:
 
 
 def relative_error(ours: Tensor, golden: Tensor) -> float:
-    """max|a - b| / max|b|; 0 where both are all zero, NaN where either has one."""
+    """max|a - b| / max|b|: infinite if only b is all zero, NaN if either holds one."""
     if golden.numel() == 0:
         return 0.0
     difference = (ours.double() - golden.double()).abs().max().item()
     scale = golden.double().abs().max().item()
     if scale == 0:
-        return difference if difference != difference else difference and float("inf")
+        return 0.0 if difference == 0 else float("inf")
     return difference / scale
 
 

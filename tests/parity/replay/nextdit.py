@@ -45,6 +45,8 @@ def forward(case: Case, sheet: Sheet) -> None:
         caption = model.caption(features, layout.text.segments)
         result = model(latents, t, caption, layout.text.segments, pooled)
     stages["cap_embedder"] = layout.text.segments.pack(stages["cap_embedder"])
+    stages.setdefault("context_refiner", stages["cap_embedder"])
+    stages.setdefault("noise_refiner", stages["x_embedder"])
     stages["final_layer"] = model.final_layer(
         stages["layer_last"], layout.joint, model.modulations(t, pooled).final
     )
@@ -56,13 +58,12 @@ def forward(case: Case, sheet: Sheet) -> None:
 
 
 def stage_modules(model: NextDiT) -> dict[str, nn.Module]:
-    """The modules whose results the original recorded."""
-    return {
+    """The modules whose results the original recorded; a model may have no refiners."""
+    refiners = {"noise_refiner": model.noise_refiner, "context_refiner": model.context_refiner}
+    return {name: blocks[-1] for name, blocks in refiners.items() if blocks} | {
         "t_embedder": model.t_embedder,
         "x_embedder": model.x_embedder,
         "cap_embedder": model.cap_embedder,
-        "noise_refiner": (model.x_embedder, *model.noise_refiner)[-1],
-        "context_refiner": (model.cap_embedder, *model.context_refiner)[-1],
         "layer0": model.layers[0],
         "layer_last": model.layers[-1],
     }

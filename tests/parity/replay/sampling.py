@@ -12,9 +12,7 @@ from torch import Tensor
 from replay.case import TOLERANCE, Case, CaseError, Sheet, pick
 from sakuga.sample.solvers import grid, solve
 
-CLOSED_FORM = (
-    "v(x,t)[i] = A @ x[i] + b0 + b1*t[i] + b2*sin(3*t[i]); t: 0 noise -> 1 data"
-)
+CLOSED_FORM = "v(x,t)[i] = A @ x[i] + b0 + b1*t[i] + b2*sin(3*t[i]); t: 0 noise -> 1 data"
 
 
 def closed_form(case: Case, sheet: Sheet) -> None:

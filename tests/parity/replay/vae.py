@@ -26,6 +26,8 @@ def autoencoder(case: Case, sheet: Sheet) -> None:
         "out_channels": config["in_channels"],
         "use_quant_conv": False,
         "use_post_quant_conv": False,
+        "latents_mean": None,
+        "latents_std": None,
         "force_upcast": ...,
         "sample_size": ...,
     }
