@@ -9,18 +9,53 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
+from html import escape
 from pathlib import Path
 
 import typer.main
-from click import Argument, Command, Group
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from sakuga.cli import app
-from sakuga.model.spec import PRESETS
-from sakuga.prompt.lint import RULES
+from sakuga.model.spec import PRESETS, DrawingSpec
+from sakuga.prompt.lint import RULES, lint
 from sakuga.request import RECIPES, Request, option_of
 
 DOCS = Path(__file__).parent
+
+# One prompt for each rule, so that the table of rules is what the linter says, not what someone
+# remembers of it.
+EXAMPLES = {
+    "declaration": "<!DOCTYPE a>",
+    "too-deep": "<character_1><info><hair>long_hair</hair></info></character_1>",
+    "slot-contradicted": "<character_1><appearance>blue_eyes, red_eyes</appearance></character_1>",
+    "not-well-formed": "<character_1><n>miku</character_1>",
+    "too-many-characters": "".join(f"<character_{i}><n>a</n></character_{i}>" for i in range(1, 6)),
+    "duplicate-number": "<character_1><n>a</n></character_1><character_1><n>b</n></character_1>",
+    "count-mismatch": (
+        "<character_1><n>a</n></character_1><general_tags><count>2girls</count></general_tags>"
+    ),
+    "too-long": " ".join(["word"] * 600),
+    "length-estimated": " ".join(["word"] * 200),
+    "too-large": "a" * (64 * 1024 + 1),
+    "unnumbered-character": "<character><n>a</n></character>",
+    "empty-element": "<character_1><n></n></character_1>",
+    "empty-tag": "<character_1><appearance>blue_hair, , smile</appearance></character_1>",
+    "repeated-field": "<character_1><action>run</action><pose>jump</pose></character_1>",
+    "renamed-field": "<character_1><pose>standing</pose></character_1>",
+    "unknown-field": "<character_1><mood>calm</mood></character_1>",
+    "unknown-block": "<scene><place>beach</place></scene>",
+    "misplaced-field": "<character_1><lighting>rim_light</lighting></character_1>",
+    "misplaced-tag": "<character_1><appearance>blue_hair, red_dress</appearance></character_1>",
+    "attribute": '<character_1 n="miku"><gender>1girl</gender></character_1>',
+    "loose-text": "<character_1>standing<n>miku</n></character_1>",
+    "bare-markup": "<character_1><expression>&gt;_< & blush</expression></character_1>",
+    "own-system-prompt": (
+        "You are an assistant designed to generate high-quality anime images. <Prompt Start> 1girl"
+    ),
+    "unknown-word": "zeppelin",
+}
+WORDS = frozenset({"1girl", "blue_hair", "smile"})
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -35,13 +70,23 @@ def options() -> str:
     rows = []
     for declared in fields(Request):
         rule = option_of(declared)
-        default = declared.default if declared.default is not MISSING else "required"
-        if default is None:
-            default = "the model's" if rule.otherwise is None else rule.otherwise
-        accepts = ", ".join(f"`{choice}`" for choice in rule.choices) or rule.range
-        shown = f"`{default}`" if default not in ("the model's", "required") else default
-        rows.append((f"`{declared.name}`", shown if default != "" else "empty", accepts, rule.help))
+        choices = tuple(RECIPES) if declared.name == "recipe" else rule.choices
+        accepts = ", ".join(f"`{choice}`" for choice in choices) or rule.range
+        rows.append((f"`{declared.name}`", _default(declared), accepts, rule.help))
     return table(("field", "default", "accepts", "meaning"), rows)
+
+
+def _default(declared: Field[object]) -> str:
+    """What a field of Request is when nobody says."""
+    default = declared.default
+    if default is None:
+        default = option_of(declared).otherwise
+    if default is MISSING:
+        return "required"
+    if default is not None:
+        return f"`{default}`" if default != "" else "empty"
+    habits = {habit.name.removesuffix("_xml") for habit in fields(DrawingSpec)}
+    return "the model's" if declared.name in habits else "none"
 
 
 def recipes() -> str:
@@ -67,11 +112,16 @@ def models() -> str:
 
 
 def rules() -> str:
-    """What the linter looks for."""
-    return table(
-        ("rule", "severity", "what it finds"),
-        ((f"`{rule.id}`", rule.severity, rule.summary) for rule in RULES),
-    )
+    """Every rule of the linter, with a prompt that breaks it and what the linter says."""
+    rows = []
+    for rule, severity in RULES.items():
+        prompt = EXAMPLES[rule]
+        vocabulary = WORDS if rule == "unknown-word" else None
+        said = next(one for one in lint(prompt, vocabulary=vocabulary) if one.rule == rule)
+        shown = f"`{prompt}`" if len(prompt) < 100 else f"{len(prompt):,} characters"
+        words = escape(f"{said.reason}. {said.fix}", quote=False)
+        rows.append((f"`{rule}`", severity, shown, words))
+    return table(("rule", "severity", "for example", "what the linter says"), rows)
 
 
 def commands() -> str:
@@ -80,20 +130,19 @@ def commands() -> str:
     return "\n\n".join(_command(name, command) for name, command in _leaves("sakuga", root))
 
 
-def _leaves(path: str, command: Command) -> Iterator[tuple[str, Command]]:
-    if not isinstance(command, Group):
+def _leaves(path: str, command: TyperCommand | TyperGroup) -> Iterator[tuple[str, TyperCommand]]:
+    if not isinstance(command, TyperGroup):
         yield path, command
         return
     for name, inner in command.commands.items():
         yield from _leaves(f"{path} {name}", inner)
 
 
-def _command(name: str, command: Command) -> str:
-    context = command.make_context(name, [], resilient_parsing=True)
+def _command(name: str, command: TyperCommand) -> str:
     rows = []
     for parameter in command.params:
-        if isinstance(parameter, Argument):
-            called = f"`{parameter.make_metavar(context)}`"
+        if isinstance(parameter, TyperArgument):
+            called = f"`{parameter.metavar or str(parameter.name).upper()}`"
         else:
             called = ", ".join(f"`{flag}`" for flag in parameter.opts)
         rows.append((called, getattr(parameter, "help", None) or ""))
