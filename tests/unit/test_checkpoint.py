@@ -148,6 +148,7 @@ def test_an_index_of_someone_else_changes_nothing(model: Path) -> None:
         {"drawing": {"steps": 7.5}},
         {"drawing": {"steps": -7}},
         {"drawing": {"guidance": float("nan")}},
+        {"drawing": {"guidance": float("inf")}},
         {"drawing": {"width": 9999}},
     ],
 )
@@ -203,9 +204,10 @@ def test_metadata_stands_in_for_a_config(model: Path) -> None:
     (folder / "config.json").unlink()
     save_file(tensors, file, {"config": config})
     assert open_component(folder, "vae").spec == TINY.vae
-    save_file(tensors, file, {"config": "[]"})
-    with pytest.raises(CorruptFile, match="metadata"):
-        open_component(folder, "vae")
+    for text in ("[]", "{", "\ufffe"):
+        save_file(tensors, file, {"config": text})
+        with pytest.raises(CorruptFile, match="metadata"):
+            open_component(folder, "vae")
     wrong = {**json.loads(config), "layers_per_block": 2}
     save_file(tensors, file, {"config": json.dumps(wrong)})
     with pytest.raises(SpecMismatch, match="the metadata of"):
@@ -242,7 +244,7 @@ def test_components_must_fit_together(model: Path) -> None:
         in_channels=4,
     )
     save_component(model / "transformer", other, NextDiT(other).state_dict(), "float16")
-    with pytest.raises(SpecMismatch, match=r"cap_feat_dim 40 .* hidden_size 32"):
+    with pytest.raises(SpecMismatch, match=r"cap_feat_dim 40 .* hidden_size of text_encoder 32"):
         open_checkpoint(model)
 
 

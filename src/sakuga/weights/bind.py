@@ -15,7 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.errors import BindError
-from sakuga.weights.formats import StorageFormat, read_storage_metadata, scale_key
+from sakuga.weights.formats import (
+    StorageFormat,
+    logical_shapes,
+    read_storage_metadata,
+    scale_key,
+)
 from sakuga.weights.int8 import dequantise
 from sakuga.weights.layouts import Explanation, Match, Piece, detect, explain, nearest
 from sakuga.weights.store import Store, TensorInfo
@@ -76,7 +81,7 @@ class Report:
         lines = [f"{self.match}: {len(self.entries)} keys, {counts}"]
         for (fate, detail), count in details.items():
             more = f" and {count - 1} more" if count > 1 else ""
-            lines.append(f"  {fate}: {first[fate, detail]}{more}: {detail}")
+            lines.append(f"  {fate}: {first[fate, detail]!r}{more}: {detail}")
         return "\n".join(lines)
 
 
@@ -103,7 +108,7 @@ def plan(
     another shape, LayoutError where the layout is unknown.
     """
     formats = read_storage_metadata(store.metadata)
-    found = logical_shapes(store, formats)
+    found = logical_shapes(store.shapes(), store.dtypes(), formats)
     match = match or detect(found)
     wanted = module.state_dict()
     explanation = explain(match, found, {key: tuple(value.shape) for key, value in wanted.items()})
@@ -148,27 +153,6 @@ def bind(
     }
     module.load_state_dict(filled, strict=True, assign=True)
     return todo.report
-
-
-def logical_shapes(
-    store: Store, formats: Mapping[str, StorageFormat]
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a file, each quantised tensor with its scales taken as one.
-
-    Raises BindError where a scale is missing or of another shape.
-    """
-    shapes = store.shapes()
-    for key, form in formats.items():
-        scale = shapes.pop(scale_key(key), None)
-        values = shapes.get(key, ())
-        stored = [store.info(each).dtype for each in (key, scale_key(key)) if each in store]
-        if not values or scale != values[:1] or stored != [form.dtype, "F32"]:
-            raise BindError(
-                f"a tensor stored as {form.name} has {form.dtype} values and an F32 scale per row",
-                f"{stored} of shapes {values} and {scale} for {key!r} in {store.path}",
-                "Convert the file again",
-            )
-    return shapes
 
 
 def read_tensor(store: Store, key: str) -> Tensor:

@@ -24,7 +24,7 @@ from typing import Any
 
 from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
-from sakuga.weights.formats import read_storage_metadata, scale_key
+from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, detect, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, read_spec
 from sakuga.weights.store import Store, confine, parse_json
@@ -134,9 +134,8 @@ def open_component(path: Path, name: str, root: Path | None = None) -> Component
     match = detect(store.keys(), name)
     folder = path if path.is_dir() else path.parent
     config, source = _config(folder, store, root or folder)
-    quantised = read_storage_metadata(store.metadata)
-    scales = {scale_key(key) for key in quantised}
-    shapes = {key: shape for key, shape in store.shapes().items() if key not in scales}
+    formats = read_storage_metadata(store.metadata)
+    shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
     made, _ = rewrite(match, shapes)
     ours = {piece.target: piece.shape for piece in made}
     spec = read_spec(FAMILIES[name], config, source, ours, str(store.path))
@@ -162,7 +161,8 @@ def _config(folder: Path, store: Store, root: Path) -> tuple[dict[str, Any] | No
         return read_json(file, root), str(file)
     if "config" in store.metadata:
         source = f"the metadata of {store.path}"
-        return parse_json(store.metadata["config"].encode(), source), source
+        text = store.metadata["config"].encode("utf-8", "surrogatepass")
+        return parse_json(text, source), source
     return None, f"{file} (which is not there)"
 
 
@@ -198,12 +198,8 @@ def _habits(path: Path) -> tuple[str, DrawingSpec]:
     for key, value in drawing.items():
         values[key] = _drawing_value(file, key, value)
     spec = replace(NEWBIE_3_5B.drawing, **values)
-    if (
-        not spec.min_side
-        <= min(spec.width, spec.height)
-        <= max(spec.width, spec.height)
-        <= spec.max_side
-    ):
+    shorter, longer = sorted((spec.width, spec.height))
+    if not spec.min_side <= shorter <= longer <= spec.max_side:
         raise _odd(file, "width and height lie between min_side and max_side", drawing)
     return name, spec
 
@@ -216,41 +212,26 @@ def _drawing_value(file: Path, key: str, value: Any) -> Any:
         raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
     if kinds[key] == "float" and type(value) is int:
         value = float(value)
-    if type(value).__name__ != kinds[key] or (kinds[key] != "str" and not value >= 0):
-        raise _odd(file, f"{key} is of type {kinds[key]}, and not negative", value)
+    if type(value).__name__ != kinds[key]:
+        raise _odd(file, f"{key} is of type {kinds[key]}", value)
+    if kinds[key] != "str" and not 0 <= value < 2**31:
+        raise _odd(file, f"{key} is finite and not negative", value)
     return value
 
 
 def _check_fit(spec: ModelSpec, path: Path) -> None:
     """The transformer must take what the encoders give and the autoencoder reads."""
+    taken, gemma, jina, vae = spec.transformer, spec.gemma, spec.jina, spec.vae
     pairs = (
-        (
-            "cap_feat_dim",
-            spec.transformer.cap_feat_dim,
-            "hidden_size",
-            spec.gemma.hidden_size,
-            "text_encoder",
-        ),
-        (
-            "clip_text_dim",
-            spec.transformer.clip_text_dim,
-            "hidden_size",
-            spec.jina.hidden_size,
-            "text_encoder_2",
-        ),
-        (
-            "in_channels",
-            spec.transformer.in_channels,
-            "latent_channels",
-            spec.vae.latent_channels,
-            "vae",
-        ),
+        ("cap_feat_dim", taken.cap_feat_dim, "hidden_size of text_encoder", gemma.hidden_size),
+        ("clip_text_dim", taken.clip_text_dim, "hidden_size of text_encoder_2", jina.hidden_size),
+        ("in_channels", taken.in_channels, "latent_channels of vae", vae.latent_channels),
     )
-    for ours, wanted, theirs, got, name in pairs:
+    for ours, wanted, theirs, got in pairs:
         if wanted != got:
             raise SpecMismatch(
                 "the components of a model fit together",
-                f"{ours} {wanted} of transformer, {theirs} {got} of {name} in {path}",
+                f"{ours} {wanted} of transformer, {theirs} {got} in {path}",
                 "Use components that were trained together",
             )
 

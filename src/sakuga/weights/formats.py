@@ -87,5 +87,29 @@ def read_storage_metadata(metadata: Mapping[str, str]) -> dict[str, StorageForma
     return {key: FORMATS[name] for key, name in named.items()}
 
 
+def logical_shapes(
+    shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, str],
+    formats: Mapping[str, StorageFormat],
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a file, each quantised tensor and its scales taken as one.
+
+    Raises CorruptFile where values or scales are missing or of another form.
+    """
+    logical = dict(shapes)
+    for key, form in formats.items():
+        scale = scale_key(key)
+        logical.pop(scale, None)
+        values = shapes.get(key, ())
+        forms = (dtypes.get(key), dtypes.get(scale))
+        if not values or shapes.get(scale) != values[:1] or forms != (form.dtype, "F32"):
+            raise CorruptFile(
+                f"a tensor stored as {form.name} has {form.dtype} values and an F32 scale per row",
+                f"{forms} of shapes {values} and {shapes.get(scale)} for {key!r}",
+                "Convert the file again",
+            )
+    return logical
+
+
 def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)

@@ -135,6 +135,10 @@ class Store:
         """Every name with its shape."""
         return {key: info.shape for key, info in self._infos.items()}
 
+    def dtypes(self) -> dict[str, str]:
+        """Every name with the safetensors name of its dtype."""
+        return {key: info.dtype for key, info in self._infos.items()}
+
     def view(self, key: str) -> memoryview:
         """The raw little-endian bytes of one tensor, mapped, private to this process.
 
