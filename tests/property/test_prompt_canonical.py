@@ -1,0 +1,56 @@
+"""The canonical text: one for every arrangement, and a fixed point."""
+
+from __future__ import annotations
+
+from hypothesis import assume, given
+from strategies import documents, rearranged, wild
+
+from sakuga.prompt.canonical import canonical, encoder_texts, lines
+from sakuga.prompt.document import read, write
+from sakuga.prompt.markup import find_declaration
+from sakuga.prompt.nodes import Document
+
+
+@given(rearranged())
+def test_order_of_blocks_and_fields_changes_nothing(pair: tuple[Document, Document]) -> None:
+    first, second = pair
+    assert canonical(first) == canonical(second)
+    assert canonical(read(write(first))) == canonical(read(write(second)))
+
+
+@given(documents())
+def test_canonical_form_of_a_document_is_a_fixed_point(document: Document) -> None:
+    text = canonical(document)
+    assert canonical(read(text)) == text
+
+
+@given(wild)
+def test_canonical_form_of_any_text_is_a_fixed_point(text: str) -> None:
+    assume(find_declaration(text) is None)
+    once = canonical(read(text))
+    assert canonical(read(once)) == once
+
+
+@given(wild)
+def test_writing_changes_no_canonical_text(text: str) -> None:
+    assume(find_declaration(text) is None)
+    document = read(text)
+    assert canonical(read(write(document))) == canonical(document)
+
+
+@given(documents())
+def test_lines_hold_the_words_of_their_fields_in_order(document: Document) -> None:
+    for line in lines(document):
+        if line.fields and not any(part.nested or "&" in part.text for part in line.fields):
+            words = " ".join(part.text for part in line.fields).replace(",", " ").split()
+            end = line.text.rfind("</") if line.begin else len(line.text)
+            value = line.text[line.begin : end].replace("&lt;", "<").replace(",", " ")
+            assert value.split() == words
+
+
+@given(wild)
+def test_both_encoders_read_the_user_and_only_gemma_the_system(text: str) -> None:
+    assume(find_declaration(text) is None)
+    sent = encoder_texts(text, system_xml="X ", system_text="T ").positive
+    assert sent.gemma.endswith(sent.jina)
+    assert sent.jina == (canonical(read(text)) if text.strip() else "")
