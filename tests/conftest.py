@@ -55,6 +55,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with other weights."""
+    folder = tmp_path_factory.mktemp("models") / "other"
+    write_model(folder, TINY, seed=1)
+    return folder
+
+
 def write_model(folder: Path, spec: ModelSpec, seed: int) -> None:
     """Write a model of random weights; no layer keeps the zeros it starts from."""
     import torch

@@ -6,10 +6,12 @@ command that needs it. The environment is read here and nowhere else.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +44,8 @@ def main() -> None:
     """Run the command line; the exit code says how it ended."""
     # A prompt may be in any script; a console or a pipe in another encoding must not end it.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except SakugaError as error:
@@ -126,19 +129,34 @@ def draw(
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt, or one picture again."""
+    started = time.perf_counter()
     asked = _asked(ctx, prompt, size)
-    if "prompt" in asked:
-        _show_findings(asked["prompt"], lexicon(model), strict=strict)
+    if prompt is not None:
+        _show_findings(prompt, asked["prompt"], lexicon(model), strict=strict)
     elif source is None:
         raise RequestError("a drawing needs a prompt", "none", "Write it, or name a --from file.")
 
     from sakuga.drawing import Job
     from sakuga.drawing import draw as draw_pictures
 
-    faults = os.environ.get("SAKUGA_FAULTS", "")
-    draw_pictures(
-        asked, Job(model, device, dtype, out, force, source, allow_other_weights, as_json, faults)
+    job = Job(
+        model=model,
+        device=device,
+        dtype=dtype,
+        out=out,
+        force=force,
+        source=source,
+        allow_other_weights=allow_other_weights,
+        as_json=as_json,
+        started=started,
+        faults=os.environ.get("SAKUGA_FAULTS", ""),
     )
+    try:
+        draw_pictures(asked, job)
+    except SakugaError as error:
+        if as_json:
+            print(json.dumps({"event": "failed", "code": error.code, "message": str(error)}))
+        raise
 
 
 def _asked(ctx: typer.Context, prompt: str | None, size: str | None) -> dict[str, Any]:
@@ -247,7 +265,7 @@ def show(
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
         # Only the first line of a text has the label; the others stand below it.
-        print(f"{label:>{width}}  " + text.replace("\n", f"\n{'':{width}}  "))
+        print(f"{label:>{width}}  " + text.rstrip().replace("\n", f"\n{'':{width}}  "))
 
 
 @train_app.command("chibi")
@@ -279,14 +297,15 @@ def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
     )
 
 
-def _show_findings(text: str, words: Lexicon, *, strict: bool) -> None:
+def _show_findings(argument: str, text: str, words: Lexicon, *, strict: bool) -> None:
     """Print findings before a drawing. Raises PromptRefused, and RequestError if strict."""
     from sakuga.prompt.document import read
 
     read(text)  # what no tool should parse stops even a drawing that is not strict
     found = _findings(text, words)
+    name = argument if _is_file(argument) else "prompt"
     for finding in found:
-        print(_line("prompt", finding), file=sys.stderr)
+        print(_line(name, finding), file=sys.stderr)
     errors = sum(finding.severity == "error" for finding in found)
     if strict and errors:
         raise RequestError(
@@ -310,7 +329,8 @@ def _fixed(name: str, text: str) -> str:
 def _line(name: str, finding: Finding) -> str:
     """A finding as compilers print it."""
     place = f"{name}:{finding.line}:{finding.column}"
-    return f"{place}: {finding.severity} [{finding.rule}] {finding.reason}. {finding.fix}."
+    fix = finding.fix.removesuffix(".")
+    return f"{place}: {finding.severity} [{finding.rule}] {finding.reason}. {fix}."
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from sakuga.request import Event, Finished, Receipt, Request, Result, Warned, su
 class Job:
     """What `draw` was asked besides the Request itself.
 
-    `source` is the picture to draw again, `faults` a plan for `sakuga.faults`.
+    `source` is the picture to draw again, `started` when the command began (as
+    time.perf_counter counts), `faults` a plan for `sakuga.faults`.
     """
 
     model: str
@@ -41,12 +42,12 @@ class Job:
     source: Path | None
     allow_other_weights: bool
     as_json: bool
+    started: float
     faults: str = ""
 
 
 def draw(asked: Mapping[str, Any], job: Job) -> None:
     """Draw what was asked and save it. Raises SakugaError; Cancelled after Ctrl-C."""
-    started = time.perf_counter()
     old = receipt_from(read_texts(job.source), job.source.name) if job.source else None
     try:
         engine = Engine.open(job.model, device=job.device, dtype=job.dtype, faults=job.faults)
@@ -65,9 +66,8 @@ def draw(asked: Mapping[str, Any], job: Job) -> None:
         raise Cancelled(
             "a drawing runs until it is done or stopped", "Ctrl-C", "No partial file was left."
         ) from None
-    seconds = time.perf_counter() - started
     for result in finished:
-        _say_done(result, paths[result.receipt.index], seconds, job)
+        _say_done(result, paths[result.receipt.index], job)
     if old is not None and exact:
         _compare(job, old, finished[0])
 
@@ -149,10 +149,11 @@ def _tell(event: Event, meter: Meter, job: Job, paths: Mapping[int, Path]) -> No
         meter.show(event)
 
 
-def _say_done(result: Result, path: Path, seconds: float, job: Job) -> None:
+def _say_done(result: Result, path: Path, job: Job) -> None:
     if not job.as_json:
-        size = f"{result.picture.width}x{result.picture.height}"
-        typer.echo(f"{path}  {size}, seed {result.receipt.seed}, {seconds:.1f} s")
+        size = f"{result.picture.width}x{result.picture.height}, seed {result.receipt.seed}"
+        whole = time.perf_counter() - job.started
+        typer.echo(f"{path}  {size}, drawn in {result.seconds:.1f} s, {whole:.1f} s in all")
 
 
 def _compare(job: Job, old: Receipt, result: Result) -> None:
