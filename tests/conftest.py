@@ -56,6 +56,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def words_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a linter reads of a model: tokenizers and habits, without a weight or torch."""
+    folder = tmp_path_factory.mktemp("models") / "words"
+    write_words(folder, TINY)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model with other weights."""
     folder = tmp_path_factory.mktemp("models") / "other"
@@ -67,7 +75,6 @@ def write_model(folder: Path, spec: ModelSpec, seed: int) -> None:
     """Write a model of random weights; no layer keeps the zeros it starts from."""
     import torch
 
-    from sakuga.chibi.tokenizer import save_tokenizers, train_tokenizers
     from sakuga.model.nextdit import NextDiT
     from sakuga.model.text import GemmaEncoder, JinaEncoder
     from sakuga.model.vae import VAE
@@ -84,6 +91,13 @@ def write_model(folder: Path, spec: ModelSpec, seed: int) -> None:
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
         save_component(folder / name, part, module.state_dict())
+    write_words(folder, spec)
+
+
+def write_words(folder: Path, spec: ModelSpec) -> None:
+    """Write what a model has besides weights."""
+    from sakuga.chibi.tokenizer import save_tokenizers, train_tokenizers
+
     save_tokenizers(folder, *train_tokenizers(CORPUS, 512))
     index = {
         "_class_name": "NewbiePipeline",

@@ -58,7 +58,7 @@ def lexicon(model: str) -> Lexicon:
     habits = {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
     if model in ELSEWHERE and not Path(model).is_dir():
         return Lexicon(limit, None, None, **habits)
-    folder = locate(model)
+    folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
     habits |= {
         key: text
         for key, text in _read(folder, INDEX).get("sakuga", {}).get("drawing", {}).items()

@@ -194,14 +194,14 @@ def _is_file(argument: str) -> bool:
 
 def _read(name: str) -> str:
     """The text of a file or of - (stdin), read no further than a prompt may go."""
+    enough = MAX_BYTES + 4  # still too long when the last character is cut off
     try:
         if name == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+            data = sys.stdin.buffer.read(enough)
         else:
             with open(name, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        # What is over the limit may be cut inside a character; it is refused for its length.
-        errors = "ignore" if len(data) > MAX_BYTES else "strict"
+                data = file.read(enough)
+        errors = "ignore" if len(data) == enough else "strict"
         return data.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         raise RequestError(

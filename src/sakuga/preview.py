@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from sakuga.errors import SpecMismatch
 from sakuga.image import Picture
 from sakuga.sample.solvers import Step
 
@@ -41,8 +42,9 @@ class PreviewMap:
 
     def pixels(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) to uint8 (B, h, w, 3), on the device of the latents."""
-        factors = torch.tensor(self.factors, device=latents.device)
-        rgb = latents.float().movedim(1, -1) @ factors + torch.tensor(self.bias).to(latents.device)
+        kind = {"dtype": torch.float32, "device": latents.device}
+        factors, bias = torch.tensor(self.factors, **kind), torch.tensor(self.bias, **kind)
+        rgb = latents.float().movedim(1, -1) @ factors + bias
         return ((rgb + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -50,9 +52,22 @@ FLUX = PreviewMap(FLUX_FACTORS, FLUX_BIAS)
 
 
 def preview_map(stored: Mapping[str, Any] | None, channels: int) -> PreviewMap | None:
-    """The map a checkpoint brings ({"factors": C x 3, "bias": 3}), FLUX's, or none that fits."""
-    chosen = FLUX if stored is None else PreviewMap(stored["factors"], stored["bias"])
-    return chosen if len(chosen.factors) == channels else None
+    """The map a checkpoint brings ({"factors": C x 3, "bias": 3}), FLUX's, or none that fits.
+
+    Raises SpecMismatch if what it brings is no such map.
+    """
+    if stored is None:
+        return FLUX if channels == len(FLUX.factors) else None
+    try:
+        chosen = PreviewMap(stored["factors"], stored["bias"])
+        chosen.pixels(torch.zeros(1, channels, 1, 1))
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise SpecMismatch(
+            f"a preview map must have {channels} x 3 factors and 3 biases",
+            repr(stored)[:60],
+            "Correct it in model_index.json, or remove it.",
+        ) from None
+    return chosen
 
 
 def fit(latents: Tensor, images: Tensor) -> PreviewMap:

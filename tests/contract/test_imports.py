@@ -1,0 +1,78 @@
+"""What starts in a blink imports nothing heavy, and starts in a blink."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+PROMPT = "<character_1><appearance>blue_hair</appearance></character_1>"
+HEAVY = {"torch", "transformers", "numpy", "PIL", "safetensors", "rich.progress"}
+COMMANDS = (
+    ["--help"],
+    ["--version"],
+    ["draw", "--help"],
+    ["lint", "-"],
+    ["lint", "--json", "--model", "newbie-3.5b", "-"],
+    ["format", "-"],
+    ["show", "--help"],
+    ["train", "chibi", "--help"],
+)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_command_that_draws_nothing_imports_nothing_heavy(arguments) -> None:
+    script = (
+        "import sys\n"
+        "from sakuga.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    said = subprocess.run(command, input=PROMPT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert said.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_prompt_shorter_than_the_limit_loads_no_tokenizer(words_model) -> None:
+    script = (
+        "import sys\n"
+        "from sakuga.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    assert 'tokenizers' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", script, "lint", "--model", str(words_model), "-"]
+    said = subprocess.run(command, input=PROMPT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+
+
+def test_lint_starts_in_a_blink() -> None:
+    """0.3 s on a quiet machine; CPU time, and twice of it, where others are busy."""
+    command = [sys.executable, "-m", "sakuga", "lint", "--model", "newbie-3.5b", "-"]
+
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, input=PROMPT.encode(), stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) <= 0.6
+
+
+def test_importing_the_package_does_nothing_but_define() -> None:
+    script = (
+        "import sys, threading\n"
+        "before = set(sys.modules)\n"
+        "import sakuga, sakuga.request, sakuga.cli\n"
+        "assert threading.active_count() == 1\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert said.returncode == 0, said.stderr
