@@ -9,11 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "sakuga"
-PROMPT = "<character_1><n>miku</n><gender>1girl</gender></character_1>"
 
 
 def modules_on_disk() -> set[str]:
@@ -58,28 +55,6 @@ def test_every_room_has_its_layer() -> None:
     (layers,) = (contract["layers"] for contract in contracts() if contract["type"] == "layers")
     homeless = {module for module in modules_on_disk() if not in_a_layer(module, layers)}
     assert homeless == set()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["draw", "--help"], ["lint", "-"], ["lint", "--json", "-"], ["format", "-"]],
-    ids=" ".join,
-)
-def test_a_command_that_draws_nothing_never_imports_torch(arguments: list[str]) -> None:
-    script = (
-        "import sys\n"
-        "from sakuga.cli import main\n"
-        f"sys.argv = ['sakuga', *{arguments!r}]\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit as end:\n"
-        "    assert not end.code, end.code\n"
-        "heavy = sorted({'torch', 'transformers'} & set(sys.modules))\n"
-        "assert not heavy, heavy\n"
-    )
-    run = [sys.executable, "-c", script]
-    said = subprocess.run(run, input=PROMPT, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
 
 
 def test_a_room_below_torch_imports_without_it() -> None:
