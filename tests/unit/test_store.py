@@ -92,6 +92,7 @@ HOSTILE: dict[str, tuple[Any, bytes]] = {
     "range past the file": ({"a": entry()}, bytes(4)),
     "overlap": ({"a": entry(), "b": entry(offsets=(4, 12))}, bytes(12)),
     "same range twice": ({"a": entry(), "b": entry()}, bytes(8)),
+    "overlap that hides a gap": ({"a": entry(), "b": entry()}, bytes(16)),
     "gap": ({"a": entry(), "b": entry(offsets=(12, 20))}, bytes(20)),
     "gap at the start": ({"a": entry(offsets=(4, 12))}, bytes(12)),
     "bytes after the end": ({"a": entry()}, bytes(8) + b"PK\x03\x04"),
@@ -206,8 +207,21 @@ def test_an_index_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     shards(tmp_path)
     shards(folder, {"a": "model-00001-of-00002.safetensors", "b": name})
-    with pytest.raises(CorruptFile):
+    with pytest.raises(CorruptFile, match="beside its index|every shard"):
         Store.open(folder)
+
+
+def test_a_shard_that_links_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shards(tmp_path)
+    index = shards(folder)
+    shard = folder / "model-00002-of-00002.safetensors"
+    shard.unlink()
+    shard.symlink_to(tmp_path / shard.name)
+    for path in (folder, index):
+        with pytest.raises(CorruptFile, match="lie within"):
+            Store.open(path)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def read_piece(
             part = dequantise(part, read_tensor(store, scale_key(key)), dtype)
         parts.append(part.to(dtype))
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return whole if piece.rows is None else whole[slice(*piece.rows)].clone()
+    return whole if piece.rows is None else whole[slice(*piece.rows)]
 
 
 def dtype_of(wanted: Tensor, dtype: torch.dtype | None) -> torch.dtype:
