@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.nodes import Document, Span
@@ -11,9 +12,8 @@ from sakuga.prompt.rules import Found
 from sakuga.prompt.tokens import Tokenizer
 
 _WORD = re.compile(r"[^\s,]+")
-# Close to what large vocabularies do: pieces of words, digits, signs and ideographs alone.
-_ROUGH_TOKEN = re.compile(r"[^\W\d_]{1,7}|\d|[^\w ]|_", re.A)
-_ROUGH_WIDE = re.compile(r"[^\x00-\x7f]")
+# Close to what large vocabularies do: pieces of words; digits, signs and ideographs alone.
+_ROUGH_TOKEN = re.compile(r"[A-Za-z]{1,7}|[^A-Za-z ]")
 
 
 def check(
@@ -31,19 +31,18 @@ def check(
     lines = list(forms.lines(document))
     user = "\n".join(line.text for line in lines)
     system = forms.system_prompt(document, None, *systems)
-    ranges = tokenizer().encode(system + user).offsets if tokenizer else _estimate(system + user)
+    count, past = _tokens(system + user, limit, tokenizer)
     about = "" if tokenizer else "about "
     how = "" if tokenizer else " (estimated: the model's tokenizer is not here)"
-    if len(ranges) <= limit:
+    if count <= limit:
         if tokenizer:
             return []
-        reason = f"{about}{len(ranges)} of {limit} tokens{how}"
+        reason = f"about {count} of {limit} tokens{how}"
         span = Span(0, len(document.source))
         return [Found("length-estimated", span, reason, "Name a --model whose files are here.")]
-    past = next((start for start, end in ranges[limit:] if end > start), len(system + user))
     span = _word_at(lines, max(past - len(system), 0))
     word = document.source[span.start : span.end]
-    reason = f"{about}{len(ranges)} tokens, {limit} were trained{how}; {word!r} is the first past"
+    reason = f"{about}{count} tokens, {limit} were trained{how}; {word!r} is the first past that"
     return [Found("too-long", span, reason, "Shorten it, or put what matters first.")]
 
 
@@ -70,7 +69,12 @@ def _source_words(line: forms.Line) -> Iterator[Span]:
             yield field.locate(*match.span())
 
 
-def _estimate(text: str) -> list[tuple[int, int]]:
-    wide = (match.span() for match in _ROUGH_WIDE.finditer(text))
-    narrow = (match.span() for match in _ROUGH_TOKEN.finditer(text) if match[0].isascii())
-    return [(0, 0), *sorted([*wide, *narrow])]
+def _tokens(text: str, limit: int, tokenizer: Callable[[], Tokenizer] | None) -> tuple[int, int]:
+    """How many tokens a text has, and where the first one past the limit begins."""
+    if tokenizer is None:
+        count = 1 + len(_ROUGH_TOKEN.findall(text))  # with the one that begins every text
+        past = next(islice(_ROUGH_TOKEN.finditer(text), limit - 1, None), None)
+        return count, past.start() if past else len(text)
+    ranges = tokenizer().encode(text).offsets
+    starts = (start for start, end in ranges[limit:] if end > start)
+    return len(ranges), next(starts, len(text))

@@ -8,13 +8,14 @@ opens nothing becomes a reference), and every offset expat reports is mapped bac
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Offsets, Runs, Span
+from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Offsets, Span
 
 MAX_ELEMENTS = 2_000
 MAX_ATTRIBUTES = 64
@@ -29,6 +30,9 @@ _TAG_TAIL = (
     r"\s*+/?>"
 )
 _REFERENCE = r"&(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
+_COMMENT = r"<!--.*?(?:-->|\Z)"
+_CDATA = r"<!\[CDATA\[.*?(?:\]\]>|\Z)"
+_INSTRUCTION = r"<\?[A-Za-z_].*?(?:\?>|\Z)"
 _DECLARATION = r"!(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)"
 _TAG = re.compile(f"<{_TAG_TAIL}")
 _ATTRIBUTE = re.compile(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
@@ -36,14 +40,16 @@ _WRAPPED = re.compile(r"\s*+(?:<im(?:age|g)>\s*+)*+(?P<inside>.*?)(?:\s*</im(?:a
 _DECLARATIONS = re.compile(f"<{_DECLARATION}", re.I | re.A)
 # A tag is only looked at, so that a bare & among its attributes is still found.
 _SCAN = re.compile(
-    r"<!--.*?(?:-->|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z)|<\?[A-Za-z_].*?(?:\?>|\Z)"
-    rf"|<(?={_TAG_TAIL})|{_REFERENCE}|(?P<stray>[<&]|\]\]>)",
+    rf"{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|(?P<stray>[<&]|\]\]>)", re.S
+)
+_NOT_TEXT = re.compile(
+    rf"{_COMMENT}|(?P<cdata>{_CDATA})|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})|(?P<reference>{_REFERENCE})",
     re.S,
 )
 _READS_AS_MARKUP = re.compile(
-    rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})|\r"
+    rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
 )
-ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;", "\r": "&#13;"}
+ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;"}
 
 
 def parse(markup: str, origin: Offsets) -> Document:
@@ -155,7 +161,7 @@ class _Open:
 
 
 class _Reader:
-    """Collects blocks from expat's events."""
+    """Collects blocks from expat's events; their text is taken from the markup itself."""
 
     def __init__(self, markup: str, origin: Offsets) -> None:
         self._markup, self._origin = markup, origin
@@ -164,7 +170,7 @@ class _Reader:
         self._stack: list[_Open] = []
         self._blocks: list[Block] = []
         self._attributes: list[Span] = []
-        self._clear_text()
+        self._done = 0  # end of the last tag that bounds text
 
     def read(self) -> Document:
         """The document; raises _FaultFound when the markup is not well-formed."""
@@ -172,7 +178,6 @@ class _Reader:
         parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = _refuse
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
         try:
             parser.Parse(self._bytes, True)
         except expat.ExpatError as error:
@@ -183,13 +188,15 @@ class _Reader:
 
     def _strays(self) -> tuple[Span, ...]:
         """Bare markup read as text; inside a nested field it stays part of the raw text."""
+        nested = [part.span for block in self._blocks for part in block.fields if part.nested]
         strays = [self._origin.span(start, end) for start, end in self._stray_ranges]
-        for block in self._blocks:
-            for part in block.fields:
-                if part.nested:
-                    inside = range(part.span.start, part.span.end)
-                    strays = [stray for stray in strays if stray.start not in inside]
-        return tuple(strays)
+        starts = [span.start for span in nested]
+        inside = (bisect_right(starts, stray.start) - 1 for stray in strays)
+        return tuple(
+            stray
+            for stray, index in zip(strays, inside, strict=True)
+            if index < 0 or nested[index].end <= stray.start
+        )
 
     def _position(self) -> int:
         """Markup offset of the event at hand; events come in reading order."""
@@ -205,12 +212,11 @@ class _Reader:
             return
         opened = self._opened(name, at)
         self._check_limits(opened, len(attributes))
-        if opened.level == "wrapper":
-            self._add_text("\n", at)
-        elif opened.level == "nested":
+        if opened.level == "nested":
             self._nest(opened)
-        else:
+        elif opened.level != "wrapper":
             self._flush(at)
+            self._done = opened.content
             if attributes:
                 self._attributes.append(self._origin.span(at, opened.content))
             if opened.level == "block":
@@ -251,98 +257,88 @@ class _Reader:
 
     def _end(self, name: str) -> None:
         at = self._position()
-        closed = self._stack.pop()
-        if not self._stack:
-            self._flush_loose(at)
-        elif closed.level == "wrapper":
-            self._add_text("\n", at)
-        elif closed.level == "block":
-            self._flush_nameless(closed, at)
-            self._blocks.append(Block(name, tuple(closed.fields), *self._spans(closed, at)))
+        closed = self._stack[-1]
+        if closed.level == "block" or len(self._stack) == 1:
+            self._flush(at)
+        self._stack.pop()
+        if closed.level == "block":
+            self._blocks.append(Block(name, tuple(closed.fields), *self._tags_of(closed, at)))
         elif closed.level == "leaf":
-            part = self._leaf(closed, at)
-            parent = self._stack[-1]
-            if parent.level == "block":
-                parent.fields.append(part)
-            else:
-                inner = (Field("", part.text, part.nested, part.span, runs=part.runs),)
-                self._blocks.append(Block(name, inner if part.text else (), part.span, part.names))
+            self._close_leaf(closed, at)
 
-    def _spans(self, closed: _Open, at: int) -> tuple[Span, tuple[Span, ...]]:
+    def _flush(self, end: int) -> None:
+        """Text since the last tag belongs to the open block or, outside of all, is one."""
+        part = self._text_field(self._done, end)
+        parent = self._stack[-1]
+        if part.text and parent.level == "block":
+            parent.fields.append(part)
+        elif part.text:
+            self._blocks.append(Block("", (part,), part.span))
+
+    def _close_leaf(self, closed: _Open, at: int) -> None:
+        if closed.nested:
+            raw = self._markup[closed.content : at]
+            text = text_field("", raw, closed.content, self._origin)
+        else:
+            text = self._text_field(closed.content, at)
+        span, names = self._tags_of(closed, at)
+        parent = self._stack[-1]
+        if parent.level == "block":
+            part = replace(text, name=closed.name, span=span, names=names, deep=closed.deep)
+            parent.fields.append(replace(part, nested=closed.nested))
+        else:
+            inside = (replace(text, nested=closed.nested),) if text.text else ()
+            self._blocks.append(Block(closed.name, inside, span, names))
+
+    def _tags_of(self, closed: _Open, at: int) -> tuple[Span, tuple[Span, ...]]:
         """The element's span and those of its name in its tags, when its end is at `at`."""
         size = len(closed.name)
         names = [self._origin.span(closed.start + 1, closed.start + 1 + size)]
-        end = closed.content
+        self._done = closed.content
         if self._markup[closed.content - 2] != "/":
             tag = _TAG.match(self._markup, at)
-            end = tag.end() if tag else at + 1
+            self._done = tag.end() if tag else at + 1
             names.append(self._origin.span(at + 2, at + 2 + size))
-        return self._origin.span(closed.start, end), tuple(names)
-
-    def _leaf(self, closed: _Open, at: int) -> Field:
-        text, runs = self._take_text(at)
-        if closed.nested:
-            raw = self._markup[closed.content : at]
-            as_written = text_field(closed.name, raw, closed.content, self._origin)
-            text, runs = as_written.text, as_written.runs
-        span, names = self._spans(closed, at)
-        return Field(closed.name, text, closed.nested, span, names, closed.deep, runs)
+        return self._origin.span(closed.start, self._done), tuple(names)
 
     def _attribute_fields(self, start: int, end: int) -> Iterator[Field]:
         """`<character_1 gender="1girl">` says what a field would say."""
         for match in _ATTRIBUTE.finditer(self._markup, start, end):
             value = 3 if match[2] is None else 2
-            yield text_field(match[1], _resolved(match[value]), match.start(value), self._origin)
+            part = self._text_field(*match.span(value))
+            yield replace(part, name=match[1], span=self._origin.span(*match.span()))
 
-    def _characters(self, data: str) -> None:
-        self._add_text(data, self._position())
-
-    def _add_text(self, data: str, start: int) -> None:
-        for key, value in self._origin.runs(start, start + len(data)):
-            self._add_run(self._length + key - start, value)
-        self._text.append(data)
-        self._length += len(data)
-
-    def _add_run(self, index: int, value: int) -> None:
-        known, source = self._runs[-1] if self._runs else (0, -1)
-        if not self._runs or value - source != index - known:
-            self._runs.append((index, value))
-
-    def _clear_text(self) -> None:
-        self._text: list[str] = []
-        self._runs: list[tuple[int, int]] = []
-        self._length = 0
-
-    def _take_text(self, end: int) -> tuple[str, Runs]:
-        """The text since the last tag, trimmed, and its runs."""
-        self._add_run(self._length, self._origin.at(end))
-        whole = "".join(self._text)
+    def _text_field(self, start: int, end: int) -> Field:
+        """The text between two tags, trimmed; tags inside it can only be wrappers'."""
+        pieces: list[str] = []
+        runs: list[tuple[int, int]] = []
+        length = 0
+        for text, at in self._pieces(start, end):
+            origins = self._origin.runs(at, at + len(text))
+            runs += [(length + key - at, value) for key, value in origins]
+            pieces.append(text)
+            length += len(text)
+        whole = "".join(pieces)
         lead = len(whole) - len(whole.lstrip())
-        runs = tuple((index - lead, value) for index, value in self._runs)
-        self._clear_text()
-        return whole.strip(), runs
+        shifted = [(index - lead, value) for index, value in runs]
+        part = Field("", whole.strip(), runs=(*shifted, (length - lead, self._origin.at(end))))
+        return replace(part, span=part.locate(0, len(part.text)))
 
-    def _flush(self, end: int) -> None:
-        parent = self._stack[-1]
-        if parent.level == "block":
-            self._flush_nameless(parent, end)
-        else:
-            self._flush_loose(end)
-
-    def _flush_nameless(self, block: _Open, end: int) -> None:
-        part = self._nameless(end)
-        if part.text:
-            block.fields.append(part)
-
-    def _flush_loose(self, end: int) -> None:
-        part = self._nameless(end)
-        if part.text:
-            self._blocks.append(Block("", (part,), part.span))
-
-    def _nameless(self, end: int) -> Field:
-        text, runs = self._take_text(end)
-        bare = Field("", text, runs=runs)
-        return Field("", text, span=bare.locate(0, len(text)), runs=runs)
+    def _pieces(self, start: int, end: int) -> Iterator[tuple[str, int]]:
+        """Stretches of text with their offset in the markup, references resolved."""
+        done = start
+        for match in _NOT_TEXT.finditer(self._markup, start, end):
+            if match.start() > done:
+                yield self._markup[done : match.start()], done
+            if match["reference"]:
+                yield _resolved(match[0]), match.start()
+            elif match["cdata"]:
+                yield match[0][len("<![CDATA[") : -len("]]>")], match.start() + len("<![CDATA[")
+            elif match["tag"]:
+                yield "\n", match.start()
+            done = match.end()
+        if end > done or done == start:
+            yield self._markup[done:end], done
 
     def _explain(self, error: expat.ExpatError) -> Fault:
         before = self._bytes[: self._parser.ErrorByteIndex].decode(errors="ignore")
@@ -358,10 +354,8 @@ class _Reader:
             return Fault("not-well-formed", span, reason, "Correct or remove it.")
         if at == len(self._markup):
             span = self._origin.span(inner.start, inner.content)
-            reason, fix = (
-                f"<{inner.name}> is never closed",
-                f"Write </{inner.name}> after its text.",
-            )
+            reason = f"<{inner.name}> is never closed"
+            fix = f"Write </{inner.name}> after its text."
         elif len(self._stack) > 1:
             reason = f"{self._markup[at:end]} comes before <{inner.name}> is closed"
             fix = f"Write </{inner.name}> before it."
@@ -371,13 +365,9 @@ class _Reader:
         return Fault("not-well-formed", span, reason, fix)
 
 
-def _resolved(value: str) -> str:
-    return re.sub(_REFERENCE, _resolved_reference, value)
-
-
-def _resolved_reference(match: re.Match[str]) -> str:
+def _resolved(reference: str) -> str:
     names = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
-    name = match[0][1:-1]
+    name = reference[1:-1]
     if name in names:
         return names[name]
     return chr(int(name[2:], 16) if name[1] == "x" else int(name[1:]))

@@ -116,8 +116,8 @@ class Offsets:
         return self.values[run] + index - self.keys[run]
 
     def span(self, start: int, end: int) -> Span:
-        """The other text's range for a non-empty [start, end)."""
-        return Span(self.at(start), self.at(end - 1) + 1)
+        """The other text's range for [start, end)."""
+        return Span(self.at(start), self.at(end))
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """The linear pieces of [start, end): where each begins, here and there."""

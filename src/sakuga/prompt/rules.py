@@ -13,7 +13,7 @@ from sakuga.prompt import canonical as forms
 from sakuga.prompt import markup
 from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS, Part, Section
 from sakuga.prompt.nodes import CAPTION, Block, Document, Field, Span
-from sakuga.prompt.tags import Tag, normal, table, tags
+from sakuga.prompt.tags import Tag, allows_two, decides, home_of, normal, tags
 
 Severity = Literal["error", "warning", "info"]
 
@@ -296,11 +296,11 @@ def _slots(document: Document, drawn: list[Section]) -> Iterator[Found]:
 def _contradictions(owner: str, owned: list[Tag]) -> Iterator[Found]:
     given: dict[str, list[tuple[Tag, frozenset[str]]]] = {}
     for tag in owned:
-        for slot, kinds in table().decides(tag.key).items():
+        for slot, kinds in decides(tag.key).items():
             given.setdefault(slot, []).append((tag, kinds))
     for slot, claims in given.items():
         pair = _disjoint(claims)
-        if pair and not any(table().allows_two(slot, tag.key) for tag in owned):
+        if pair and not any(allows_two(slot, tag.key) for tag in owned):
             reason = f"{pair[0].text} and {pair[1].text} both give the {slot} of {owner}"
             meant = _TWO_ON_PURPOSE.get(slot)
             fix = f"Keep one; if both are meant, add {meant}." if meant else "Keep one."
@@ -392,7 +392,7 @@ def _tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
             if section.name == GENERAL and peopled and part.name not in CHARACTER_FIELDS:
                 homes = {"appearance"}
             for tag in _tags_of(part) if homes else ():
-                home = table().home(tag.key)
+                home = home_of(tag.key)
                 if home not in homes:
                     continue
                 if section.number is None:
@@ -432,16 +432,16 @@ def _empty_elements(document: Document, sections: list[Section]) -> Iterator[Fou
     """Fields and blocks without content; the encoders do not see them."""
     # An edit must leave some tag with text, or the rest would be read as plain text.
     removable = any(section.name and section.parts for section in sections)
+    loose = any(not block.name for block in document.blocks)
     for section in sections:
         for block in section.blocks:
             if not block.fields:
                 # A character's number may decide another one's, so it is not removed.
-                loose = any(not other.name for other in document.blocks)
                 yield _empty(document, block, removable and section.number is None, loose)
+            beside = any(not field.name for field in block.fields)
             for field in block.fields:
                 if not field.text and field.names:
-                    loose = any(not other.name for other in block.fields)
-                    yield _empty(document, field, removable, loose)
+                    yield _empty(document, field, removable, beside)
 
 
 def _empty(document: Document, element: Block | Field, removable: bool, loose: bool) -> Found:

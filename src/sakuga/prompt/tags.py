@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from sakuga.prompt.nodes import Field, Span
@@ -38,11 +38,17 @@ _LONGEST = 2  # words in one value: very_long, light_brown
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One tag of a field: as written, as tables spell it, and where it stands."""
+    """One tag of a field: as written, as tables spell it, and where it begins in the field."""
 
     text: str
     key: str
-    span: Span
+    field: Field
+    start: int
+
+    @property
+    def span(self) -> Span:
+        """Where it stands in the source."""
+        return self.field.locate(self.start, self.start + len(self.text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,39 +60,6 @@ class Table:
     passing: frozenset[str]
     pairs: Mapping[str, tuple[str, ...]]
     homes: Mapping[str, frozenset[str]]
-
-    def decides(self, key: str) -> dict[str, frozenset[str]]:
-        """slot -> the kinds a tag gives it; nothing for most tags."""
-        found = {slot: kinds[key] for slot, kinds in self.exact.items() if key in kinds}
-        words = key.split("_")
-        slots = _HEADS.get(words.pop(), ())
-        while slots and words:
-            for size in range(min(_LONGEST, len(words)), 0, -1):
-                value = "_".join(words[-size:])
-                slot = next((slot for slot in slots if value in self.values[slot]), None)
-                if slot is not None:
-                    found[slot] = found.get(slot, frozenset()) | self.values[slot][value]
-                    del words[-size:]
-                    break
-            else:
-                if words.pop() not in self.passing:
-                    return {}
-        return found
-
-    def allows_two(self, slot: str, key: str) -> bool:
-        """Whether a tag says that a slot has more than one kind (`heterochromia`)."""
-        return any(mark in key for mark in self.pairs[slot])
-
-    def home(self, key: str) -> str | None:
-        """The field a tag belongs to, when the table knows: appearance, clothing, ..."""
-        if self.decides(key):
-            return "appearance"
-        for field, known in self.homes.items():
-            if key in known:
-                return field
-        words = key.split("_")
-        named = words[-1] in self.homes["clothing"] and words[0] not in {"no", "without"}
-        return "clothing" if named and len(words) <= _MOST_WORDS else None
 
 
 @cache
@@ -108,15 +81,54 @@ def table() -> Table:
     )
 
 
+@lru_cache(4096)
+def decides(key: str) -> Mapping[str, frozenset[str]]:
+    """slot -> the kinds a tag gives it; nothing for most tags."""
+    found = {slot: kinds[key] for slot, kinds in table().exact.items() if key in kinds}
+    words = key.split("_")
+    slots = _HEADS.get(words.pop(), ())
+    while slots and words:
+        for size in range(min(_LONGEST, len(words)), 0, -1):
+            value = "_".join(words[-size:])
+            slot = next((slot for slot in slots if value in table().values[slot]), None)
+            if slot is not None:
+                found[slot] = found.get(slot, frozenset()) | table().values[slot][value]
+                del words[-size:]
+                break
+        else:
+            if words.pop() not in table().passing:
+                return {}
+    return found
+
+
+def allows_two(slot: str, key: str) -> bool:
+    """Whether a tag says that a slot has more than one kind (`heterochromia`)."""
+    return any(mark in key for mark in table().pairs[slot])
+
+
+@lru_cache(4096)
+def home_of(key: str) -> str | None:
+    """The field a tag belongs to, when the table knows: appearance, clothing, ..."""
+    if decides(key):
+        return "appearance"
+    for field, known in table().homes.items():
+        if key in known:
+            return field
+    words = key.split("_")
+    named = words[-1] in table().homes["clothing"] and words[0] not in {"no", "without"}
+    return "clothing" if named and len(words) <= _MOST_WORDS else None
+
+
 def tags(part: Field) -> Iterator[Tag]:
     """The tags of a field in reading order, whatever separates and weights them."""
     for piece in _PIECE.finditer(part.text):
         text = piece[0].strip()
         if text and len(text) <= _LONGEST_TAG:
             start = piece.start() + piece[0].index(text)
-            yield Tag(text, normal(text), part.locate(start, start + len(text)))
+            yield Tag(text, normal(text), part, start)
 
 
+@lru_cache(4096)
 def normal(text: str) -> str:
     """A tag as tables spell it: `(Red Eyes:1.2)` is `red_eyes`."""
     bare = text.strip().lstrip("([{")
