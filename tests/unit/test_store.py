@@ -105,10 +105,10 @@ HOSTILE: dict[str, tuple[Any, bytes]] = {
 def test_refuses_a_header_that_lies(tmp_path: Path, name: str) -> None:
     header, data = HOSTILE[name]
     file = raw(tmp_path / "x.safetensors", header, data)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CorruptFile) as caught:
         Store.open(file)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     error = caught.value
     assert error.rule
     assert str(file) in error.got
@@ -132,10 +132,10 @@ MANY = {
 @pytest.mark.parametrize("what", MANY)
 def test_refuses_a_header_that_would_take_long(tmp_path: Path, what: str) -> None:
     file = raw(tmp_path / "x.safetensors", MANY[what])
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(CorruptFile, match="commas"):
         Store.open(file)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_refuses_a_header_over_the_limit_though_it_is_there(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_index_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     shards(tmp_path)
     shards(folder, {"a": "model-00001-of-00002.safetensors", "b": name})
-    with pytest.raises(CorruptFile, match="beside its index|every shard"):
+    with pytest.raises(CorruptFile, match=r"beside its index|every shard"):
         Store.open(folder)
 
 
