@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from sakuga.sample.guidance import cap_norm, guide, guided
+
+COND, UNCOND = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
+
+
+def norms(v):
+    return v.flatten(1).norm(dim=1)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 4.5])
+def test_guidance_moves_along_the_line_from_unconditional_to_conditional(scale):
+    torch.testing.assert_close(guide(COND, UNCOND, scale), UNCOND + scale * (COND - UNCOND))
+
+
+def test_at_scale_one_only_the_prompt_speaks():
+    assert torch.equal(guide(COND, UNCOND, 1.0), COND)
+
+
+def test_renorm_caps_each_sample_by_itself():
+    strong = torch.tensor([10.0, 0.1, 1.0]).view(3, 1, 1, 1) * COND
+    capped = cap_norm(strong, COND, 0.5)
+    expected = norms(COND) * torch.tensor([0.5, 0.1, 0.5])
+    torch.testing.assert_close(norms(capped), expected)
+    torch.testing.assert_close(capped[1], strong[1])  # never raised
+
+
+def test_renorm_is_part_of_guidance_and_zero_turns_it_off():
+    plain = guide(COND, UNCOND, 4.5)
+    assert torch.equal(guide(COND, UNCOND, 4.5, 0.0), plain)
+    torch.testing.assert_close(guide(COND, UNCOND, 4.5, 1.0), cap_norm(plain, COND, 1.0))
+    assert (norms(plain) > norms(COND)).all()
+
+
+def test_a_velocity_of_zero_stays_finite():
+    zero = torch.zeros(2, 1, 2, 2)
+    assert torch.equal(cap_norm(zero, zero, 1.0), zero)
+
+
+@pytest.mark.parametrize(
+    ("t", "asked"), [(0.0, "both"), (0.249, "both"), (0.25, "one"), (0.9, "one")]
+)
+def test_truncation_is_strict_and_saves_the_unconditional_branch(t, asked):
+    calls = []
+
+    def both(x, t):
+        calls.append("both")
+        return COND, UNCOND
+
+    def one(x, t):
+        calls.append("one")
+        return COND
+
+    v = guided(both, 4.5, truncation=0.25, conditional=one)(COND, t)
+    assert calls == [asked]
+    assert torch.equal(v, guide(COND, UNCOND, 4.5) if asked == "both" else COND)
+
+
+def test_without_truncation_guidance_never_ends():
+    v = guided(lambda x, t: (COND, UNCOND), 4.5)(COND, 1.0)
+    assert torch.equal(v, guide(COND, UNCOND, 4.5))
+
+
+def test_past_truncation_the_pair_serves_where_nothing_else_was_given():
+    v = guided(lambda x, t: (COND, UNCOND), 4.5, truncation=0.5)(COND, 0.5)
+    assert torch.equal(v, COND)

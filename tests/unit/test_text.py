@@ -1,0 +1,150 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding, Gemma3TextModel
+from transformers.models.jina_embeddings_v3.modeling_jina_embeddings_v3 import (
+    JinaEmbeddingsV3RotaryEmbedding,
+)
+
+from sakuga.model.spec import GemmaSpec, JinaSpec
+from sakuga.model.text import GemmaEncoder, JinaEncoder, gemma_config, jina_config, masked_mean
+
+GEMMA = GemmaSpec(
+    vocab_size=50,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    query_pre_attn_scalar=6,
+    sliding_window=3,
+    full_attention_layers=(1,),
+    max_position_embeddings=64,
+)
+JINA = JinaSpec(
+    vocab_size=50,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=64,
+)
+
+
+def filled(encoder):
+    torch.manual_seed(0)
+    for parameter in encoder.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def gemma() -> GemmaEncoder:
+    return filled(GemmaEncoder(GEMMA))
+
+
+@pytest.fixture(scope="module")
+def jina() -> JinaEncoder:
+    return filled(JinaEncoder(JINA))
+
+
+IDS = torch.tensor([[2, 7, 11, 13, 17, 19, 23], [2, 29, 31, 37, 41, 43, 47]])
+
+
+def test_gemma_gives_the_last_hidden_state_but_one(gemma):
+    config = gemma_config(replace(GEMMA, num_hidden_layers=4, full_attention_layers=(1, 2)))
+    whole = filled(Gemma3TextModel(config))  # three layers and the norm
+    own = gemma.model.state_dict()
+    rest = {key: value for key, value in whole.state_dict().items() if key not in own}
+    assert {key.split(".")[0] for key in rest} == {"layers", "norm"}
+    whole.load_state_dict({**rest, **own})
+    states = whole(input_ids=IDS, output_hidden_states=True, use_cache=False).hidden_states
+    torch.testing.assert_close(gemma(IDS), states[-2])
+    assert len(gemma.model.layers) == GEMMA.num_hidden_layers - 1
+
+
+def test_gemma_reads_forwards_so_padding_on_the_right_is_never_seen(gemma):
+    torch.testing.assert_close(gemma(IDS[:, :4]), gemma(IDS)[:, :4])
+
+
+def test_gemma_looks_through_its_window_where_attention_is_not_full():
+    near = filled(GemmaEncoder(replace(GEMMA, full_attention_layers=())))
+    moved = IDS.clone()
+    moved[:, 1] = 5
+    difference = (near(moved) - near(IDS)).abs().amax(dim=(0, 2))
+    # Two layers, each seeing two tokens back, carry a change four tokens far.
+    assert (difference > 0).tolist() == [False, True, True, True, True, True, False]
+
+
+def test_a_batch_of_texts_is_each_text_alone(gemma, jina):
+    for encoder in (gemma, jina):
+        alone = torch.cat([encoder(ids[None]) for ids in IDS])
+        torch.testing.assert_close(encoder(IDS), alone)
+
+
+def test_jina_pools_the_words_and_not_the_padding(jina):
+    padded = torch.cat((IDS[:, :4], torch.full((2, 3), JINA.pad_token_id)), dim=1)
+    torch.testing.assert_close(jina(padded), jina(IDS[:, :4]))
+    torch.testing.assert_close(jina(IDS), jina.sequence(IDS).mean(dim=1))
+
+
+def test_the_mean_takes_only_what_the_mask_leaves():
+    features = torch.tensor([[[1.0], [3.0], [100.0]]])
+    assert masked_mean(features, torch.tensor([[True, True, False]])).item() == 2.0
+
+
+def test_rotary_tables_are_those_of_transformers(gemma, jina):
+    x, positions = torch.zeros(1), torch.arange(40)[None]
+    theirs = Gemma3RotaryEmbedding(gemma_config(GEMMA))
+    for kind in ("full_attention", "sliding_attention"):
+        ours = gemma.model.rotary_emb(x, positions, kind)
+        torch.testing.assert_close(ours, theirs(x, positions, kind))
+    other = JinaEmbeddingsV3RotaryEmbedding(jina_config(JINA))
+    torch.testing.assert_close(jina.model.rotary_emb(x, positions), other(x, positions))
+
+
+@pytest.mark.parametrize(("encoder", "spec"), [(GemmaEncoder, GEMMA), (JinaEncoder, JINA)])
+def test_one_built_on_the_meta_device_needs_nothing_but_its_parameters(encoder, spec):
+    with torch.device("meta"):
+        empty = encoder(spec)
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    assert list(empty.buffers()) == []
+    whole = filled(encoder(spec))
+    empty.load_state_dict(whole.state_dict(), assign=True)
+    assert torch.equal(empty(IDS), whole(IDS))
+
+
+@pytest.mark.parametrize(("encoder", "spec"), [(GemmaEncoder, GEMMA), (JinaEncoder, JINA)])
+def test_a_cast_keeps_the_digits_of_positions(encoder, spec):
+    whole = filled(encoder(spec))
+    half = encoder(spec)
+    half.load_state_dict(whole.state_dict())
+    half.bfloat16()
+    positions = torch.arange(40)[None]
+    kind = next(iter(whole.model.rotary_emb.kinds))
+    x = torch.zeros(1)
+    for ours, theirs in zip(
+        half.model.rotary_emb(x, positions, kind),
+        whole.model.rotary_emb(x, positions, kind),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+    assert half(IDS).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("encoder", "spec"), [(GemmaEncoder, GEMMA), (JinaEncoder, JINA)])
+def test_every_parameter_learns(encoder, spec):
+    model = filled(encoder(spec)).train()
+    first, second = model(IDS), model(IDS)
+    assert torch.equal(first, second)  # nothing is dropped at random
+    first.square().sum().backward()
+    still = [
+        name
+        for name, parameter in model.named_parameters()
+        # softmax ignores what is common to all keys
+        if not parameter.grad.any() and "k_proj.bias" not in name
+    ]
+    assert still == []
