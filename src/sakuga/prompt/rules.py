@@ -41,6 +41,7 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "attribute": "info",
         "loose-text": "info",
         "bare-markup": "info",
+        "weighted-tag": "info",
         "own-system-prompt": "info",
         "unknown-word": "info",
     }
@@ -69,6 +70,10 @@ _STRICT = {
     "expression": {"appearance", "clothing"},
     "action": {"appearance"},
 }
+_WIDE = re.compile(r"[\u3040-\u9fff\uac00-\ud7af]")
+_WIDE_WORD = 3  # letters to a word where no space parts them
+_SEPARATOR = re.compile(r"[,，、]")
+_WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 _EMPTY = re.compile(r"<[^<>]*/>|<[^<>]*>\s*</[^<>]*>")
 _COMMAS = re.compile(r",[\s,]*+")
 
@@ -106,6 +111,7 @@ def check(document: Document) -> list[Found]:
         *_slots(document, drawn),
         *_names(sections),
         *_tag_homes(sections, bool(drawn)),
+        *_weights(document),
         *_spare_commas(document),
         *_empty_elements(document, sections),
     ]
@@ -136,7 +142,8 @@ def _described(document: Document) -> Iterator[Tag]:
 
 def _reads_as_tags(text: str) -> bool:
     """Whether flat text is a list of tags, not sentences: at most three words to a comma."""
-    return len(text.split()) <= 3 * (text.count(",") + text.count("，") + 1)
+    words = len(text.split()) + len(_WIDE.findall(text)) // _WIDE_WORD
+    return "。" not in text and words <= 3 * (len(_SEPARATOR.findall(text)) + 1)
 
 
 def _reading(document: Document) -> Iterator[Found]:
@@ -404,6 +411,15 @@ def _tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                     reason = f"training had tags like {tag.text} in <{home}>, not in <{part.name}>"
                     fix = f"Move it to <{home}>."
                 yield Found("misplaced-tag", tag.span, reason, fix)
+
+
+def _weights(document: Document) -> Iterator[Found]:
+    """`(red_eyes:1.2)` is syntax of other programs."""
+    weighted = [tag for tag in _described(document) if _WEIGHTED.search(tag.text)]
+    if weighted:
+        more = f" (and {len(weighted) - 1} more)" if len(weighted) > 1 else ""
+        reason = f"the encoders read {weighted[0].text} as text, not as a weight{more}"
+        yield Found("weighted-tag", weighted[0].span, reason, "Write the tag alone.")
 
 
 def _spare_commas(document: Document) -> Iterator[Found]:
