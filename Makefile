@@ -20,7 +20,7 @@ help:
 	@sed -n 's/^# \{0,1\}//; 1,6p' Makefile
 
 draw: $(VENV)/.installed-draw
-	@if $(MAKE) --question $(PICTURE); then \
+	@if $(MAKE) --no-print-directory --question $(PICTURE); then \
 		echo "$(PICTURE) is up to date: prompt, model and code are as when it was drawn."; \
 	else \
 		$(MAKE) --no-print-directory $(PICTURE); \
