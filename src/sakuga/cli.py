@@ -135,26 +135,24 @@ def draw(
         _show_findings(prompt, asked["prompt"], lexicon(model), strict=strict)
     elif source is None:
         raise RequestError("a drawing needs a prompt", "none", "Write it, or name a --from file.")
+    _draw(ctx, asked, started)
 
+
+def _draw(ctx: typer.Context, asked: dict[str, Any], started: float) -> None:
+    """Load what drawing needs, and draw; a failure is a JSON line too if those were asked."""
     from sakuga.drawing import Job
     from sakuga.drawing import draw as draw_pictures
 
-    job = Job(
-        model=model,
-        device=device,
-        dtype=dtype,
-        out=out,
-        force=force,
-        source=source,
-        allow_other_weights=allow_other_weights,
-        as_json=as_json,
-        started=started,
-        faults=os.environ.get("SAKUGA_FAULTS", ""),
-    )
+    flags = {
+        declared.name: ctx.params[declared.name]
+        for declared in fields(Job)
+        if declared.name in ctx.params
+    }
+    job = Job(**flags, started=started, faults=os.environ.get("SAKUGA_FAULTS", ""))
     try:
         draw_pictures(asked, job)
     except SakugaError as error:
-        if as_json:
+        if job.as_json:
             print(json.dumps({"event": "failed", "code": error.code, "message": str(error)}))
         raise
 

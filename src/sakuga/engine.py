@@ -99,9 +99,9 @@ class Engine:
         """
         began = time.perf_counter()
         request = self.resolve(request)
+        reading = self.read(request)
         plan = self.plan(request)
         yield Planned(request, plan)
-        reading = self.read(request)
         with _memory_errors():
             sides = yield from self._twice(ENCODERS, lambda: self._encode(reading, request))
             latents = yield from self._twice(
@@ -320,9 +320,9 @@ def _word_at(text: str, tokens: Tokens, limit: int) -> str | None:
 def _stored_preview(checkpoint: Checkpoint) -> Any:
     """The preview map in model_index.json: {"sakuga": {"preview": {...}}}."""
     index = checkpoint.path / "model_index.json"
-    return read_json(index, checkpoint.path).get("sakuga", {}).get("preview") if (
-        index.is_file()
-    ) else None
+    if not index.is_file():
+        return None
+    return read_json(index, checkpoint.path).get("sakuga", {}).get("preview")
 
 
 @contextlib.contextmanager

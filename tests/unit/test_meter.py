@@ -1,0 +1,43 @@
+"""Progress is shown to people who watch, and to nobody else."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from sakuga.meter import open_meter
+from sakuga.request import Decoded, Encoded, Stepped, TokenCounts
+
+EVENTS = (Encoded(TokenCounts(1, 1, 1, 1, 512)), Stepped(1, 3, ()), Stepped(3, 3, ()), Decoded())
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what was written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(monkeypatch, stream: io.StringIO, *, quiet: bool) -> str:
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    with open_meter(lambda: 2_500_000_000, quiet=quiet) as meter:
+        for event in EVENTS:
+            meter.show(event)
+    return stream.getvalue()
+
+
+def test_a_watcher_sees_steps_pace_and_memory(monkeypatch) -> None:
+    text = shown(monkeypatch, Terminal(), quiet=False)
+    for word in ("3/3", "s/step", "2.50 GB"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("stream", "quiet"), [(io.StringIO(), False), (Terminal(), True)], ids=["pipe", "json"]
+)
+def test_nobody_else_sees_anything(monkeypatch, stream, quiet) -> None:
+    assert shown(monkeypatch, stream, quiet=quiet) == ""
