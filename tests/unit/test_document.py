@@ -53,6 +53,19 @@ def test_text_without_tags_is_plain(text: str) -> None:
     assert content(document) == [("", [("", text)])]
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("<image> 1girl </image>", "1girl"),
+        ("<img><image>a &amp; b</image></img>", "a &amp; b"),
+        ("<img>a</img> b", "<img>a</img> b"),
+        ("<img>a</img><img>b</img>", "<img>a</img><img>b</img>"),
+    ],
+)
+def test_plain_text_comes_out_of_its_wrappers(text: str, meant: str) -> None:
+    assert content(read(text)) == [("", [("", meant)])]
+
+
 def test_an_empty_text_is_an_empty_document() -> None:
     assert read(" \n").blocks == ()
 

@@ -36,7 +36,7 @@ _INSTRUCTION = r"<\?[A-Za-z_].*?(?:\?>|\Z)"
 _DECLARATION = r"!(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)"
 _TAG = re.compile(f"<{_TAG_TAIL}")
 _ATTRIBUTE = re.compile(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
-_WRAPPED = re.compile(r"\s*+(?:<im(?:age|g)>\s*+)*+(?P<inside>.*?)(?:\s*</im(?:age|g)>)*\s*", re.S)
+_WRAPPER_TAG = re.compile(r"<(?P<closing>/?)im(?:age|g)\s*+>", re.I | re.A)
 _DECLARATIONS = re.compile(f"<{_DECLARATION}", re.I | re.A)
 # A tag is only looked at, so that a bare & among its attributes is still found.
 _SCAN = re.compile(
@@ -67,8 +67,7 @@ def parse(markup: str, origin: Offsets) -> Document:
                 return document
         except _FaultFound as found:
             fault = found.fault
-    wrapped = None if fault else _WRAPPED.fullmatch(markup)
-    start, end = wrapped.span("inside") if wrapped else (0, len(markup))
+    start, end = (0, len(markup)) if fault else _unwrapped(markup)
     part = text_field("", markup[start:end], start, origin)
     return Document("text", (Block("", (part,), part.span),) if part.text else (), fault=fault)
 
@@ -83,6 +82,16 @@ def text_field(name: str, raw: str, start: int, origin: Offsets) -> Field:
     runs = [(key - begin, value) for key, value in origin.runs(begin, begin + len(text))]
     span = origin.span(begin, begin + len(text))
     return Field(name, text, span=span, runs=(*runs, (len(text), span.end)))
+
+
+def _unwrapped(markup: str) -> tuple[int, int]:
+    """The range of plain text inside its wrappers, or all of it."""
+    tags = list(_WRAPPER_TAG.finditer(markup))
+    half = len(tags) // 2
+    start, end = (tags[half - 1].end(), tags[half].start()) if half else (0, len(markup))
+    around = _WRAPPER_TAG.sub("", markup[:start] + markup[end:])
+    nested = all(bool(tag["closing"]) == (index >= half) for index, tag in enumerate(tags))
+    return (start, end) if nested and not around.strip() else (0, len(markup))
 
 
 def escape(text: str) -> str:

@@ -70,8 +70,8 @@ _STRICT = {
     "expression": {"appearance", "clothing"},
     "action": {"appearance"},
 }
-_WIDE = re.compile(r"[\u3040-\u9fff\uac00-\ud7af]")
-_WIDE_WORD = 3  # letters to a word where no space parts them
+_WIDE = re.compile(r"[^\x00-\x7f]")
+_WIDE_WORD = 3  # letters to a word in scripts that put no space between words
 _SEPARATOR = re.compile(r"[,，、]")
 _WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 _EMPTY = re.compile(r"<[^<>]*/>|<[^<>]*>\s*</[^<>]*>")
