@@ -39,7 +39,14 @@ def check(
             return []
         reason = f"about {count} of {limit} tokens{how}"
         span = Span(0, len(document.source))
-        return [Found("length-estimated", span, reason, "Name a --model whose files are here.")]
+        return [
+            Found(
+                "length-estimated",
+                span,
+                reason,
+                "Give the folder of the model's files as --model for the exact count.",
+            )
+        ]
     span = _word_at(lines, max(past - len(system), 0))
     word = document.source[span.start : span.end]
     reason = f"{about}{count} tokens, {limit} were trained{how}; {word!r} is the first past that"
