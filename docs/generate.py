@@ -53,6 +53,7 @@ EXAMPLES = {
     "own-system-prompt": (
         "You are an assistant designed to generate high-quality anime images. <Prompt Start> 1girl"
     ),
+    "weighted-tag": "<character_1><appearance>(blue_hair:1.2)</appearance></character_1>",
     "unknown-word": "zeppelin",
 }
 WORDS = frozenset({"1girl", "blue_hair", "smile"})
