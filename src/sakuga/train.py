@@ -242,7 +242,7 @@ def vae_loss(vae: VAE, pixels: Tensor) -> Tensor:
     mean, logvar = vae.moments(pixels)
     mean, logvar = mean.float(), logvar.float().clamp(-20, 5)
     latents = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
-    error = vae.decode(latents).float() - pixels
+    error = vae.decoder(latents).float() - pixels
     divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
     return error.square().mean() + 0.1 * error.abs().mean() + 1e-5 * divergence
 
@@ -352,7 +352,7 @@ def train_transformer(lesson: Lesson, regime: Regime, shelf: Shelf, log: Log) ->
         *make_optimisers(model, skip=skip, lr=regime.lr),
         torch.optim.AdamW(whereabouts.parameters(), lr=1e-3),
     ]
-    seed, workers = int(1000 * pace.before), min(regime.workers, 6)
+    seed, workers = int(1000 * pace.before), min(regime.workers, 14)
     batches = prompt_batches(lesson.codes, lesson.boxes, shelf.folder, regime.prompt_batch, seed, workers)
     step, checked = 0, time.monotonic()
     while pace.done < 1:

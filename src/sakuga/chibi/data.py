@@ -92,14 +92,15 @@ class Gallery:
     def fill(self, seed: int, workers: int, chunk: int = 64) -> None:
         """Start drawing with `workers` processes (0: in this one, before returning)."""
         stream = _RenderStream(seed, chunk, self.pixels.shape[-1])
-        loader = DataLoader(stream, batch_size=None, num_workers=workers)
-        self._thread = Thread(target=self._take, args=(loader,), daemon=True)
+        # Workers fork here, while no other thread can hold a lock.
+        chunks = iter(DataLoader(stream, batch_size=None, num_workers=workers))
+        self._thread = Thread(target=self._take, args=(chunks,), daemon=True)
         self._thread.start()
         if not workers:
             self._thread.join()
 
-    def _take(self, loader: DataLoader) -> None:
-        for pixels, codes, boxes in loader:
+    def _take(self, chunks: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
+        for pixels, codes, boxes in chunks:
             end = min(self.ready + len(pixels), len(self.pixels))
             window, taken = slice(self.ready, end), end - self.ready
             self.pixels[window] = pixels[:taken].to(self.pixels.device)
@@ -208,7 +209,9 @@ def prompt_batches(
     Tokenizers are read from `folder`.
     """
     stream = _PromptStream(codes, boxes, folder, batch, seed)
-    for tensors in DataLoader(stream, batch_size=None, num_workers=workers):
+    # A worker whose lengths have not gathered yet must not hold up the others.
+    loader = DataLoader(stream, batch_size=None, num_workers=workers, in_order=False)
+    for tensors in loader:
         yield PromptBatch(*tensors)
 
 

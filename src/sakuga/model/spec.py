@@ -104,7 +104,7 @@ class VAESpec:
     @property
     def downscale(self) -> int:
         """Pixels per latent along one side."""
-        return 2 ** (len(self.block_out_channels) - 1)
+        return 1 << (len(self.block_out_channels) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,8 @@ CHIBI = ModelSpec(
         block_out_channels=(32, 64, 128, 128),
         layers_per_block=1,
         norm_num_groups=16,
-        scaling_factor=1.0,
-        shift_factor=0.0,
+        scaling_factor=0.7187087894764259,
+        shift_factor=0.03783581778407097,
     ),
     drawing=DrawingSpec(
         steps=16,
