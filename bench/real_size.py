@@ -48,7 +48,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, float]] = {}
 
-    def stage(self, name: str, work):  # noqa: ANN001, ANN201 - any callable, any result
+    def stage(self, name: str, work):
         """Run `work` and note what it took."""
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -112,7 +112,7 @@ def main() -> None:
         "stages": watch.rows,
     }
     options.out.write_text(json.dumps(report, indent=1))
-    print(json.dumps(report, indent=1))  # noqa: T201 - a script's result
+    print(json.dumps(report, indent=1))
     if not finite:
         raise SystemExit("a stage gave NaN or infinity")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,8 @@ from torch.nn import functional as F
 
 from sakuga.chibi.data import Gallery, PromptBatch, Renders, draw_renders, prompt_batches
 from sakuga.chibi.judge import Judge, hits, judge_loss
-from sakuga.chibi.measure import Painter, accuracy_table, psnr
+from sakuga.chibi.measure import Painter, accuracy_table, measure, psnr
+from sakuga.chibi.package import unpack
 from sakuga.chibi.prompts import habits, joined, write_prompt
 from sakuga.chibi.scene import random_scene
 from sakuga.chibi.tokenizer import save_tokenizers, train_tokenizers
@@ -32,6 +34,7 @@ from sakuga.model.spec import CHIBI, ModelSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.muon import Muon
+from sakuga.weights.save import write_atomically, write_json
 
 Log = Callable[[str], None]
 
@@ -125,16 +128,15 @@ class Shelf:
         """Where `stage` goes on."""
         return Pace(minutes, self.progress().get(stage, 0.0), time.monotonic())
 
-    def save(self, stage: str, done: float, **modules: nn.Module) -> None:
-        """Keep modules under their names, then note how far the stage is; each write is atomic."""
-        for name, module in modules.items():
-            tensors = {k: v.detach().float().contiguous() for k, v in module.state_dict().items()}
-            path = self.folder / f"{name}.safetensors"
-            save_file(tensors, f"{path}.new")
-            os.replace(f"{path}.new", path)
-        path = self.folder / "progress.json"
-        Path(f"{path}.new").write_text(json.dumps(self.progress() | {stage: min(done, 1.0)}))
-        os.replace(f"{path}.new", path)
+    def save(self, stage: str, done: float, name: str, module: nn.Module) -> None:
+        """Keep a module under its name, then note how far the stage is."""
+        tensors = {k: v.detach().float().contiguous() for k, v in module.state_dict().items()}
+        self.write(f"{name}.safetensors", tensors)
+        write_json(self.folder / "progress.json", self.progress() | {stage: min(done, 1.0)})
+
+    def write(self, file: str, tensors: dict[str, Tensor]) -> None:
+        """Write tensors to a safetensors file, whole or not at all."""
+        write_atomically(self.folder / file, lambda path: save_file(tensors, path))
 
     def load(self, name: str, module: nn.Module) -> bool:
         """Fill `module` from the shelf; False if nothing of that name lies there."""
@@ -180,6 +182,8 @@ def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0)
     out.mkdir(parents=True, exist_ok=True)
     where = torch.device(device)
     torch.set_float32_matmul_precision("high")
+    # cuDNN plans attention anew for every length of prompt, ten milliseconds each time.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     teach_tokenizers(out, seed)
     if not (out / "latents.safetensors").exists():
         gallery = Gallery(regime.pictures, regime.size, where)
@@ -188,7 +192,7 @@ def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0)
         vae = train_vae(gallery, held_out, regime, shelf, log)
         gallery.wait()
         train_judge(gallery, held_out, regime, shelf, log)
-        encode_gallery(vae, gallery, out)
+        encode_gallery(vae, gallery, shelf)
     if regime.transformer_minutes:
         train_transformer(Lesson.open(out, where), regime, shelf, log)
 
@@ -233,7 +237,7 @@ def train_vae(
             quality = psnr(average, to_unit(held_out.pixels[:64].to(device)))
             log(f"vae {pace.done:.2f} step {step} loss {loss.item():.5f} psnr {quality:.2f} dB "
                 f"pool {gallery.ready}")
-            shelf.save("vae", pace.done, vae=average)
+            shelf.save("vae", pace.done, "vae", average)
     return average
 
 
@@ -272,7 +276,7 @@ def train_judge(
         if step % 200 == 0:
             log(f"judge {pace.done:.2f} step {step} loss {loss.item():.4f}")
     judge.eval()
-    shelf.save("judge", pace.done, judge=judge)
+    shelf.save("judge", pace.done, "judge", judge)
     boxes = held_out.boxes[:, :, 0].to(device)
     read = hits(judge, to_unit(held_out.pixels.to(device)), boxes, held_out.codes.to(device))
     log("judge on held-out renders: " + ", ".join(
@@ -295,19 +299,31 @@ def shaken(boxes: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_gallery(vae: VAE, gallery: Gallery, out: Path) -> None:
-    """Keep latents of all pictures, scaled to unit variance, with their truth and the scale."""
+def encode_gallery(vae: VAE, gallery: Gallery, shelf: Shelf) -> None:
+    """Keep scaled latents of all pictures with their truth.
+
+    The scale gives latents unit variance; one that is on the shelf already stays, because a
+    transformer may have learned with it.
+    """
     device = gallery.pixels.device
     with torch.autocast(device.type, torch.bfloat16):
         raw = torch.cat(
             [vae.moments(to_unit(part))[0].to(torch.bfloat16) for part in gallery.pixels.split(256)]
         )
-    sample = raw[:: max(1, len(raw) // 4096)].float()
-    mean, std = sample.mean().item(), sample.std().item()
-    (out / "vae.json").write_text(json.dumps({"scaling_factor": 1 / std, "shift_factor": mean}))
-    tensors = {"latents": (raw - mean) / std, "codes": gallery.codes, "boxes": gallery.boxes}
-    save_file(tensors, out / "latents.safetensors.new")
-    os.replace(out / "latents.safetensors.new", out / "latents.safetensors")
+    file = shelf.folder / "vae.json"
+    if not file.exists():
+        sample = raw[:: max(1, len(raw) // 4096)].float()
+        scale = {
+            "scaling_factor": 1 / sample.std().item(),
+            "shift_factor": sample.mean().item(),
+        }
+        write_json(file, scale)
+    spec = open_vae(shelf).spec
+    latents = (raw - spec.shift_factor) * spec.scaling_factor
+    shelf.write(
+        "latents.safetensors",
+        {"latents": latents, "codes": gallery.codes, "boxes": gallery.boxes},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +368,14 @@ def train_transformer(lesson: Lesson, regime: Regime, shelf: Shelf, log: Log) ->
         *make_optimisers(model, skip=skip, lr=regime.lr),
         torch.optim.AdamW(whereabouts.parameters(), lr=1e-3),
     ]
-    seed, workers = int(1000 * pace.before), min(regime.workers, 14)
-    batches = prompt_batches(lesson.codes, lesson.boxes, shelf.folder, regime.prompt_batch, seed, workers)
+    batches = prompt_batches(
+        lesson.codes,
+        lesson.boxes,
+        shelf.folder,
+        regime.prompt_batch,
+        seed=int(1000 * pace.before),
+        workers=regime.workers,
+    )
     step, checked = 0, time.monotonic()
     while pace.done < 1:
         for _ in range(regime.accumulate):
@@ -367,9 +389,15 @@ def train_transformer(lesson: Lesson, regime: Regime, shelf: Shelf, log: Log) ->
             seen = step * regime.accumulate * regime.prompt_batch
             log(f"transformer {pace.done:.3f} step {step} seen {seen} loss {loss.item():.4f}")
         if time.monotonic() - checked > 120 or pace.done >= 1:
-            shelf.save("transformer", pace.done, text2velocity=average)
-            log(accuracy_table(painter, judge, regime.measured, seed=_HELD_OUT))
+            shelf.save("transformer", pace.done, "text2velocity", average)
+            log(check_accuracy(painter, judge, regime.measured))
             checked = time.monotonic()
+
+
+def check_accuracy(painter: Painter, judge: Judge, pictures: int) -> str:
+    """How well `pictures` drawings of one to four characters each show what they should."""
+    scores = [measure(painter, judge, count, pictures, _HELD_OUT) for count in (1, 2, 3, 4)]
+    return accuracy_table(scores)
 
 
 def flow_loss(
@@ -448,3 +476,22 @@ def advance(
 def to_unit(pixels: Tensor) -> Tensor:
     """Bytes to [-1, 1] in float32."""
     return pixels.float() / 127.5 - 1
+
+
+def main(out: Path, device: str = "auto", smoke: bool = False, packaged: bool = False) -> None:
+    """Train the embedded model in `out`, or go on there, and say how it goes.
+
+    `smoke`: a minute at most of everything, to see it run. `packaged`: begin with the networks
+    that ship with sakuga; the autoencoder and the judge then stay as they are.
+    """
+    start = time.monotonic()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if packaged and not (out / "progress.json").exists():
+        unpack(out)
+
+    def log(message: str) -> None:
+        sys.stdout.write(f"{time.monotonic() - start:7.1f} s  {message}\n")
+        sys.stdout.flush()
+
+    train_chibi(out, SMOKE if smoke else REAL, device, log)

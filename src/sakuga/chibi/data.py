@@ -18,7 +18,14 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sakuga.chibi.prompts import habits, joined, write_prompt
 from sakuga.chibi.renderer import render
-from sakuga.chibi.scene import CODE_LENGTH, MAX_CHARACTERS, from_codes, layout, random_scene, to_codes
+from sakuga.chibi.scene import (
+    CODE_LENGTH,
+    MAX_CHARACTERS,
+    from_codes,
+    layout,
+    random_scene,
+    to_codes,
+)
 
 COUNTS = (0.16, 0.24, 0.28, 0.32)  # how often a training picture holds 1, 2, 3, 4 characters
 UNCONDITIONAL = 0.1  # share of samples without a prompt, for guidance
@@ -137,7 +144,8 @@ class PromptBatch:
 
     def to(self, device: torch.device) -> PromptBatch:
         """The same batch on another device."""
-        return PromptBatch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        parts = (getattr(self, field.name) for field in fields(self))
+        return PromptBatch(*(part.to(device, non_blocking=True) for part in parts))
 
 
 class _PromptStream(IterableDataset):
@@ -176,7 +184,8 @@ class _PromptStream(IterableDataset):
             owners[0] = -1
         figure = self.boxes[index, :, 0]
         place = np.stack([(figure[:, 0] + figure[:, 2]) / 2, figure[:, 3] - figure[:, 1]], axis=-1)
-        return _Sample(index, encoding.ids, jina.encode(pooled_text).ids, place[owners], owners >= 0)
+        pooled_ids = jina.encode(pooled_text).ids
+        return _Sample(index, encoding.ids, pooled_ids, place[owners], owners >= 0)
 
 
     def _collate(self, samples: list[_Sample]) -> tuple[Tensor, ...]:

@@ -73,17 +73,19 @@ def crop(pictures: Tensor, boxes: Tensor) -> Tensor:
     per_picture = boxes.shape[1]
     x0, y0, x1, y1 = boxes.flatten(0, 1).unbind(-1)
     zero = torch.zeros_like(x0)
-    theta = torch.stack(
-        (torch.stack((x1 - x0, zero, x0 + x1 - 1), -1), torch.stack((zero, y1 - y0, y0 + y1 - 1), -1)),
-        dim=1,
-    )
+    across = torch.stack((x1 - x0, zero, x0 + x1 - 1), dim=-1)
+    down = torch.stack((zero, y1 - y0, y0 + y1 - 1), dim=-1)
+    theta = torch.stack((across, down), dim=1)
     grid = F.affine_grid(theta, [len(theta), 3, *CROP], align_corners=False)
     repeated = pictures.repeat_interleave(per_picture, dim=0)
     return F.grid_sample(repeated, grid, align_corners=False, padding_mode="border")
 
 
 def targets(codes: Tensor) -> dict[str, Tensor]:
-    """The truth in scene codes (B, CODE_LENGTH): (B, 4) for figures, -1 if absent; (B,) for scenes."""
+    """The truth in scene codes (B, CODE_LENGTH): (B, 4) for figures, (B,) for scenes.
+
+    -1 stands where there is no figure.
+    """
     rows = codes[:, CODE_LENGTH - MAX_CHARACTERS * len(CHARACTER_SLOTS) :].long()
     rows = rows.unflatten(1, (MAX_CHARACTERS, len(CHARACTER_SLOTS)))
     truth = {slot: rows[..., i] for i, slot in enumerate(CHARACTER_SLOTS) if slot in FIGURE_SLOTS}
@@ -105,8 +107,9 @@ def judge_loss(judge: Judge, pictures: Tensor, boxes: Tensor, codes: Tensor) -> 
 @torch.inference_mode()
 def hits(judge: Judge, pictures: Tensor, boxes: Tensor, codes: Tensor) -> Mapping[str, Tensor]:
     """Which slots the judge reads as the codes say: float (B, 4) or (B,), NaN where nobody is."""
-    logits, truth = judge(pictures, boxes), targets(codes)
-    return {
-        slot: torch.where(truth[slot] >= 0, (logits[slot].argmax(-1) == truth[slot]).float(), torch.nan)
-        for slot in logits
+    truth = targets(codes)
+    right = {
+        slot: (logits.argmax(-1) == truth[slot]).float()
+        for slot, logits in judge(pictures, boxes).items()
     }
+    return {slot: right[slot].masked_fill(truth[slot] < 0, torch.nan) for slot in right}

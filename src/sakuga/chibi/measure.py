@@ -18,6 +18,7 @@ from sakuga.chibi.prompts import CAREFUL, Habits, joined, write_prompt
 from sakuga.chibi.scene import random_scene, to_codes
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
+from sakuga.model.spec import CHIBI, DrawingSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.sample.guidance import guided
@@ -36,6 +37,7 @@ class Painter:
     jina: JinaEncoder
     transformer: NextDiT
     vae: VAE
+    drawing: DrawingSpec = CHIBI.drawing
 
     @classmethod
     def open(
@@ -49,23 +51,24 @@ class Painter:
         return cls(*tokenizers, gemma, jina, transformer, vae)
 
     @torch.inference_mode()
-    def paint(
-        self, texts: Sequence[str], seed: int, steps: int = 16, guidance: float = 3.0, shift: float = 3.0
-    ) -> Tensor:
-        """Draw one 256x256 picture per text: (B, 3, 256, 256) in [-1, 1]."""
+    def paint(self, texts: Sequence[str], seed: int) -> Tensor:
+        """Draw one picture per text at the model's own size: (B, 3, H, W) in [-1, 1]."""
         device = next(self.transformer.parameters()).device
         captions, segments, pooled = self._read([*texts, *[""] * len(texts)], device)
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(len(texts), self.vae.spec.latent_channels, 32, 32, generator=generator)
+        latent = self.vae.spec
+        size = (self.drawing.height // latent.downscale, self.drawing.width // latent.downscale)
+        noise = torch.randn(len(texts), latent.latent_channels, *size, generator=generator)
 
         def both(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
             times = torch.full((2 * len(texts),), t, device=device)
             pair = torch.cat((x, x))
             return self.transformer(pair, times, captions, segments, pooled).float().chunk(2)
 
-        velocity = guided(both, guidance)
+        velocity = guided(both, self.drawing.guidance)
+        times = grid(self.drawing.steps, self.drawing.solver, shift=self.drawing.shift)
         x = noise.to(device)
-        for step in solve(velocity, x, grid(steps, shift=shift), "euler"):
+        for step in solve(velocity, x, times, self.drawing.solver):
             x = step.x
         return torch.cat([self.vae.decode(part) for part in x.split(32)]).clamp(-1, 1)
 
@@ -109,8 +112,6 @@ def measure(
     seed: int,
     writer: Habits = CAREFUL,
     batch: int = 64,
-    guidance: float = 3.0,
-    steps: int = 16,
 ) -> Score:
     """Draw `pictures` random scenes of `count` characters and ask the judge at each place."""
     rng, words = np.random.default_rng((seed, count)), Random(seed + count)
@@ -121,21 +122,24 @@ def measure(
         texts = [joined(write_prompt(scene, words, writer)) for scene in scenes]
         codes = np.stack([to_codes(scene) for scene in scenes])
         boxes = np.stack([scene_boxes(row)[:, 0] for row in codes])
-        drawn = painter.paint(texts, seed + start, steps=steps, guidance=guidance)
-        read = hits(judge, drawn, torch.from_numpy(boxes).to(device), torch.from_numpy(codes).to(device))
+        drawn = painter.paint(texts, seed + start)
+        truth = (torch.from_numpy(array).to(device) for array in (boxes, codes))
+        read = hits(judge, drawn, *truth)
         for slot, right in read.items():
             found.setdefault(slot, []).append(right.flatten())
     slots = {slot: torch.cat(right).nanmean().item() for slot, right in found.items()}
     return Score(count, pictures, slots)
 
 
-def accuracy_table(painter: Painter, judge: Judge, pictures: int, seed: int) -> str:
-    """Accuracy in percent for one to four characters, as a Markdown table."""
-    scores = [measure(painter, judge, count, pictures, seed) for count in (1, 2, 3, 4)]
-    rows = [("binding", [s.binding for s in scores])]
-    rows += [(slot, [s.slots[slot] for s in scores]) for slot in scores[0].slots]
-    lines = ["| attribute | 1 | 2 | 3 | 4 |", "|---|---|---|---|---|"]
-    lines += [f"| {name} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |" for name, values in rows]
+def accuracy_table(scores: Sequence[Score]) -> str:
+    """Accuracy in percent, a column for each score, as a Markdown table."""
+    rows = {"binding": [score.binding for score in scores]}
+    rows |= {slot: [score.slots[slot] for score in scores] for slot in scores[0].slots}
+    head = " | ".join(str(score.count) for score in scores)
+    lines = [f"| characters | {head} |", "|---|" + "---|" * len(scores)]
+    for name, values in rows.items():
+        cells = " | ".join(f"{100 * value:.1f}" for value in values)
+        lines.append(f"| {name.replace('_', ' ')} | {cells} |")
     return "\n".join(lines)
 
 

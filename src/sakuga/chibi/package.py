@@ -16,7 +16,7 @@ from sakuga.catalog import EMBEDDED_FOLDER
 from sakuga.chibi.data import Renders
 from sakuga.chibi.judge import Judge
 from sakuga.chibi.vocabulary import WORDS
-from sakuga.model.spec import CHIBI
+from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.model.vae import VAE
 from sakuga.models import Models
 from sakuga.preview import fit
@@ -42,7 +42,7 @@ def pack(shelf: Path, renders: Renders, model: Path = EMBEDDED_FOLDER) -> int:
     """
     scale = json.loads((shelf / "vae.json").read_text())
     vae_spec = dataclasses.replace(CHIBI.vae, **scale)
-    specs = {
+    specs: dict[str, NextDiTSpec | GemmaSpec | JinaSpec | VAESpec] = {
         "transformer": CHIBI.transformer,
         "text_encoder": CHIBI.gemma,
         "text_encoder_2": CHIBI.jina,
@@ -83,8 +83,8 @@ def unpack(shelf: Path, model: Path = EMBEDDED_FOLDER) -> None:
         shutil.copyfile(model / name / "tokenizer.json", shelf / name / "tokenizer.json")
     spec = checkpoint.spec.vae
     scale = {"scaling_factor": spec.scaling_factor, "shift_factor": spec.shift_factor}
-    (shelf / "vae.json").write_text(json.dumps(scale))
-    (shelf / "progress.json").write_text(json.dumps({"vae": 1.0, "judge": 1.0}))
+    write_json(shelf / "vae.json", scale)
+    write_json(shelf / "progress.json", {"vae": 1.0, "judge": 1.0})
 
 
 def open_judge() -> Judge:
@@ -101,7 +101,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 @torch.inference_mode()
 def _index(vae: VAE, renders: Renders) -> dict[str, object]:
     images = renders.pixels.float() / 127.5 - 1
-    preview = fit(torch.cat([vae.encode(part) for part in images.split(16)]), images)
+    preview = fit(torch.cat([vae.encode(part) for part in torch.split(images, 16)]), images)
     habits = {
         "name": CHIBI.name,
         "drawing": dataclasses.asdict(CHIBI.drawing),

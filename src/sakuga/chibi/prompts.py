@@ -89,7 +89,7 @@ def _pose(character: Character, rng: Random, writer: Habits) -> list[str]:
     if not _kept(rng, writer):
         return []
     pose = _tag("pose", character.pose, rng, writer)
-    general = character.pose != "standing" and character.pose != "sitting" and rng.random() < 0.2
+    general = character.pose not in ("standing", "sitting") and rng.random() < 0.2
     return ["standing", pose] if general else [pose]
 
 
@@ -180,18 +180,19 @@ def _block(
 
 def _flat(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
     """One list of tags: nothing but their order tells which tag is whose."""
-    figures = []
+    alone = len(scene.characters) == 1
+    words: list[tuple[str, int]] = []
     for i, character in enumerate(scene.characters):
-        tags = [t for name, tags in _fields(character, rng, writer) if name != "n" for t in tags]
-        if len(scene.characters) > 1:
-            tags = [t for t in tags if t not in TAGS["gender"]["1girl"] + TAGS["gender"]["1boy"]]
-        figures.append([(tag, i) for tag in tags])
-    tags = [tag for figure in figures for tag in figure]
+        # Among several, `1girl` would say how many there are, not who this one is.
+        skipped = ("n",) if alone else ("n", "gender")
+        fields = _fields(character, rng, writer)
+        words += [(tag, i) for name, tags in fields if name not in skipped for tag in tags]
     if writer.shuffled:
-        rng.shuffle(tags)
-    general = [(t, -1) for name, ts in _general(scene, rng, writer) if name != "count" for t in ts]
-    head = [(tag, -1) for tag in count_tags(scene)] if len(scene.characters) > 1 else []
-    words = [*head, *tags, *general] or [(count_tags(scene)[0], -1)]
+        rng.shuffle(words)
+    if not alone or not words:
+        words = [*((tag, -1) for tag in count_tags(scene)), *words]
+    general = _general(scene, rng, writer)
+    words += [(tag, -1) for name, tags in general if name != "count" for tag in tags]
     pieces = [Piece(_spelled([tag], writer) + ", ", owner) for tag, owner in words]
     return [*pieces[:-1], Piece(pieces[-1].text.removesuffix(", "), pieces[-1].owner)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,8 +54,6 @@ def _units() -> pre_tokenizers.PreTokenizer:
 
 
 def _merges(draft: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     return [tuple(pair) for pair in json.loads(draft.to_str())["model"]["merges"]]
 
 
