@@ -271,11 +271,14 @@ def train_chibi_command(
     out: Annotated[Path, typer.Option(help="The folder to train in; goes on from what is there.")],
     smoke: Annotated[bool, typer.Option("--smoke", help="A minute, to see it run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    packaged: Annotated[
+        bool, typer.Option("--packaged", help="Begin with the networks that ship with sakuga.")
+    ] = False,
 ) -> None:
     """Train the embedded model from its own renderer."""
     from sakuga.train import main as train
 
-    train(out, device=device, smoke=smoke)
+    train(out, device=device, smoke=smoke, packaged=packaged)
 
 
 def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
