@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,18 +136,17 @@ def draw(
         _show_findings(prompt, asked["prompt"], lexicon(model), strict=strict)
     elif source is None:
         raise RequestError("a drawing needs a prompt", "none", "Write it, or name a --from file.")
-    _draw(ctx, asked, started)
+    # Some versions of Typer keep paths in ctx.params as text.
+    _draw(ctx.params | {"out": out, "source": source}, asked, started)
 
 
-def _draw(ctx: typer.Context, asked: dict[str, Any], started: float) -> None:
+def _draw(given: Mapping[str, Any], asked: dict[str, Any], started: float) -> None:
     """Load what drawing needs, and draw; a failure is a JSON line too if those were asked."""
     from sakuga.drawing import Job
     from sakuga.drawing import draw as draw_pictures
 
     flags = {
-        declared.name: ctx.params[declared.name]
-        for declared in fields(Job)
-        if declared.name in ctx.params
+        declared.name: given[declared.name] for declared in fields(Job) if declared.name in given
     }
     job = Job(**flags, started=started, faults=os.environ.get("SAKUGA_FAULTS", ""))
     try:
