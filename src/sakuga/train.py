@@ -228,7 +228,7 @@ def train_vae(
             time.sleep(0.1)
         index = gallery.sample(regime.vae_batch, generator).to(device)
         pixels = to_unit(gallery.pixels[index]).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with half_precision(device):
             loss = loss_of(vae, pixels)
         loss.backward()
         advance(vae, optimisers, pace.rate(), average, decay=0.998)
@@ -265,7 +265,7 @@ def train_judge(
         index = gallery.sample(regime.judge_batch, generator)
         pixels = roughen(to_unit(gallery.pixels[index.to(device)]))
         boxes = shaken(gallery.boxes[index][:, :, 0].to(device))
-        with torch.autocast(device.type, torch.bfloat16):
+        with half_precision(device):
             loss = judge_loss(judge, pixels, boxes, gallery.codes[index].to(device))
         loss.backward()
         for group in optimiser.param_groups:
@@ -306,7 +306,7 @@ def encode_gallery(vae: VAE, gallery: Gallery, shelf: Shelf) -> None:
     transformer may have learned with it.
     """
     device = gallery.pixels.device
-    with torch.autocast(device.type, torch.bfloat16):
+    with half_precision(device):
         raw = torch.cat(
             [vae.moments(to_unit(part))[0].to(torch.bfloat16) for part in gallery.pixels.split(256)]
         )
@@ -380,7 +380,7 @@ def train_transformer(lesson: Lesson, regime: Regime, shelf: Shelf, log: Log) ->
     while pace.done < 1:
         for _ in range(regime.accumulate):
             batch = next(batches).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with half_precision(device):
                 loss = flow_loss(model, whereabouts, lesson, batch)
             (loss / regime.accumulate).backward()
         advance(model, optimisers, pace.rate(), average, decay=0.999)
@@ -471,6 +471,11 @@ def advance(
         optimiser.zero_grad(set_to_none=True)
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 on a card, in float32 on the CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def to_unit(pixels: Tensor) -> Tensor:

@@ -34,10 +34,12 @@ _SHELVED = {
 }
 
 
-def pack(shelf: Path, renders: Renders, model: Path = EMBEDDED_FOLDER) -> int:
+def pack(
+    shelf: Path, renders: Renders, model: Path = EMBEDDED_FOLDER, judge: Path = JUDGE_FILE
+) -> int:
     """Write what was trained in `shelf` as a checkpoint in `model`, matrices in 8 bits.
 
-    `renders`: pictures to fit the preview on. The judge goes beside the package's code. Returns
+    `renders`: pictures to fit the preview on. `judge`: the file of the judge, in 16 bits. Returns
     the bytes of all weights written.
     """
     scale = json.loads((shelf / "vae.json").read_text())
@@ -53,15 +55,15 @@ def pack(shelf: Path, renders: Renders, model: Path = EMBEDDED_FOLDER) -> int:
         state = _part(load_file(shelf / f"{file}.safetensors"), prefix)
         written += save_component(model / name, specs[name], state, "int8-row")
     for name in TOKENIZERS:
-        (model / name).mkdir(exist_ok=True)
+        (model / name).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shelf / name / "tokenizer.json", model / name / "tokenizer.json")
     write_json(model / "vocabulary.json", {"words": sorted(WORDS)})
     vae = VAE(vae_spec)
     vae.load_state_dict(load_file(shelf / "vae.safetensors"))
     write_json(model / "model_index.json", _index(vae, renders))
     half = {k: v.half() for k, v in load_file(shelf / "judge.safetensors").items()}
-    write_atomically(JUDGE_FILE, lambda path: save_file(half, path))
-    return written + JUDGE_FILE.stat().st_size
+    write_atomically(judge, lambda path: save_file(half, path))
+    return written + judge.stat().st_size
 
 
 def unpack(shelf: Path, model: Path = EMBEDDED_FOLDER) -> None:
