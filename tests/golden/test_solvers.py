@@ -20,7 +20,7 @@ def velocity(x, t):
 )
 def test_paths_stay_where_they_were_recorded(entry):
     times = grid(entry["steps"], entry["solver"], entry["schedule"], entry["shift"])
-    assert times == pytest.approx(entry["times"], abs=1e-12)
+    assert times == pytest.approx(entry["times"], abs=1e-7)  # float32
     start = torch.tensor([1.0, -0.5], dtype=torch.float64)
     path = [step.x.tolist() for step in solve(velocity, start, times, entry["solver"])]
     torch.testing.assert_close(torch.tensor(path), torch.tensor(entry["path"]), rtol=0, atol=1e-6)

@@ -58,6 +58,16 @@ def test_truncation_is_strict_and_saves_the_unconditional_branch(t, asked):
     assert torch.equal(v, guide(COND, UNCOND, 4.5) if asked == "both" else COND)
 
 
+@pytest.mark.parametrize("limit", [0.1, 0.2, 0.3, 0.7, 0.9])
+def test_a_time_that_is_the_limit_in_float32_is_not_below_it(limit):
+    asked = []
+    near = torch.tensor(limit).item()
+    for t in (limit, near):
+        guided(lambda x, t: (asked.append("both"),) * 2, 4.5, truncation=limit,
+               conditional=lambda x, t: asked.append(t))(COND, t)  # fmt: skip
+    assert asked == [limit, near]
+
+
 def test_without_truncation_guidance_never_ends():
     v = guided(lambda x, t: (COND, UNCOND), 4.5)(COND, 1.0)
     assert torch.equal(v, guide(COND, UNCOND, 4.5))

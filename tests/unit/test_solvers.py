@@ -142,6 +142,14 @@ def test_the_shift_dwells_near_the_noise():
     assert grid(2, "dpm2", shift=6.0)[0] == pytest.approx(0.001 / 5.995)
 
 
+@pytest.mark.parametrize(("shift", "steps"), [(6.0, 9), (6.0, 18), (1.0, 14), (3.0, 24)])
+def test_a_shifted_grid_is_the_originals_to_the_last_bit(shift, steps):
+    # At shift 6 one time of 9 steps is a quarter; only in float32 is it not below it.
+    even = torch.linspace(0, 1, steps + 1)
+    assert grid(steps, shift=shift) == tuple((even / (even + shift - shift * even)).tolist())
+    assert grid(9, shift=6.0)[6] >= 0.25
+
+
 def test_linear_quadratic_walks_then_runs():
     times = grid(50, schedule="linear_quadratic")
     # Its first half are the first 25 steps of a linear grid of 1000 (Movie Gen, section 3.4.2).

@@ -41,14 +41,15 @@ def guided(
 ) -> Velocity:
     """Make one velocity of a conditional and an unconditional one, `both(x, t)`.
 
-    Guidance runs while t < `truncation`, strictly (Lumina 2, CFG-Trunc), or always if
-    None; from there on `conditional(x, t)` is evaluated alone, which saves half the work
-    (without it, the first of both).
+    Guidance runs while t < `truncation`, strictly and in float32 (Lumina 2, CFG-Trunc), or
+    always if None; from there on `conditional(x, t)` is evaluated alone, which saves half
+    the work (without it, the first of both).
     """
     alone = conditional or (lambda x, t: both(x, t)[0])
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        if truncation is not None and not t < truncation:
+        # A time is a float32 to the model; as a float64 it could miss a limit that it meets.
+        if truncation is not None and not torch.tensor(t, dtype=torch.float32) < truncation:
             return alone(x, t)
         return guide(*both(x, t), scale, renorm)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import torch
 from torch import Tensor
 
 from sakuga.errors import RequestError
@@ -111,8 +112,11 @@ def grid(
         )
     if not 0 < shift < math.inf:
         raise RequestError("shift must be above 0", str(shift), "1 leaves the times as they are.")
-    even = [start + (1 - start) * i / steps for i in range(steps)]
-    return (*(u / (u + shift - shift * u) for u in even), 1.0)
+    # In the precision of the original: where a time meets a truncation, the last bit decides
+    # which velocity is taken. dpm keeps float64, for its logarithms magnify rounding.
+    dtype = torch.float64 if start else torch.float32
+    even = torch.linspace(start, 1, steps + 1, dtype=dtype)[:-1]
+    return (*(even / (even + shift - shift * even)).tolist(), 1.0)
 
 
 def _linear_quadratic(steps: int) -> tuple[float, ...]:
