@@ -56,7 +56,6 @@ class Regime:
     vae_batch: int
     judge_batch: int
     prompt_batch: int
-    accumulate: int
     lr: float  # of the transformer
     compiled: bool
     measured: int  # drawings per character count at each check of the accuracy
@@ -71,8 +70,7 @@ REAL = Regime(
     transformer_minutes=15.0,
     vae_batch=64,
     judge_batch=128,
-    prompt_batch=256,
-    accumulate=2,
+    prompt_batch=512,
     lr=4e-3,
     compiled=True,
     measured=16,
@@ -87,7 +85,6 @@ SMOKE = Regime(
     vae_batch=2,
     judge_batch=4,
     prompt_batch=2,
-    accumulate=1,
     lr=4e-3,
     compiled=False,
     measured=1,
@@ -356,6 +353,8 @@ def train_transformer(lesson: Lesson, regime: Regime, shelf: Shelf, log: Log) ->
     average.load_state_dict(model.state_dict())
     whereabouts = nn.Linear(CHIBI.transformer.dim, 2).to(device)
     if regime.compiled:
+        # Kernels differ with what lengths divide by; past the default limit, blocks run eagerly.
+        torch._dynamo.config.recompile_limit = 64
         dit = model.transformer
         for block in (*dit.noise_refiner, *dit.context_refiner, *dit.layers):
             block.compile(dynamic=True)
@@ -378,15 +377,14 @@ def train_transformer(lesson: Lesson, regime: Regime, shelf: Shelf, log: Log) ->
     )
     step, checked = 0, time.monotonic()
     while pace.done < 1:
-        for _ in range(regime.accumulate):
-            batch = next(batches).to(device)
-            with half_precision(device):
-                loss = flow_loss(model, whereabouts, lesson, batch)
-            (loss / regime.accumulate).backward()
+        batch = next(batches).to(device)
+        with half_precision(device):
+            loss = flow_loss(model, whereabouts, lesson, batch)
+        loss.backward()
         advance(model, optimisers, pace.rate(), average, decay=0.999)
         step += 1
         if step % 200 == 0:
-            seen = step * regime.accumulate * regime.prompt_batch
+            seen = step * regime.prompt_batch
             log(f"transformer {pace.done:.3f} step {step} seen {seen} loss {loss.item():.4f}")
         if time.monotonic() - checked > 120 or pace.done >= 1:
             shelf.save("transformer", pace.done, "text2velocity", average)
