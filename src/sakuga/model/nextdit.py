@@ -132,11 +132,14 @@ class Block(RefinerBlock):
 
     def forward(self, x: Tensor, places: Places, modulation: Tensor) -> Tensor:
         """Map a pack (..., D) to a pack (..., D), given this block's (S, 4·D)."""
-        scale_msa, gate_msa, scale_mlp, gate_mlp = map(places.spread, modulation.chunk(4, dim=-1))
-        branch = self.attention(self.attention_norm1(x) * (1 + scale_msa), places)
-        x = x + gate_msa.tanh() * self.attention_norm2(branch)
-        branch = self.feed_forward(self.ffn_norm1(x) * (1 + scale_mlp))
-        return x + gate_mlp.tanh() * self.ffn_norm2(branch)
+        scale_msa, gate_msa, scale_mlp, gate_mlp = modulation.chunk(4, dim=-1)
+        # Finished before they are spread: a segment has one vector, and many tokens.
+        factors = (1 + scale_msa, gate_msa.tanh(), 1 + scale_mlp, gate_mlp.tanh())
+        scale_msa, gate_msa, scale_mlp, gate_mlp = map(places.spread, factors)
+        branch = self.attention(self.attention_norm1(x) * scale_msa, places)
+        x = x + gate_msa * self.attention_norm2(branch)
+        branch = self.feed_forward(self.ffn_norm1(x) * scale_mlp)
+        return x + gate_mlp * self.ffn_norm2(branch)
 
 
 class FinalLayer(nn.Module):
