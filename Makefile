@@ -28,7 +28,7 @@ draw: $(VENV)/.installed-draw
 
 $(PICTURE): $(PROMPT) $(PACKAGE) | $(VENV)/.installed-draw
 	@mkdir -p $(@D)
-	@$(VENV)/bin/sakuga draw $(PROMPT) --seed 1 --out $@ --force
+	@$(VENV)/bin/sakuga draw $(PROMPT) --seed 8 --out $@ --force
 
 test: $(VENV)/.installed-test
 	@scripts/test
