@@ -131,12 +131,13 @@ def test_an_unknown_setting_is_not_passed_over(replay, altered, key, value):
     assert not row.held
 
 
-def test_padding_that_was_never_compared_may_hold_anything(replay, altered):
+@pytest.mark.parametrize(("value", "held"), [(7.0, True), (float("nan"), False)])
+def test_padding_that_was_never_compared_may_hold_anything_but_nan(replay, altered, value, held):
     rows = replay.rows_of(altered(TEXT, lambda whole: {
         "output/sequence": whole["output/sequence"].masked_fill(
-            whole["input/attention_mask"][..., None] == 0, 7.0)
+            whole["input/attention_mask"][..., None] == 0, value)
     }))  # fmt: skip
-    assert all(row.held for row in rows)
+    assert all(row.held for row in rows) is held
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,22 @@ def test_metadata_stands_in_for_a_config(model: Path) -> None:
         open_component(folder, "vae")
 
 
+def test_a_config_and_its_double_in_the_metadata_must_agree(model: Path) -> None:
+    folder = model / "vae"
+    config = json.loads((folder / "config.json").read_text())
+    file = folder / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors, file, {"config": json.dumps(config)})
+    assert open_component(folder, "vae").spec == TINY.vae
+    # Nothing but a second config can contradict this one: no shape tells it.
+    save_file(tensors, file, {"config": json.dumps({**config, "scaling_factor": 0.25})})
+    with pytest.raises(SpecMismatch) as caught:
+        open_component(folder, "vae")
+    assert f"scaling_factor {TINY.vae.scaling_factor} by" in caught.value.got
+    assert "config.json" in caught.value.got
+    assert "0.25 by the metadata of" in caught.value.got
+
+
 def test_without_any_config_shapes_speak(model: Path) -> None:
     (model / "transformer" / "config.json").unlink()
     spec = open_component(model / "transformer", "transformer").spec

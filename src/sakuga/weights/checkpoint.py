@@ -26,7 +26,7 @@ from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, detect, rewrite
-from sakuga.weights.specs import FAMILIES, OURS, read_spec
+from sakuga.weights.specs import FAMILIES, OURS, compare, read_spec
 from sakuga.weights.store import Store, confine, parse_json
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
@@ -39,6 +39,7 @@ TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "text_encoder"),
     "tokenizer_2": ("tokenizer_2", "clip_tokenizer", "text_encoder_2", "clip_model"),
 }
+CONFIG = "config.json"
 MAX_CONFIG = 16_000_000
 
 
@@ -133,12 +134,15 @@ def open_component(path: Path, name: str, root: Path | None = None) -> Component
     store = Store.open(path, root)
     match = detect(store.keys(), name)
     folder = path if path.is_dir() else path.parent
-    config, source = _config(folder, store, root or folder)
+    configs = _configs(folder, store, root or folder)
+    config, source = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
     formats = read_storage_metadata(store.metadata)
     shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
     made, _ = rewrite(match, shapes)
     ours = {piece.target: piece.shape for piece in made}
     spec = read_spec(FAMILIES[name], config, source, ours, str(store.path))
+    for other, place in configs[1:]:
+        compare(FAMILIES[name], spec, source, other, place)
     return Component(name, store, match, spec)
 
 
@@ -154,16 +158,17 @@ def read_json(file: Path, root: Path) -> dict[str, Any]:
     return parse_json(file.read_bytes(), str(file))
 
 
-def _config(folder: Path, store: Store, root: Path) -> tuple[dict[str, Any] | None, str]:
-    """The config of a component and where it comes from."""
-    file = folder / "config.json"
+def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any], str]]:
+    """The configs of a component, each with where it comes from; the first one counts."""
+    configs = []
+    file = folder / CONFIG
     if file.is_file():
-        return read_json(file, root), str(file)
+        configs.append((read_json(file, root), str(file)))
     if "config" in store.metadata:
         source = f"the metadata of {store.path}"
         text = store.metadata["config"].encode("utf-8", "surrogatepass")
-        return parse_json(text, source), source
-    return None, f"{file} (which is not there)"
+        configs.append((parse_json(text, source), source))
+    return configs
 
 
 def _find(path: Path) -> dict[str, Path]:

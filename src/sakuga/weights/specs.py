@@ -80,6 +80,21 @@ def read_spec(
     return spec
 
 
+def compare(family: Family[S], spec: S, source: str, config: Config, other: str) -> None:
+    """Refuse a second config that describes another model, with SpecMismatch.
+
+    source: where the spec comes from. config, other: the second one, and where it does.
+    """
+    for name, value in family.stated(config, other).items():
+        # What is no field, such as a pattern of layers, was turned into fields on reading.
+        if getattr(spec, name, value) != value:
+            raise SpecMismatch(
+                "two configs of one component describe one model",
+                f"{name} {getattr(spec, name)!r} by {source}, {value!r} by {other}",
+                "Remove the config that does not belong to these weights",
+            )
+
+
 def check(family: Family[S], spec: S, source: str) -> None:
     """Refuse a spec that no model can have, with SpecMismatch."""
     for field in fields(family.spec):

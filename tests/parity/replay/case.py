@@ -119,13 +119,19 @@ class Sheet:
         mask: Tensor | None = None,
         tolerance: float = TOLERANCE,
     ) -> None:
-        """Hold `ours` against an output, where `mask` is true; no row if it was not recorded."""
+        """Hold `ours` against an output, where `mask` is true; no row if it was not recorded.
+
+        Elsewhere an output may hold anything but NaN, which no sound run leaves behind.
+        """
         golden = self.case.output(name)
         if golden is None:
             return
         if ours.shape != golden.shape:
             note = f"shape {tuple(ours.shape)}, not {tuple(golden.shape)}"
             self.rows.append(Row(name, float("nan"), tolerance, note))
+            return
+        if golden.isnan().any():
+            self.rows.append(Row(name, float("nan"), tolerance, "NaN in the file"))
             return
         if mask is not None:
             ours, golden = ours[mask], golden[mask]
