@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from sakuga.errors import (
     PromptRefused,
     RequestError,
 )
+from sakuga.image import read_texts
+from sakuga.infotext import receipt_from
 from sakuga.request import (
     SOLVERS,
     Decoded,
@@ -199,6 +202,26 @@ def test_previews_show_the_picture_to_come(engine) -> None:
     for step in steps:
         assert [(p.width, p.height, len(p.rgb)) for p in step.previews] == [(8, 4, 96)] * 2
     assert steps[0].previews != steps[1].previews
+
+
+def test_the_example_of_the_readme_draws(tmp_path, monkeypatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(example.replace("seed=7", "seed=7, width=128, height=128, steps=1"), {})
+    receipt = receipt_from(read_texts(Path("smile.png")), "smile.png")
+    assert (receipt.model, receipt.seed, receipt.request.steps) == ("chibi", 7, 1)
+
+
+def test_a_consumer_who_just_walks_away_releases_all(engine, monkeypatch) -> None:
+    alive = []
+    noise = engine.noise
+    monkeypatch.setattr(engine, "noise", lambda request: alive.append(weakref.ref(made := noise(
+        request))) or made)  # fmt: skip
+    for event in engine.generate(ask(steps=50)):
+        if isinstance(event, Stepped):
+            break
+    assert [ref() for ref in alive] == [None]
 
 
 def test_a_consumer_may_stop_at_any_step_and_all_is_released(engine, monkeypatch) -> None:
