@@ -9,14 +9,7 @@ from torch import Tensor
 
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One side of the guidance: Gemma's `tokens` (L, W) and Jina's `pooled` (W,)."""
-
-    tokens: Tensor
-    pooled: Tensor
+from sakuga.model.text import Conditioning
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +25,11 @@ class Denoiser:
     """Velocities of B pictures. `conditional` and `both` are what guidance asks for."""
 
     def __init__(
-        self, transformer: NextDiT, positive: Branch, negative: Branch | None, batch: int
+        self,
+        transformer: NextDiT,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        batch: int,
     ) -> None:
         self.transformer = transformer
         self.dtype = transformer.x_embedder.weight.dtype
@@ -58,10 +55,10 @@ class Denoiser:
         )
         return v.float()
 
-    def _prompted(self, branch: Branch) -> Prompted:
-        segments = Segments((len(branch.tokens),))
-        captions = self.transformer.caption(branch.tokens.to(self.dtype), segments)
-        return Prompted(captions, segments, branch.pooled.to(self.dtype)[None])
+    def _prompted(self, text: Conditioning) -> Prompted:
+        segments = Segments((len(text.tokens),))
+        captions = self.transformer.caption(text.tokens.to(self.dtype), segments)
+        return Prompted(captions, segments, text.pooled.to(self.dtype)[None])
 
 
 def _repeated(branches: tuple[Prompted, ...], batch: int) -> Prompted:

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from sakuga.catalog import locate
-from sakuga.denoiser import Branch, Denoiser
+from sakuga.denoiser import Denoiser
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.faults import Faults
+from sakuga.model.text import Conditioning
 from sakuga.models import ENCODERS, Models, choose_device, choose_dtype
 from sakuga.preview import Glance, delayed, pictures, preview_map
 from sakuga.prompt.canonical import encoder_texts
@@ -174,28 +175,28 @@ class Engine:
 
     def _encode(
         self, reading: Reading, request: Request
-    ) -> Stage[tuple[Branch, Branch | None]]:
+    ) -> Stage[tuple[Conditioning, Conditioning | None]]:
         """Both sides of the guidance; no negative where guidance does not need one."""
-        positive = self._branch(reading.positive, request)
+        positive = self._condition(reading.positive, request)
         found = [positive.tokens, positive.pooled]
         negative = None
         if needs_negative(request):
-            negative = self._branch(reading.negative, request)
+            negative = self._condition(reading.negative, request)
             found += [negative.tokens, negative.pooled]
             if request.uncond == "keep-pooled":
-                negative = Branch(negative.tokens, positive.pooled)
+                negative = Conditioning(negative.tokens, positive.pooled)
         self._check("encode", *found)
         yield Encoded(reading.counts)
         return positive, negative
 
-    def _branch(self, tokens: tuple[Tokens, Tokens], request: Request) -> Branch:
+    def _condition(self, tokens: tuple[Tokens, Tokens], request: Request) -> Conditioning:
         """Encode one side: unpadded, so that no text depends on another."""
         gemma, jina = (torch.tensor([one.ids], device=self.device) for one in tokens)
         features = self.models["text_encoder"](gemma[:, : request.max_tokens])
-        return Branch(features[0], self.models["text_encoder_2"](jina)[0])
+        return Conditioning(features[0], self.models["text_encoder_2"](jina)[0])
 
     def _denoise(
-        self, request: Request, sides: tuple[Branch, Branch | None]
+        self, request: Request, sides: tuple[Conditioning, Conditioning | None]
     ) -> Stage[Tensor]:
         """Latents (B, C, h, w) in float32, from noise."""
         denoiser = Denoiser(self.models["transformer"], *sides, request.number)
