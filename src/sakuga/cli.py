@@ -25,7 +25,8 @@ from sakuga.errors import RequestError, SakugaError
 from sakuga.prompt.document import MAX_BYTES
 from sakuga.request import RECIPES, Request, option_of
 
-PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)", re.IGNORECASE)
+# What is meant as a path, there or not: ./a, ../a, /a/b, ~/a, a.xml.
+PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)|(\.{0,2}|~)/[^\s<>]*", re.IGNORECASE)
 
 if TYPE_CHECKING:
     from sakuga.prompt.lint import Finding
@@ -131,17 +132,23 @@ def draw(
 ) -> None:
     """Draw pictures of a prompt, or one picture again."""
     started = time.perf_counter()
-    asked = _asked(ctx, prompt, size)
-    if prompt is not None:
-        _show_findings(prompt, asked["prompt"], lexicon(model), strict=strict)
-    elif source is None:
-        raise RequestError("a drawing needs a prompt", "none", "Write it, or name a --from file.")
-    # Some versions of Typer keep paths in ctx.params as text.
-    _draw(ctx.params | {"out": out, "source": source}, asked, started)
+    try:
+        asked = _asked(ctx, prompt, size)
+        if prompt is not None:
+            _show_findings(prompt, asked["prompt"], lexicon(model), strict=strict)
+        elif source is None:
+            fix = "Write it, or name a --from file."
+            raise RequestError("a drawing needs a prompt", "none", fix)
+        # Some versions of Typer keep paths in ctx.params as text.
+        _draw(ctx.params | {"out": out, "source": source}, asked, started)
+    except SakugaError as error:
+        if as_json:
+            print(json.dumps({"event": "failed", "code": error.code, "message": str(error)}))
+        raise
 
 
 def _draw(given: Mapping[str, Any], asked: dict[str, Any], started: float) -> None:
-    """Load what drawing needs, and draw; a failure is a JSON line too if those were asked."""
+    """Load what drawing needs, and draw."""
     from sakuga.drawing import Job
     from sakuga.drawing import draw as draw_pictures
 
@@ -149,12 +156,7 @@ def _draw(given: Mapping[str, Any], asked: dict[str, Any], started: float) -> No
         declared.name: given[declared.name] for declared in fields(Job) if declared.name in given
     }
     job = Job(**flags, started=started, faults=os.environ.get("SAKUGA_FAULTS", ""))
-    try:
-        draw_pictures(asked, job)
-    except SakugaError as error:
-        if job.as_json:
-            print(json.dumps({"event": "failed", "code": error.code, "message": str(error)}))
-        raise
+    draw_pictures(asked, job)
 
 
 def _asked(ctx: typer.Context, prompt: str | None, size: str | None) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def draw(asked: Mapping[str, Any], job: Job) -> None:
         for path in paths.values():
             if not job.force:
                 refuse_existing(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
         finished = _run(engine, request, job, paths)
     except KeyboardInterrupt:
         raise Cancelled(
@@ -105,6 +105,17 @@ def _paths(job: Job, request: Request, only: int | None) -> dict[int, Path]:
     if only is not None or request.number == 1:
         return {only or 0: out}
     return {i: out.with_stem(f"{out.stem}-{i + 1}") for i in range(request.number)}
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            "--out must be in a folder that can be made",
+            f"{folder}: {error.strerror}",
+            "Choose another.",
+        ) from None
 
 
 def _run(engine: Engine, request: Request, job: Job, paths: Mapping[int, Path]) -> list[Result]:

@@ -108,7 +108,7 @@ class Request:
         "Cap on the guided norm, as a multiple of the conditional one; 0 is off.",
         low=0, high=100, otherwise=0.0))
     truncation: float | None = option(Option(
-        "Guide only while the time (0 noise, 1 picture) is below this.",
+        "Guide only while the time (0 noise, 1 picture) is below this; at 1 always.",
         low=0, high=1, otherwise=1.0))
     uncond: str | None = option(Option(
         "Pooled vector of the negative branch: that of its own text, or the prompt's.",

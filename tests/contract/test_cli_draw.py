@@ -75,6 +75,27 @@ def test_it_says_where_the_picture_is_and_how_long_it_took(draw) -> None:
         assert (image.size, image.mode) == ((64, 64), "RGB")
 
 
+@pytest.mark.parametrize("path", ["p.xml", "./p", "../p", "/p", "/", "~/p.png", "a/p.TXT"])
+def test_what_looks_like_a_path_and_is_no_file_is_not_drawn_as_text(draw, path) -> None:
+    code, out, err = draw(path)
+    assert (code, out) == (2, "")
+    assert "looks like a path" in err
+
+
+def test_a_folder_that_cannot_be_made_is_refused(draw) -> None:
+    Path("file").touch()
+    code, out, err = draw(PROMPT, "--out", "file/a.png")
+    assert (code, out) == (2, "")
+    assert "folder that can be made" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_prompt_that_is_refused_is_a_json_line_too(draw) -> None:
+    code, out, _ = draw("<!DOCTYPE a>", "--json")
+    assert code == 2
+    assert json.loads(out)["code"] == "prompt_refused"
+
+
 def test_a_picture_has_a_name_by_its_seed(draw) -> None:
     assert draw(PROMPT, "--seed", "8")[0] == 0
     assert os.listdir() == ["sakuga-8.png"]

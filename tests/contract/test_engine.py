@@ -129,6 +129,15 @@ def test_every_option_reaches_the_picture(engine, change) -> None:
     assert plain.picture != changed.picture
 
 
+def test_by_default_guidance_runs_to_the_end_whatever_the_solver(engine) -> None:
+    request = {"solver": "heun2", "steps": 1}  # its second evaluation is at t = 1
+    (always,), (not_at_1,) = (
+        results(engine, ask(**request, **end)) for end in ({}, {"truncation": 0.999})
+    )
+    assert always.picture != not_at_1.picture
+    assert always.receipt.guidance == "v_uncond + 3·(v_cond - v_uncond)"
+
+
 def test_guidance_without_a_negative_branch_never_reads_the_negative(engine) -> None:
     (one,), (other,) = (
         results(engine, ask(guidance=1.0, negative=text)) for text in ("", "long_hair")

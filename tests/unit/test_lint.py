@@ -82,6 +82,12 @@ def test_severities_are_as_promised() -> None:
         "blue_skin, green_skin",
         "蓝发，红发",
         "青い目、赤い目",
+        "蓝色眼睛, 红色眼睛",
+        "金色的头发, 黑色头发",
+        "ピンクの目, 緑の瞳",
+        "midnight_blue_hair, blood_red_hair",
+        "blonde, black_hair",
+        "bald, long_hair",
     ],
 )
 def test_a_slot_given_twice_is_an_error(tags: str) -> None:
@@ -119,10 +125,33 @@ def test_a_slot_given_twice_is_an_error(tags: str) -> None:
         "red_hair, dark_hair, messy_hair, hair_ornament, hair_over_one_eye",
         "pale_skin, skin_tight, skin-covered_horns, black_skin-tight_suit",
         "blue_eyes, blue eyes, (blue_eyes:1.3)",
+        "red_hair, blue_hair, half-and-half hair",
+        "金发, 金色头发, 金髪",
+        "红眼, 白眼, 白目",
     ],
 )
 def test_legitimate_pairs_and_look_alikes_are_no_contradiction(tags: str) -> None:
     assert "slot-contradicted" not in rules(character(appearance=tags))
+
+
+@pytest.mark.parametrize(
+    ("count", "people"),
+    [("3", 2), ("three", 2), ("two_girls", 3), ("1girl 1boy", 3), ("1girl and 1boy", 1)],
+)
+def test_a_count_may_be_written_in_many_ways(count: str, people: int) -> None:
+    drawn = "".join(
+        f"<character_{i}><appearance>smile</appearance></character_{i}>"
+        for i in range(1, people + 1)
+    )
+    tags = f"<general_tags><count>{count}</count></general_tags>"
+    assert "count-mismatch" in rules(drawn + tags)
+
+
+@pytest.mark.parametrize("count", ["2", "two", "two_girls", "1girl 1boy", "1girl and 1boy"])
+def test_a_count_in_any_spelling_may_be_right(count: str) -> None:
+    drawn = "<character_1><n>a</n></character_1><character_2><n>b</n></character_2>"
+    tags = f"<general_tags><count>{count}</count></general_tags>"
+    assert "count-mismatch" not in rules(drawn + tags)
 
 
 def test_a_slot_is_looked_up_across_the_fields_of_one_character() -> None:

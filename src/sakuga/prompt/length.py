@@ -24,7 +24,10 @@ def check(
 ) -> list[Found]:
     """Whether Gemma reads more than `limit` tokens; `systems` are the model's prompts.
 
-    A text of fewer bytes than the limit passes unread: a token is at least a byte.
+    A text of fewer bytes than the limit passes uncounted and loads no tokenizer: a token is
+    at least a byte. That is the text as given. What stands before it (a token that begins
+    every text, a system prompt) may take one that is nearly as long, and a token to almost
+    every byte, past the limit unnoticed; words take several bytes each, so prompts do not.
     """
     if len(document.source.encode()) < limit:
         return []

@@ -51,8 +51,13 @@ RULES: Mapping[str, Severity] = MappingProxyType(
 MAX_CHARACTERS = 4
 
 _COUNTED = re.compile(r"([0-9]{1,3})(\+?)_?(girl|boy|other|character|person|people)s?", re.A)
+_NUMBER = re.compile(r"[0-9]{1,3}", re.A)
+_BETWEEN = re.compile(r"_(?:and_|&_|\+_)?(?=[0-9])")  # 1girl_1boy
 _MANY = {"multiple_girls": "girl", "multiple_boys": "boy", "multiple_others": "other"}
 _ALTOGETHER = {"no_humans": 0, "solo": 1, "duo": 2, "couple": 2, "trio": 3}
+_WORDS = {
+    word: str(n) for n, word in enumerate(("zero", "one", "two", "three", "four", "five", "six"))
+}
 _GENDERS = {
     **dict.fromkeys(("1girl", "girl", "female", "woman"), "girl"),
     **dict.fromkeys(("1boy", "boy", "male", "man"), "boy"),
@@ -256,8 +261,9 @@ def _people(keys: Iterable[str]) -> tuple[dict[str, int], bool]:
     people: dict[str, int] = {}
     more = False
     altogether: int | None = None
-    for key in keys:
-        match = _COUNTED.fullmatch(key)
+    for key in (piece for tag in keys for piece in _BETWEEN.split(tag)):
+        first, _, rest = key.partition("_")
+        match = _COUNTED.fullmatch(_WORDS.get(first, first) + rest)
         if match:
             people[match[3]] = int(match[1])
             more |= bool(match[2])
@@ -265,7 +271,9 @@ def _people(keys: Iterable[str]) -> tuple[dict[str, int], bool]:
             people.setdefault(_MANY[key], 2)
             more = True
         else:
-            altogether = _ALTOGETHER.get(key, altogether)
+            number = _WORDS.get(key, key)
+            counted = int(number) if _NUMBER.fullmatch(number) else altogether
+            altogether = _ALTOGETHER.get(key, counted)
     if not people and altogether is not None:
         people["person"] = altogether
     return people, more

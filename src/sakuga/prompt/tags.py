@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from sakuga.prompt.nodes import Field, Span
 
@@ -74,7 +75,10 @@ def table() -> Table:
             "eye colour": colours,
             "skin": _kinds(data["skins"]),
         },
-        exact={slot: _kinds(known) for slot, known in data["exact"].items()},
+        exact={
+            slot: _unspaced(data["unspaced"], slot) | _kinds(known)
+            for slot, known in data["exact"].items()
+        },
         passing=frozenset(data["shades"]) | frozenset(data["plain_words"]),
         pairs={slot: tuple(marks) for slot, marks in data["pairs"].items()},
         homes={field: frozenset(known) for field, known in data["homes"].items()},
@@ -84,7 +88,7 @@ def table() -> Table:
 @lru_cache(4096)
 def decides(key: str) -> Mapping[str, frozenset[str]]:
     """slot -> the kinds a tag gives it; nothing for most tags."""
-    found = {slot: kinds[key] for slot, kinds in table().exact.items() if key in kinds}
+    found = {slot: kinds[key] for slot, kinds in table().exact.items() if kinds.get(key)}
     words = key.split("_")
     slots = _HEADS.get(words.pop(), ())
     while slots and words:
@@ -140,3 +144,13 @@ def normal(text: str) -> str:
 
 def _kinds(words: Mapping[str, str]) -> dict[str, frozenset[str]]:
     return {word: frozenset(kinds.split()) for word, kinds in words.items()}
+
+
+def _unspaced(parts: Mapping[str, Any], slot: str) -> dict[str, frozenset[str]]:
+    """Tags of scripts that put no space between words: 蓝色眼睛 is 蓝 + 色 + 眼睛."""
+    return {
+        f"{colour}{joint}{head}": frozenset(kinds.split())
+        for colour, kinds in parts["colours"].items()
+        for joint in parts["joints"]
+        for head in parts["heads"].get(slot, ())
+    }
