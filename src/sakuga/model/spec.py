@@ -182,7 +182,7 @@ CHIBI = ModelSpec(
         shift_factor=0.03783581778407097,
     ),
     drawing=DrawingSpec(
-        steps=16,
+        steps=10,
         solver="euler",
         shift=3.0,
         guidance=3.0,
