@@ -44,6 +44,8 @@ app.add_typer(train_app, name="train")
 
 def main() -> None:
     """Run the command line; the exit code says how it ended."""
+    # Threads that spin while they wait for each other make a busy machine several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A prompt may be in any script; a console or a pipe in another encoding must not end it.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
