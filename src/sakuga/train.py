@@ -7,12 +7,10 @@ its time has passed. Optimisers start afresh; they find their pace again within 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 
@@ -40,12 +38,15 @@ Log = Callable[[str], None]
 
 _HELD_OUT = 2**31  # seeds from here on are never trained on
 _FIGURE_WEIGHT, _FACE_WEIGHT = 1.0, 3.0  # added to the loss where figures and faces are
-_NEAR_NOISE, _NEAR_NOISE_SHARE = 0.05, 0.12  # backgrounds are decided there, see docs/log.md
+_NEAR_NOISE, _NEAR_NOISE_SHARE = 0.05, 0.12  # where backgrounds are decided
 
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """How much of everything: pictures in the pool, minutes and batch sizes of each stage."""
+    """How much of everything: pictures in the pool, minutes and batch sizes of each stage.
+
+    `workers`: processes that draw pictures, then write prompts; 0 for none beside this one.
+    """
 
     pictures: int
     size: int
@@ -64,7 +65,7 @@ class Regime:
 REAL = Regime(
     pictures=160_000,
     size=256,
-    workers=max(1, (os.cpu_count() or 2) - 1),
+    workers=15,
     vae_minutes=6.0,
     judge_minutes=0.6,
     transformer_minutes=15.0,
@@ -157,17 +158,12 @@ class Text2Velocity(nn.Module):
         """Velocity of (B, C, h, w) latents, and the refined caption (B, L, D) behind it."""
         _, length = batch.gemma.shape
         # One segment's layout broadcasts over a batch in which all segments are alike.
-        layout = _layout(self.transformer, length, tuple(latents.shape[-2:]), latents.device)
+        layout = self.transformer.layout([length], [latents.shape[-2:]], latents.device)
         features = self.gemma(batch.gemma).flatten(0, 1)
         caption = self.transformer.refine(features, layout.text)
         pooled = self.jina(batch.jina)
         velocity = self.transformer.velocity(latents, t, caption, layout, pooled)
         return velocity, caption.unflatten(0, (-1, length))
-
-
-@lru_cache(maxsize=1024)
-def _layout(transformer: NextDiT, length: int, size: tuple[int, int], device: torch.device):
-    return transformer.layout([length], [size], device)
 
 
 def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0) -> None:
@@ -190,8 +186,7 @@ def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0)
         gallery.wait()
         train_judge(gallery, held_out, regime, shelf, log)
         encode_gallery(vae, gallery, shelf)
-    if regime.transformer_minutes:
-        train_transformer(Lesson.open(out, where), regime, shelf, log)
+    train_transformer(Lesson.open(out, where), regime, shelf, log)
 
 
 def teach_tokenizers(out: Path, seed: int) -> None:
