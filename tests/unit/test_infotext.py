@@ -18,7 +18,7 @@ from sakuga.request import Plan, Receipt, Request, SentTexts, TokenCounts, resol
 
 RECEIPT = Receipt(
     model="chibi",
-    request=resolve(Request("1girl, smile", seed=7, number=2), CHIBI.drawing),
+    request=resolve(Request("1girl, smile", seed=7, number=2, steps=16), CHIBI.drawing),
     index=1,
     seed=8,
     texts=SentTexts("Draw 1girl", "1girl\n2", "", ""),
