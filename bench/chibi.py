@@ -15,14 +15,11 @@ from pathlib import Path
 
 import torch
 
-from sakuga.catalog import EMBEDDED_FOLDER
 from sakuga.chibi.data import draw_renders
-from sakuga.chibi.judge import hits
+from sakuga.chibi.judge import Judge, hits
 from sakuga.chibi.measure import Painter, Score, accuracy_table, measure, psnr
 from sakuga.chibi.package import open_judge
 from sakuga.chibi.prompts import CAREFUL, CAREFUL_FLAT
-from sakuga.models import Models, choose_device
-from sakuga.weights.checkpoint import open_checkpoint
 
 SEED = 2**31 + 1  # beyond every seed of training
 BATCH = 8  # scenes drawn at once; the scenes do not depend on it
@@ -37,12 +34,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--drawings-only", action="store_true", help="leave out the parts")
     options = parser.parse_args()
-    models = Models(open_checkpoint(EMBEDDED_FOLDER), choose_device("auto"), torch.float32)
-    judge = open_judge().to(models.device)
+    painter = Painter.packaged()
+    judge = open_judge().to(painter.device)
     if not options.drawings_only:
-        measure_parts(models, judge)
-    networks = (models[name] for name in ("text_encoder", "text_encoder_2", "transformer", "vae"))
-    painter = Painter.open(EMBEDDED_FOLDER, *networks)
+        measure_parts(painter, judge)
     writer = CAREFUL_FLAT if options.flat else CAREFUL
     scores: list[Score] = []
     for count in options.counts:
@@ -54,14 +49,15 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure_parts(models: Models, judge: torch.nn.Module) -> None:
+def measure_parts(painter: Painter, judge: Judge) -> None:
     """The autoencoder's loss and the judge's accuracy on renders that nobody trained on."""
     renders = draw_renders((SEED,), 256, 256)
-    pixels = renders.pixels.to(models.device).float() / 127.5 - 1
-    print(f"autoencoder: {psnr(models['vae'], pixels):.2f} dB PSNR on 256 held-out renders")
+    device = painter.device
+    pixels = renders.pixels.to(device).float() / 127.5 - 1
+    print(f"autoencoder: {psnr(painter.vae, pixels):.2f} dB PSNR on 256 held-out renders")
     boxes, codes = renders.boxes[:, :, 0], renders.codes
     parts = zip(pixels.split(64), boxes.split(64), codes.split(64), strict=True)
-    read = [hits(judge, p, b.to(models.device), c.to(models.device)) for p, b, c in parts]
+    read = [hits(judge, p, b.to(device), c.to(device)) for p, b, c in parts]
     for slot in read[0]:
         right = torch.cat([one[slot].flatten() for one in read]).nanmean().item()
         print(f"judge, {slot.replace('_', ' ')}: {100 * right:.2f}%")

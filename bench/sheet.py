@@ -12,21 +12,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sakuga.catalog import EMBEDDED_FOLDER
 from sakuga.chibi.measure import Painter
 from sakuga.chibi.prompts import CAREFUL, joined, write_prompt
 from sakuga.chibi.scene import random_scene
-from sakuga.models import Models, choose_device
-from sakuga.weights.checkpoint import open_checkpoint
 
 COLUMNS, SEED = 4, 2**31 + 3
 
 
 def main(out: str) -> None:
     """One row each of one, two and four characters, as drawn, none chosen by hand."""
-    models = Models(open_checkpoint(EMBEDDED_FOLDER), choose_device("auto"), torch.float32)
-    networks = (models[name] for name in ("text_encoder", "text_encoder_2", "transformer", "vae"))
-    painter = Painter.open(EMBEDDED_FOLDER, *networks)
+    painter = Painter.packaged()
     rng, words = np.random.default_rng(SEED), Random(SEED)
     counts = [count for count in (1, 2, 4) for _ in range(COLUMNS)]
     scenes = [random_scene(rng, count=count) for count in counts]

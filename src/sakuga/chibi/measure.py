@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from sakuga.catalog import EMBEDDED_FOLDER
 from sakuga.chibi.data import scene_boxes
 from sakuga.chibi.judge import Judge, hits
 from sakuga.chibi.prompts import CAREFUL, Habits, joined, write_prompt
@@ -21,8 +22,10 @@ from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import CHIBI, DrawingSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
+from sakuga.models import Models, choose_device
 from sakuga.sample.guidance import guided
 from sakuga.sample.solvers import grid, solve
+from sakuga.weights.checkpoint import open_checkpoint
 
 BINDING = ("hair_color", "hair_style", "eye_color", "garment", "garment_color")
 
@@ -50,10 +53,22 @@ class Painter:
         ]
         return cls(*tokenizers, gemma, jina, transformer, vae)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.transformer.parameters()).device
+
+    @classmethod
+    def packaged(cls, device: str = "auto") -> Painter:
+        """The model that ships with sakuga, in float32 on `device`."""
+        models = Models(open_checkpoint(EMBEDDED_FOLDER), choose_device(device), torch.float32)
+        parts = ("text_encoder", "text_encoder_2", "transformer", "vae")
+        return cls.open(EMBEDDED_FOLDER, *(models[part] for part in parts))
+
     @torch.inference_mode()
     def paint(self, texts: Sequence[str], seed: int) -> Tensor:
         """Draw one picture per text at the model's own size: (B, 3, H, W) in [-1, 1]."""
-        device = next(self.transformer.parameters()).device
+        device = self.device
         captions, segments, pooled = self._read([*texts, *[""] * len(texts)], device)
         generator = torch.Generator().manual_seed(seed)
         latent = self.vae.spec
