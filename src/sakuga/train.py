@@ -260,10 +260,7 @@ def train_judge(
         with half_precision(device):
             loss = judge_loss(judge, pixels, boxes, gallery.codes[index].to(device))
         loss.backward()
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * pace.rate()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        take_step([optimiser], pace.rate())
         step += 1
         if step % 200 == 0:
             log(f"judge {pace.done:.2f} step {step} loss {loss.item():.4f}")
@@ -454,16 +451,21 @@ def advance(
     average: nn.Module,
     decay: float,
 ) -> None:
-    """One step of every optimiser at `rate` times its own learning rate; move the average."""
+    """One step along clipped gradients, and one of the average towards the module."""
     nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    take_step(optimisers, rate)
+    with torch.no_grad():
+        torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
+
+
+def take_step(optimisers: list[torch.optim.Optimizer], rate: float) -> None:
+    """One step of every optimiser at `rate` times its own learning rate."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * rate
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
 
 
 def half_precision(device: torch.device) -> torch.autocast:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import TINY
 from torch import Tensor, nn
 from transformers import (
     Gemma3TextConfig,
@@ -20,7 +21,7 @@ from transformers import (
 
 from sakuga.errors import BindError, CorruptFile, LayoutError
 from sakuga.model.nextdit import NextDiT
-from sakuga.model.spec import NEWBIE_3_5B, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
+from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.bind import bind, plan, read_tensor
@@ -31,49 +32,12 @@ from sakuga.weights.store import Header, Store, TensorInfo
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 
-NEXTDIT = NextDiTSpec(
-    dim=48,
-    n_layers=2,
-    n_refiner_layers=1,
-    n_heads=4,
-    n_kv_heads=2,
-    axes_dims=(4, 4, 4),
-    cap_feat_dim=32,
-    clip_text_dim=24,
-    multiple_of=16,
-    in_channels=4,
-)
-GEMMA = GemmaSpec(
-    vocab_size=64,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    query_pre_attn_scalar=12,
-    sliding_window=4,
-    full_attention_layers=(1,),
-    max_position_embeddings=128,
-)
-JINA = JinaSpec(
-    vocab_size=64,
-    hidden_size=24,
-    intermediate_size=40,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    max_position_embeddings=128,
-)
-AUTOENCODER = VAESpec(
-    block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4
-)
-
 Builder = Callable[[], nn.Module]
 BUILDERS: dict[str, Builder] = {
-    "nextdit": lambda: NextDiT(NEXTDIT),
-    "gemma": lambda: GemmaEncoder(GEMMA).model,
-    "jina": lambda: JinaEncoder(JINA).model,
-    "vae": lambda: VAE(AUTOENCODER),
+    "nextdit": lambda: NextDiT(TINY.transformer),
+    "gemma": lambda: GemmaEncoder(TINY.gemma).model,
+    "jina": lambda: JinaEncoder(TINY.jina).model,
+    "vae": lambda: VAE(TINY.vae),
 }
 
 
@@ -120,7 +84,7 @@ def test_a_module_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
 
 
 def test_a_bound_gemma_computes_what_transformers_does(tmp_path: Path) -> None:
-    config = Gemma3TextConfig(**config_of(GEMMA), attn_implementation="sdpa")
+    config = Gemma3TextConfig(**config_of(TINY.gemma), attn_implementation="sdpa")
     whole = real(lambda: Gemma3TextModel(config))
     prefixed = {f"language_model.model.{k}": v for k, v in whole.state_dict().items()}
     extra = {
@@ -130,7 +94,7 @@ def test_a_bound_gemma_computes_what_transformers_does(tmp_path: Path) -> None:
     }
     store = written(tmp_path, prefixed | extra)
     with torch.device("meta"):
-        encoder = GemmaEncoder(GEMMA).eval()
+        encoder = GemmaEncoder(TINY.gemma).eval()
     report = bind(encoder.model, store)
     assert report.counts["dropped"] == len(extra) + 13 + 1  # the last layer, the final norm
     ids = torch.arange(3, 23).view(2, 10)
@@ -152,7 +116,7 @@ def single_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
         "model.emb_ln.bias": state["embeddings.LayerNorm.bias"],
         "spiece_model": torch.zeros(5, dtype=torch.uint8),
     }
-    for n in range(JINA.num_hidden_layers):
+    for n in range(TINY.jina.num_hidden_layers):
         for p in ("weight", "bias"):
             ours, theirs = f"layers.{n}.", f"model.encoder.layers.{n}."
             made[f"{theirs}mixer.Wqkv.{p}"] = torch.cat(
@@ -168,12 +132,12 @@ def single_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("spelling", ["transformers", "single file"])
 def test_a_bound_jina_computes_what_transformers_does(tmp_path: Path, spelling: str) -> None:
-    config = JinaEmbeddingsV3Config(**config_of(JINA), attn_implementation="sdpa")
+    config = JinaEmbeddingsV3Config(**config_of(TINY.jina), attn_implementation="sdpa")
     whole = real(lambda: JinaEmbeddingsV3Model(config))
     state = whole.state_dict()
     store = written(tmp_path, state if spelling == "transformers" else single_file(state))
     with torch.device("meta"):
-        encoder = JinaEncoder(JINA).eval()
+        encoder = JinaEncoder(TINY.jina).eval()
     report = bind(encoder.model, store)
     assert set(report.dropped) == (
         {"pooler.dense.weight", "pooler.dense.bias"}
@@ -212,7 +176,7 @@ def test_training_on_bound_weights_leaves_the_file_alone(tmp_path: Path) -> None
 
 def test_int8_rows_come_back_within_half_a_step(tmp_path: Path) -> None:
     want = real(BUILDERS["nextdit"])
-    save_component(tmp_path, NEXTDIT, want.state_dict(), "int8-row", "float16")
+    save_component(tmp_path, TINY.transformer, want.state_dict(), "int8-row", "float16")
     store = Store.open(tmp_path)
     got = on_meta(BUILDERS["nextdit"])
     report = bind(got, store)
@@ -234,7 +198,7 @@ def test_storage_is_chosen_per_tensor(tmp_path: Path) -> None:
         return INT8_ROW if key.endswith("conv1.weight") else FLOAT16
 
     want = real(BUILDERS["vae"])
-    size = save_component(tmp_path, AUTOENCODER, want.state_dict(), choose)
+    size = save_component(tmp_path, TINY.vae, want.state_dict(), choose)
     store = Store.open(tmp_path)
     assert store.info("encoder.conv_in.weight").dtype == "F16"
     assert store.info("encoder.mid_block.resnets.0.conv1.weight").dtype == "I8"
