@@ -251,6 +251,29 @@ def _check_together(request: Request, habits: Habits) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class StagePlan:
+    """How one stage of a drawing is run: gemma, jina, denoise or decode.
+
+    `weights`: their storage format on the card. Of the blocks, `resident` stay there during
+    the stage and `streamed` pass through two slots at every evaluation. `batches`: groups of
+    pictures run one after the other. `parts`: groups of segments that pass each block in
+    turn. `strips`: of a decoded picture; with `recompute` they are computed twice where a
+    full-size tensor would be stored. `peak_bytes` and `seconds` are predictions.
+    """
+
+    stage: str
+    weights: str
+    resident: int = 0
+    streamed: int = 0
+    batches: int = 1
+    parts: int = 1
+    strips: int = 1
+    recompute: bool = False
+    peak_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a request is run. With the versions it decides every bit of the pixels."""
 
