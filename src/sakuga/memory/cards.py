@@ -1,0 +1,87 @@
+"""What a plan must know of a card: how much it holds, and how fast it computes and copies.
+
+Rates are what real kernels reach, not what a data sheet promises. A plan turns them into
+seconds, so that it can tell which lever costs least; it never decides from them what fits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sakuga.errors import RequestError
+
+GB = 10**9
+GIB = 2**30
+ROOFLINE = "roofline of published rates: linear layers at 85% of the vendor's peak"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One card. `tflops` of matrix products and convolutions, `attention_tflops` of attention.
+
+    Both are rates in the 16-bit format the card computes in; float32 runs `float32_share`
+    as fast. `memory_gbs` and `link_gbs` are GB/s within the card and from pinned host
+    memory. `bfloat16`: whether it computes in it natively. `unified`: its memory is the
+    host's, so nothing has to be moved to stay, and a copy takes the processor's own time.
+    `measured`: by us, on such a card; otherwise `source` says where the estimate is from.
+    """
+
+    name: str
+    title: str
+    memory: int
+    tflops: float
+    attention_tflops: float
+    memory_gbs: float
+    link_gbs: float
+    source: str
+    float32_share: float = 0.5
+    bfloat16: bool = True
+    unified: bool = False
+    measured: bool = False
+
+    def peak(self, dtype: str) -> float:
+        """Operations per second of linear layers in `dtype`."""
+        return self.tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
+
+    def attention_peak(self, dtype: str) -> float:
+        """Operations per second of attention in `dtype`."""
+        return self.attention_tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
+
+
+H200 = Card(
+    "h200", "NVIDIA H200", 141 * GB, 680.0, 600.0, 4300.0, 55.0,
+    "measured: linear layers, cuDNN attention at head width 96, pinned copies",
+    float32_share=0.5, measured=True,
+)  # fmt: skip
+RTX_4090 = Card("4090", "NVIDIA GeForce RTX 4090", 24 * GIB, 140.0, 135.0, 1008.0, 25.0, ROOFLINE)
+RTX_4060_TI = Card(
+    "4060ti", "NVIDIA GeForce RTX 4060 Ti 16GB", 16 * GIB, 37.0, 36.0, 288.0, 12.0, ROOFLINE
+)
+RTX_3060 = Card("3060", "NVIDIA GeForce RTX 3060 12GB", 12 * GIB, 21.7, 20.0, 360.0, 25.0, ROOFLINE)
+CPU = Card(
+    "cpu", "simulated card", 16 * GIB, 0.1, 0.1, 20.0, 10.0,
+    "two cores of a laptop; on it a plan decides what is held, not how long it takes",
+    float32_share=1.0, unified=True,
+)  # fmt: skip
+
+CARDS = {each.name: each for each in (H200, RTX_4090, RTX_4060_TI, RTX_3060, CPU)}
+DEFAULT = RTX_4060_TI
+
+
+def card_named(name: str) -> Card:
+    """The profile of a card by its short name. Raises RequestError on another."""
+    if name not in CARDS:
+        known = ", ".join(CARDS)
+        raise RequestError("--card names a known card", repr(name), f"Known: {known}.")
+    return CARDS[name]
+
+
+def nearest_card(title: str) -> Card:
+    """The profile for what a driver calls its card; the default where none is alike.
+
+    Vendors put words around the number: "NVIDIA GeForce RTX 4060 Ti" is the 4060 Ti.
+    """
+    plain = re.sub(r"[^a-z0-9]", "", title.lower())
+    known = [card for card in CARDS.values() if card.name in plain and not card.unified]
+    return max(known, key=lambda card: len(card.name), default=DEFAULT)
