@@ -62,7 +62,7 @@ class Sheet:
         began = time.perf_counter()
         try:
             values = work()
-        except Exception as error:  # noqa: BLE001  # one row lost is no reason to lose the rest
+        except Exception as error:  # one row lost is no reason to lose the rest
             traceback.print_exc()
             values = {"error": f"{type(error).__name__}: {str(error)[:600]}"}
         values["took_s"] = round(time.perf_counter() - began, 1)

@@ -22,7 +22,7 @@ def measure_peers(sheet: Sheet, scale: Scale) -> None:
             sheet.row(name, lambda s=side: denoise(scale, s, offload=True))
     for side in scale.sides:
         sheet.row(f"diffusers decode {side} whole", lambda s=side: decode(scale, s, None))
-        for tile in scale.sides[:1] + (scale.sides[0] // 2,):
+        for tile in (*scale.sides[:1], scale.sides[0] // 2):
             name = f"diffusers decode {side} in tiles of {tile}"
             sheet.row(name, lambda s=side, t=tile: decode(scale, s, t))
     sheet.row("transformers gemma resident", lambda: encode(scale))

@@ -1,0 +1,194 @@
+"""Our side of the memory bench: the card's own rates, the autoencoder, whole pictures."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from measured import GIB, Scale, Sheet, Values, build, clean, measured
+from torch import Tensor
+from torch.nn import functional as F
+
+from sakuga.engine import Engine
+from sakuga.memory.ledger import Ledger
+from sakuga.model.vae import VAE
+from sakuga.request import Decoded, Encoded, Finished, Planned, Request, Stepped
+
+PROMPT = ", ".join(f"{hair}_hair, {eyes}_eyes" for hair in ("blue", "red", "long", "short")
+                   for eyes in ("green", "brown", "closed", "grey") * 8)
+NEGATIVE = "low quality, worst quality, blurry, bad hands"
+STRIPS = {1: ((1, False), (4, False), (8, False), (16, False), (8, True), (16, True)),
+          4: ((1, False), (8, False), (16, False), (32, False), (16, True), (32, True))}
+
+
+def measure_rates(sheet: Sheet, scale: Scale) -> None:
+    """What the link and the chip do at best, and what libraries keep for themselves."""
+    if not scale.on_card:
+        return
+    sheet.row("cublas workspace", lambda: workspace(scale))
+    sheet.row("attention beside its output", lambda: attention_extra(scale))
+    sheet.row("context and libraries", context)
+    sheet.row("copy from pinned memory", lambda: copy_rate(scale, pinned=True))
+    sheet.row("copy from pageable memory", lambda: copy_rate(scale, pinned=False))
+    sheet.row("matrix product", lambda: product_rate(scale))
+
+
+def workspace(scale: Scale) -> Values:
+    """Bytes that stay allocated after the first products of this process."""
+    a = torch.randn(4096, 2304, device=scale.device, dtype=scale.dtype)
+    bias = torch.randn(4096, device=scale.device, dtype=scale.dtype)
+    before = torch.cuda.memory_allocated()
+    a @ a.T
+    plain = torch.cuda.memory_allocated() - before
+    F.linear(a, a, bias)
+    return {"plain_bytes": plain, "with_bias_bytes": torch.cuda.memory_allocated() - before}
+
+
+@torch.inference_mode()
+def attention_extra(scale: Scale) -> Values:
+    """Bytes that attention holds beside its output, over heads x tokens: 4 is one float32 each."""
+    spec = scale.spec.transformer
+    heads, length = spec.n_heads, 4096 + scale.texts[0]
+    q = torch.randn(1, length, heads, spec.head_dim, device=scale.device, dtype=scale.dtype)
+    q = q.transpose(1, 2)
+    k = q[:, : spec.n_kv_heads]
+    F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    out = F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+    extra = torch.cuda.max_memory_allocated() - before - out.nbytes
+    return {"bytes": extra, "bytes_per_head_and_token": extra / (heads * length)}
+
+
+def context() -> Values:
+    """What the device holds that the allocator does not know of."""
+    clean()
+    free, total = torch.cuda.mem_get_info()
+    return {"gib": (total - free - torch.cuda.memory_reserved()) / GIB}
+
+
+def copy_rate(scale: Scale, pinned: bool) -> Values:
+    """GB/s to the card in pieces of one block."""
+    size = 155_714_048
+    hosts = [torch.randint(0, 255, (size,), dtype=torch.uint8) for _ in range(4)]
+    if pinned:
+        hosts = [host.pin_memory() for host in hosts]
+    slot = torch.empty(size, dtype=torch.uint8, device=scale.device)
+    values = measured(lambda: [slot.copy_(host, non_blocking=True) for host in hosts], scale)
+    return {"gb_per_s": round(4 * size / float(values["ms"]) / 1e6, 2)}
+
+
+def product_rate(scale: Scale) -> Values:
+    """TFLOP/s of a large product of random matrices."""
+    a, b = (torch.randn(8192, 8192, device=scale.device, dtype=scale.dtype) for _ in range(2))
+    values = measured(lambda: a @ b, scale)
+    return {"tflop_per_s": round(2 * 8192**3 / float(values["ms"]) / 1e9, 1)}
+
+
+def measure_decode(sheet: Sheet, scale: Scale) -> None:
+    """The decoder alone on the card, whole and in strips, against its own whole picture."""
+    for side in scale.sides:
+        edge = side // scale.spec.vae.downscale
+        shape = (1, scale.spec.vae.latent_channels, edge, edge)
+        latents = torch.randn(shape, generator=torch.Generator().manual_seed(side))
+        latents = latents.to(scale.device, scale.dtype)
+        vae = build(VAE, scale.spec.vae, scale)
+        del vae.encoder
+        clean()
+        with torch.inference_mode():
+            whole = levels(vae.decode(latents))
+        for strips, recompute in STRIPS[(side // scale.sides[0]) ** 2]:
+            name = f"decode {side}, strips {strips}{', recomputed' * recompute}"
+            sheet.row(name, lambda v=vae, x=latents, w=whole, s=strips, r=recompute:
+                      decode(scale, v, x, w, s, r))
+        del vae, latents, whole
+        clean()
+
+
+@torch.inference_mode()
+def decode(
+    scale: Scale, vae: VAE, latents: Tensor, whole: Tensor, strips: int, recompute: bool
+) -> Values:
+    """Time, peak, difference, and what the simulated card says the peak is."""
+    values = measured(lambda: vae.decode(latents, strips, recompute), scale)
+    pixels = levels(vae.decode(latents, strips, recompute))
+    apart = (pixels.int() - whole.int()).abs()
+    values["max_level"] = int(apart.max())
+    values["identical"] = round(float((apart == 0).float().mean()), 6)
+    weights = sum(p.nbytes for p in vae.parameters())
+    counted = weights + ledger_peak(scale, latents, strips, recompute)
+    values["ledger_gib"] = round(counted / GIB, 4)
+    return values
+
+
+def levels(image: Tensor) -> Tensor:
+    """Pixels as bytes on the host. Random weights leave [-1, 1], so this spans what is there."""
+    image = image.float()
+    low, high = image.amin(), image.amax()
+    return ((image - low) / (high - low) * 255).round().to(torch.uint8).cpu()
+
+
+def ledger_peak(scale: Scale, latents: Tensor, strips: int, recompute: bool) -> int:
+    """Bytes beside the weights, by counting tensors alone."""
+    with torch.device("meta"):
+        vae = VAE(scale.spec.vae).to(scale.dtype)
+        like = torch.empty_like(latents, device="meta")
+    with Ledger() as ledger:
+        vae.decode(like, strips, recompute)
+    return ledger.peak + latents.nbytes
+
+
+def drawn(engine: Engine, request: Request) -> Values:
+    """Draw; seconds and peak of each stage, between the events that end it."""
+    values: Values = {}
+    marks: list[float] = []
+    before = time.perf_counter()
+    for event in engine.generate(request):
+        stage = ended(event)
+        if isinstance(event, Stepped):
+            marks.append(time.perf_counter())
+        if isinstance(event, Planned):
+            values["plan"] = str(event.plan)
+        if isinstance(event, Encoded):
+            values["tokens"] = (event.tokens.gemma, event.tokens.negative_gemma)
+        if isinstance(event, Finished):
+            values["seconds"] = round(event.result.seconds, 3)
+        if stage:
+            now = time.perf_counter()
+            values[f"{stage}_s"] = round(now - before, 3)
+            values[f"{stage}_gib"] = peak_since()
+            before = now
+    if len(marks) > 1:
+        values["step_ms"] = round(1000 * (marks[-1] - marks[0]) / (len(marks) - 1), 2)
+    values["peak_gib"] = max(values[f"{stage}_gib"] for stage in ("encode", "denoise", "decode"))
+    return values
+
+
+def ended(event: object) -> str | None:
+    """The stage whose end an event says."""
+    if isinstance(event, Planned):
+        return "open"
+    if isinstance(event, Encoded):
+        return "encode"
+    if isinstance(event, Stepped) and event.index == event.of:
+        return "denoise"
+    return "decode" if isinstance(event, Decoded) else None
+
+
+def peak_since() -> float:
+    """GiB at most since the last call."""
+    if not torch.cuda.is_available():
+        return 0.0
+    peak = torch.cuda.max_memory_allocated() / GIB
+    torch.cuda.reset_peak_memory_stats()
+    return round(peak, 4)
+
+
+def asked(scale: Scale, side: int, number: int = 1, steps: int | None = None) -> Request:
+    """A request with texts of the measured lengths."""
+    return Request(
+        PROMPT, negative=NEGATIVE, seed=7, width=side, height=side, number=number,
+        steps=steps or scale.steps, system="", verbatim=True, max_tokens=scale.texts[0],
+    )  # fmt: skip
+
+
