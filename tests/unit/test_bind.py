@@ -25,7 +25,7 @@ from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.bind import bind, plan, read_tensor
-from sakuga.weights.formats import FLOAT16, INT8_ROW, STORAGE_KEY, StorageFormat
+from sakuga.weights.formats import FLOAT16, INT8, STORAGE_KEY, StorageFormat
 from sakuga.weights.save import save_component
 from sakuga.weights.specs import config_of
 from sakuga.weights.store import Header, Store, TensorInfo
@@ -176,7 +176,7 @@ def test_training_on_bound_weights_leaves_the_file_alone(tmp_path: Path) -> None
 
 def test_int8_rows_come_back_within_half_a_step(tmp_path: Path) -> None:
     want = real(BUILDERS["nextdit"])
-    save_component(tmp_path, TINY.transformer, want.state_dict(), "int8-row", "float16")
+    save_component(tmp_path, TINY.transformer, want.state_dict(), "int8", "float16")
     store = Store.open(tmp_path)
     got = on_meta(BUILDERS["nextdit"])
     report = bind(got, store)
@@ -195,7 +195,7 @@ def test_int8_rows_come_back_within_half_a_step(tmp_path: Path) -> None:
 
 def test_storage_is_chosen_per_tensor(tmp_path: Path) -> None:
     def choose(key: str, value: Tensor) -> StorageFormat:
-        return INT8_ROW if key.endswith("conv1.weight") else FLOAT16
+        return INT8 if key.endswith("conv1.weight") else FLOAT16
 
     want = real(BUILDERS["vae"])
     size = save_component(tmp_path, TINY.vae, want.state_dict(), choose)
@@ -256,7 +256,7 @@ def test_quantised_tensors_need_their_scales(tmp_path: Path, fault: str) -> None
     if fault != "no scale":
         dtype = torch.float16 if fault == "half scale" else torch.float32
         state[key + ".scale"] = torch.ones(rows + (fault == "long scale"), dtype=dtype)
-    name = "int9" if fault == "format" else "int8-row"
+    name = "int9" if fault == "format" else "int8"
     store = written(tmp_path, state, {STORAGE_KEY: json.dumps({key: name})})
     with pytest.raises(CorruptFile):
         bind(on_meta(BUILDERS["vae"]), store)

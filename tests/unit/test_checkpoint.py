@@ -35,7 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vae": (TINY.vae, VAE(TINY.vae)),
     }
     for name, (spec, module) in parts.items():
-        storage = "int8-row" if name == "transformer" else "bfloat16"
+        storage = "int8" if name == "transformer" else "bfloat16"
         save_component(folder / name, spec, module.state_dict(), storage)
     for name in ("tokenizer", "tokenizer_2"):
         (folder / name).mkdir()

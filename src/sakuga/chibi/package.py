@@ -53,7 +53,7 @@ def pack(
     written = 0
     for name, (file, prefix) in _SHELVED.items():
         state = _part(load_file(shelf / f"{file}.safetensors"), prefix)
-        written += save_component(model / name, specs[name], state, "int8-row")
+        written += save_component(model / name, specs[name], state, "int8")
     for name in TOKENIZERS:
         (model / name).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shelf / name / "tokenizer.json", model / name / "tokenizer.json")

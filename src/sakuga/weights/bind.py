@@ -1,8 +1,11 @@
 """Fills a module from a store, with every key of the file accounted for.
 
 `plan` explains the keys from headers alone; `bind` does what the plan says. A key is
-bound as it is, cast, dequantised, or dropped for a stated reason; anything else is a
-BindError that lists it. There is no loose mode.
+bound as it is, cast, dequantised, quantised, or dropped for a stated reason; anything else
+is a BindError that lists it. There is no loose mode.
+
+A linear that keeps its weight in a storage format (`model.stored`) gets it from the file
+untouched where the file has that format, and quantised while loading where it has another.
 """
 
 from __future__ import annotations
@@ -15,33 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.errors import BindError
+from sakuga.model.stored import StoredLinear, scale_name, weight_name
 from sakuga.weights.formats import (
     StorageFormat,
+    Stored,
     logical_shapes,
     read_storage_metadata,
     scale_key,
 )
-from sakuga.weights.int8 import dequantise
-from sakuga.weights.layouts import Explanation, Match, Piece, detect, explain, nearest
+from sakuga.weights.layouts import Explanation, Match, Piece, Shape, detect, explain, nearest
+from sakuga.weights.quantise import DTYPES, dequantise, quantise
 from sakuga.weights.store import Store, TensorInfo
 
-DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "F32": torch.float32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F64": torch.float64,
-}
 SHOWN = 8
 
 
@@ -49,7 +37,7 @@ SHOWN = 8
 class Entry:
     """What became of one key of the file: its fate, and the detail worth telling.
 
-    fate: bound | cast | dequantised | scale | dropped.
+    fate: bound | cast | dequantised | quantised | scale | dropped.
     """
 
     key: str
@@ -86,11 +74,21 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a module asks one tensor to be: `form` where it keeps it stored, else None."""
+
+    shape: Shape
+    dtype: torch.dtype
+    form: StorageFormat | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a module would be filled, decided from headers alone."""
 
     explanation: Explanation
-    formats: Mapping[str, StorageFormat]
+    wanted: Mapping[str, Wanted]
+    stored: Mapping[str, Stored]
     report: Report
 
 
@@ -107,11 +105,11 @@ def plan(
     default what the module has. Raises BindError listing what is missing, left over or of
     another shape, LayoutError where the layout is unknown.
     """
-    formats = read_storage_metadata(store.metadata)
-    found = logical_shapes(store.shapes(), store.dtypes(), formats)
+    stored = read_storage_metadata(store.metadata)
+    found = logical_shapes(store.shapes(), store.dtypes(), stored)
     match = match or detect(found)
-    wanted = module.state_dict()
-    explanation = explain(match, found, {key: tuple(value.shape) for key, value in wanted.items()})
+    wanted = wanted_of(module, dtype)
+    explanation = explain(match, found, {key: want.shape for key, want in wanted.items()})
     if not explanation.complete:
         raise _unbound(explanation, store)
     reasons = dict(explanation.dropped)
@@ -121,10 +119,9 @@ def plan(
         if key in reasons:
             entries.append(Entry(key, "dropped", reasons[key]))
         else:
-            to = dtype_of(wanted[targets[key]], dtype)
-            entries.append(_entry(store.info(key), key, formats.get(key), to))
-    entries.extend(Entry(scale_key(key), "scale") for key in formats)
-    return Plan(explanation, formats, Report(match, tuple(entries)))
+            entries.append(_entry(store.info(key), key, stored.get(key), wanted[targets[key]]))
+    entries.extend(Entry(scale_key(key), "scale") for key in stored)
+    return Plan(explanation, wanted, stored, Report(match, tuple(entries)))
 
 
 def bind(
@@ -144,15 +141,39 @@ def bind(
     """
     _refuse_empty_buffers(module)
     todo = plan(module, store, match=match, dtype=dtype)
-    wanted = module.state_dict()
-    filled = {
-        piece.target: read_piece(
-            store, piece, todo.formats, dtype_of(wanted[piece.target], dtype)
-        ).to(device)
-        for piece in todo.explanation.pieces
-    }
+    filled: dict[str, Tensor] = {}
+    for piece in todo.explanation.pieces:
+        want = todo.wanted[piece.target]
+        if want.form is None:
+            filled[piece.target] = read_piece(store, piece, todo.stored, want.dtype).to(device)
+            continue
+        values, scale = read_stored(store, piece, todo.stored, want.form)
+        filled[piece.target] = values.to(device)
+        if scale is not None:
+            filled[scale_name(piece.target)] = scale.to(device)
     module.load_state_dict(filled, strict=True, assign=True)
     return todo.report
+
+
+def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Wanted]:
+    """What a module asks of a file, by our names; `dtype` is what its floats become.
+
+    Linears that keep their weight stored ask for it by its own shape; its scales belong to it.
+    """
+    linears = {
+        weight_name(name): child
+        for name, child in module.named_modules()
+        if isinstance(child, StoredLinear)
+    }
+    scales = {scale_name(key) for key in linears}
+    wanted = {}
+    for key, value in module.state_dict().items():
+        if key in linears:
+            form = linears[key].form
+            wanted[key] = Wanted(linears[key].shape, DTYPES[form.dtype], form)
+        elif key not in scales:
+            wanted[key] = Wanted(tuple(value.shape), dtype_of(value, dtype))
+    return wanted
 
 
 def read_tensor(store: Store, key: str) -> Tensor:
@@ -168,17 +189,35 @@ def read_tensor(store: Store, key: str) -> Tensor:
 
 
 def read_piece(
-    store: Store, piece: Piece, formats: Mapping[str, StorageFormat], dtype: torch.dtype
+    store: Store, piece: Piece, stored: Mapping[str, Stored], dtype: torch.dtype
 ) -> Tensor:
     """One tensor of ours, in `dtype`, from the file's: joined, cut, dequantised, cast."""
     parts = []
     for key in piece.sources:
         part = read_tensor(store, key)
-        if key in formats:
-            part = dequantise(part, read_tensor(store, scale_key(key)), dtype)
+        if key in stored:
+            each = stored[key]
+            shape = each.shape or tuple(part.shape)
+            part = dequantise(part, read_tensor(store, scale_key(key)), each.form, shape, dtype)
         parts.append(part.to(dtype))
-    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return whole if piece.rows is None else whole[slice(*piece.rows)]
+    return _rows(parts, piece)
+
+
+def read_stored(
+    store: Store, piece: Piece, stored: Mapping[str, Stored], form: StorageFormat
+) -> tuple[Tensor, Tensor | None]:
+    """One tensor of ours in `form`: its values, and its scales where the format has some.
+
+    What the file stores in that format is taken as it is, rows joined and cut, which their
+    scales follow; anything else is quantised here, from float32.
+    """
+    if not form.quantised:
+        return read_piece(store, piece, stored, DTYPES[form.dtype]), None
+    if all(key in stored and stored[key].form == form for key in piece.sources):
+        values = [read_tensor(store, key) for key in piece.sources]
+        scales = [read_tensor(store, scale_key(key)) for key in piece.sources]
+        return _rows(values, piece), _rows(scales, piece)
+    return quantise(read_piece(store, piece, stored, torch.float32), form)
 
 
 def dtype_of(wanted: Tensor, dtype: torch.dtype | None) -> torch.dtype:
@@ -186,20 +225,32 @@ def dtype_of(wanted: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and wanted.is_floating_point() else wanted.dtype
 
 
-def _entry(info: TensorInfo, key: str, form: StorageFormat | None, to: torch.dtype) -> Entry:
-    target = str(to).removeprefix("torch.")
-    if form is not None:
-        return Entry(key, "dequantised", f"{form.name} to {target}")
-    stored = DTYPES[info.dtype]
-    if stored == to:
-        return Entry(key, "bound")
-    if stored.is_floating_point != to.is_floating_point:
+def _rows(parts: list[Tensor], piece: Piece) -> Tensor:
+    """The rows of a piece, out of its sources laid end to end."""
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return whole if piece.rows is None else whole[slice(*piece.rows)]
+
+
+def _entry(info: TensorInfo, key: str, stored: Stored | None, want: Wanted) -> Entry:
+    """What becomes of one key that fills a tensor of ours."""
+    dtype = DTYPES[info.dtype]
+    keeps = want.form is not None and want.form.quantised
+    target = want.form.name if want.form is not None else _name(want.dtype)
+    if stored is None and dtype.is_floating_point != (keeps or want.dtype.is_floating_point):
         raise BindError(
             "only numbers of one kind are cast into each other",
             f"{info.dtype} for a tensor of {target}: {key!r}",
             "Convert the file again; quantised weights need their scales named",
         )
-    return Entry(key, "cast", f"{str(stored).removeprefix('torch.')} to {target}")
+    source = stored.form.name if stored is not None else _name(dtype)
+    if source == target:
+        return Entry(key, "bound", f"{target} as stored" if keeps else "")
+    fate = "quantised" if keeps else "cast" if stored is None else "dequantised"
+    return Entry(key, fate, f"{source} to {target}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _refuse_empty_buffers(module: nn.Module) -> None:

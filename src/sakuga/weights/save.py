@@ -8,16 +8,20 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
-from sakuga.weights.formats import FORMATS, StorageFormat, scale_key, storage_metadata
-from sakuga.weights.int8 import quantise
+from sakuga.weights.formats import (
+    FORMATS,
+    StorageFormat,
+    Stored,
+    scale_key,
+    storage_metadata,
+)
+from sakuga.weights.quantise import DTYPES, quantise
 from sakuga.weights.specs import config_of
 
-TORCH = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 Choice = Callable[[str, Tensor], StorageFormat]
 
 
@@ -35,7 +39,7 @@ def save_component(
     tensors of fewer than two dimensions. Both files appear whole or not at all.
     """
     tensors: dict[str, Tensor] = {}
-    formats: dict[str, StorageFormat] = {}
+    stored: dict[str, Stored] = {}
     for key, value in state.items():
         tensor = value.detach().cpu()
         form = FORMATS[storage] if isinstance(storage, str) else storage(key, tensor)
@@ -44,17 +48,19 @@ def save_component(
         if not tensor.is_floating_point():
             tensors[key] = tensor.contiguous()
         elif form.quantised:
-            tensors[key], tensors[scale_key(key)] = quantise(tensor)
-            formats[key] = form
+            tensors[key], scale = quantise(tensor, form)
+            assert scale is not None
+            tensors[scale_key(key)] = scale
+            stored[key] = Stored(form, tuple(tensor.shape) if form.packed else None)
         else:
-            tensors[key] = tensor.to(TORCH[form.dtype], copy=True).contiguous()
+            tensors[key] = tensor.to(DTYPES[form.dtype], copy=True).contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     name = (
         "model.safetensors"
         if isinstance(spec, GemmaSpec | JinaSpec)
         else "diffusion_pytorch_model.safetensors"
     )
-    metadata = {"format": "pt", **storage_metadata(formats)}
+    metadata = {"format": "pt", **storage_metadata(stored)}
     write_atomically(folder / name, lambda file: save_file(tensors, file, metadata))
     write_json(folder / "config.json", config_of(spec))
     return (folder / name).stat().st_size

@@ -1,0 +1,118 @@
+"""Tensors to the formats of `weights.formats`, and back.
+
+    int8         value = q * scale, q from -127 to 127, scale = max|row| / 127
+    float8_e4m3  value = q * scale, q an 8-bit float of at most 448, scale = max|row| / 448
+    int4         value = q * scale, q from -8 to 7, scale = the largest of a group / -8
+
+Rows are the first dimension: output features of a Linear, output channels of a convolution,
+words of an embedding. Values are divided by their scale and rounded to the nearest q, a tie
+to the even one. So a value is off by at most half a scale in int8; by 1/16 of itself in
+float8_e4m3, or 1/1024 of the scale near zero; by half a scale in int4, and by one where a
+value opposes a group's largest. Rows of zeros have scale zero and come back as zeros.
+
+The scale of int4 has the sign that takes the largest value of a group to -8, so that all 16
+steps are used; so does llama.cpp's Q4_0 (ggml, quantize_row_q4_0).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sakuga.weights.formats import StorageFormat, rows_of
+
+# The names safetensors gives to dtypes.
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "F32": torch.float32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F64": torch.float64,
+}
+LARGEST = {"I8": 127.0, "F8_E4M3": 448.0}
+
+
+def quantise(values: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor | None]:
+    """Store (R, ...) values: what `form` keeps, and its scales (None where it has none).
+
+    Shapes and dtypes are those that the format states; a float format casts.
+    """
+    if not form.quantised:
+        return values.to(DTYPES[form.dtype]), None
+    rows = values.float().reshape(rows_of(tuple(values.shape)))
+    if form.packed:
+        return _quantise_groups(rows, form)
+    largest = LARGEST[form.dtype]
+    scale = rows.abs().amax(dim=1) / largest if rows.shape[1] else rows.new_zeros(len(rows))
+    steps = (rows / _divisor(scale)[:, None]).clamp(-largest, largest)
+    if form.dtype == "I8":
+        steps = steps.round()
+    return steps.to(DTYPES[form.dtype]).view(values.shape), scale
+
+
+def dequantise(
+    stored: Tensor,
+    scale: Tensor | None,
+    form: StorageFormat,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+) -> Tensor:
+    """Give back values of `shape` in `dtype`, each rounded once: the products are float32.
+
+    Nothing but the result is allocated in full width. A float format casts, and gives
+    `stored` itself where there is nothing to cast.
+    """
+    if scale is None:
+        return stored.to(dtype)
+    if form.packed:
+        return _dequantise_groups(stored, scale, form, rows_of(shape)[1], dtype).reshape(shape)
+    # Every step of int8 and float8_e4m3 is exact in the dtypes we compute in.
+    rows = scale.view(-1, *(1,) * (len(shape) - 1))
+    return stored.to(dtype).mul_(rows)
+
+
+def _quantise_groups(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]:
+    """(R, W) to two steps a byte, the first in the low half, and scales (R, groups)."""
+    assert form.group is not None
+    width = rows.shape[1]
+    padded = F.pad(rows, (0, -width % form.group))
+    groups = padded.unflatten(1, (padded.shape[1] // form.group, form.group))
+    peaks = groups.gather(2, groups.abs().argmax(dim=2, keepdim=True)).squeeze(2)
+    scale = (peaks / -8).to(DTYPES[form.scale])
+    steps = (groups / _divisor(scale.float())[..., None]).round().clamp(-8, 7) + 8
+    steps = steps.to(torch.uint8).flatten(1)[:, : width + width % 2]
+    return steps[:, ::2] | steps[:, 1::2] << 4, scale
+
+
+def _dequantise_groups(
+    stored: Tensor, scale: Tensor, form: StorageFormat, width: int, dtype: torch.dtype
+) -> Tensor:
+    """(R, bytes) of two steps each to (R, W) values."""
+    pairs = torch.empty((*stored.shape, 2), dtype=dtype, device=stored.device)
+    pairs[..., 0] = stored & 15
+    pairs[..., 1] = stored >> 4
+    values = pairs.sub_(8).flatten(1)[:, :width]
+    assert form.group is not None
+    full = width // form.group
+    split = full * form.group
+    factors = scale.float()
+    values[:, :split].unflatten(1, (full, form.group)).mul_(factors[:, :full, None])
+    if split < width:
+        values[:, split:].mul_(factors[:, full:])
+    return values
+
+
+def _divisor(scale: Tensor) -> Tensor:
+    """The scale, or one where it is zero: there all values are zero, whatever divides them."""
+    return torch.where(scale != 0, scale, torch.ones_like(scale))
