@@ -109,8 +109,9 @@ class Convolved:
 def decode(decoder: nn.Module, raw: Tensor, rows: int, recompute: bool) -> Tensor:
     """Map raw latents (1, C, h, w) to an image (1, 3, H, W), as `decoder(raw)` does.
 
-    Bands have about `rows` rows at every scale. The smallest scale is run whole. `recompute`:
-    at the full size one map of the narrowest width is stored, and all else is made twice.
+    The smallest scale is run whole; from there on, bands have about `rows` rows at every scale,
+    or as many as the smallest has. `recompute`: at the full size one map of the narrowest width
+    is stored, and all else is made again for every pass.
     """
     x = _cut(decoder.mid_block(decoder.conv_in(raw)), rows)
     *blocks, last = decoder.up_blocks
@@ -126,15 +127,17 @@ def decode(decoder: nn.Module, raw: Tensor, rows: int, recompute: bool) -> Tenso
 
 
 def encode(encoder: nn.Module, image: Tensor, rows: int, recompute: bool) -> Tensor:
-    """Map an image (1, 3, H, W) to moments (1, 2·C, h, w), as `encoder(image)` does."""
+    """Map an image (1, 3, H, W) to moments (1, 2·C, h, w), as `encoder(image)` does.
+
+    `rows`, `recompute`: as in `decode`.
+    """
     x = Stored(Convolved(encoder.conv_in, iter(image.split(rows, dim=2)), image.shape[2]))
     for block in encoder.down_blocks:
         for resnet in block.resnets:
             x = _resnet(resnet, x, recompute and block is encoder.down_blocks[0])
         for down in block.downsamplers:
-            x = Stored(Convolved(down.conv, x.bands(free=True), x.height))
-    x = Stored([encoder.mid_block(torch.cat(list(x.bands(free=True)), dim=2))])
-    return _head(encoder, x)
+            x = _cut(_joined(Convolved(down.conv, x.bands(free=True), x.height)), rows)
+    return _head(encoder, Stored([encoder.mid_block(_joined(x.bands(free=True)))]))
 
 
 def _resnet(block: nn.Module, x: Stored | Derived, recompute: bool) -> Stored:
@@ -165,7 +168,7 @@ def _head(coder: nn.Module, x: Stored) -> Tensor:
     height = x.height
     activation = _activation(coder.conv_norm_out, x.bands())
     stream = map(activation, x.bands(free=True))
-    return torch.cat(list(Convolved(coder.conv_out, stream, height)), dim=2)
+    return _joined(Convolved(coder.conv_out, stream, height))
 
 
 def _upsampled(conv: nn.Conv2d, height: int, stream: Bands) -> Bands:
@@ -208,6 +211,10 @@ def _moments(norm: nn.GroupNorm, band: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _cut(x: Tensor, rows: int) -> Stored:
     """Store a map of a small size."""
     return Stored(band.contiguous() for band in x.split(rows, dim=2))
+
+
+def _joined(stream: Bands) -> Tensor:
+    return torch.cat(list(stream), dim=2)
 
 
 def _popped(bands: list[Tensor]) -> Bands:
