@@ -11,6 +11,7 @@
     │   ├── BindError           keys are missing, extra, or of another shape
     │   └── SpecMismatch        two sources describe different models
     ├── OutOfMemory             a stage does not fit in memory
+    │   └── BudgetTooSmall      no plan draws this within the budget that was given
     ├── NonFiniteOutput         NaN or infinity would have left a stage, twice
     ├── ReceiptMismatch         a picture cannot be redrawn as it was made
     └── Cancelled               the user stopped it; nothing partial was left
@@ -100,6 +101,16 @@ class OutOfMemory(SakugaError):
     """A stage needs more memory than there is."""
 
     code = "out_of_memory"
+
+
+class BudgetTooSmall(OutOfMemory):
+    """No plan draws this within the budget. `smallest`: bytes of the least one that works."""
+
+    code = "budget_too_small"
+
+    def __init__(self, rule: str, got: str, fix: str, smallest: int = 0) -> None:
+        super().__init__(rule, got, fix)
+        self.smallest = smallest
 
 
 class NonFiniteOutput(SakugaError):
