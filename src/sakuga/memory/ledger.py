@@ -150,11 +150,15 @@ def kind_of(func: OpOverload) -> Kind:
     """How an operation is counted.
 
     Attention counts as the fused kernel that a card has for it, whatever this device would
-    do: nothing but its output.
+    do: nothing but its output. Repeating pixels is one kernel too, though torch also knows
+    it as arithmetic in float32.
     """
     if func is torch.ops.aten.lift_fresh.default:
         return Kind.BIRTH
-    if func is torch.ops.aten.scaled_dot_product_attention.default:
+    if func in (
+        torch.ops.aten.scaled_dot_product_attention.default,
+        torch.ops.aten.upsample_nearest2d.vec,
+    ):
         return Kind.KERNEL
     if func._can_decompose():
         return Kind.COMPOSITE
