@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -27,7 +28,7 @@ from sakuga.chibi.scene import (
     to_codes,
 )
 
-COUNTS = (0.16, 0.24, 0.28, 0.32)  # how often a training picture holds 1, 2, 3, 4 characters
+COUNTS = (0.2, 0.16, 0.24, 0.4)  # how often a training picture holds 1, 2, 3, 4 characters
 UNCONDITIONAL = 0.1  # share of samples without a prompt, for guidance
 KEEP_POOLED = 0.5  # share of those that keep the pooled vector, as the original's training did
 
@@ -94,17 +95,16 @@ class Gallery:
         self.codes = torch.empty(capacity, CODE_LENGTH, dtype=torch.int8)
         self.boxes = torch.empty(capacity, MAX_CHARACTERS, 2, 4)
         self.ready = 0
-        self._thread: Thread | None = None
 
     def fill(self, seed: int, workers: int, chunk: int = 64) -> None:
         """Start drawing with `workers` processes (0: in this one, before returning)."""
         stream = _RenderStream(seed, chunk, self.pixels.shape[-1])
         # Workers fork here, while no other thread can hold a lock.
         chunks = iter(DataLoader(stream, batch_size=None, num_workers=workers))
-        self._thread = Thread(target=self._take, args=(chunks,), daemon=True)
-        self._thread.start()
+        thread = Thread(target=self._take, args=(chunks,), daemon=True)
+        thread.start()
         if not workers:
-            self._thread.join()
+            thread.join()
 
     def _take(self, chunks: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
         for pixels, codes, boxes in chunks:
@@ -117,10 +117,10 @@ class Gallery:
             if end == len(self.pixels):
                 return
 
-    def wait(self) -> None:
-        """Block until the pool is full."""
-        if self._thread:
-            self._thread.join()
+    def wait(self, count: int) -> None:
+        """Block until `count` pictures are ready."""
+        while self.ready < count:
+            time.sleep(0.05)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Indices of `count` random pictures among those that are ready."""
