@@ -46,7 +46,7 @@ class Ledger(TorchDispatchMode):
     in bytes, an operation whose results would pass it raises torch.OutOfMemoryError and
     leaves both as they were. Storages that were there before count nothing, nor do views
     of any. It may be entered as often as liked, also within itself; what dies in between is
-    given back then. Not for threads.
+    given back then. It watches a whole thread, so a generator must leave it before it yields.
     """
 
     def __init__(self, limit: int | None = None) -> None:
