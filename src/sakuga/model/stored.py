@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,7 +64,7 @@ class StoredLinear(nn.Module):
         """What `print(module)` says of it."""
         return f"{self.in_features}, {self.out_features}, {self.form.name}"
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StoredLinear:
         """Move without casting: stored values mean nothing in another dtype."""
 
         def move(tensor: Tensor) -> Tensor:

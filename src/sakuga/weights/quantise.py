@@ -41,6 +41,7 @@ DTYPES = {
     "F64": torch.float64,
 }
 LARGEST = {"I8": 127.0, "F8_E4M3": 448.0}
+CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache, which is 3-8x faster
 
 
 def quantise(values: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor | None]:
@@ -50,15 +51,12 @@ def quantise(values: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor | None
     """
     if not form.quantised:
         return values.to(DTYPES[form.dtype]), None
-    rows = values.float().reshape(rows_of(tuple(values.shape)))
-    if form.packed:
-        return _quantise_groups(rows, form)
-    largest = LARGEST[form.dtype]
-    scale = rows.abs().amax(dim=1) / largest if rows.shape[1] else rows.new_zeros(len(rows))
-    steps = (rows / _divisor(scale)[:, None]).clamp(-largest, largest)
-    if form.dtype == "I8":
-        steps = steps.round()
-    return steps.to(DTYPES[form.dtype]).view(values.shape), scale
+    shape = tuple(values.shape)
+    count, width = rows_of(shape)
+    kernel = _quantise_groups if form.packed else _quantise_rows
+    chunks = values.reshape(count, width).split(max(1, CHUNK // max(1, width)))
+    stored, scale = zip(*(kernel(chunk.float(), form) for chunk in chunks), strict=True)
+    return torch.cat(stored).view(form.stored_shape(shape)), torch.cat(scale)
 
 
 def dequantise(
@@ -82,15 +80,25 @@ def dequantise(
     return stored.to(dtype).mul_(rows)
 
 
+def _quantise_rows(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]:
+    """(R, W) to steps of the same shape, and scales (R,)."""
+    largest = LARGEST[form.dtype]
+    scale = rows.abs().amax(dim=1) / largest if rows.shape[1] else rows.new_zeros(len(rows))
+    steps = (rows / _divisor(scale)[:, None]).clamp_(-largest, largest)
+    if form.dtype == "I8":
+        steps.round_()
+    return steps.to(DTYPES[form.dtype]), scale
+
+
 def _quantise_groups(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]:
     """(R, W) to two steps a byte, the first in the low half, and scales (R, groups)."""
     assert form.group is not None
     width = rows.shape[1]
     padded = F.pad(rows, (0, -width % form.group))
     groups = padded.unflatten(1, (padded.shape[1] // form.group, form.group))
-    peaks = groups.gather(2, groups.abs().argmax(dim=2, keepdim=True)).squeeze(2)
-    scale = (peaks / -8).to(DTYPES[form.scale])
-    steps = (groups / _divisor(scale.float())[..., None]).round().clamp(-8, 7) + 8
+    low, high = groups.aminmax(dim=2)
+    scale = (torch.where(high < -low, low, high) / -8).to(DTYPES[form.scale])
+    steps = (groups / _divisor(scale.float())[..., None]).round_().clamp_(-8, 7).add_(8)
     steps = steps.to(torch.uint8).flatten(1)[:, : width + width % 2]
     return steps[:, ::2] | steps[:, 1::2] << 4, scale
 
