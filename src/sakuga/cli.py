@@ -270,6 +270,26 @@ def show(
         print(f"{label:>{width}}  " + text.rstrip().replace("\n", f"\n{'':{width}}  "))
 
 
+@app.command()
+def monitor(
+    interval: Annotated[float, typer.Option(help="Seconds between readings.", min=0.1)] = 1.0,
+    count: Annotated[
+        int | None, typer.Option(help="Readings to print; without it, until Ctrl-C.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print how much memory of each NVIDIA card is used and free, every second."""
+    from sakuga.monitor import HEADER, watch
+
+    for index, cards in enumerate(watch(interval, count)):
+        if as_json:
+            print(json.dumps(plain(cards)), flush=True)
+            continue
+        if index == 0:
+            print(HEADER)
+        print("\n".join(str(card) for card in cards), flush=True)
+
+
 @train_app.command("chibi")
 def train_chibi_command(
     out: Annotated[Path, typer.Option(help="The folder to train in; goes on from what is there.")],
