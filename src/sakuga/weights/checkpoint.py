@@ -24,6 +24,7 @@ from typing import Any
 
 from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
+from sakuga.weights.digests import DigestCache
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, detect, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, compare, read_spec
@@ -97,9 +98,13 @@ class Checkpoint:
             )
         return frozenset(words)
 
-    def sha256(self) -> dict[str, str]:
-        """The digest of each component's weights, by component."""
-        return {part.name: part.store.sha256() for part in self.components}
+    def sha256(self, digests: DigestCache | None = None) -> dict[str, str]:
+        """The digest of each component's weights, by component.
+
+        digests: what remembers them between runs; without it each run hashes each file once.
+        """
+        digest = digests.of if digests else None
+        return {part.name: part.store.sha256(digest) for part in self.components}
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -14,7 +14,7 @@ import math
 import mmap
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,6 +66,16 @@ class TensorInfo:
     nbytes: int
     file: Path
     start: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """Size in bytes, times of the last write and the last change of any kind, and inode."""
+
+    size: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
 
 
 class Store:
@@ -149,9 +159,12 @@ class Store:
             self._maps[info.file] = _map(info.file)
         return self._maps[info.file][info.start : info.start + info.nbytes]
 
-    def sha256(self) -> str:
-        """The digest of the file, or of the list of shard digests by file name."""
-        digests = {file.name: file_sha256(file) for file in self.files}
+    def sha256(self, digest: Callable[[Path], str] | None = None) -> str:
+        """The digest of the file, or of the list of shard digests by file name.
+
+        digest: how one file is hashed, if not by `file_sha256`.
+        """
+        digests = {file.name: (digest or file_sha256)(file) for file in self.files}
         if len(digests) == 1:
             return next(iter(digests.values()))
         lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
@@ -234,18 +247,28 @@ def confine(file: Path, root: Path) -> None:
     )
 
 
-@lru_cache(maxsize=64)
-def _sha256(file: Path, size: int, modified_ns: int) -> str:
-    """The digest; size and time are there to notice a file that changed."""
-    del size, modified_ns
+def hash_file(file: Path) -> str:
+    """The SHA-256 of a file as it is now, in hex. Raises OSError."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_state(file: Path) -> FileState:
+    """What tells a file that changed from one that did not. Raises OSError."""
+    stat = file.stat()
+    return FileState(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _sha256(file: Path, state: FileState) -> str:
+    """The digest; the state is there to notice a file that changed."""
+    del state
+    return hash_file(file)
+
+
 def file_sha256(file: Path) -> str:
     """The digest of a file, computed once per process as long as the file stays the same."""
-    stat = file.stat()
-    return _sha256(file.resolve(), stat.st_size, stat.st_mtime_ns)
+    return _sha256(file.resolve(), file_state(file))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
