@@ -41,6 +41,11 @@ class Scale:
     repeats: int
 
     @property
+    def storage(self) -> str:
+        """The storage format that keeps every bit of `dtype`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def on_card(self) -> bool:
         """Whether peaks and times are a card's."""
         return self.device.type == "cuda"

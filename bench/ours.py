@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sakuga.engine import Engine
 from sakuga.memory.ledger import Ledger
 from sakuga.model.vae import VAE
-from sakuga.request import Decoded, Encoded, Finished, Planned, Request, Stepped
+from sakuga.request import Decoded, Encoded, Finished, Plan, Planned, Request, Stepped
 
 PROMPT = ", ".join(f"{hair}_hair, {eyes}_eyes" for hair in ("blue", "red", "long", "short")
                    for eyes in ("green", "brown", "closed", "grey") * 8)
@@ -138,9 +138,10 @@ def ledger_peak(scale: Scale, latents: Tensor, strips: int, recompute: bool) -> 
     return ledger.peak + latents.nbytes
 
 
-def drawn(engine: Engine, request: Request) -> Values:
-    """Draw; seconds and peak of each stage, between the events that end it."""
+def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
+    """Draw; seconds and peak of each stage, between the events that end it; pixels; the plan."""
     values: Values = {}
+    pictures: list[Tensor] = []
     marks: list[float] = []
     before = time.perf_counter()
     for event in engine.generate(request):
@@ -148,11 +149,13 @@ def drawn(engine: Engine, request: Request) -> Values:
         if isinstance(event, Stepped):
             marks.append(time.perf_counter())
         if isinstance(event, Planned):
-            values["plan"] = str(event.plan)
+            plan = event.plan
         if isinstance(event, Encoded):
             values["tokens"] = (event.tokens.gemma, event.tokens.negative_gemma)
         if isinstance(event, Finished):
             values["seconds"] = round(event.result.seconds, 3)
+            rgb = bytearray(event.result.picture.rgb)
+            pictures.append(torch.frombuffer(rgb, dtype=torch.uint8))
         if stage:
             now = time.perf_counter()
             values[f"{stage}_s"] = round(now - before, 3)
@@ -161,7 +164,7 @@ def drawn(engine: Engine, request: Request) -> Values:
     if len(marks) > 1:
         values["step_ms"] = round(1000 * (marks[-1] - marks[0]) / (len(marks) - 1), 2)
     values["peak_gib"] = max(values[f"{stage}_gib"] for stage in ("encode", "denoise", "decode"))
-    return values
+    return values, torch.stack(pictures), plan
 
 
 def ended(event: object) -> str | None:
@@ -184,10 +187,12 @@ def peak_since() -> float:
     return round(peak, 4)
 
 
-def asked(scale: Scale, side: int, number: int = 1, steps: int | None = None) -> Request:
-    """A request with texts of the measured lengths."""
+def asked(
+    scale: Scale, side: int, number: int = 1, steps: int | None = None, begin: str = ""
+) -> Request:
+    """A request with texts of the measured lengths; `begin` makes its prompt another one."""
     return Request(
-        PROMPT, negative=NEGATIVE, seed=7, width=side, height=side, number=number,
+        begin + PROMPT, negative=NEGATIVE, seed=7, width=side, height=side, number=number,
         steps=steps or scale.steps, system="", verbatim=True, max_tokens=scale.texts[0],
     )  # fmt: skip
 

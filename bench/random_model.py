@@ -31,11 +31,10 @@ def write_random_model(folder: Path, scale: Scale) -> int:
         "text_encoder_2": (JinaEncoder, spec.jina),
         "vae": (VAE, spec.vae),
     }
-    storage = str(scale.dtype).removeprefix("torch.")
     size = 0
     for name, (make, part) in parts.items():
         state = build(make, part, scale).state_dict()
-        size += save_component(folder / name, part, state, storage)
+        size += save_component(folder / name, part, state, scale.storage)
         del state
         clean()
     for name in ("tokenizer", "tokenizer_2"):

@@ -1,0 +1,77 @@
+"""Measures what drawing needs of a card: our stages under budgets, and diffusers' beside them.
+
+    python bench/memory.py OUT [--only PART,...] [--quick] [--tiny]
+    python bench/memory.py OUT --write docs/memory.md
+
+OUT is a folder; each part writes OUT/PART.json, in a process of its own, so that one that fails
+takes nothing with it. --quick leaves out the slow rows, --tiny runs the same code at the embedded
+model's size on the CPU. --write makes the tables of the document from what OUT holds.
+
+Weights are random: they decide neither time nor memory. The peers need diffusers on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from measured import REAL, TINY, Sheet
+from memory_page import card_of, summary, write_page
+
+PARTS = {
+    "rates": "ours:measure_rates",
+    "decode": "ours:measure_decode",
+    "denoise": "streamed:measure_denoise",
+    "gemma": "streamed:measure_gemma",
+    "budgets": "whole:measure_budgets",
+    "again": "whole:measure_again",
+    "predictions": "whole:measure_predictions",
+    "peers": "peers:measure_peers",
+}
+SECONDS = 240  # a part that takes longer hangs
+
+
+def main() -> None:
+    """Measure each part, then print the short table; or write the document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    scale = TINY if options.tiny else REAL
+    if options.part:
+        module, name = PARTS[options.part].split(":")
+        measure = getattr(importlib.import_module(module), name)
+        measure(Sheet(options.out / f"{options.part}.json"), scale)
+    elif options.write:
+        write_page(options.out, options.write)
+    else:
+        run_parts(options.only.split(","), sys.argv[1:], options.out)
+
+
+def run_parts(names: list[str], arguments: list[str], out: Path) -> None:
+    """Each part in a process of its own, then the table of all."""
+    (out / "machine.json").write_text(json.dumps(card_of(), indent=1))
+    for name in names:
+        began = time.perf_counter()
+        command = [sys.executable, __file__, *arguments, "--part", name]
+        try:
+            code = subprocess.run(command, timeout=SECONDS, check=False).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+        ended = "ended" if code == 0 else f"FAILED ({code})"
+        print(f"{name} {ended} after {time.perf_counter() - began:.0f} s", flush=True)
+    print(summary(out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""From the sheets of `bench/memory.py` to tables: a short one for a terminal, a page for docs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Row = Mapping[str, Any]
+Sheets = Mapping[str, Mapping[str, Row]]
+
+SHOWN = ("ms", "peak_gib", "planned_gib", "seconds", "step_ms", "identical", "gb_per_s",
+         "tflop_per_s", "ledger_gib", "error")  # fmt: skip
+INTRODUCTION = """\
+# Memory
+
+What drawing needs of a card, measured. This page is written by `python bench/memory.py OUT
+--write docs/memory.md` from the figures of one run; nothing in it is typed by hand. Weights are
+random and of the real size, which decides neither time nor memory. GB is 10^9 bytes, GiB 2^30.
+A peak is torch's `max_memory_allocated`; the device holds its context and libraries besides.
+"""
+
+
+def card_of() -> dict[str, str]:
+    """The machine and the versions that figures belong to."""
+    on_card = torch.cuda.is_available()
+    found = {
+        "card": torch.cuda.get_device_name() if on_card else "none: the CPU stands in for a card",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    for name in ("transformers", "diffusers", "triton"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def read_sheets(out: Path) -> dict[str, dict[str, Row]]:
+    """What each part measured, by its name."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(out.glob("*.json"))}
+
+
+def summary(out: Path) -> str:
+    """Every row with its main figures, one line each."""
+    lines = []
+    for part, rows in read_sheets(out).items():
+        if part == "machine":
+            lines.append(", ".join(f"{name} {value}" for name, value in rows.items()))
+            continue
+        for name, row in rows.items():
+            found = (f"{key} {row[key]}" for key in SHOWN if row.get(key) is not None)
+            lines.append(f"{part:12.12} {name:54.54} {'  '.join(found)[:160]}")
+    lines.append(f"worst prediction: {worst(read_sheets(out))}")
+    return "\n".join(lines)
+
+
+def worst(sheets: Sheets) -> str:
+    """How far predicted peaks are from measured ones, over all settings."""
+    errors = [
+        (100 * (row["planned_gib"] / row["peak_gib"] - 1), name)
+        for name, row in sheets.get("predictions", {}).items()
+        if row.get("peak_gib")
+    ]
+    if not errors:
+        return "none measured"
+    (low, under), (high, over) = min(errors), max(errors)
+    return f"{low:+.2f}% ({under}) to {high:+.2f}% ({over}) over {len(errors)} settings"
+
+
+def write_page(out: Path, page: Path) -> None:
+    """Write the document."""
+    sheets = read_sheets(out)
+    machine = ", ".join(f"{name} {value}" for name, value in sheets.get("machine", {}).items())
+    parts = [INTRODUCTION, f"Measured on: {machine}.\n"]
+    parts += [
+        section("Rates of this card", sheets, "rates",
+                ("gb_per_s", "tflop_per_s", "gib", "bytes_per_head_and_token", "plain_bytes",
+                 "with_bias_bytes")),
+        section("Denoising, one evaluation of both sides", sheets, "denoise",
+                ("ms", "spread_ms", "peak_gib", "device_gib", "bound_ms", "over_bound", "equal")),
+        section("Encoding a prompt of 256 tokens and a negative of 40", sheets, "gemma",
+                ("ms", "spread_ms", "peak_gib", "device_gib", "equal")),
+        section("Decoding", sheets, "decode",
+                ("ms", "spread_ms", "peak_gib", "ledger_gib", "max_level", "identical")),
+        section("The same by diffusers and transformers", sheets, "peers",
+                ("ms", "spread_ms", "peak_gib", "device_gib")),
+        section("Whole pictures", sheets, "budgets",
+                ("peak_gib", "planned_gib", "encode_gib", "denoise_gib", "decode_gib", "seconds",
+                 "step_ms", "max_level", "identical")),
+        section("One request after the other", sheets, "again",
+                ("seconds", "third_over_second", "grown_bytes")),
+        section("Predicted and measured peaks", sheets, "predictions",
+                ("planned_gib", "peak_gib", "encode_error_%", "denoise_error_%", "decode_error_%")),
+        f"Predicted peaks are {worst(sheets)} of the measured ones.\n",
+    ]  # fmt: skip
+    page.write_text("\n".join(parts), encoding="utf-8")
+
+
+def section(title: str, sheets: Sheets, part: str, columns: tuple[str, ...]) -> str:
+    """One table; columns that no row fills are left out, and a row that failed says why."""
+    rows = sheets.get(part, {})
+    if not rows:
+        return f"## {title}\n\nNot measured in this run.\n"
+    shown = [name for name in columns if any(row.get(name) is not None for row in rows.values())]
+    lines = [f"## {title}\n", table_line(["", *(heading(name) for name in shown)])]
+    lines.append(table_line(["---", *["--:"] * len(shown)]))
+    for name, row in rows.items():
+        cells = [cell(row.get(column)) for column in shown]
+        if "error" in row:
+            cells[:1] = [f"failed: {row['error'].splitlines()[0][:120]}"]
+        lines.append(table_line([name, *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def heading(name: str) -> str:
+    """A key as the head of a column: its unit behind a comma."""
+    words = name.split("_")
+    unit = {"gib": "GiB", "ms": "ms", "s": "s"}.get(words[-1])
+    return f"{' '.join(words[:-1])}, {unit}" if unit and words[:-1] else unit or " ".join(words)
+
+
+def cell(value: object) -> str:
+    """A value as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(cell(one) for one in value)
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value}"
+
+
+def table_line(cells: list[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"

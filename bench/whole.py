@@ -1,0 +1,144 @@
+"""Whole pictures of a random model of the real size, under budgets: peaks, times, predictions."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import torch
+from measured import GIB, Scale, Sheet, Values
+from ours import asked, drawn
+from random_model import write_random_model
+from torch import Tensor
+
+from sakuga.engine import Engine
+from sakuga.request import Plan, Request, StagePlan
+
+# side and pictures; the first five are the rows of the seed's own table, which ends there
+ROWS = ((512, 4), (768, 2), (1024, 1), (1024, 2), (2048, 1), (1024, 8))
+SHRINKING = {
+    1024: ("16GB", "12GB", "8GB", "6GB", "4GB", "3GB", "2GB", "1.6GB"),
+    2048: ("16GB", "8GB", "6GB", "5GB", "4GB", "3GB"),
+}
+FEW = 4  # steps: neither a peak nor a step's time depends on their number
+SETTINGS = tuple(
+    (side, number, vram, weights)
+    for side, number in ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1))
+    for vram, weights in (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
+)
+
+
+def measure_budgets(sheet: Sheet, scale: Scale) -> None:
+    """The seed's rows under 16 GB, then one picture in less and less, compared to no limit."""
+    folder = model_folder(sheet, scale)
+    for side, number in ROWS:
+        steps = scale.steps if side * side * number <= 2**20 else FEW
+        request = asked(scale, scaled(scale, side), number, steps)
+        sheet.row(f"16GB {side} x{number}", lambda r=request: under(folder, scale, "16GB", r)[0])
+    for side, budgets in SHRINKING.items():
+        request = asked(scale, scaled(scale, side), steps=FEW)
+        kept: dict[str, Tensor] = {}
+        for vram in ("auto", *budgets):
+            name = f"one picture {side} {vram}"
+            sheet.row(name, lambda r=request, v=vram, k=kept: beside(folder, scale, v, r, k))
+
+
+def measure_again(sheet: Sheet, scale: Scale) -> None:
+    """Requests one after the other in one process, of other prompts, once it is warm."""
+    folder = model_folder(sheet, scale)
+    for vram in ("auto", "16GB", "3GB"):
+        sheet.row(f"requests in a row, {vram}", lambda v=vram: again(folder, scale, v))
+
+
+def measure_predictions(sheet: Sheet, scale: Scale) -> None:
+    """Planned against measured, stage by stage, over sizes, batches, budgets and formats."""
+    folder = model_folder(sheet, scale)
+    for side, number, vram, weights in SETTINGS:
+        request = asked(scale, scaled(scale, side), number, steps=2)
+        name = f"{side} x{number} {vram} {weights or scale.storage}"
+        sheet.row(name, lambda r=request, v=vram, w=weights: under(folder, scale, v, r, w)[0])
+
+
+def scaled(scale: Scale, side: int) -> int:
+    """A side of the table at the size that is measured."""
+    return side * scale.sides[0] // 1024
+
+
+def model_folder(sheet: Sheet, scale: Scale) -> Path:
+    """The random model's folder, written once for all parts; its index comes last."""
+    folder = Path(tempfile.gettempdir()) / f"random-{scale.spec.name}"
+    if not (folder / "model_index.json").is_file():
+        sheet.row("writing the model", lambda: {"bytes": write_random_model(folder, scale)})
+    return folder
+
+
+def open_engine(folder: Path, scale: Scale, vram: str, weights: str = "") -> Engine:
+    """An engine within a budget, that reads no embedding from a run before."""
+    return Engine.open(str(folder), device=str(scale.device), vram=vram, weights=weights or "auto")
+
+
+def under(
+    folder: Path, scale: Scale, vram: str, request: Request, weights: str = ""
+) -> tuple[Values, Tensor]:
+    """One drawing within a budget, beside what its plan says, and its pixels."""
+    engine = open_engine(folder, scale, vram, weights)
+    values, pixels, plan = drawn(engine, request)
+    values["limit_gb"] = vram
+    values.update(planned(plan, values))
+    values["sha256"] = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:12]
+    return values, pixels
+
+
+def beside(
+    folder: Path, scale: Scale, vram: str, request: Request, kept: dict[str, Tensor]
+) -> Values:
+    """One drawing, and how far it is from the first of its row, which had no limit."""
+    values, pixels = under(folder, scale, vram, request)
+    first = kept.setdefault("first", pixels)
+    apart = (pixels.int() - first.int()).abs()
+    values["max_level"] = int(apart.max())
+    values["identical"] = round(float((apart == 0).float().mean()), 6)
+    return values
+
+
+def planned(plan: Plan, measured: Values) -> Values:
+    """The plan on a line, and its peak over the measured one, stage by stage."""
+    stages = {stage.stage: stage for stage in plan.stages}
+    peaks = {
+        "encode": max(stages[name].peak_bytes for name in ("gemma", "jina")),
+        "denoise": stages["denoise"].peak_bytes,
+        "decode": stages["decode"].peak_bytes,
+    }
+    values: Values = {"stages": [line(stage) for stage in plan.stages]}
+    for name, peak in peaks.items():
+        values[f"planned_{name}_gib"] = round(peak / GIB, 4)
+        got = float(measured[f"{name}_gib"])
+        values[f"{name}_error_%"] = round(100 * (peak / GIB / got - 1), 2) if got else None
+    values["planned_gib"] = round(max(peaks.values()) / GIB, 4)
+    return values
+
+
+def line(stage: StagePlan) -> str:
+    """What a stage does to fit, in a few words."""
+    words = [stage.stage, stage.weights]
+    if stage.streamed:
+        words.append(f"{stage.resident} resident, {stage.streamed} streamed")
+    levers = {"batches": stage.batches, "parts": stage.parts, "strips": stage.strips}
+    words += [f"{count} {name}" for name, count in levers.items() if count > 1]
+    return " ".join(words) + ", recomputed" * stage.recompute
+
+
+def again(folder: Path, scale: Scale, vram: str) -> Values:
+    """Seconds of four requests of their own prompts; the first one warms up."""
+    engine = open_engine(folder, scale, vram)
+    seconds, grown = [], []
+    for turn in range(4):
+        request = asked(scale, scale.sides[0], steps=FEW, begin=f"{turn + 2} girls, ")
+        seconds.append(float(drawn(engine, request)[0]["seconds"]))
+        grown.append(torch.cuda.memory_allocated() if scale.on_card else 0)
+    return {
+        "seconds": seconds,
+        "third_over_second": round(seconds[2] / seconds[1], 4),
+        "grown_bytes": grown[-1] - grown[1],
+    }
