@@ -270,6 +270,65 @@ def show(
         print(f"{label:>{width}}  " + text.rstrip().replace("\n", f"\n{'':{width}}  "))
 
 
+@app.command("plan")
+def plan_command(
+    ctx: typer.Context,
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="A model by name or folder; newbie-3.5b when left out.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A model by its shape alone, without its files.")
+    ] = None,
+    vram: Annotated[
+        str | None, typer.Option(help="The budget: 8GB, 7.5GiB; the card's when left out.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT, or one number for a square.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="How many pictures.", show_default=True)] = 1,
+    steps: Annotated[int | None, flag("steps")] = None,
+    guidance: Annotated[float | None, flag("guidance")] = None,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Length of the prompt; the trained one otherwise.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    weights: Annotated[
+        str, typer.Option(help="How weights lie on the card: auto, or a storage format.")
+    ] = "auto",
+    card: Annotated[
+        str | None, typer.Option(help="h200, 4090, 4060ti, 3060 or cpu.", show_default="4060ti")
+    ] = None,
+    allow_lossy: Annotated[
+        bool, typer.Option("--allow-lossy", help="Let auto round weights to 8 or 4 bits.")
+    ] = False,
+    keep_resident: Annotated[
+        bool, typer.Option("--keep-resident", help="Keep all on the card if there is room.")
+    ] = False,
+    pinned: Annotated[
+        str | None, typer.Option(help="Host memory that may be pinned; as wanted otherwise.")
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Sizes and batches: what fits the budget.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a drawing would fit a card: by which levers, how much memory, how long."""
+    from sakuga.errors import BudgetTooSmall
+    from sakuga.planning import Question, answer, answer_table, failed, understand
+
+    asked = understand(Question(**{f.name: ctx.params[f.name] for f in fields(Question)}))
+    if table:
+        print(answer_table(asked, as_json))
+        return
+    try:
+        print(answer(asked, as_json))
+    except BudgetTooSmall as error:
+        if as_json:
+            print(json.dumps(failed(error)))
+        raise
+
+
 @app.command()
 def monitor(
     interval: Annotated[float, typer.Option(help="Seconds between readings.", min=0.1)] = 1.0,

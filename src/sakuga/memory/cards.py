@@ -13,6 +13,7 @@ from sakuga.errors import RequestError
 
 GB = 10**9
 GIB = 2**30
+CONTEXT = 600 * 2**20  # what a driver and its libraries take, until measured; no limit counts it
 ROOFLINE = "roofline of published rates: linear layers at 85% of the vendor's peak"
 
 
@@ -62,7 +63,7 @@ RTX_3060 = Card("3060", "NVIDIA GeForce RTX 3060 12GB", 12 * GIB, 21.7, 20.0, 36
 CPU = Card(
     "cpu", "simulated card", 16 * GIB, 0.1, 0.1, 20.0, 10.0,
     "two cores of a laptop; on it a plan decides what is held, not how long it takes",
-    float32_share=1.0, unified=True,
+    float32_share=1.0, bfloat16=False, unified=True,
 )  # fmt: skip
 
 CARDS = {each.name: each for each in (H200, RTX_4090, RTX_4060_TI, RTX_3060, CPU)}

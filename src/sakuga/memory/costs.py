@@ -1,0 +1,323 @@
+"""What a stage of a drawing takes of a card: bytes at its peak, and seconds.
+
+The bytes are those that torch's allocator counts (`max_memory_allocated`): weights on the
+card, what is kept from step to step, and the most that is alive at once within a block. The
+formulas follow `model.nextdit` and `model.text` line by line, and a test holds them to the
+real modules, counted by `memory.ledger` at the real size. The seconds are a roofline: the
+longer of computing and copying, and what cannot hide behind either.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sakuga.memory.activations import Denoising, Segment, encoder_layer, table
+from sakuga.memory.cards import Card
+from sakuga.memory.inventory import Inventory, Part, Weight, Weights
+from sakuga.memory.vae_cost import decode_flops, decode_peak
+from sakuga.model.spec import ModelSpec
+from sakuga.request import StagePlan
+from sakuga.weights.formats import FORMATS, StorageFormat, is_block_linear
+
+STAGES = ("gemma", "jina", "denoise", "decode")
+ALIGNMENT = 256  # of every tensor in a flat buffer; kernels are chosen by alignment
+
+# What libraries take beside our tensors: cuBLAS's workspace is 32 MiB on Hopper, 8.5 MiB on
+# other cards. Places for what `bench/memory.py` measures.
+WORKSPACE = {"h200": 32 * 2**20}
+OTHER_WORKSPACE = 8_912_896
+
+PAGEABLE_GBS = 6.0  # a copy from pageable memory goes through the driver's own small buffer
+LAUNCHES = 60e-6  # seconds of the host for the kernels of one block
+TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
+CONVOLUTIONS = 0.35  # convolutions reach this share of the rate of matrix products
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What of a request decides memory and time.
+
+    `branches`: 2 with guidance, else 1. `evaluations` of the velocity. The token counts
+    have one entry per text that is read, the prompt first.
+    """
+
+    width: int
+    height: int
+    batch: int
+    evaluations: int
+    branches: int
+    gemma_tokens: tuple[int, ...]
+    jina_tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartBytes:
+    """The bytes of a network's weights on a card, place by place."""
+
+    blocks: tuple[int, ...]
+    rest: int
+    passing: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Of all that stays while everything stays."""
+        return sum(self.blocks) + self.rest
+
+    def levels(self) -> tuple[Level, ...]:
+        """For every number of blocks that may stay on the card, what that takes."""
+        cuts = ((self.blocks[:n], self.blocks[n:]) for n in range(len(self.blocks) + 1))
+        return tuple(
+            Level(len(stay), self.rest + sum(stay) + 2 * max(go, default=0), sum(go))
+            for stay, go in cuts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """`resident` blocks stay, the others stream through two slots of the largest's size.
+
+    `held`: bytes of weights on the card, slots included. `streamed`: bytes copied at every
+    run through the blocks.
+    """
+
+    resident: int
+    held: int
+    streamed: int
+
+
+def flat_bytes(weights: tuple[Weight, ...], form: StorageFormat, compute: StorageFormat) -> int:
+    """Bytes of a flat buffer of these weights: matrices of blocks in `form`, all else computed."""
+    return sum(sum(map(_aligned, _pieces(weight, form, compute))) for weight in weights)
+
+
+def part_bytes(part: Part, form: StorageFormat, compute: StorageFormat) -> PartBytes:
+    """The bytes of a network on a card that computes in `compute`."""
+    return PartBytes(
+        tuple(flat_bytes(block, form, compute) for block in part.blocks),
+        flat_bytes(part.rest, compute, compute),
+        tuple(flat_bytes(group, compute, compute) for group in part.passing),
+    )
+
+
+def stage_dtype(stage: str, dtype: str) -> str:
+    """What a stage computes in; only the transformer stays finite in float16."""
+    return "float32" if dtype == "float16" and stage != "denoise" else dtype
+
+
+def workspace(card: Card) -> int:
+    """Bytes that libraries take on a card; none where there are no such libraries."""
+    return 0 if card.unified else WORKSPACE.get(card.name, OTHER_WORKSPACE)
+
+
+def values_of(blocks: tuple[Weights, ...]) -> int:
+    """How many numbers the matrices of these blocks hold."""
+    return sum(math.prod(w.shape) for block in blocks for w in block if len(w.shape) > 1)
+
+
+def image_tokens(spec: ModelSpec, work: Work) -> int:
+    """Tokens of one picture."""
+    side = spec.vae.downscale * spec.transformer.patch_size
+    return (work.width // side) * (work.height // side)
+
+
+def _pieces(weight: Weight, form: StorageFormat, compute: StorageFormat) -> tuple[int, int]:
+    """Bytes of values and of scales."""
+    if not is_block_linear(weight.key):
+        return compute.bytes(weight.shape), 0
+    scales = form.scales(weight.shape) * form.scale_bits // 8
+    return form.bytes(weight.shape) - scales, scales
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Costs:
+    """Prices the stages of one drawing of one model on one card.
+
+    `dtype`: what the request computes in. `pinned`: bytes of host memory that may be pinned
+    for copies, None for as many as are wanted.
+    """
+
+    def __init__(
+        self, inventory: Inventory, work: Work, card: Card, dtype: str, pinned: int | None = None
+    ) -> None:
+        self.inventory, self.work, self.card = inventory, work, card
+        self.dtype, self.pinned = dtype, pinned
+        self._bytes: dict[tuple[str, str], PartBytes] = {}
+        self._levels: dict[tuple[str, str], tuple[Level, ...]] = {}
+
+    def part(self, stage: str) -> Part:
+        """The network that a stage runs."""
+        inventory = self.inventory
+        return {
+            "gemma": inventory.gemma,
+            "jina": inventory.jina,
+            "denoise": inventory.transformer,
+            "decode": inventory.vae,
+        }[stage]
+
+    def weights(self, stage: str, form: str) -> PartBytes:
+        """The bytes of a stage's network stored in `form`."""
+        if (stage, form) not in self._bytes:
+            compute = FORMATS[stage_dtype(stage, self.dtype)]
+            self._bytes[stage, form] = part_bytes(self.part(stage), FORMATS[form], compute)
+        return self._bytes[stage, form]
+
+    def encode(self, stage: str, form: str) -> tuple[StagePlan, ...]:
+        """Price a text encoder, with none, one ... all of its layers on the card."""
+        spec = self.inventory.spec.gemma if stage == "gemma" else self.inventory.spec.jina
+        texts = self.work.gemma_tokens if stage == "gemma" else self.work.jina_tokens
+        compute, size = stage_dtype(stage, self.dtype), self._size(stage)
+        beside = (
+            sum(texts) * spec.hidden_size * size
+            + encoder_layer(spec, max(texts), size)
+            + self._unfolded(stage, form)
+            + workspace(self.card)
+        )
+        seconds = 2.0 * sum(texts) * values_of(self.part(stage).blocks) / self.card.peak(compute)
+        seconds += len(texts) * len(self.part(stage).blocks) * LAUNCHES
+        seconds += len(texts) * self._unfolding(stage, form) / (self.card.memory_gbs * 1e9)
+        blocks, total = len(self.part(stage).blocks), sum(self.weights(stage, form).blocks)
+        return tuple(
+            StagePlan(
+                stage,
+                form,
+                resident=level.resident,
+                streamed=blocks - level.resident,
+                peak_bytes=level.held + beside,
+                seconds=self._passes(1, seconds, total, level.streamed),
+            )
+            for level in self.levels(stage, form)
+        )
+
+    def denoise(self, form: str, batches: int, parts: int) -> tuple[StagePlan, ...]:
+        """Price the denoising, with none, one ... all of its blocks on the card.
+
+        `batches` groups of pictures, each through all evaluations; within them `parts`
+        groups of segments, each through a block in turn.
+        """
+        weights, blocks = self.weights("denoise", form), len(self.part("denoise").blocks)
+        group = -(-self.work.batch // batches)
+        last = self.work.batch - group * (batches - 1)
+        beside = self._activations(group, parts) + self._unfolded("denoise", form)
+        beside += workspace(self.card)
+        total, passing = sum(weights.blocks), sum(weights.passing)
+        runs = [(self._evaluation(form, group, parts), batches - 1)]
+        runs += [(self._evaluation(form, last, parts), 1)]
+        return tuple(
+            StagePlan(
+                "denoise",
+                form,
+                resident=level.resident,
+                streamed=blocks - level.resident,
+                batches=batches,
+                parts=parts,
+                peak_bytes=level.held + beside,
+                seconds=self._copy(passing)
+                + sum(
+                    times * self._passes(self.work.evaluations, compute, total, level.streamed)
+                    for compute, times in runs
+                ),
+            )
+            for level in self.levels("denoise", form)
+        )
+
+    def decode(self, strips: int, recompute: bool) -> StagePlan:
+        """Price the decoder: one picture after the other, each in `strips`."""
+        spec, work, size = self.inventory.spec.vae, self.work, self._size("decode")
+        compute = stage_dtype("decode", self.dtype)
+        rest = self.weights("decode", compute).rest
+        peak = decode_peak(spec, work.width, work.height, size, strips, recompute)
+        operations = decode_flops(spec, work.width, work.height, strips, recompute)
+        seconds = operations / (self.card.peak(compute) * CONVOLUTIONS) + strips * LAUNCHES
+        return StagePlan(
+            "decode",
+            compute,
+            batches=work.batch,
+            strips=strips,
+            recompute=recompute,
+            peak_bytes=rest + peak + workspace(self.card),
+            seconds=self._copy(rest) + work.batch * seconds,
+        )
+
+    def levels(self, stage: str, form: str) -> tuple[Level, ...]:
+        """What every number of resident blocks takes, for a stage stored in `form`."""
+        if (stage, form) not in self._levels:
+            self._levels[stage, form] = self.weights(stage, form).levels()
+        return self._levels[stage, form]
+
+    def _segments(self, pictures: int) -> tuple[Segment, ...]:
+        """The segments of a group of pictures, branch by branch."""
+        image = image_tokens(self.inventory.spec, self.work)
+        texts = self.work.gemma_tokens[: self.work.branches]
+        return tuple(Segment(image, text) for text in texts for _ in range(pictures))
+
+    def _activations(self, pictures: int, parts: int) -> int:
+        """Bytes beside the weights while a group of pictures is denoised."""
+        spec, size = self.inventory.spec.transformer, self._size("denoise")
+        run = Denoising(spec, self._segments(pictures), parts, size)
+        rows = table(spec, self.work.evaluations, self.work.branches, size)
+        return run.kept + run.working + rows
+
+    def _evaluation(self, form: str, pictures: int, parts: int) -> float:
+        """Seconds that one evaluation of `pictures` computes."""
+        spec, blocks = self.inventory.spec.transformer, self.part("denoise").blocks
+        segments = self._segments(pictures)
+        tokens = sum(segment.tokens for segment in segments)
+        linear = 2.0 * tokens * values_of(blocks)
+        squares = sum(segment.tokens**2 for segment in segments)
+        attention = 4.0 * squares * spec.dim * len(blocks)
+        moved = TRAFFIC * tokens * spec.dim * self._size("denoise") * len(blocks)
+        moved += parts * self._unfolding("denoise", form)
+        return (
+            linear / self.card.peak(self.dtype)
+            + attention / self.card.attention_peak(self.dtype)
+            + moved / (self.card.memory_gbs * 1e9)
+            + parts * len(blocks) * LAUNCHES
+        )
+
+    def _unfolding(self, stage: str, form: str) -> int:
+        """Bytes moved within the card where stored matrices are unfolded before use."""
+        compute = stage_dtype(stage, self.dtype)
+        if form == compute:
+            return 0
+        full = sum(self.weights(stage, compute).blocks)
+        return sum(self.weights(stage, form).blocks) + 2 * full
+
+    def _unfolded(self, stage: str, form: str) -> int:
+        """Bytes of the largest matrix while it is unfolded."""
+        compute = FORMATS[stage_dtype(stage, self.dtype)]
+        if form == compute.name:
+            return 0
+        matrices = [w for b in self.part(stage).blocks for w in b if is_block_linear(w.key)]
+        return max((compute.bytes(weight.shape) for weight in matrices), default=0)
+
+    def _passes(self, times: int, compute: float, total: int, streamed: int) -> float:
+        """Seconds of `times` runs through all blocks.
+
+        All of them are copied during the first, those that stream during every one. A copy
+        hides behind computing but for the first block, and takes its share of the card's
+        own bandwidth.
+        """
+        every, first = self._copy(streamed), self._copy(total)
+        if self.card.unified:
+            return times * (compute + every)
+        share = (times - 1) * streamed / (self.card.memory_gbs * 1e9)
+        return max(compute, first) + (times - 1) * max(compute, every) + share
+
+    def _copy(self, size: int) -> float:
+        """Seconds to copy `size` bytes from the host."""
+        return size / self._link(size)
+
+    def _link(self, size: int) -> float:
+        """Bytes per second of copying `size` bytes, of which so many as may be are pinned."""
+        fast, slow = self.card.link_gbs * 1e9, min(self.card.link_gbs, PAGEABLE_GBS) * 1e9
+        if self.pinned is None or self.pinned >= size:
+            return fast
+        return size / (self.pinned / fast + (size - self.pinned) / slow)
+
+    def _size(self, stage: str) -> int:
+        """Bytes of a value that a stage computes with."""
+        return FORMATS[stage_dtype(stage, self.dtype)].bits // 8

@@ -1,0 +1,261 @@
+"""The fastest way to draw within a budget: pure arithmetic, no network is opened.
+
+Encoding, denoising and decoding run one after the other, so the peak of a drawing is that
+of its worst stage, and each stage may be planned by itself. All ways to run a stage are
+priced; those that nothing beats in both memory and time are its rungs. A plan takes the
+fastest rung of each stage that fits. It follows that a plan never passes its budget, that
+more memory never makes it slower, and that the same question has the same answer. Formats
+that round the weights, where they are allowed, come after everything that does not: there
+more memory may buy exactness instead of time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sakuga.errors import BudgetTooSmall, RequestError
+from sakuga.memory.cards import Card
+from sakuga.memory.costs import STAGES, Costs, Work, stage_dtype
+from sakuga.memory.inventory import Inventory
+from sakuga.memory.reasons import Reason, explain, readable
+from sakuga.memory.vae_cost import strip_choices
+from sakuga.request import StagePlan
+from sakuga.weights.formats import FORMATS, choose_format, is_block_linear
+
+RESERVE = 32 * 2**20  # kept below a limit besides 3% of it: an allocator's rounding and holes
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+         "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
+LOSSY = ("int8", "int4")  # float8_e4m3 is as large as int8, and not nearer
+COMPONENTS = {"gemma": "text_encoder", "denoise": "transformer"}  # that storage formats apply to
+Choices = Mapping[str, Sequence[StagePlan]]
+Stages = tuple[StagePlan, ...]
+Order = tuple[int, float, int, int, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a plan may choose.
+
+    `dtype`: what the request computes in. `weights`: the storage format of the transformer
+    and Gemma, or "auto". `allow_lossy`: "auto" may choose one that rounds the weights.
+    `keep_resident`: hold all networks on the card from stage to stage if there is room.
+    `pinned`: bytes of host memory that may be pinned, None for as many as are wanted.
+    """
+
+    dtype: str = "bfloat16"
+    weights: str = "auto"
+    allow_lossy: bool = False
+    keep_resident: bool = False
+    pinned: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """How a drawing is run: its stages in order, and why so.
+
+    `limit`: bytes the allocator may reserve, None for no limit. `kept`: whether every
+    network stays on the card from stage to stage.
+    """
+
+    stages: tuple[StagePlan, ...]
+    reasons: tuple[Reason, ...]
+    limit: int | None
+    kept: bool
+
+    def stage(self, name: str) -> StagePlan:
+        """The plan of one stage."""
+        (found,) = (stage for stage in self.stages if stage.stage == name)
+        return found
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that is allocated at once."""
+        return max(stage.peak_bytes for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """From the first text to the last pixel."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes as people write them: "8GB" is 8·10^9, "7.5GiB" is 7.5·2^30, a bare number bytes.
+
+    Raises RequestError on anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if not match or match[2] not in UNITS:
+        raise RequestError(
+            "an amount of memory is a number and a unit", repr(text),
+            "Write 8GB (10^9 bytes each), 7.5GiB (2^30), 900MB, or plain bytes.",
+        )  # fmt: skip
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def usable(limit: int) -> int:
+    """What a plan may fill of a limit."""
+    return limit * 97 // 100 - RESERVE
+
+
+def smallest_limit(peak: int) -> int:
+    """The smallest limit whose usable part holds `peak` bytes."""
+    return -(-(peak + RESERVE) * 100 // 97)
+
+
+def make_plan(
+    inventory: Inventory, limit: int | None, work: Work, card: Card, options: Options
+) -> MemoryPlan:
+    """The fastest plan whose every stage stays within the usable part of `limit`, if any.
+
+    Raises BudgetTooSmall where there is none, naming the smallest limit that has one, and
+    RequestError for a storage format that nobody knows.
+    """
+    costs = Costs(inventory, work, card, options.dtype, options.pinned)
+    choices = {stage: tuple(candidates(stage, costs, options)) for stage in STAGES}
+    room = None if limit is None else usable(limit)
+    stages = _best(choices, room, costs, options)
+    if stages is None:
+        raise _too_small(choices, limit or 0)
+    kept = _kept(choices, room, costs, options, stages) if options.keep_resident else None
+    reasons = [_release(costs, stages, options, kept is not None)]
+    for plan in kept or stages:
+        compute = stage_dtype(plan.stage, options.dtype)
+        reasons.extend(explain(plan, choices[plan.stage], compute, room))
+    return MemoryPlan(kept or stages, tuple(reasons), limit, kept is not None)
+
+
+def rungs(stage: str, costs: Costs, options: Options) -> tuple[StagePlan, ...]:
+    """All ways to run a stage that nothing beats in memory, time and what is lost, best first.
+
+    Peaks descend from the fastest to the least memory there is, while seconds rise. Where
+    formats that lose something are allowed, theirs follow, fastest first again.
+    """
+    front: list[StagePlan] = []
+    for plan in sorted(candidates(stage, costs, options), key=_order(stage, costs, options)):
+        if not front or plan.peak_bytes < front[-1].peak_bytes:
+            front.append(plan)
+    return tuple(front)
+
+
+def candidates(stage: str, costs: Costs, options: Options) -> Iterator[StagePlan]:
+    """Every way to run a stage, priced."""
+    if stage == "decode":
+        for strips, recompute in strip_choices(costs.work.height):
+            yield costs.decode(strips, recompute)
+        return
+    for form in formats(stage, costs, options):
+        if stage != "denoise":
+            yield from costs.encode(stage, form)
+            continue
+        for batches in splits(costs.work.batch):
+            segments = -(-costs.work.batch // batches) * costs.work.branches
+            for parts in splits(segments):
+                yield from costs.denoise(form, batches, parts)
+
+
+def formats(stage: str, costs: Costs, options: Options) -> dict[str, int]:
+    """The storage formats a stage may use, and how much each loses: 0 is nothing.
+
+    A file's own format loses nothing, whatever it is, and one that was asked for is what is
+    wanted.
+    """
+    compute = stage_dtype(stage, options.dtype)
+    if stage not in COMPONENTS:
+        return {compute: 0}
+    if options.weights != "auto":
+        half = options.weights == "float16" and stage == "gemma"  # which it never meets
+        name = "bfloat16" if half else options.weights
+        return {choose_format(name, COMPONENTS[stage]).name: 0}
+    found = {compute: 0}
+    own = {w.stored for block in costs.part(stage).blocks for w in block if is_block_linear(w.key)}
+    if len(own) == 1:
+        found |= {form.name: 0 for form in own if form.bits < FORMATS[compute].bits}
+    if options.allow_lossy:
+        found = {form: loss for loss, form in enumerate(LOSSY, start=1)} | found
+    return found
+
+
+def splits(count: int) -> tuple[int, ...]:
+    """The numbers of groups that `count` things can be cut into so that none is empty.
+
+    Of several numbers with groups of one size only the smallest is of use.
+    """
+    sizes = {-(-count // groups) for groups in range(1, count + 1)}
+    return tuple(sorted(-(-count // size) for size in sizes))
+
+
+def _order(stage: str, costs: Costs, options: Options) -> Callable[[StagePlan], Order]:
+    """How the ways to run a stage are ranked: what loses nothing first, then by time.
+
+    Then small before large; the rest makes the choice unique.
+    """
+    loss = formats(stage, costs, options)
+    return lambda plan: (
+        loss.get(plan.weights, 0), plan.seconds, plan.peak_bytes, plan.batches, plan.parts,
+        plan.weights,
+    )  # fmt: skip
+
+
+def _best(choices: Choices, room: int | None, costs: Costs, options: Options) -> Stages | None:
+    """The best choice of every stage that has room, or None where a stage has none."""
+    chosen = []
+    for stage, plans in choices.items():
+        fitting = [plan for plan in plans if room is None or plan.peak_bytes <= room]
+        if not fitting:
+            return None
+        chosen.append(min(fitting, key=_order(stage, costs, options)))
+    return tuple(chosen)
+
+
+def _kept(
+    choices: Choices, room: int | None, costs: Costs, options: Options, alone: Stages
+) -> Stages | None:
+    """The plan that holds all networks at once, unless it does not fit or is slower."""
+    held = _held(costs, alone)
+    forms = {plan.stage: plan.weights for plan in alone}
+    whole = {
+        stage: [
+            replace(plan, peak_bytes=plan.peak_bytes + sum(held.values()) - held[stage])
+            for plan in plans
+            if not plan.streamed and plan.weights == forms[stage]
+        ]
+        for stage, plans in choices.items()
+    }
+    kept = _best(whole, room, costs, options)
+    return kept if kept and _seconds(kept) <= _seconds(alone) else None
+
+
+def _held(costs: Costs, stages: Stages) -> dict[str, int]:
+    """Bytes of each stage's network if all of it stays on the card."""
+    return {plan.stage: costs.weights(plan.stage, plan.weights).total for plan in stages}
+
+
+def _release(costs: Costs, stages: Stages, options: Options, kept: bool) -> Reason:
+    """Why networks leave the card after their stage, or stay."""
+    together = readable(sum(_held(costs, stages).values()))
+    if kept:
+        why = f"every network stays: there is room for all {together}, as asked"
+    elif options.keep_resident:
+        why = f"each network leaves after its stage: all {together} have no room at once"
+    else:
+        why = f"each network leaves after its stage, so that never all {together} are there"
+    return Reason("all", "release", not kept, why)
+
+
+def _seconds(stages: Iterable[StagePlan]) -> float:
+    return sum(stage.seconds for stage in stages)
+
+
+def _too_small(choices: Choices, limit: int) -> BudgetTooSmall:
+    """The error that names the smallest budget, and the stage that needs it."""
+    least = {stage: min(plan.peak_bytes for plan in plans) for stage, plans in choices.items()}
+    stage, peak = max(least.items(), key=lambda item: item[1])
+    smallest = smallest_limit(peak)
+    return BudgetTooSmall(
+        f"this drawing needs at least {readable(smallest)}, for its stage {stage!r}",
+        f"a budget of {readable(limit)}",
+        "Give it that much, or ask for a smaller size or fewer pictures at once.",
+        smallest,
+    )
