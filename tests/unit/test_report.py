@@ -4,6 +4,7 @@ import csv
 import io
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -129,14 +130,10 @@ def drawn(samples: list[Sample], limit: int | None) -> Image.Image:
 
 def rows_of(image: Image.Image, colour: str) -> set[int]:
     """The rows within the axes that hold nearly this colour."""
-    wanted = bytes.fromhex(colour[1:])
     left, top, right, bottom = FRAME
-    return {
-        y
-        for y in range(top, bottom)
-        for x in range(left, right, 3)
-        if max(abs(a - b) for a, b in zip(image.getpixel((x, y)), wanted, strict=True)) < 40
-    }
+    wanted = np.array(list(bytes.fromhex(colour[1:])))
+    near = abs(np.asarray(image, dtype=int)[top:bottom, left:right] - wanted).max(axis=-1) < 40
+    return {top + int(row) for row in np.flatnonzero(near.any(axis=1))}
 
 
 def test_the_plot_has_each_stage_in_its_colour_and_the_budget_above_it() -> None:
