@@ -48,7 +48,7 @@ from sakuga.request import (
     resolve,
 )
 from sakuga.sample.guidance import guided
-from sakuga.sample.solvers import SOLVERS, Step, grid, solve
+from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, grid, solve
 from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 
 T = TypeVar("T")
@@ -199,13 +199,16 @@ class Engine:
         self, request: Request, sides: tuple[Conditioning, Conditioning | None]
     ) -> Stage[Tensor]:
         """Latents (B, C, h, w) in float32, from noise."""
-        denoiser = Denoiser(self.models["transformer"], *sides, request.number)
+        times = grid(request.steps, request.solver, request.schedule, request.shift)
+        noise = self.noise(request).to(self.device)
+        denoiser = Denoiser(
+            self.models["transformer"], sides, request.number, tuple(noise.shape[-2:]),
+            evaluation_times(times, request.solver),
+        )  # fmt: skip
         velocity = denoiser.conditional
         if sides[1] is not None:
             velocity = guided(denoiser.both, request.guidance, request.renorm,
                               request.truncation if request.truncation < 1 else None, velocity)
-        times = grid(request.steps, request.solver, request.schedule, request.shift)
-        noise = self.noise(request).to(self.device)
         glances = map(self._glance, solve(velocity, noise, times, request.solver))
         # One glance late on a card: the host reads a step while the next one is computed.
         for glance in delayed(glances, by=int(noise.is_cuda)):

@@ -245,7 +245,7 @@ def test_a_consumer_may_stop_at_any_step_and_all_is_released(engine, monkeypatch
     monkeypatch.setattr(engine, "noise", watched)
     calls = []
     transformer = engine.models["transformer"]
-    hook = transformer.register_forward_hook(lambda *_: calls.append(1))
+    hook = transformer.final_layer.register_forward_hook(lambda *_: calls.append(1))
     events = engine.generate(ask(steps=50))
     for event in events:
         if isinstance(event, Stepped) and event.index == 2:
@@ -279,7 +279,7 @@ def test_a_stage_drawn_again_is_drawn_in_float32(engine, tiny_model) -> None:
     low = Engine.open(str(tiny_model), device="cpu", dtype="bfloat16", faults="nan@step2")
     seen = []
     transformer = low.models["transformer"]
-    transformer.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    transformer.final_layer.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
     assert len(results(low, ASK)) == 1
     assert seen == [torch.bfloat16] * 2 + [torch.float32] * 3
     assert next(transformer.parameters()).dtype == torch.bfloat16

@@ -5,7 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.model.layers import Segments
-from sakuga.model.nextdit import NextDiT, image_ids, make_layout, patchify, text_ids, unpatchify
+from sakuga.model.nextdit import (
+    Group,
+    NextDiT,
+    image_ids,
+    make_layout,
+    patchify,
+    text_ids,
+    unpatchify,
+)
 from sakuga.model.spec import NextDiTSpec
 
 SPEC = NextDiTSpec(
@@ -162,9 +170,22 @@ def test_modulations_can_be_made_beforehand(model):
     layout = model.layout([5], [(4, 4)], "cpu")
     caption = model.refine(features[0], layout.text)
     modulations = model.modulations(t, pooled)
-    [ready] = model.denoise(latents, caption, layout, modulations)
+    [[ready]] = model.denoise([Group(latents, caption, layout, modulations)])
     [whole] = run(model, features, latents, t, pooled)
     assert torch.equal(ready, whole)
+
+
+def test_groups_that_take_each_block_in_turn_are_those_run_alone(model):
+    features, latents, t, pooled = draw(model, (5, 3), ((4, 4), (6, 4)))
+    groups = []
+    for i, (text, latent) in enumerate(zip(features, latents, strict=True)):
+        layout = model.layout([len(text)], [latent.shape[-2:]], "cpu")
+        caption = model.refine(text, layout.text)
+        rows = model.modulations(t, pooled).rows(torch.tensor([i]))
+        groups.append(Group([latent], caption, layout, rows))
+    together = [latent for [latent] in model.denoise(groups, iter(model.blocks))]
+    for got, want in zip(together, run(model, features, latents, t, pooled), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def test_bfloat16_stays_near_float32(model):

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from sakuga.errors import RequestError
-from sakuga.sample.solvers import SOLVERS, dpm_update, grid, res_update, solve
+from sakuga.sample.solvers import (
+    SOLVERS,
+    dpm_update,
+    evaluation_times,
+    grid,
+    res_update,
+    solve,
+)
 
 DTYPE = torch.float64
 MATRIX = torch.tensor([[-1.0, 0.7], [-0.4, 0.3]], dtype=DTYPE)
@@ -44,6 +51,13 @@ def test_the_table_is_complete_and_true():
         assert len(calls) == 6 * solver.evaluations
         assert min(calls) >= 0
         assert max(calls) <= 1
+
+
+@pytest.mark.parametrize("name", FLOW_NAMES)
+def test_where_a_solver_looks_is_known_beforehand(name):
+    asked, times = [], grid(6, name)
+    list(solve(lambda x, t: asked.append(t) or smooth(x, t), START, times, name))
+    assert evaluation_times(times, name) == tuple(dict.fromkeys(asked))
 
 
 @pytest.mark.parametrize("name", FLOW_NAMES)

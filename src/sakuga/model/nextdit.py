@@ -12,7 +12,7 @@ never used and has no place here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -66,9 +66,22 @@ class Layout:
 class Modulations:
     """What time and the pooled vector do to each block: (S, 4·D) each, (S, D) at the end."""
 
-    noise_refiner: tuple[Tensor, ...]
-    layers: tuple[Tensor, ...]
+    blocks: tuple[Tensor, ...]
     final: Tensor
+
+    def rows(self, index: Tensor) -> Modulations:
+        """Those of the segments that `index` (S,) names, in its order."""
+        return Modulations(tuple(one[index] for one in self.blocks), self.final[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Segments that pass each block together: latents, captions (T, D) and where they stand."""
+
+    latents: Latents
+    caption: Tensor
+    layout: Layout
+    modulations: Modulations
 
 
 class Attention(nn.Module):
@@ -267,14 +280,14 @@ class NextDiT(nn.Module):
         self, latents: Latents, t: Tensor, caption: Tensor, layout: Layout, pooled: Tensor | None
     ) -> Latents:
         """`forward` with its layout already made."""
-        return self.denoise(latents, caption, layout, self.modulations(t, pooled))
+        group = Group(latents, caption, layout, self.modulations(t, pooled))
+        return self.denoise([group])[0]
 
     def modulations(self, t: Tensor, pooled: Tensor | None) -> Modulations:
         """Compute what (S,) times and (S, clip_text_dim) vectors do to each block."""
         cond = self.condition(t, pooled)
         return Modulations(
-            noise_refiner=tuple(block.adaLN_modulation(cond) for block in self.noise_refiner),
-            layers=tuple(block.adaLN_modulation(cond) for block in self.layers),
+            blocks=tuple(block.adaLN_modulation(cond) for block in self.blocks),
             final=self.final_layer.adaLN_modulation(cond),
         )
 
@@ -285,18 +298,35 @@ class NextDiT(nn.Module):
             return time
         return self.time_text_embed(torch.cat((time, self.clip_text_pooled_proj(pooled)), dim=-1))
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The modulated blocks in the order in which a picture passes them."""
+        return (*self.noise_refiner, *self.layers)
+
     def denoise(
-        self, latents: Latents, caption: Tensor, layout: Layout, modulations: Modulations
-    ) -> Latents:
-        """`velocity` with its modulations already made."""
-        image = self.x_embedder(patchify(latents, self.spec.patch_size, layout))
-        for block, modulation in zip(self.noise_refiner, modulations.noise_refiner, strict=True):
-            image = block(image, layout.image, modulation)
-        x = layout.join(layout.text.segments.pack(caption), image)
-        for block, modulation in zip(self.layers, modulations.layers, strict=True):
-            x = block(x, layout.joint, modulation)
-        patches = self.final_layer(layout.image_part(x), layout.image, modulations.final)
-        return unpatchify(patches, latents, self.spec.patch_size, layout)
+        self, groups: Sequence[Group], blocks: Iterable[Block] | None = None
+    ) -> list[Latents]:
+        """`velocity` of groups of segments, with their modulations already made.
+
+        Each block takes the groups in turn, so that only one has its activations at a
+        time. `blocks`: those of this network from wherever they come, by default where
+        they lie. The results have the form of each group's latents.
+        """
+        p, refiners = self.spec.patch_size, len(self.noise_refiner)
+        states = [self.x_embedder(patchify(group.latents, p, group.layout)) for group in groups]
+        for place, block in enumerate(self.blocks if blocks is None else blocks):
+            for i, group in enumerate(groups):
+                layout = group.layout
+                if place == refiners:
+                    states[i] = layout.join(layout.text.segments.pack(group.caption), states[i])
+                places = layout.image if place < refiners else layout.joint
+                states[i] = block(states[i], places, group.modulations.blocks[place])
+        return [self._finish(x, group) for x, group in zip(states, groups, strict=True)]
+
+    def _finish(self, x: Tensor, group: Group) -> Latents:
+        layout = group.layout
+        patches = self.final_layer(layout.image_part(x), layout.image, group.modulations.final)
+        return unpatchify(patches, group.latents, self.spec.patch_size, layout)
 
 
 def patchify(latents: Latents, p: int, layout: Layout) -> Tensor:

@@ -74,6 +74,23 @@ def solve(velocity: Velocity, x: Tensor, times: Sequence[float], solver: str) ->
     return _multistep(velocity, x, times, chosen)
 
 
+def evaluation_times(times: Sequence[float], solver: str) -> tuple[float, ...]:
+    """The distinct times at which `solver` asks for the velocity on its way along `times`.
+
+    In the order of asking, each to the last bit. Found by walking the grid with a velocity
+    of zero, because where a solver looks does not depend on what it sees. Raises as `solve`.
+    """
+    seen: dict[float, None] = {}
+
+    def still(x: Tensor, t: float) -> Tensor:
+        seen[t] = None
+        return x
+
+    for _ in solve(still, torch.zeros(()), times, solver):
+        pass
+    return tuple(seen)
+
+
 def find_solver(name: str, steps: int) -> Solver:
     """Give the solver called `name`, or a RequestError; so too if it needs more steps."""
     if name not in SOLVERS:
