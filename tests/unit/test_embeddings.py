@@ -120,7 +120,7 @@ def test_what_belongs_to_others_is_dropped(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_not_kept(tmp_path: Path, value: float) -> None:
     cache = EmbeddingCache(tmp_path)
     assert cache.put(KEY, [torch.zeros(3), torch.tensor([1.0, value])]) is None
-    assert cache.get(KEY) is None
+    assert not entry(tmp_path).exists()
 
 
 def test_the_limit_holds_and_the_longest_unused_goes(tmp_path: Path) -> None:

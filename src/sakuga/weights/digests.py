@@ -70,11 +70,10 @@ class DigestCache:
         now = time.time_ns()
         if min(abs(now - state.modified_ns), abs(now - state.changed_ns)) < self.settled * 1e9:
             return file_sha256(file)
-        digest = hash_file(file)
-        if file_state(file) == state:
-            self._known[path] = Known(path, state, digest)
-            self._write()
-        return digest
+        # The state is from before: if the file changes meanwhile, this is known of its past.
+        self._known[path] = Known(path, state, hash_file(file))
+        self._write()
+        return self._known[path].sha256
 
     def _read(self) -> dict[str, Known]:
         """What the file says, by path; nothing where it is missing, damaged or not ours."""
