@@ -7,11 +7,12 @@ to the real modules at the real size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec
 
 FLOAT = 4  # bytes of a float32
+SOLVER = 6  # latents of each picture: its noise, where it is, up to four slopes or estimates
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,49 +30,77 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Denoising:
-    """One group of pictures on its way through all evaluations.
+    """One group of pictures on its way through all evaluations, as `denoiser.Denoiser` runs it.
 
-    `segments`: branch by branch, each picture once. `parts`: groups of segments that pass
-    each block in turn. `size`: bytes of a value.
+    `segments`: branch by branch, each picture once, the `pictures` of the prompt's first.
+    `parts`: groups of segments that pass each block in turn. `size`: bytes of a value.
     """
 
     spec: NextDiTSpec
+    pictures: int
     segments: tuple[Segment, ...]
     parts: int
     size: int
 
     @property
-    def kept(self) -> int:
-        """Bytes from the first step to the last: captions, rotary tables."""
-        texts = sum(segment.text for segment in self.segments)
-        places = {(segment.image, segment.text) for segment in self.segments}
-        if len(places) > 1:
-            rows = sum(2 * segment.tokens for segment in self.segments)
-        else:
-            rows = sum(2 * (image + text) for image, text in places)
-        return texts * self.spec.dim * self.size + rows * self.spec.head_dim * FLOAT
+    def bundles(self) -> tuple[tuple[Segment, ...], ...]:
+        """The segments that pass each block together."""
+        most = -(-len(self.segments) // self.parts)
+        starts = range(0, len(self.segments), most)
+        return tuple(self.segments[start : start + most] for start in starts)
 
     @property
-    def hidden(self) -> int:
-        """Bytes of the hidden states of all segments."""
-        return sum(segment.tokens for segment in self.segments) * self.spec.dim * self.size
+    def kept(self) -> int:
+        """Bytes of captions and rotary tables, from the first step to the last.
+
+        With guidance there are more, for steps without the negative; bundles that are alike
+        share their tables.
+        """
+        guided = len(self.segments) > self.pictures
+        alone = replace(self, segments=self.segments[: self.pictures])
+        bundles = self.bundles + (alone.bundles if guided else ())
+        texts = sum(segment.text for bundle in bundles for segment in bundle)
+        tables = sum(map(self._tables, set(bundles)))
+        return texts * self.spec.dim * self.size + tables
+
+    @property
+    def latents(self) -> int:
+        """Bytes of what the solver holds between evaluations."""
+        return SOLVER * self.pictures * self._values * FLOAT
 
     @property
     def working(self) -> int:
-        """Bytes at the worst moment of an evaluation, hidden states included."""
-        per_part = -(-len(self.segments) // self.parts)
-        groups = [
-            self.segments[start : start + per_part]
-            for start in range(0, len(self.segments), per_part)
-        ]
-        return self.hidden + max(map(self._block, groups))
+        """Bytes at the worst moment of an evaluation: within a block.
 
-    def _block(self, group: tuple[Segment, ...]) -> int:
-        tokens = sum(segment.tokens for segment in group)
-        d = tokens * self.spec.dim * self.size
-        f = tokens * self.spec.ffn_dim * self.size
-        spread = 4 * d if len(set(group)) > 1 else 0
-        return 3 * d + 3 * f + spread
+        Beside all hidden states there are the latents as they were given, once by picture
+        and once by segment, and the modulations of this evaluation.
+        """
+        count = len(self.segments)
+        tokens = sum(segment.tokens for segment in self.segments)
+        given = (count + (self.pictures if self.size < FLOAT else 0)) * self._values
+        blocks = self.spec.n_refiner_layers + self.spec.n_layers
+        rows = count * (4 * blocks + 1) * self.spec.dim
+        states = (tokens * self.spec.dim + rows + given) * self.size
+        return states + max(map(self._block, self.bundles))
+
+    @property
+    def _values(self) -> int:
+        """Numbers in the latents of one picture."""
+        return self.segments[0].image * self.spec.patch_size**2 * self.spec.in_channels
+
+    def _tables(self, bundle: tuple[Segment, ...]) -> int:
+        """Rotary tables of texts, of images, and of both; made once where all are alike."""
+        apart = bundle if len(set(bundle)) > 1 else bundle[:1]
+        return sum(2 * segment.tokens for segment in apart) * self.spec.head_dim * FLOAT
+
+    def _block(self, bundle: tuple[Segment, ...]) -> int:
+        """The SwiGLU: what it multiplies and the product; its input, the block's two sums.
+
+        Segments of unlike lengths have their four modulations spread over all tokens.
+        """
+        tokens = sum(segment.tokens for segment in bundle)
+        spread = 4 if len(set(bundle)) > 1 else 0
+        return tokens * (3 * self.spec.ffn_dim + (3 + spread) * self.spec.dim) * self.size
 
 
 def table(spec: NextDiTSpec, evaluations: int, branches: int, size: int) -> int:
@@ -80,6 +109,15 @@ def table(spec: NextDiTSpec, evaluations: int, branches: int, size: int) -> int:
     return evaluations * branches * (4 * blocks + 1) * spec.dim * size
 
 
-def encoder_layer(spec: GemmaSpec | JinaSpec, tokens: int, size: int) -> int:
-    """Bytes at the worst moment of a layer of an encoder that reads one text."""
-    return tokens * (4 * spec.hidden_size + 3 * spec.intermediate_size) * size
+def gemma_layer(spec: GemmaSpec, tokens: int, size: int) -> int:
+    """Bytes at the worst moment of a layer that reads one text, beside the layer's input.
+
+    The gated product and its two factors; the sum before it and its norm.
+    """
+    return tokens * (2 * spec.hidden_size + 3 * spec.intermediate_size) * size
+
+
+def jina_layer(spec: JinaSpec, tokens: int, size: int) -> int:
+    """The same for Jina: an activation and its input, two sums; or all that attention holds."""
+    inner = 2 * spec.hidden_size + 2 * spec.intermediate_size
+    return tokens * max(inner, 7 * spec.hidden_size) * size

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sakuga.memory.activations import Denoising, Segment, encoder_layer, table
+from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import Card
 from sakuga.memory.inventory import Inventory, Part, Weight, Weights
 from sakuga.memory.vae_cost import decode_flops, decode_peak
@@ -167,15 +167,14 @@ class Costs:
 
     def encode(self, stage: str, form: str) -> tuple[StagePlan, ...]:
         """Price a text encoder, with none, one ... all of its layers on the card."""
-        spec = self.inventory.spec.gemma if stage == "gemma" else self.inventory.spec.jina
-        texts = self.work.gemma_tokens if stage == "gemma" else self.work.jina_tokens
-        compute, size = stage_dtype(stage, self.dtype), self._size(stage)
-        beside = (
-            sum(texts) * spec.hidden_size * size
-            + encoder_layer(spec, max(texts), size)
-            + self._unfolded(stage, form)
-            + workspace(self.card)
-        )
+        spec, compute, size = self.inventory.spec, stage_dtype(stage, self.dtype), self._size(stage)
+        if stage == "gemma":
+            texts, width = self.work.gemma_tokens, spec.gemma.hidden_size
+            beside = gemma_layer(spec.gemma, max(texts), size)
+        else:
+            texts, width = self.work.jina_tokens, spec.jina.hidden_size
+            beside = jina_layer(spec.jina, max(texts), size)
+        beside += sum(texts) * width * size + self._unfolded(stage, form) + workspace(self.card)
         seconds = 2.0 * sum(texts) * values_of(self.part(stage).blocks) / self.card.peak(compute)
         seconds += len(texts) * len(self.part(stage).blocks) * LAUNCHES
         seconds += len(texts) * self._unfolding(stage, form) / (self.card.memory_gbs * 1e9)
@@ -257,9 +256,9 @@ class Costs:
     def _activations(self, pictures: int, parts: int) -> int:
         """Bytes beside the weights while a group of pictures is denoised."""
         spec, size = self.inventory.spec.transformer, self._size("denoise")
-        run = Denoising(spec, self._segments(pictures), parts, size)
+        run = Denoising(spec, pictures, self._segments(pictures), parts, size)
         rows = table(spec, self.work.evaluations, self.work.branches, size)
-        return run.kept + run.working + rows
+        return run.kept + run.latents + run.working + rows
 
     def _evaluation(self, form: str, pictures: int, parts: int) -> float:
         """Seconds that one evaluation of `pictures` computes."""
