@@ -1,0 +1,101 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from sakuga.memory.ledger import Ledger
+from sakuga.memory.residency import ALIGNMENT, Flat, on_card, places, spread
+from sakuga.model.layers import Segments
+from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.spec import NextDiTSpec
+
+SPEC = NextDiTSpec(
+    dim=48, n_layers=5, n_refiner_layers=2, n_heads=4, n_kv_heads=2, axes_dims=(4, 4, 4),
+    cap_feat_dim=20, clip_text_dim=12, multiple_of=16, in_channels=4,
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model() -> NextDiT:
+    torch.manual_seed(0)
+    made = NextDiT(SPEC).eval().requires_grad_(False)
+    for parameter in made.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.2)
+    return made
+
+
+def group(model: NextDiT, seed: int) -> Group:
+    draw = torch.Generator().manual_seed(seed)
+    latents = torch.randn(1, 4, 8, 8, generator=draw)
+    segments = Segments((5,))
+    caption = model.caption(torch.randn(5, 20, generator=draw), segments)
+    layout = model.layout([5], [(8, 8)], "cpu")
+    modulations = model.modulations(torch.tensor([0.3]), torch.randn(1, 12, generator=draw))
+    return Group(latents, caption, layout, modulations)
+
+
+@pytest.mark.parametrize("resident", range(8))
+def test_every_number_of_resident_blocks_gives_the_same_bits(model, resident):
+    groups = [group(model, seed) for seed in range(3)]
+    expected = [model.denoise([one])[0] for one in groups]
+    without = frozenset({"adaLN_modulation"})
+    with on_card(model, model.blocks, CPU, resident=resident, without=without) as blocks:
+        found = [model.denoise([one], blocks)[0] for one in groups]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_round_that_is_left_halfway_does_not_spoil_the_next(model):
+    one = group(model, 0)
+    [expected] = model.denoise([one])
+    with on_card(model, model.blocks, CPU, resident=2) as blocks:
+        for stop in (1, 3, 6):
+            for _, _ in zip(range(stop), blocks, strict=False):
+                pass
+            [found] = model.denoise([one], blocks)
+            assert torch.equal(found, expected)
+
+
+def test_the_host_gets_its_own_tensors_back_even_after_an_error(model):
+    before = {name: id(tensor) for name, tensor in model.named_parameters()}
+    with pytest.raises(RuntimeError, match="stop"), on_card(model, model.blocks, CPU, resident=1):
+        raise RuntimeError("stop")
+    assert {name: id(tensor) for name, tensor in model.named_parameters()} == before
+
+
+def test_a_card_holds_two_slots_and_what_stays(model):
+    flats = [Flat.of(block) for block in model.blocks]
+    for resident in (0, 3, 7):
+        with Ledger() as ledger, on_card(model, model.blocks, CPU, resident=resident):
+            live = ledger.live
+        inside = {id(part) for block in model.blocks for part in block.modules()}
+        rest = sum(
+            -(-kept[key].nbytes // 512) * 512 for kept, key in places(model, frozenset(), inside)
+        )
+        slots = 0 if resident == 7 else 2 * max(flat.size for flat in flats)
+        hosts = (7 - resident) * flats[0].size  # on the CPU these count as well
+        assert live == pytest.approx(rest + slots + hosts + resident * flats[0].size, rel=0.02)
+
+
+def test_one_block_streams_through_one_slot(model):
+    one = group(model, 1)
+    [expected] = model.denoise([one])
+    with on_card(model, model.blocks, CPU, resident=6) as blocks:
+        for _ in range(3):
+            [found] = model.denoise([one], blocks)
+            assert torch.equal(found, expected)
+
+
+def test_tensors_in_a_flat_buffer_are_aligned():
+    flat = Flat.of(nn.Linear(3, 5))
+    assert [piece.start % ALIGNMENT for piece in flat.pieces] == [0, 0]
+    assert flat.size == 2 * ALIGNMENT
+
+
+def test_resident_blocks_are_spread_evenly():
+    assert spread(0, 4) == frozenset()
+    assert spread(4, 4) == frozenset(range(4))
+    assert len(spread(3, 38)) == 3
+    gaps = sorted(spread(19, 38))
+    assert {b - a for a, b in pairwise(gaps)} == {2}
