@@ -22,6 +22,7 @@ from sakuga.weights.formats import FORMATS, StorageFormat, is_block_linear
 
 STAGES = ("gemma", "jina", "denoise", "decode")
 ALIGNMENT = 256  # of every tensor in a flat buffer; kernels are chosen by alignment
+SLOTS = 2  # on the card, for the blocks that stream: one computes while the next is copied
 
 # What libraries take beside our tensors: cuBLAS's workspace is 32 MiB on Hopper, 8.5 MiB on
 # other cards. Places for what `bench/memory.py` measures.
@@ -68,14 +69,14 @@ class PartBytes:
         """For every number of blocks that may stay on the card, what that takes."""
         cuts = ((self.blocks[:n], self.blocks[n:]) for n in range(len(self.blocks) + 1))
         return tuple(
-            Level(len(stay), self.rest + sum(stay) + 2 * max(go, default=0), sum(go))
+            Level(len(stay), self.rest + sum(stay) + sum(sorted(go)[-SLOTS:]), sum(go))
             for stay, go in cuts
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """`resident` blocks stay, the others stream through two slots of the largest's size.
+    """`resident` blocks stay, the others stream through slots; blocks of a network are alike.
 
     `held`: bytes of weights on the card, slots included. `streamed`: bytes copied at every
     run through the blocks.

@@ -253,9 +253,10 @@ def _too_small(choices: Choices, limit: int) -> BudgetTooSmall:
     least = {stage: min(plan.peak_bytes for plan in plans) for stage, plans in choices.items()}
     stage, peak = max(least.items(), key=lambda item: item[1])
     smallest = smallest_limit(peak)
+    enough = -(-smallest // 10**6)
     return BudgetTooSmall(
-        f"this drawing needs at least {readable(smallest)}, for its stage {stage!r}",
-        f"a budget of {readable(limit)}",
+        f"this drawing needs a budget of at least {enough}MB, for its stage {stage!r}",
+        readable(limit),
         "Give it that much, or ask for a smaller size or fewer pictures at once.",
         smallest,
     )
