@@ -27,7 +27,6 @@ PARTS = {
     "rates": "ours:measure_rates",
     "decode": "ours:measure_decode",
     "denoise": "streamed:measure_denoise",
-    "gemma": "streamed:measure_gemma",
     "budgets": "whole:measure_budgets",
     "again": "whole:measure_again",
     "predictions": "whole:measure_predictions",
