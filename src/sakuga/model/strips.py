@@ -101,9 +101,10 @@ class Convolved:
         """What is held, the next band, and below the map's last row a row of zeros."""
         band = next(self.stream)
         self.left -= band.shape[2]
-        above = band.new_zeros(band[:, :, : self.conv.padding[0]].shape)
+        if self.held is None:
+            self.held = torch.zeros_like(band[:, :, : self.conv.padding[0]])
         below = [] if self.left else [torch.zeros_like(band[:, :, :1])]
-        return torch.cat([above if self.held is None else self.held, band, *below], dim=2)
+        return torch.cat([self.held, band, *below], dim=2)
 
 
 def decode(decoder: nn.Module, raw: Tensor, rows: int, recompute: bool) -> Tensor:

@@ -1,0 +1,168 @@
+"""What decoding a picture costs, in bytes and operations, as arithmetic on the spec.
+
+A map of C channels, h high and w wide, is C·h·w numbers; a band of it is some rows. The decode
+of whole maps and the one in strips (`model.strips`) hold different ones at once. Each moment
+that may be the peak is one term here: the maps and bands that are alive in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sakuga.model.spec import VAESpec
+
+STRIPS = (8, 16, 32, 64)
+FEWEST_ROWS = 16  # in a strip; with less, a card is not kept busy
+STATISTICS = 2**14  # bytes; of two norms at once, a few numbers for each channel
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One up block. Its maps are `height` x `width`, of `before` channels, then of `channels`.
+
+    `band`: rows of a strip; 0 where maps are whole. `copy`: the numbers in the float32 copy of
+    one number, of which moments are taken; 0 where numbers are float32 already.
+    """
+
+    before: int
+    channels: int
+    height: int
+    width: int
+    band: int
+    copy: int
+
+    @property
+    def map(self) -> int:
+        """Numbers of one channel of a map."""
+        return self.height * self.width
+
+    @property
+    def strip(self) -> int:
+        """Numbers of one channel of a band."""
+        return self.band * self.width
+
+    @property
+    def halo(self) -> int:
+        """Numbers of one channel that a convolution keeps of the last band, or adds to one."""
+        return 2 * self.width
+
+
+def strip_choices(height: int) -> tuple[tuple[int, bool], ...]:
+    """Return the (strips, recompute) worth considering for a picture, fast ones first.
+
+    Fewer than 8 strips save nothing over 8: no band is higher than the smallest scale.
+    """
+    counts = [n for n in STRIPS if n == STRIPS[0] or height // n >= FEWEST_ROWS]
+    return ((1, False), *((n, False) for n in counts), *((n, True) for n in counts))
+
+
+def decode_peak(
+    spec: VAESpec, width: int, height: int, itemsize: int, strips: int, recompute: bool
+) -> int:
+    """Return the peak bytes of one picture's decode, without weights and kernels' workspaces.
+
+    width, height: of the picture. itemsize: bytes of a number. strips, recompute: as in
+    `VAE.decode`. The peak of the real model in bfloat16 is: whole, the first norm at the full
+    size, three maps of 256 channels; in bands, the moments of that first map, beside it the
+    float32 copy of one band; recomputed, the end of the pass that fills the one map of 128
+    channels, beside it two bands of 256.
+    """
+    latent = height * width // spec.downscale**2
+    # at attention: what entered it and the block; tokens, three projections, what they give
+    # in pieces and joined, and its projection
+    moments = [9 * spec.block_out_channels[-1] * latent]
+    *larger, last = _scales(spec, width, height, itemsize, strips)
+    for scale in larger:
+        moments += _whole(scale) if strips == 1 else _banded(scale)
+    if strips == 1:
+        moments += _whole(last)
+    else:
+        moments += _recomputed(last) if recompute else _banded(last)
+    for scale in larger[: -1 if recompute and strips > 1 else None]:
+        moments.append(_upsampled(scale, strips))
+    kept = 0 if strips == 1 else STATISTICS
+    return (max(moments) + spec.latent_channels * latent) * itemsize + kept
+
+
+def decode_flops(spec: VAESpec, width: int, height: int, strips: int, recompute: bool) -> float:
+    """Return the operations of one picture's decode: two for each multiplication.
+
+    Strips repeat nothing. With `recompute`, at the full size, the step up to it is made three
+    times and the first convolution of every ResNet twice.
+    """
+    again = recompute and strips > 1
+    *larger, last = _scales(spec, width, height, 4, strips)
+    widest, first = spec.block_out_channels[-1], (larger or [last])[0]
+    mid = 4 * 9 * widest**2 + 4 * widest**2 + 2 * first.map * widest
+    total = first.map * (9 * spec.latent_channels * widest + mid)
+    for scale in larger:
+        total += _resnets(scale, spec, 1)
+        total += 9 * scale.channels**2 * 4 * scale.map * (3 if again and scale is larger[-1] else 1)
+    total += _resnets(last, spec, 2 if again else 1)
+    total += 9 * last.channels * spec.in_channels * last.map
+    return 2.0 * total
+
+
+def _scales(spec: VAESpec, width: int, height: int, itemsize: int, strips: int) -> Iterator[Scale]:
+    """Yield the up blocks, the smallest first.
+
+    With every convolution a stream comes a row later, so that its last band grows by one.
+    """
+    widths = spec.block_out_channels[::-1]
+    rows = min(-(-height // strips), height // spec.downscale)
+    for place, (before, channels) in enumerate(pairwise((widths[0], *widths))):
+        down = spec.downscale >> place
+        high = height // down
+        band = 0 if strips == 1 else min(high, rows + place)
+        copy = 4 // itemsize if itemsize < 4 else 0
+        yield Scale(before, channels, high, width // down, band, copy)
+
+
+def _whole(at: Scale) -> list[int]:
+    """The first ResNet's input, normed, activated; the block's, a later ResNet's and its three."""
+    return [3 * at.before * at.map, (at.before + 4 * at.channels) * at.map]
+
+
+def _banded(at: Scale) -> list[int]:
+    """The moments of the first input; its last pass, at start and end; moments of the hidden."""
+    before, both = at.before * at.map, 2 * at.channels * at.map
+    wide, narrow = at.before * at.strip, at.channels * at.strip
+    halo, inner = at.before * at.halo, at.channels * at.halo
+    through = 0 if at.before == at.channels else before + wide + narrow + 2 * halo
+    return [
+        before + at.copy * wide,
+        through,
+        both + 2 * wide - narrow + 2 * halo,
+        both + max(at.copy, 1) * narrow + 2 * inner,
+    ]
+
+
+def _recomputed(at: Scale) -> list[int]:
+    """Filling the one map, at the start and end; then moments of what is not stored."""
+    full, source = at.channels * at.map, at.before * at.map // 4
+    wide, narrow = at.before * at.strip, at.channels * at.strip
+    halo, inner = at.before * at.halo, at.channels * at.halo
+    most = max(at.copy + 1, 2)  # a band and its copy, or a band and the window of it
+    return [
+        source + most * wide + 3 * halo,
+        full + wide // 2 + 2 * wide + 3 * halo + inner,
+        full + most * narrow + 4 * inner,
+    ]
+
+
+def _upsampled(at: Scale, strips: int) -> int:
+    """Numbers at the end of a step up: the map it makes, and what it is made of."""
+    made = 4 * at.channels * at.map
+    if strips == 1:
+        return made + made + (at.before + at.channels) * at.map
+    return made + at.channels * (3 * at.strip + 4 * at.halo)
+
+
+def _resnets(at: Scale, spec: VAESpec, times: int) -> int:
+    """Multiplications of a block's ResNets, whose first convolutions are made `times` times."""
+    shortcut = 0 if at.before == at.channels else at.before * at.channels
+    first = 9 * at.channels * (at.before + spec.layers_per_block * at.channels)
+    second = 9 * at.channels**2 * (spec.layers_per_block + 1)
+    return at.map * (times * first + second + shortcut)
