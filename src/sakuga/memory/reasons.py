@@ -81,9 +81,9 @@ def _reason(lever: Lever, plan: StagePlan, others: Sequence[StagePlan], room: in
 
 def _comparison(plan: StagePlan, rival: StagePlan, pulled: bool) -> str:
     """What the best plan that differs in one lever would give."""
-    slower = rival.seconds - plan.seconds
-    if slower > 0.005 * plan.seconds:
-        return f"otherwise {duration(rival.seconds)} instead of {duration(plan.seconds)}"
+    theirs, ours = duration(rival.seconds), duration(plan.seconds)
+    if rival.seconds > plan.seconds and theirs != ours:
+        return f"otherwise {theirs} instead of {ours}"
     if not pulled:
         return "there is room"
     taken = f"{readable(rival.peak_bytes)} instead of {readable(plan.peak_bytes)}"
