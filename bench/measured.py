@@ -29,7 +29,7 @@ class Scale:
     """What is measured, and on what: the real size on a card, or the tiny one on the CPU.
 
     `sides` of square pictures; `texts`: tokens of the prompt and of the negative; `repeats`:
-    timed runs of one evaluation.
+    timed runs of one evaluation. `quick`: leave out the slow rows.
     """
 
     spec: ModelSpec
@@ -39,6 +39,7 @@ class Scale:
     texts: tuple[int, int]
     steps: int
     repeats: int
+    quick: bool = False
 
     @property
     def storage(self) -> str:

@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from measured import REAL, TINY, Sheet
@@ -27,6 +28,7 @@ PARTS = {
     "rates": "ours:measure_rates",
     "decode": "ours:measure_decode",
     "denoise": "streamed:measure_denoise",
+    "hiding": "hiding:measure_hiding",
     "budgets": "whole:measure_budgets",
     "again": "whole:measure_again",
     "predictions": "whole:measure_predictions",
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    scale = TINY if options.tiny else REAL
+    scale = replace(TINY if options.tiny else REAL, quick=options.quick)
     if options.part:
         module, name = PARTS[options.part].split(":")
         measure = getattr(importlib.import_module(module), name)

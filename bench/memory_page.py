@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 Sheets = Mapping[str, Mapping[str, Row]]
 
 SHOWN = ("ms", "peak_gib", "planned_gib", "seconds", "step_ms", "identical", "gb_per_s",
-         "tflop_per_s", "ledger_gib", "error")  # fmt: skip
+         "tflop_per_s", "ledger_gib", "over_bound", "error")  # fmt: skip
 INTRODUCTION = """\
 # Memory
 
@@ -84,7 +84,10 @@ def write_page(out: Path, page: Path) -> None:
                 ("gb_per_s", "tflop_per_s", "gib", "bytes_per_head_and_token", "plain_bytes",
                  "with_bias_bytes")),
         section("Denoising, one evaluation of both sides", sheets, "denoise",
-                ("ms", "spread_ms", "peak_gib", "device_gib", "bound_ms", "over_bound", "equal")),
+                ("ms", "spread_ms", "peak_gib", "device_gib", "equal_bits", "relative_error")),
+        section("Where copies hide: evaluations in a run", sheets, "hiding",
+                ("ms", "spread_ms", "peak_gib", "gb_per_s", "bound_ms", "over_bound",
+                 "over_resident", "hidden", "equal", "lending_s", "pinned_gib")),
         section("Encoding a prompt of 256 tokens and a negative of 40", sheets, "gemma",
                 ("ms", "spread_ms", "peak_gib", "device_gib", "equal")),
         section("Decoding", sheets, "decode",

@@ -37,6 +37,8 @@ def measure_budgets(sheet: Sheet, scale: Scale) -> None:
         request = asked(scale, scaled(scale, side), number, steps)
         sheet.row(f"16GB {side} x{number}", lambda r=request: under(folder, scale, "16GB", r)[0])
     for side, budgets in SHRINKING.items():
+        if scale.quick and side != min(SHRINKING):
+            continue
         request = asked(scale, scaled(scale, side), steps=FEW)
         kept: dict[str, Tensor] = {}
         for vram in ("auto", *budgets):
@@ -54,7 +56,7 @@ def measure_again(sheet: Sheet, scale: Scale) -> None:
 def measure_predictions(sheet: Sheet, scale: Scale) -> None:
     """Planned against measured, stage by stage, over sizes, batches, budgets and formats."""
     folder = model_folder(sheet, scale)
-    for side, number, vram, weights in SETTINGS:
+    for side, number, vram, weights in SETTINGS[::5] if scale.quick else SETTINGS:
         request = asked(scale, scaled(scale, side), number, steps=2)
         name = f"{side} x{number} {vram} {weights or scale.storage}"
         sheet.row(name, lambda r=request, v=vram, w=weights: under(folder, scale, v, r, w)[0])
