@@ -1,0 +1,129 @@
+"""Blocks that stream through two slots of a card, against the same blocks lying there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sakuga.memory.residency import Flat, on_card
+from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.spec import NextDiTSpec
+
+CARD = torch.device("cuda:0")
+SPEC = NextDiTSpec(
+    dim=192, n_layers=6, n_refiner_layers=2, n_heads=4, n_kv_heads=2, axes_dims=(16, 16, 16),
+    cap_feat_dim=20, clip_text_dim=12, multiple_of=16, in_channels=4,
+)  # fmt: skip
+WITHOUT = frozenset({"adaLN_modulation"})
+
+
+@pytest.fixture
+def model() -> NextDiT:
+    torch.manual_seed(0)
+    made = NextDiT(SPEC).eval().requires_grad_(False)
+    for parameter in made.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.1)
+    return made.to(torch.bfloat16)
+
+
+def groups(model: NextDiT, count: int) -> list[Group]:
+    """Segments of 5 caption tokens and 16 x 16 latents, made where the weights are and moved."""
+    draw = torch.Generator().manual_seed(1)
+    made = []
+    for _ in range(count):
+        latents = torch.randn(1, 4, 16, 16, generator=draw).to(CARD, torch.bfloat16)
+        caption = torch.randn(5, SPEC.dim, generator=draw).to(CARD, torch.bfloat16)
+        modulations = model.modulations(
+            torch.rand(1, generator=draw), torch.randn(1, 12, generator=draw).to(torch.bfloat16)
+        )
+        modulations = type(modulations)(
+            tuple(one.to(CARD) for one in modulations.blocks), modulations.final.to(CARD)
+        )
+        made.append(Group(latents, caption, model.layout([5], [(16, 16)], CARD), modulations))
+    return made
+
+
+@torch.inference_mode()
+def run(model: NextDiT, resident: int, rounds: int = 3) -> list[Tensor]:
+    made = groups(model, 2)
+    with on_card(model, model.blocks, CARD, resident=resident, without=WITHOUT) as blocks:
+        return [one.cpu() for _ in range(rounds) for one in model.denoise(made, blocks)]
+
+
+@pytest.mark.parametrize("resident", [0, 1, 4, 7])
+def test_streaming_changes_no_bit(model, resident):
+    whole = run(model, len(model.blocks))
+    assert all(map(torch.equal, run(model, resident), whole))
+
+
+class Slow(nn.Module):
+    """A block whose compute lasts far longer than its copy, so that a slot filled early shows."""
+
+    def __init__(self, value: float, cycles: int) -> None:
+        super().__init__()
+        self.cycles = cycles
+        self.weight = nn.Parameter(torch.full((1 << 20,), value), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.cuda._sleep(self.cycles)
+        return x + self.weight
+
+
+@pytest.mark.parametrize("cycles", [0, 5_000_000])
+def test_no_slot_is_filled_before_its_block_has_run(cycles):
+    blocks = nn.ModuleList(Slow(float(2**i), cycles) for i in range(6))
+    with torch.inference_mode(), on_card(blocks, list(blocks), CARD, resident=0) as stream:
+        for _ in range(5):
+            x = torch.zeros(1 << 20, device=CARD)
+            for block in stream:
+                x = block(x)
+            assert x.eq(63.0).all()
+
+
+def test_the_host_never_waits_for_the_card(model):
+    made = groups(model, 1)
+    with (
+        torch.inference_mode(),
+        on_card(model, model.blocks, CARD, resident=2, without=WITHOUT) as blocks,
+    ):
+        model.denoise(made, blocks)  # libraries may wait while they are set up
+        torch.cuda.synchronize()
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(3):
+                model.denoise(made, blocks)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+
+def test_a_card_holds_two_slots_and_gives_all_back(model):
+    run(model, 0, rounds=1)  # workspaces of libraries stay
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    host = {name: tensor.data_ptr() for name, tensor in model.named_parameters()}
+    largest = max(Flat.of(block, WITHOUT).size for block in model.blocks)
+    held = []
+    for resident in (0, 4):
+        with on_card(model, model.blocks, CARD, resident=resident, without=WITHOUT):
+            held.append(torch.cuda.memory_allocated() - before)
+        assert torch.cuda.memory_allocated() == before
+    # Two slots either way; beside them, four blocks more.
+    assert held[1] - held[0] == pytest.approx(4 * largest, rel=0.02)
+    assert {name: tensor.data_ptr() for name, tensor in model.named_parameters()} == host
+
+
+def stop_halfway(model: NextDiT) -> None:
+    with on_card(model, model.blocks, CARD, resident=3, without=WITHOUT) as blocks:
+        next(iter(blocks))
+        raise RuntimeError("stop")
+
+
+def test_an_error_within_gives_all_back_too(model):
+    run(model, 0, rounds=1)
+    before = torch.cuda.memory_allocated()
+    with pytest.raises(RuntimeError, match="stop"):
+        stop_halfway(model)
+    assert torch.cuda.memory_allocated() == before
+    assert all(parameter.device.type == "cpu" for parameter in model.parameters())
