@@ -49,7 +49,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.square().mean().sqrt())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     kind=st.sampled_from(list(VAES)),
     height=st.integers(1, 13),
@@ -91,7 +91,7 @@ def test_the_embedded_model_draws_the_same_pixels(chibi, recompute, size) -> Non
     with torch.inference_mode():
         latents = torch.randn(1, 16, *size)
         whole = pixels(chibi.decode(latents))
-        for strips in (3, 8) if size == (32, 32) else range(2, 9):
+        for strips in (8,) if size == (32, 32) else range(2, 9):
             difference = (pixels(chibi.decode(latents, strips, recompute)) - whole).abs()
             assert difference.max() <= 1
             assert (difference == 0).float().mean() >= 0.999
@@ -101,7 +101,7 @@ def pixels(image: Tensor) -> Tensor:
     return ((image.clamp(-1, 1) + 1) * 127.5).round().int()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     cuts=st.lists(st.integers(1, 5), min_size=1, max_size=6),
     down=st.booleans(),

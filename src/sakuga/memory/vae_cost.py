@@ -134,8 +134,8 @@ def _banded(at: Scale) -> list[int]:
     return [
         before + at.copy * wide,
         through,
-        both + 2 * wide - narrow + 2 * halo,
-        both + max(at.copy, 1) * narrow + 2 * inner,
+        both + 2 * wide - narrow + 3 * halo,
+        both + max(at.copy, 1) * narrow + 3 * inner,
     ]
 
 
@@ -147,7 +147,7 @@ def _recomputed(at: Scale) -> list[int]:
     most = max(at.copy + 1, 2)  # a band and its copy, or a band and the window of it
     return [
         source + most * wide + 3 * halo,
-        full + wide // 2 + 2 * wide + 3 * halo + inner,
+        full + wide // 2 + 2 * wide + 4 * halo + inner,
         full + most * narrow + 4 * inner,
     ]
 
