@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from measured import GIB, Scale, Sheet, Values, build, clean, measured
@@ -95,8 +96,7 @@ def measure_decode(sheet: Sheet, scale: Scale) -> None:
         vae = build(VAE, scale.spec.vae, scale)
         del vae.encoder
         clean()
-        with torch.inference_mode():
-            whole = levels(vae.decode(latents))
+        whole = pictures_of(scale, vae, latents)
         for strips, recompute in STRIPS[(side // scale.sides[0]) ** 2]:
             name = f"decode {side}, strips {strips}{', recomputed' * recompute}"
             sheet.row(name, lambda v=vae, x=latents, w=whole, s=strips, r=recompute:
@@ -105,27 +105,53 @@ def measure_decode(sheet: Sheet, scale: Scale) -> None:
         clean()
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One picture decoded whole: as measured, and in float32, which says what rounding costs."""
+
+    image: Tensor
+    exact: Tensor
+
+
+@torch.inference_mode()
+def pictures_of(scale: Scale, vae: VAE, latents: Tensor) -> Whole:
+    """Both, on the host, with the weights as they were afterwards."""
+    image = vae.decode(latents).float().cpu()
+    exact = vae.float().decode(latents.float()).cpu()
+    vae.to(scale.dtype)  # exact: float32 holds every value of a shorter format
+    clean()
+    return Whole(image, exact)
+
+
 @torch.inference_mode()
 def decode(
-    scale: Scale, vae: VAE, latents: Tensor, whole: Tensor, strips: int, recompute: bool
+    scale: Scale, vae: VAE, latents: Tensor, whole: Whole, strips: int, recompute: bool
 ) -> Values:
-    """Time, peak, difference, and what the simulated card says the peak is."""
+    """Time, peak, difference, and what the simulated card says the peak is.
+
+    `from_float32` is relative; that of one strip is the rounding that all of them share.
+    """
     values = measured(lambda: vae.decode(latents, strips, recompute), scale)
-    pixels = levels(vae.decode(latents, strips, recompute))
-    apart = (pixels.int() - whole.int()).abs()
+    image = vae.decode(latents, strips, recompute).float().cpu()
+    apart = (levels(image, whole.exact) - levels(whole.image, whole.exact)).abs()
     values["max_level"] = int(apart.max())
+    values["within_1"] = round(float((apart <= 1).float().mean()), 6)
     values["identical"] = round(float((apart == 0).float().mean()), 6)
-    weights = sum(p.nbytes for p in vae.parameters())
-    counted = weights + ledger_peak(scale, latents, strips, recompute)
+    values["from_float32"] = float((image - whole.exact).norm() / whole.exact.norm())
+    counted = sum(p.nbytes for p in vae.parameters())
+    counted += ledger_peak(scale, latents, strips, recompute)
     values["ledger_gib"] = round(counted / GIB, 4)
     return values
 
 
-def levels(image: Tensor) -> Tensor:
-    """Pixels as bytes on the host. Random weights leave [-1, 1], so this spans what is there."""
-    image = image.float()
-    low, high = image.amin(), image.amax()
-    return ((image - low) / (high - low) * 255).round().to(torch.uint8).cpu()
+def levels(image: Tensor, scale_of: Tensor) -> Tensor:
+    """Pixels from 0 to 255. Random weights leave [-1, 1], so `scale_of` says what spans them.
+
+    One picture gives the span to all that are compared: with a span of its own, a single
+    extreme pixel would move every level of it.
+    """
+    low, high = scale_of.amin(), scale_of.amax()
+    return ((image - low) / (high - low) * 255).round().clamp(0, 255).int()
 
 
 def ledger_peak(scale: Scale, latents: Tensor, strips: int, recompute: bool) -> int:
