@@ -60,6 +60,13 @@ def test_the_smallest_scale_sees_the_whole_picture(vae):
     assert difference[..., 0, 0].max() > 0
 
 
+def test_attention_is_the_same_a_few_queries_at_a_time(vae, monkeypatch):
+    latents = torch.randn(2, 4, 5, 7)
+    whole = vae.decode(latents)
+    monkeypatch.setattr("sakuga.model.vae.MOST_SCORES", 100)  # two queries of 35 scores
+    torch.testing.assert_close(vae.decode(latents), whole, atol=1e-5, rtol=1e-4)
+
+
 def test_the_memory_format_changes_nothing_but_speed(vae):
     image = torch.randn(1, 3, 16, 16)
     last = VAE(SPEC).to(memory_format=torch.channels_last)

@@ -23,7 +23,8 @@ class Scale:
     """One up block. Its maps are `height` x `width`, of `before` channels, then of `channels`.
 
     `band`: rows of a strip; 0 where maps are whole. `copy`: the numbers in the float32 copy of
-    one number, of which moments are taken; 0 where numbers are float32 already.
+    one number, of which moments are taken; 0 where numbers are float32 already. `times`: how
+    often a convolution holds its input and output.
     """
 
     before: int
@@ -32,6 +33,7 @@ class Scale:
     width: int
     band: int
     copy: int
+    times: int
 
     @property
     def map(self) -> int:
@@ -59,21 +61,28 @@ def strip_choices(height: int) -> tuple[tuple[int, bool], ...]:
 
 
 def decode_peak(
-    spec: VAESpec, width: int, height: int, itemsize: int, strips: int, recompute: bool
+    spec: VAESpec,
+    width: int,
+    height: int,
+    itemsize: int,
+    strips: int,
+    recompute: bool,
+    copied: bool = False,
 ) -> int:
-    """Return the peak bytes of one picture's decode, without weights and kernels' workspaces.
+    """Return the peak bytes of one picture's decode, without the weights.
 
     width, height: of the picture. itemsize: bytes of a number. strips, recompute: as in
-    `VAE.decode`. The peak of the real model in bfloat16 is: whole, the first norm at the full
-    size, three maps of 256 channels; in bands, the moments of that first map, beside it the
-    float32 copy of one band; recomputed, the end of the pass that fills the one map of 128
-    channels, beside it two bands of 256.
+    `VAE.decode`. copied: whether a convolution copies its input and output, as cuDNN does to
+    bring channels last; without, only tensors are counted. The peak of the real model in
+    bfloat16 is, if copied, in a step up to the full size, of 256 channels: whole, at the last
+    such map; in bands, at its last band; recomputed, at the last band of the last pass, beside
+    the one map of 128 channels. If not copied, it is in the norm after that step.
     """
     latent = height * width // spec.downscale**2
     # at attention: what entered it and the block; tokens, three projections, what they give
     # in pieces and joined, and its projection
     moments = [9 * spec.block_out_channels[-1] * latent]
-    *larger, last = _scales(spec, width, height, itemsize, strips)
+    *larger, last = _scales(spec, width, height, itemsize, strips, 2 if copied else 1)
     for scale in larger:
         moments += _whole(scale) if strips == 1 else _banded(scale)
     if strips == 1:
@@ -93,7 +102,7 @@ def decode_flops(spec: VAESpec, width: int, height: int, strips: int, recompute:
     times and the first convolution of every ResNet twice.
     """
     again = recompute and strips > 1
-    *larger, last = _scales(spec, width, height, 4, strips)
+    *larger, last = _scales(spec, width, height, 4, strips, 1)
     widest, first = spec.block_out_channels[-1], (larger or [last])[0]
     mid = 4 * 9 * widest**2 + 4 * widest**2 + 2 * first.map * widest
     total = first.map * (9 * spec.latent_channels * widest + mid)
@@ -105,7 +114,9 @@ def decode_flops(spec: VAESpec, width: int, height: int, strips: int, recompute:
     return 2.0 * total
 
 
-def _scales(spec: VAESpec, width: int, height: int, itemsize: int, strips: int) -> Iterator[Scale]:
+def _scales(
+    spec: VAESpec, width: int, height: int, itemsize: int, strips: int, times: int
+) -> Iterator[Scale]:
     """Yield the up blocks, the smallest first.
 
     With every convolution a stream comes a row later, so that its last band grows by one.
@@ -117,36 +128,41 @@ def _scales(spec: VAESpec, width: int, height: int, itemsize: int, strips: int) 
         high = height // down
         band = 0 if strips == 1 else min(high, rows + place)
         copy = 4 // itemsize if itemsize < 4 else 0
-        yield Scale(before, channels, high, width // down, band, copy)
+        yield Scale(before, channels, high, width // down, band, copy, times)
 
 
 def _whole(at: Scale) -> list[int]:
-    """The first ResNet's input, normed, activated; the block's, a later ResNet's and its three."""
-    return [3 * at.before * at.map, (at.before + 4 * at.channels) * at.map]
+    """The first ResNet's input, normed, activated; its convolution; a later one's second."""
+    return [
+        3 * at.before * at.map,
+        (at.before + at.times * (at.before + at.channels)) * at.map,
+        (at.before + 2 * at.channels + at.times * 2 * at.channels) * at.map,
+    ]
 
 
 def _banded(at: Scale) -> list[int]:
-    """The moments of the first input; its last pass, at start and end; moments of the hidden."""
+    """The moments of the first input; its last pass, at start and end; the pass of the hidden."""
     before, both = at.before * at.map, 2 * at.channels * at.map
     wide, narrow = at.before * at.strip, at.channels * at.strip
     halo, inner = at.before * at.halo, at.channels * at.halo
-    through = 0 if at.before == at.channels else before + wide + narrow + 2 * halo
+    first = max(2 * wide, at.times * (wide + narrow)) + 2 * at.times * halo
     return [
         before + at.copy * wide,
-        through,
-        both + 2 * wide - narrow + 3 * halo,
-        both + max(at.copy, 1) * narrow + 3 * inner,
+        0 if at.before == at.channels else before - wide + narrow + first,
+        both - narrow + halo + first,
+        both + max(at.copy, 2 * at.times - 1) * narrow + 3 * inner,
     ]
 
 
 def _recomputed(at: Scale) -> list[int]:
-    """Filling the one map, at the start and end; then moments of what is not stored."""
+    """Filling the one map: moments, the step up and the norm of its end; then hidden maps."""
     full, source = at.channels * at.map, at.before * at.map // 4
     wide, narrow = at.before * at.strip, at.channels * at.strip
     halo, inner = at.before * at.halo, at.channels * at.halo
-    most = max(at.copy + 1, 2)  # a band and its copy, or a band and the window of it
+    most = max(at.copy + 1, 2 * at.times)  # a band and its copy, or what a convolution holds
     return [
         source + most * wide + 3 * halo,
+        full - narrow + wide // 2 + at.times * (2 * wide + halo) + 3 * halo + inner,
         full + wide // 2 + 2 * wide + 4 * halo + inner,
         full + most * narrow + 4 * inner,
     ]
@@ -154,10 +170,10 @@ def _recomputed(at: Scale) -> list[int]:
 
 def _upsampled(at: Scale, strips: int) -> int:
     """Numbers at the end of a step up: the map it makes, and what it is made of."""
-    made = 4 * at.channels * at.map
+    made, strip = 4 * at.channels * at.map, at.channels * at.strip
     if strips == 1:
-        return made + made + (at.before + at.channels) * at.map
-    return made + at.channels * (3 * at.strip + 4 * at.halo)
+        return at.times * 2 * made + (at.before + at.channels) * at.map
+    return made - strip + at.times * 4 * strip + 4 * at.channels * at.halo
 
 
 def _resnets(at: Scale, spec: VAESpec, times: int) -> int:
