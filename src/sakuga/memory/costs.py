@@ -229,7 +229,8 @@ class Costs:
         spec, work, size = self.inventory.spec.vae, self.work, self._size("decode")
         compute = stage_dtype("decode", self.dtype)
         rest = self.weights("decode", compute).rest
-        peak = decode_peak(spec, work.width, work.height, size, strips, recompute)
+        copied = not self.card.unified  # by cuDNN, into its own layout
+        peak = decode_peak(spec, work.width, work.height, size, strips, recompute, copied)
         operations = decode_flops(spec, work.width, work.height, strips, recompute)
         seconds = operations / (self.card.peak(compute) * CONVOLUTIONS) + strips * LAUNCHES
         return StagePlan(
