@@ -23,7 +23,7 @@ from sakuga.catalog import EMBEDDED, Lexicon, lexicon
 from sakuga.codec import plain
 from sakuga.errors import RequestError, SakugaError
 from sakuga.prompt.document import MAX_BYTES
-from sakuga.request import RECIPES, Request, option_of
+from sakuga.request import RECIPES, Request, option_of, parse_size
 
 # What is meant as a path, there or not: ./a, ../a, /a/b, ~/a, a.xml.
 PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)|(\.{0,2}|~)/[^\s<>]*", re.IGNORECASE)
@@ -168,11 +168,11 @@ def _asked(ctx: typer.Context, prompt: str | None, size: str | None) -> dict[str
     if prompt is not None:
         asked["prompt"] = read_prompt(prompt)
     if size is not None:
-        match = re.fullmatch(r"(\d+)(?:[xX×](\d+))?", size)
-        if not match or {"width", "height"} & set(asked):
-            got = f"{size!r} beside --width or --height" if match else repr(size)
+        found = parse_size(size)
+        if not found or {"width", "height"} & set(asked):
+            got = f"{size!r} beside --width or --height" if found else repr(size)
             raise RequestError("--size is WIDTHxHEIGHT, alone", got, "Write --size 256x320.")
-        asked |= {"width": int(match[1]), "height": int(match[2] or match[1])}
+        asked |= dict(zip(("width", "height"), found, strict=True))
     return asked
 
 

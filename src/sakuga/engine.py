@@ -45,6 +45,7 @@ from sakuga.request import (
     Stepped,
     TokenCounts,
     Warned,
+    needs_negative,
     resolve,
 )
 from sakuga.sample.guidance import guided
@@ -292,11 +293,6 @@ def formula(request: Request) -> str:
     if request.truncation < 1:
         text += f"; v_cond from t = {request.truncation:g}"
     return text
-
-
-def needs_negative(request: Request) -> bool:
-    """Whether guidance ever looks at the negative side."""
-    return request.guidance not in (0, 1) and request.truncation > 0
 
 
 def resident_bytes() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from sakuga.memory.inventory import Inventory, inventory_of, read_inventory
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes, usable
 from sakuga.memory.reasons import duration, readable
 from sakuga.model.spec import PRESETS
-from sakuga.request import Request, StagePlan, resolve
+from sakuga.request import Request, StagePlan, needs_negative, parse_size, resolve
 from sakuga.weights.checkpoint import open_checkpoint
 
 # What an article of 2026-02 on this model says of a 16 GB card, by size and batch.
@@ -77,7 +76,7 @@ class Asked:
         request, spec = self.request, self.inventory.spec
         assert request.steps is not None and request.guidance is not None
         width, height = request.size
-        branches = 1 if request.guidance in (0, 1) else 2
+        branches = 1 + needs_negative(request)
         texts = (self.tokens, -(-self.tokens // 2))[:branches]
         trained = min(self.tokens, spec.jina.max_position_embeddings)
         words = (trained, -(-trained // 2))[:branches]
@@ -105,7 +104,7 @@ def understand(question: Question) -> Asked:
         keep_resident=question.keep_resident,
         pinned=None if question.pinned is None else parse_bytes(question.pinned),
     )
-    width, height = (None, None) if question.size is None else parse_size(question.size)
+    width, height = _size(question.size)
     request = Request(
         "", seed=0, width=width, height=height, number=question.batch,
         steps=question.steps, guidance=question.guidance,
@@ -127,12 +126,13 @@ def find_inventory(model: str | None, preset: str | None) -> Inventory:
     return inventory_of(PRESETS[name])
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) of "832x1216" or "1024". Raises RequestError on anything else."""
-    match = re.fullmatch(r"(\d+)(?:[xX×](\d+))?", text)
-    if not match:
+def _size(text: str | None) -> tuple[int, int] | tuple[None, None]:
+    if text is None:
+        return None, None
+    found = parse_size(text)
+    if found is None:
         raise RequestError("--size is WIDTHxHEIGHT", repr(text), "Write --size 832x1216.")
-    return int(match[1]), int(match[2] or match[1])
+    return found
 
 
 def answer(asked: Asked, as_json: bool) -> str:

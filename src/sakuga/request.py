@@ -205,6 +205,18 @@ def resolve(request: Request, habits: Habits) -> Request:
     return resolved
 
 
+def needs_negative(request: Request) -> bool:
+    """Whether the guidance of a resolved request ever looks at the negative side."""
+    assert request.truncation is not None
+    return request.guidance not in (0, 1) and request.truncation > 0
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(width, height) of "832x1216" or "1024", None of anything else."""
+    match = re.fullmatch(r"(\d+)(?:[xX×](\d+))?", text)
+    return (int(match[1]), int(match[2] or match[1])) if match else None
+
+
 def _sound(text: str | None) -> str | None:
     """The text without lone surrogates, which neither an encoder nor a file can hold."""
     return None if text is None else re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -86,12 +86,11 @@ class Stream:
         stay = spread(resident, len(blocks))
         flats = [Flat.of(block, without) for block in blocks]
         self._streamed = {i: flat for i, flat in enumerate(flats) if i not in stay}
-        self._resident = {i: flats[i] for i in stay}
         self._hosts = {i: host_buffer(flat, device) for i, flat in self._streamed.items()}
-        for flat in self._resident.values():
-            held = torch.empty(flat.size, dtype=torch.uint8, device=device)
-            flat.pack(held)
-            flat.point(held)
+        for i in stay:
+            held = torch.empty(flats[i].size, dtype=torch.uint8, device=device)
+            flats[i].pack(held)
+            flats[i].point(held)
         largest = max((flat.size for flat in self._streamed.values()), default=0)
         self._slots = [
             torch.empty(largest, dtype=torch.uint8, device=device)
@@ -110,7 +109,7 @@ class Stream:
             self._ahead = self._behind = 0
             self._prefetch()
         for i, block in enumerate(self.blocks):
-            if i in self._resident:
+            if i not in self._streamed:
                 yield block
                 continue
             slot = self._behind % len(self._slots)
@@ -213,8 +212,7 @@ def on_card(
     stream = None
     try:
         for place in outside:
-            put(place, look(place).detach().clone() if device.type == "cpu"
-                else look(place).detach().to(device))  # fmt: skip
+            put(place, look(place).detach().to(device, copy=True))
         stream = Stream(blocks, resident, device, without)
         yield stream
     finally:
