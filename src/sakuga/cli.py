@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sakuga.cache import cache_folder
 from sakuga.catalog import EMBEDDED, Lexicon, lexicon
 from sakuga.codec import plain
 from sakuga.errors import RequestError, SakugaError
@@ -46,6 +47,8 @@ def main() -> None:
     """Run the command line; the exit code says how it ended."""
     # Threads that spin while they wait for each other make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Segments that grow leave no holes, so that a budget may be filled to its edge.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     # A prompt may be in any script; a console or a pipe in another encoding must not end it.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -70,6 +73,15 @@ def flag(name: str, *names: str) -> Any:
 
 
 Model = Annotated[str, typer.Option(help="chibi, newbie-3.5b, or the folder of a model.")]
+Weights = Annotated[
+    str, typer.Option(help="How weights lie on the card: auto, or a storage format.")
+]
+AllowLossy = Annotated[
+    bool, typer.Option("--allow-lossy", help="Let auto round weights to 8 or 4 bits.")
+]
+KeepResident = Annotated[
+    bool, typer.Option("--keep-resident", help="Keep all on the card if there is room.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 
 
@@ -130,6 +142,27 @@ def draw(
     strict: Annotated[bool, typer.Option("--strict", help="Stop on errors of lint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    vram: Annotated[
+        str,
+        typer.Option(
+            help="What may be reserved: 8GB, 7.5GiB; auto is what is free on a card, "
+            "and no limit on a CPU, which with one simulates a card."
+        ),
+    ] = "auto",
+    weights: Weights = "auto",
+    allow_lossy: AllowLossy = False,
+    keep_resident: KeepResident = False,
+    pinned: Annotated[
+        str, typer.Option(help="Host memory that may be pinned; auto is half of what is there.")
+    ] = "auto",
+    memory_report: Annotated[
+        Path | None, typer.Option(help="Write memory over time here, as a plot and a table.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Keeps embeddings and digests between runs; the user's cache folder."),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt, or one picture again."""
@@ -142,7 +175,9 @@ def draw(
             fix = "Write it, or name a --from file."
             raise RequestError("a drawing needs a prompt", "none", fix)
         # Some versions of Typer keep paths in ctx.params as text.
-        _draw(ctx.params | {"out": out, "source": source}, asked, started)
+        paths = {"out": out, "source": source, "memory_report": memory_report}
+        paths["cache"] = None if no_cache else cache or cache_folder(os.environ, sys.platform)
+        _draw(ctx.params | paths, asked, started)
     except SakugaError as error:
         if as_json:
             print(json.dumps({"event": "failed", "code": error.code, "message": str(error)}))
@@ -153,11 +188,14 @@ def _draw(given: Mapping[str, Any], asked: dict[str, Any], started: float) -> No
     """Load what drawing needs, and draw."""
     from sakuga.drawing import Job
     from sakuga.drawing import draw as draw_pictures
+    from sakuga.memory.plan import Budget
 
+    budget = Budget(**{declared.name: given[declared.name] for declared in fields(Budget)})
     flags = {
         declared.name: given[declared.name] for declared in fields(Job) if declared.name in given
     }
-    job = Job(**flags, started=started, faults=os.environ.get("SAKUGA_FAULTS", ""))
+    faults = os.environ.get("SAKUGA_FAULTS", "")
+    job = Job(**flags, budget=budget, started=started, faults=faults)
     draw_pictures(asked, job)
 
 
@@ -293,18 +331,12 @@ def plan_command(
         int | None, typer.Option(min=1, help="Length of the prompt; the trained one otherwise.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    weights: Annotated[
-        str, typer.Option(help="How weights lie on the card: auto, or a storage format.")
-    ] = "auto",
+    weights: Weights = "auto",
     card: Annotated[
         str | None, typer.Option(help="h200, 4090, 4060ti, 3060 or cpu.", show_default="4060ti")
     ] = None,
-    allow_lossy: Annotated[
-        bool, typer.Option("--allow-lossy", help="Let auto round weights to 8 or 4 bits.")
-    ] = False,
-    keep_resident: Annotated[
-        bool, typer.Option("--keep-resident", help="Keep all on the card if there is room.")
-    ] = False,
+    allow_lossy: AllowLossy = False,
+    keep_resident: KeepResident = False,
     pinned: Annotated[
         str | None, typer.Option(help="Host memory that may be pinned; as wanted otherwise.")
     ] = None,

@@ -1,31 +1,130 @@
 """The transformer as a velocity field, (x, t) -> v, for the prompts of one request.
 
-What no step changes is made once, before the first: refined captions, rotary tables, and a
-table of modulations with one row per time and branch. The table is used always, so that no
-bit of a picture depends on whether the weights behind it are still on the card.
+What no step changes is made once, before the first: where all tokens stand, refined
+captions, and a table of modulations with one row per time and branch. The table is used
+always, so that no bit of a picture depends on whether the weights behind it are still on
+the card.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sakuga.model.layers import Segments
-from sakuga.model.nextdit import Block, Group, Layout, Modulations, NextDiT
+from sakuga.model.layers import Places
+from sakuga.model.nextdit import Block, Group, Layout, Modulations, NextDiT, RefinerBlock
 from sakuga.model.text import Conditioning
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """Segments that pass each block together: whose they are, and where they stand.
+class Seats:
+    """Segments that pass each block together: their pictures and branches, where they stand."""
 
-    `pictures`, `branches`: of each segment, on the device, (S,). `captions`: (T, D).
+    pictures: tuple[int, ...]
+    branches: tuple[int, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Seating:
+    """Where all tokens of some pictures stand: under the prompt alone, and under both texts.
+
+    Made on the host, which keeps the tables; `both` is empty without a negative.
     """
+
+    conditional: tuple[Seats, ...]
+    both: tuple[Seats, ...]
+
+    @classmethod
+    def of(
+        cls,
+        transformer: NextDiT,
+        lengths: Sequence[int],
+        batch: int,
+        size: tuple[int, int],
+        parts: int = 1,
+    ) -> Seating:
+        """Seat `batch` pictures of (h, w) latents under texts of `lengths` tokens.
+
+        `parts`: how many groups of segments pass each block one after the other.
+        """
+
+        def seats(branches: Branches) -> tuple[Seats, ...]:
+            # All pictures of the first branch, then all of the second, cut into parts.
+            segments = [(picture, branch) for branch in branches for picture in range(batch)]
+            most = -(-len(segments) // parts)
+            cuts = [segments[start : start + most] for start in range(0, len(segments), most)]
+            return tuple(
+                Seats(
+                    tuple(picture for picture, _ in cut),
+                    tuple(branch for _, branch in cut),
+                    transformer.layout([lengths[branch] for _, branch in cut], [size] * len(cut)),
+                )
+                for cut in cuts
+            )
+
+        return cls(seats((0,)), seats((0, 1)) if len(lengths) > 1 else ())
+
+    def to(self, device: torch.device) -> Seating:
+        """The same with its tables on `device`; seats that are alike share theirs."""
+        moved: dict[int, Layout] = {}
+
+        def move(seats: Seats) -> Seats:
+            key = id(seats.layout)
+            if key not in moved:
+                moved[key] = seats.layout.to(device)
+            return replace(seats, layout=moved[key])
+
+        return Seating(tuple(map(move, self.conditional)), tuple(map(move, self.both)))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What no step changes: refined captions (L, D) by branch, modulations by time and branch."""
+
+    captions: tuple[Tensor, ...]
+    table: Modulations
+    rows: dict[float, int]
+
+
+def refined(
+    transformer: NextDiT,
+    texts: Sequence[Conditioning],
+    places: Sequence[Places],
+    blocks: Iterable[RefinerBlock] | None = None,
+) -> tuple[Tensor, ...]:
+    """Captions (L, D), each text's by itself; `places`: of each. `blocks`: the context refiner's."""
+    dtype = transformer.x_embedder.weight.dtype
+    pairs = [(text.tokens.to(dtype), each) for text, each in zip(texts, places, strict=True)]
+    return tuple(transformer.refine_each(pairs, blocks))
+
+
+def modulated(
+    transformer: NextDiT,
+    texts: Sequence[Conditioning],
+    times: Sequence[float],
+    heads: Iterable[nn.Module] | None = None,
+) -> tuple[Modulations, dict[float, int]]:
+    """One row per time and branch, branches of a time side by side, and where a time's begin.
+
+    `times`: every time that will be asked for. `heads`: what makes the modulations.
+    """
+    t = torch.tensor(times, dtype=torch.float32, device=texts[0].pooled.device)
+    pooled = torch.stack([text.pooled for text in texts]).to(transformer.x_embedder.weight.dtype)
+    table = transformer.modulations(
+        t.repeat_interleave(len(texts)), pooled.repeat(len(times), 1), heads
+    )
+    return table, {t: row * len(texts) for row, t in enumerate(times)}
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Seats with their captions: `pictures` and `branches` (S,) on the device, captions (T, D)."""
 
     pictures: Tensor
     branches: Tensor
@@ -36,30 +135,21 @@ class Bundle:
 class Denoiser:
     """Velocities of B pictures. `conditional` and `both` are what guidance asks for.
 
-    `size`: (h, w) of the latents. `times`: every time that will be asked for. `parts`: how
-    many groups of segments pass each block one after the other. `blocks`: the transformer's,
-    from wherever they come, iterated once per evaluation.
+    `seating`: on the device of the captions. `blocks`: the transformer's, from wherever they
+    come, iterated once per evaluation.
     """
 
     def __init__(
         self,
         transformer: NextDiT,
-        sides: tuple[Conditioning, Conditioning | None],
-        batch: int,
-        size: tuple[int, int],
-        times: Sequence[float],
-        *,
-        parts: int = 1,
+        prepared: Prepared,
+        seating: Seating,
         blocks: Iterable[Block] | None = None,
     ) -> None:
-        self.transformer, self.size, self.parts, self.blocks = transformer, size, parts, blocks
+        self.transformer, self.prepared, self.blocks = transformer, prepared, blocks
         self.dtype = transformer.x_embedder.weight.dtype
-        texts = [side for side in sides if side is not None]
-        captions = [self._caption(text) for text in texts]
-        self._rows = {t: row * len(texts) for row, t in enumerate(times)}
-        self._table = self._modulations(texts, times)
-        self._conditional = self._bundles(captions, batch, (0,))
-        self._both = self._bundles(captions, batch, (0, 1)) if len(texts) > 1 else None
+        self._conditional = [self._bundle(seats) for seats in seating.conditional]
+        self._both = [self._bundle(seats) for seats in seating.both]
 
     def conditional(self, x: Tensor, t: float) -> Tensor:
         """v (B, C, h, w) under the prompt alone."""
@@ -67,56 +157,28 @@ class Denoiser:
 
     def both(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """v (B, C, h, w) under the prompt and under the negative, in one pass."""
-        assert self._both is not None
         conditional, unconditional = self._velocity(x, t, self._both).chunk(2)
         return conditional, unconditional
 
+    def _bundle(self, seats: Seats) -> Bundle:
+        captions, device = self.prepared.captions, self.prepared.captions[0].device
+        return Bundle(
+            torch.tensor(seats.pictures, device=device),
+            torch.tensor(seats.branches, device=device),
+            torch.cat([captions[branch] for branch in seats.branches]),
+            seats.layout,
+        )
+
     def _velocity(self, x: Tensor, t: float, bundles: Sequence[Bundle]) -> Tensor:
-        latents, row = x.to(self.dtype), self._rows[t]
+        latents, row = x.to(self.dtype), self.prepared.rows[t]
         groups = [
             Group(
                 latents[bundle.pictures],
                 bundle.captions,
                 bundle.layout,
-                self._table.rows(bundle.branches + row),
+                self.prepared.table.rows(bundle.branches + row),
             )
             for bundle in bundles
         ]
         return torch.cat(self.transformer.denoise(groups, self.blocks)).float()
 
-    def _caption(self, text: Conditioning) -> Tensor:
-        features = text.tokens.to(self.dtype)
-        return self.transformer.caption(features, Segments((len(features),)))
-
-    def _modulations(self, texts: Sequence[Conditioning], times: Sequence[float]) -> Modulations:
-        """One row per time and branch, branches of a time side by side."""
-        device = texts[0].pooled.device
-        t = torch.tensor(times, dtype=torch.float32, device=device)
-        pooled = torch.stack([text.pooled for text in texts]).to(self.dtype)
-        return self.transformer.modulations(
-            t.repeat_interleave(len(texts)), pooled.repeat(len(times), 1)
-        )
-
-    def _bundles(
-        self, captions: Sequence[Tensor], batch: int, branches: Branches
-    ) -> tuple[Bundle, ...]:
-        """All pictures of the first branch, then all of the second, cut into parts."""
-        segments = [(picture, branch) for branch in branches for picture in range(batch)]
-        size = -(-len(segments) // self.parts)
-        device = captions[0].device
-        bundles = []
-        for start in range(0, len(segments), size):
-            pictures, owners = zip(*segments[start : start + size], strict=True)
-            texts = [captions[owner] for owner in owners]
-            layout = self.transformer.layout(
-                [len(text) for text in texts], [self.size] * len(texts), device
-            )
-            bundles.append(
-                Bundle(
-                    torch.tensor(pictures, device=device),
-                    torch.tensor(owners, device=device),
-                    torch.cat(texts),
-                    layout,
-                )
-            )
-        return tuple(bundles)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,32 @@ from sakuga.image import (
     write_atomically,
 )
 from sakuga.infotext import differences, receipt_from, texts_of
+from sakuga.memory.plan import Budget
+from sakuga.memory.report import Recorder
+from sakuga.memory.report import files as report_files
 from sakuga.meter import Meter, open_meter
-from sakuga.request import Event, Finished, Receipt, Request, Result, Warned, summary
+from sakuga.request import (
+    Decoded,
+    Encoded,
+    Event,
+    Finished,
+    Planned,
+    Receipt,
+    Request,
+    Result,
+    Stepped,
+    Warned,
+    summary,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What `draw` was asked besides the Request itself.
 
-    `source` is the picture to draw again, `started` when the command began (as
-    time.perf_counter counts), `faults` a plan for `sakuga.faults`.
+    `source` is the picture to draw again, `memory_report` where a table and a plot of memory
+    go, `cache` the folder that keeps what can be computed again, `started` when the command
+    began (as time.perf_counter counts), `faults` a plan for `sakuga.faults`.
     """
 
     model: str
@@ -42,6 +58,9 @@ class Job:
     source: Path | None
     allow_other_weights: bool
     as_json: bool
+    budget: Budget
+    memory_report: Path | None
+    cache: Path | None
     started: float
     faults: str = ""
 
@@ -50,14 +69,18 @@ def draw(asked: Mapping[str, Any], job: Job) -> None:
     """Draw what was asked and save it. Raises SakugaError; Cancelled after Ctrl-C."""
     old = receipt_from(read_texts(job.source), job.source.name) if job.source else None
     try:
-        engine = Engine.open(job.model, device=job.device, dtype=job.dtype, faults=job.faults)
+        engine = Engine.open(
+            job.model, device=job.device, dtype=job.dtype, budget=job.budget, cache=job.cache,
+            faults=job.faults,
+        )  # fmt: skip
         wish = Request(**asked) if old is None else _again(old, asked)
         request = engine.resolve(wish)
         if old is not None:
             _refuse_other_weights(old, engine, job)
         exact = old is not None and wish == old.request
         paths = _paths(job, request, only=old.index if old is not None and exact else None)
-        for path in paths.values():
+        reports = report_files(job.memory_report) if job.memory_report else ()
+        for path in (*paths.values(), *reports):
             if not job.force:
                 refuse_existing(path)
             _make_folder(path.parent)
@@ -122,10 +145,13 @@ def _run(engine: Engine, request: Request, job: Job, paths: Mapping[int, Path]) 
     """Draw, save each wanted picture as it comes, and tell of everything on the way."""
     finished = []
     with (
+        _reported(engine, job) as recorder,
         contextlib.closing(engine.generate(request)) as events,
-        open_meter(engine.memory, quiet=job.as_json) as meter,
+        open_meter(engine.home.memory, engine.home.limit, quiet=job.as_json) as meter,
     ):
         for event in events:
+            if recorder and (stage := begun_by(event)):
+                recorder.enter(stage)
             wanted = not isinstance(event, Finished) or event.result.receipt.index in paths
             if isinstance(event, Finished) and wanted:
                 _save(event.result, paths[event.result.receipt.index], job, engine)
@@ -133,6 +159,36 @@ def _run(engine: Engine, request: Request, job: Job, paths: Mapping[int, Path]) 
             if wanted:
                 _tell(event, meter, job, paths)
     return finished
+
+
+@contextlib.contextmanager
+def _reported(engine: Engine, job: Job) -> Iterator[Recorder | None]:
+    """What records memory meanwhile, if a report of it was asked for; written whatever happens."""
+    if job.memory_report is None:
+        yield None
+        return
+    recorder = Recorder(engine.home.memory, engine.home.peak)
+    try:
+        yield recorder
+    finally:
+        recorder.close()
+        recorder.write(job.memory_report, engine.home.limit, replace=job.force)
+        if not job.as_json:
+            _note(f"Memory over time: {', '.join(map(str, report_files(job.memory_report)))}.")
+
+
+def begun_by(event: Event) -> str | None:
+    """The stage that begins where an event ends the one before."""
+    match event:
+        case Planned():
+            return "encode"
+        case Encoded():
+            return "denoise"
+        case Stepped(index=index, of=of) if index == of:
+            return "decode"
+        case Decoded():
+            return "save"
+    return None
 
 
 def _save(result: Result, path: Path, job: Job, engine: Engine) -> None:

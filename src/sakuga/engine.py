@@ -2,19 +2,19 @@
 
     texts -> conditioning -> noise -> velocity, step by step -> latents -> pixels
 
-`Engine.generate` is that line in code. What leaves a stage is checked for values that are
-not finite; if there are any, the stage runs once more in float32 before it gives up.
+`Engine.generate` is that line in code. How each stage is run to fit the memory there is, a
+plan says beforehand; a stage that runs out of memory all the same goes down the plan's rungs.
+What leaves a stage is checked for values that are not finite; if there are any, the stage
+runs once more in float32 before it gives up.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,11 +23,27 @@ import torch
 from torch import Tensor
 
 from sakuga.catalog import locate
-from sakuga.denoiser import Denoiser
+from sakuga.denoiser import Denoiser, Prepared, Seating, modulated, refined
+from sakuga.embeddings import EmbeddingCache, EmbeddingKey
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.faults import Faults
+from sakuga.memory.cards import CPU, nearest_card
+from sakuga.memory.costs import Costs, Work, stage_dtype
+from sakuga.memory.home import LIBRARIES, Home, available_memory, chip
+from sakuga.memory.inventory import read_inventory
+from sakuga.memory.plan import (
+    Budget,
+    MemoryPlan,
+    Options,
+    make_plan,
+    parse_bytes,
+    rungs,
+    smallest_limit,
+)
+from sakuga.memory.reasons import readable
+from sakuga.model.nextdit import NextDiT
 from sakuga.model.text import Conditioning
-from sakuga.models import ENCODERS, Models, choose_device, choose_dtype
+from sakuga.models import DTYPES, STAGES, Models, choose_device, choose_dtype
 from sakuga.preview import Glance, delayed, pictures, preview_map
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.prompt.tokens import Tokenizer, Tokens
@@ -42,6 +58,7 @@ from sakuga.request import (
     Request,
     Result,
     SentTexts,
+    StagePlan,
     Stepped,
     TokenCounts,
     Warned,
@@ -49,21 +66,46 @@ from sakuga.request import (
     resolve,
 )
 from sakuga.sample.guidance import guided
-from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, grid, solve
+from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, find_solver, grid, solve
 from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
+from sakuga.weights.digests import DigestCache
 
 T = TypeVar("T")
 Stage = Generator[Event, None, T]
 
+HEADS = frozenset({"adaLN_modulation"})
+# What of the transformer never lies on a card as a whole: it passes, or its blocks do.
+PASSING = HEADS | {"noise_refiner", "context_refiner", "layers"}
+FULL = re.compile("out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The texts of a request as strings and as token ids, before any network."""
+    """The texts of a request as strings and as token ids, before any network.
+
+    `ids` by stage, gemma and jina: those of the prompt, then those of the negative if the
+    guidance looks at it.
+    """
 
     sent: SentTexts
     counts: TokenCounts
-    positive: tuple[Tokens, Tokens]
-    negative: tuple[Tokens, Tokens]
+    ids: dict[str, tuple[tuple[int, ...], ...]]
+
+
+@dataclass(slots=True)
+class Drawing:
+    """One request on its way: what it reads, its time grid, what it asks of the device.
+
+    `stages`: how each is run, as planned and then as it was. `notes`: what went otherwise.
+    """
+
+    request: Request
+    reading: Reading
+    times: tuple[float, ...]
+    work: Work
+    plan: MemoryPlan
+    stages: dict[str, StagePlan]
+    notes: list[str] = field(default_factory=list)
 
 
 class _NotFinite(Exception):
@@ -71,75 +113,97 @@ class _NotFinite(Exception):
 
 
 class Engine:
-    """Draws with one model on one device; an ImageGenerator. Weights load at first use."""
+    """Draws with one model on one device; an ImageGenerator. Weights load at first use.
 
-    def __init__(self, checkpoint: Checkpoint, models: Models, faults: Faults | None) -> None:
-        self.checkpoint, self.models, self.faults = checkpoint, models, faults
-        self.spec = checkpoint.spec
-        self.device = models.device
-        self.preview_map = preview_map(_stored_preview(checkpoint), self.spec.vae.latent_channels)
+    `learned`: bytes that a stage turned out not to get, by its plan; later plans of this
+    engine stay below.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        home: Home,
+        options: Options,
+        cache: Path | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        self.checkpoint, self.models, self.home = models.checkpoint, models, home
+        self.options, self.faults = options, faults
+        self.spec = self.checkpoint.spec
+        self.inventory = read_inventory(self.checkpoint)
+        on_card = home.on_card
+        self.card = nearest_card(chip(home.device)) if on_card else CPU
+        self.embeddings = EmbeddingCache(cache) if cache else None
+        self.digests = DigestCache(cache) if cache else None
+        self.learned: int | None = None
+        self.preview_map = preview_map(
+            _stored_preview(self.checkpoint), self.spec.vae.latent_channels
+        )
 
     @classmethod
     def open(
-        cls, model: str = "chibi", *, device: str = "auto", dtype: str = "auto", faults: str = ""
+        cls,
+        model: str = "chibi",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        budget: Budget | None = None,
+        cache: Path | None = None,
+        faults: str = "",
     ) -> Engine:
         """Open a model by name or folder; only headers are read.
 
         device: auto, cpu, cuda or cuda:N. dtype: auto (bfloat16 on cards that compute in
-        it, else float32), float32, bfloat16 or float16. faults: a plan for tests, see
-        `sakuga.faults`. Raises ModelNotFound, WeightsError, RequestError.
+        it, else float32), float32, bfloat16 or float16. budget: the memory it may use.
+        cache: a folder that keeps embeddings and digests between runs; None keeps nothing.
+        faults: a plan for tests, see `sakuga.faults`. Raises ModelNotFound, WeightsError,
+        RequestError.
         """
-        where = choose_device(device)
+        where, asked = choose_device(device), budget or Budget()
         checkpoint = open_checkpoint(locate(model))
-        models = Models(checkpoint, where, choose_dtype(dtype, where))
-        return cls(checkpoint, models, Faults(faults) if faults else None)
+        home = open_home(where, asked)
+        options = Options(
+            choose_dtype(dtype, where),
+            asked.weights,
+            allow_lossy=asked.allow_lossy,
+            keep_resident=asked.keep_resident,
+            pinned=home.pins.limit if home.pins else None,
+            in_place=not home.lends,
+        )
+        models = Models(checkpoint, options.dtype)
+        return cls(models, home, options, cache, Faults(faults) if faults else None)
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Draw. Stop iterating to cancel: the step under way ends and all is released.
 
-        Raises RequestError before any work, PromptRefused, NonFiniteOutput, OutOfMemory.
+        Raises RequestError before any work, PromptRefused, BudgetTooSmall, NonFiniteOutput,
+        OutOfMemory.
         """
         began = time.perf_counter()
         request = self.resolve(request)
-        reading = self.read(request)
-        plan = self.plan(request)
-        yield Planned(request, plan)
-        with _memory_errors():
-            sides = yield from self._twice(ENCODERS, lambda: self._encode(reading, request))
-            latents = yield from self._twice(
-                ("transformer",), lambda: self._denoise(request, sides)
-            )
-            pixels = yield from self._twice(("vae",), lambda: self._decode(latents))
+        drawing = self.plan(request, self.read(request))
+        yield Planned(request, self._told(drawing))
+        yield from self._say_learned(drawing)
+        self.home.keep(drawing.plan.kept and tuple(one.weights for one in drawing.plan.stages))
+        sides = yield from self._encode(drawing)
+        latents = yield from self._staged(
+            drawing, "denoise", lambda how, dtype: self._denoise(drawing, sides, how, dtype)
+        )
+        pixels = yield from self._staged(
+            drawing, "decode", lambda how, dtype: self._decode(latents, how, dtype)
+        )
         for index, picture in enumerate(pictures(pixels)):
-            receipt = self._receipt(request, index, reading, plan)
+            receipt = self._receipt(drawing, index)
             yield Finished(Result(picture, receipt, time.perf_counter() - began))
 
     def resolve(self, request: Request) -> Request:
         """The request in full, as this model draws it. Raises RequestError."""
         return resolve(request, self.spec.drawing)
 
-    def plan(self, request: Request) -> Plan:
-        """How a resolved request is run: the whole batch at once, all of it on the device."""
-        on_card = self.device.type == "cuda"
-        return Plan(
-            device=str(self.device),
-            chip=torch.cuda.get_device_name(self.device) if on_card
-            else torch.backends.cpu.get_cpu_capability(),
-            dtype=str(self.models.dtype).removeprefix("torch."),
-            batch=request.number,
-            threads=0 if on_card else torch.get_num_threads(),
-        )
-
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of each component's weights."""
-        return self.checkpoint.sha256()
-
-    def memory(self) -> int:
-        """Bytes in use: allocated on the card, or resident in this process."""
-        if self.device.type == "cuda":
-            return torch.cuda.memory_allocated(self.device)
-        return resident_bytes()
+        return self.checkpoint.sha256(self.digests)
 
     def read(self, request: Request) -> Reading:
         """Both texts as each encoder will see them. Raises PromptRefused."""
@@ -172,50 +236,163 @@ class Engine:
         sent = SentTexts(
             texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina
         )
-        return Reading(sent, counts, positive, negative)
+        sides = (positive, negative) if needs_negative(request) else (positive,)
+        return Reading(sent, counts, {
+            "gemma": tuple(tuple(side[0].ids[:cut]) for side in sides),
+            "jina": tuple(tuple(side[1].ids) for side in sides),
+        })  # fmt: skip
 
-    def _encode(
-        self, reading: Reading, request: Request
-    ) -> Stage[tuple[Conditioning, Conditioning | None]]:
+    def plan(self, request: Request, reading: Reading) -> Drawing:
+        """How a resolved request will be run. Raises BudgetTooSmall."""
+        times = grid(request.steps, request.solver, request.schedule, request.shift)
+        work = work_of(request, reading, times)
+        plan = self._plan(work, self.options)
+        return Drawing(request, reading, times, work, plan, {one.stage: one for one in plan.stages})
+
+    def _plan(self, work: Work, options: Options) -> MemoryPlan:
+        options = replace(options, most=None if self.learned is None else self.learned - 1)
+        return make_plan(self.inventory, self.home.limit, work, self.card, options)
+
+    def _told(self, drawing: Drawing) -> Plan:
+        """The plan as a receipt tells it."""
+        on_card = self.home.on_card
+        return Plan(
+            device=str(self.home.device),
+            chip=chip(self.home.device),
+            dtype=self.options.dtype,
+            batch=-(-drawing.request.number // drawing.stages["denoise"].batches),
+            threads=0 if on_card else torch.get_num_threads(),
+            limit=self.home.limit,
+            kept=drawing.plan.kept,
+            pinned=self.options.pinned,
+            stages=tuple(drawing.stages.values()),
+        )
+
+    def _say_learned(self, drawing: Drawing) -> Stage[None]:
+        """Say so where a plan starts lower than it would without what was learned."""
+        if self.learned is None:
+            return
+        free = make_plan(
+            self.inventory, self.home.limit, drawing.work, self.card, self.options
+        )
+        if free.stages != drawing.plan.stages:
+            note = f"Planned below {readable(self.learned)}, for which memory ran out before."
+            drawing.notes.append(note)
+            yield Warned("learned_limit", note)
+
+    def _encode(self, drawing: Drawing) -> Stage[list[Conditioning]]:
         """Both sides of the guidance; no negative where guidance does not need one."""
-        positive = self._condition(reading.positive, request)
-        found = [positive.tokens, positive.pooled]
-        negative = None
-        if needs_negative(request):
-            negative = self._condition(reading.negative, request)
-            found += [negative.tokens, negative.pooled]
-            if request.uncond == "keep-pooled":
-                negative = Conditioning(negative.tokens, positive.pooled)
-        self._check("encode", *found)
-        yield Encoded(reading.counts)
-        return positive, negative
+        tokens = yield from self._features(drawing, "gemma", "encode")
+        pooled = yield from self._features(drawing, "jina", "jina")
+        if drawing.request.uncond == "keep-pooled":
+            pooled = [pooled[0]] * len(pooled)
+        yield Encoded(drawing.reading.counts)
+        return [Conditioning(*side) for side in zip(tokens, pooled, strict=True)]
 
-    def _condition(self, tokens: tuple[Tokens, Tokens], request: Request) -> Conditioning:
-        """Encode one side: unpadded, so that no text depends on another."""
-        gemma, jina = (torch.tensor([one.ids], device=self.device) for one in tokens)
-        features = self.models["text_encoder"](gemma[:, : request.max_tokens])
-        return Conditioning(features[0], self.models["text_encoder_2"](jina)[0])
+    def _features(self, drawing: Drawing, stage: str, place: str) -> Stage[list[Tensor]]:
+        """What an encoder makes of each text, on the host; it reads only what is not kept."""
+        texts = drawing.reading.ids[stage]
+        found = {ids: self._kept(stage, ids, drawing.stages[stage]) for ids in texts}
+        missing = [ids for ids, features in found.items() if features is None]
+        if missing:
+            made = yield from self._staged(
+                drawing, stage, lambda how, dtype: self._read(stage, missing, place, how, dtype)
+            )
+            found |= dict(zip(missing, made, strict=True))
+        return [found[ids] for ids in texts]
+
+    def _read(
+        self, stage: str, texts: Sequence[tuple[int, ...]], place: str, how: StagePlan, dtype: str
+    ) -> Stage[list[Tensor]]:
+        """Run an encoder over texts, each unpadded, so that none depends on another."""
+        with self.home.host():
+            encoder = self.models.for_stage(stage, how.weights, dtype)
+            ids = [torch.tensor([one]) for one in texts]
+        layers, tables = encoder.model.layers, frozenset({"embed_tokens", "word_embeddings"})
+        with (
+            self.home.lend(encoder.model, tables | {"layers"}),
+            self.home.stream(layers, how.resident) as stream,
+        ):
+            features = [one[0] for one in encoder.encode(ids, stream, self.home.device)]
+        self._check(place, *features)
+        with self.home.host():
+            features = [one.to("cpu", copy=True) for one in features]
+        for one, made in zip(texts, features, strict=True):
+            if self.embeddings:
+                trouble = self.embeddings.put(self._key(stage, one, how, dtype), (made,))
+                if trouble:
+                    yield Warned("cache", trouble)
+        return features
+
+    def _kept(self, stage: str, ids: tuple[int, ...], how: StagePlan) -> Tensor | None:
+        """What the cache has for a text."""
+        if self.embeddings is None:
+            return None
+        found = self.embeddings.get(self._key(stage, ids, how, self.options.dtype))
+        return None if found is None else found[0]
+
+    def _key(
+        self, stage: str, ids: tuple[int, ...], how: StagePlan, dtype: str
+    ) -> EmbeddingKey:
+        return EmbeddingKey.of(
+            stage, ids, weights=self.weights[STAGES[stage]], storage=how.weights,
+            compute=DTYPES[stage_dtype(stage, dtype)], device=self.home.device,
+        )  # fmt: skip
 
     def _denoise(
-        self, request: Request, sides: tuple[Conditioning, Conditioning | None]
+        self, drawing: Drawing, sides: list[Conditioning], how: StagePlan, dtype: str
     ) -> Stage[Tensor]:
         """Latents (B, C, h, w) in float32, from noise."""
-        times = grid(request.steps, request.solver, request.schedule, request.shift)
-        noise = self.noise(request).to(self.device)
-        denoiser = Denoiser(
-            self.models["transformer"], sides, request.number, tuple(noise.shape[-2:]),
-            evaluation_times(times, request.solver),
-        )  # fmt: skip
+        home, request = self.home, drawing.request
+        lengths = [len(side.tokens) for side in sides]
+        with home.host():
+            transformer = self.models.for_stage("denoise", how.weights, dtype)
+            groups = self.noise(request).split(-(-request.number // how.batches))
+            seating = [Seating.of(transformer, lengths, len(group), group.shape[-2:], how.parts)
+                       for group in groups]
+        with home.lend(transformer, PASSING):
+            prepared = self._prepare(transformer, sides, drawing)
+            with home.stream(transformer.blocks, how.resident, HEADS, pinned=True) as blocks:
+                latents = []
+                for group, seats in zip(groups, seating, strict=True):
+                    denoiser = Denoiser(transformer, prepared, seats.to(home.device), blocks)
+                    done = len(latents), len(groups)
+                    latents.append((yield from self._walk(drawing, denoiser, group, done)))
+        return torch.cat(latents)
+
+    def _prepare(
+        self, transformer: NextDiT, sides: list[Conditioning], drawing: Drawing
+    ) -> Prepared:
+        """What no step changes; the weights behind it pass the device once."""
+        home, device = self.home, self.home.device
+        with home.host():
+            places = [transformer.text_places((len(side.tokens),)) for side in sides]
+        here = [Conditioning(side.tokens.to(device, copy=True), side.pooled.to(device, copy=True))
+                for side in sides]
+        with home.stream(transformer.context_refiner) as blocks:
+            captions = refined(transformer, here, [one.to(device) for one in places], blocks)
+        times = evaluation_times(drawing.times, drawing.request.solver)
+        with home.stream(transformer.heads) as heads:
+            return Prepared(captions, *modulated(transformer, here, times, heads))
+
+    def _walk(
+        self, drawing: Drawing, denoiser: Denoiser, noise: Tensor, done: tuple[int, int]
+    ) -> Stage[Tensor]:
+        """Denoise one group of pictures; `done`: groups before it, and how many there are."""
+        request, device = drawing.request, self.home.device
+        before, groups = done
         velocity = denoiser.conditional
-        if sides[1] is not None:
+        if needs_negative(request):
             velocity = guided(denoiser.both, request.guidance, request.renorm,
                               request.truncation if request.truncation < 1 else None, velocity)
-        glances = map(self._glance, solve(velocity, noise, times, request.solver))
+        x = noise.to(device, copy=True)
+        glances = map(self._glance, solve(velocity, x, drawing.times, request.solver))
         # One glance late on a card: the host reads a step while the next one is computed.
-        for glance in delayed(glances, by=int(noise.is_cuda)):
+        for glance in delayed(glances, by=int(self.home.on_card)):
+            step = glance.step
             if not glance.finite:
-                raise _NotFinite(f"step {glance.step.index}")
-            yield Stepped(glance.step.index, glance.step.of, glance.previews)
+                raise _NotFinite(f"step {step.index}")
+            yield Stepped(before * step.of + step.index, groups * step.of, glance.previews)
         return glance.step.x
 
     def _glance(self, step: Step) -> Glance:
@@ -232,15 +409,17 @@ class Engine:
                       for i in range(request.number))
         return torch.stack([torch.randn(shape, generator=one) for one in generators])
 
-    def _decode(self, latents: Tensor) -> Stage[Tensor]:
+    def _decode(self, latents: Tensor, how: StagePlan, dtype: str) -> Stage[Tensor]:
         """Pixels (B, H, W, 3), uint8 on the CPU; one picture at a time."""
-        vae = self.models["vae"]
-        dtype = next(vae.parameters()).dtype
+        with self.home.host():
+            vae = self.models.for_stage("decode", how.weights, dtype)
         images = []
-        for one in latents.split(1):
-            image = vae.decode(one.to(dtype)).float()
-            self._check("decode", image)
-            images.append(((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+        with self.home.lend(vae, frozenset({"encoder"})):
+            kind = DTYPES[stage_dtype("decode", dtype)]
+            for one in latents.split(1):
+                image = vae.decode(one.to(kind), how.strips, how.recompute).float()
+                self._check("decode", image)
+                images.append(((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
         yield Decoded()
         return torch.cat(images).movedim(1, -1).contiguous()
 
@@ -250,37 +429,121 @@ class Engine:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
             raise _NotFinite(place)
 
-    def _twice(self, parts: tuple[str, ...], stage: Callable[[], Stage[T]]) -> Stage[T]:
-        """Run a stage; where it is not finite, once more with `parts` in float32."""
+    def _staged(
+        self, drawing: Drawing, name: str, run: Callable[[StagePlan, str], Stage[T]]
+    ) -> Stage[T]:
+        """Run a stage as planned; where it is not finite, once more in float32."""
+        dtype = self.options.dtype
         try:
-            return (yield from stage())
+            return (yield from self._laddered(drawing, name, run, self.options))
         except _NotFinite as place:
-            yield Warned("non_finite", f"NaN or infinity at {place}; once more in float32.")
-        with self.models.in_float32(*parts):
-            try:
-                return (yield from stage())
-            except _NotFinite as place:
-                raise NonFiniteOutput(
-                    "every value that leaves a stage must be finite",
-                    f"NaN or infinity at {place}, in float32 too",
-                    "Check the weights with another prompt, or lower the guidance.",
-                ) from None
+            note = f"NaN or infinity at {place}; once more in float32."
+        drawing.notes.append(note)
+        yield Warned("non_finite", note)
+        options = replace(self.options, dtype="float32")
+        if dtype != "float32":
+            drawing.stages[name] = self._plan(drawing.work, options).stage(name)
+        try:
+            return (yield from self._laddered(drawing, name, run, options))
+        except _NotFinite as place:
+            raise NonFiniteOutput(
+                "every value that leaves a stage must be finite",
+                f"NaN or infinity at {place}, in float32 too",
+                "Check the weights with another prompt, or lower the guidance.",
+            ) from None
 
-    def _receipt(self, request: Request, index: int, reading: Reading, plan: Plan) -> Receipt:
+    def _laddered(
+        self, drawing: Drawing, name: str, run: Callable[[StagePlan, str], Stage[T]],
+        options: Options,
+    ) -> Stage[T]:  # fmt: skip
+        """Run a stage; each time memory runs out, on the next rung of its plan."""
+        for how in self._ladder(drawing, name, options):
+            drawing.stages[name] = how
+            self.home.tidy()
+            try:
+                return (yield from self._watched(run(how, options.dtype)))
+            except RuntimeError as error:
+                # Only the CUDA allocator has a class of its own for this; the CPU's and the
+                # driver's words are all there is to go by.
+                if not FULL.search(str(error)):
+                    raise
+                said = str(error).splitlines()[0]
+            # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
+            self.home.keep(False)
+            self.learned = min(self.learned or how.peak_bytes, how.peak_bytes)
+            note = f"Out of memory in {name}, planned for {readable(how.peak_bytes)}."
+            drawing.notes.append(note)
+            yield Warned("out_of_memory", note)
+        raise OutOfMemory(
+            f"the stage {name!r} of this drawing needs at least "
+            f"{readable(smallest_limit(how.peak_bytes))}",
+            said,
+            "Ask for a smaller size or fewer pictures at once, or close other programs.",
+        )
+
+    def _ladder(self, drawing: Drawing, name: str, options: Options) -> Iterator[StagePlan]:
+        """The way a stage is planned, then every cheaper one, each taking less than the last."""
+        yield (first := drawing.stages[name])
+        costs = Costs(self.inventory, drawing.work, self.card, options.dtype, options.pinned)
+        for rung in rungs(name, costs, options):
+            if rung.peak_bytes < first.peak_bytes:
+                yield rung
+
+    def _watched(self, stage: Stage[T]) -> Stage[T]:
+        """Let what a stage computes count, and nothing of what a consumer does meanwhile."""
+        with contextlib.closing(stage):
+            while True:
+                with self.home.watch():
+                    try:
+                        event = next(stage)
+                    except StopIteration as end:
+                        return end.value
+                yield event
+
+    def _receipt(self, drawing: Drawing, index: int) -> Receipt:
+        request = drawing.request
         return Receipt(
             model=self.spec.name,
             request=request,
             index=index,
             seed=request.seed + index,
-            texts=reading.sent,
-            tokens=reading.counts,
+            texts=drawing.reading.sent,
+            tokens=drawing.reading.counts,
             solver=f"{request.solver}: {SOLVERS[request.solver].source}",
             guidance=formula(request),
-            plan=plan,
+            plan=self._told(drawing),
             weights=self.weights,
             versions={"sakuga": version("sakuga"), "torch": torch.__version__,
                       "transformers": version("transformers")},
+            notes=tuple(drawing.notes),
         )
+
+
+def work_of(request: Request, reading: Reading, times: Sequence[float]) -> Work:
+    """What of a resolved request decides memory and time."""
+    width, height = request.size
+    counts = {name: tuple(map(len, ids)) for name, ids in reading.ids.items()}
+    evaluations = request.steps * find_solver(request.solver, request.steps).evaluations
+    return Work(
+        width, height, request.number, evaluations, len(counts["gemma"]), counts["gemma"],
+        counts["jina"], times=len(evaluation_times(times, request.solver)),
+    )  # fmt: skip
+
+
+def open_home(device: torch.device, budget: Budget) -> Home:
+    """The device with the budget that people asked for. Raises RequestError."""
+    on_card, limit = device.type == "cuda", None
+    if budget.vram != "auto":
+        limit = parse_bytes(budget.vram)
+    elif on_card:
+        free, _ = torch.cuda.mem_get_info(device)
+        limit = free - LIBRARIES
+    pinned = None
+    if budget.pinned != "auto":
+        pinned = parse_bytes(budget.pinned)
+    elif (available := available_memory()) is not None:
+        pinned = available // 2
+    return Home(device, limit, pinned)
 
 
 def formula(request: Request) -> str:
@@ -293,19 +556,6 @@ def formula(request: Request) -> str:
     if request.truncation < 1:
         text += f"; v_cond from t = {request.truncation:g}"
     return text
-
-
-def resident_bytes() -> int:
-    """Bytes of this process in memory now; where the system does not say, at most so far."""
-    status = Path("/proc/self/statm")
-    if status.is_file():
-        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        import resource  # noqa: PLC0415  # Windows has none
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _word_at(text: str, tokens: Tokens, limit: int) -> str | None:
@@ -323,24 +573,3 @@ def _stored_preview(checkpoint: Checkpoint) -> Any:
     if not index.is_file():
         return None
     return read_json(index, checkpoint.path).get("sakuga", {}).get("preview")
-
-
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn the several ways in which torch runs out of memory into one error of ours."""
-    try:
-        yield
-    except RuntimeError as error:
-        # Only the CUDA allocator has a class of its own for this; the CPU's and the driver's
-        # words are all there is to go by.
-        if not re.search("out of memory|can't allocate memory", str(error)):
-            raise
-        said = str(error).splitlines()[0]
-    else:
-        return
-    # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
-    torch.cuda.empty_cache()
-    raise OutOfMemory(
-        "every stage of a drawing must fit in memory", said,
-        "Ask for a smaller size or fewer pictures at once, or close other programs.",
-    )

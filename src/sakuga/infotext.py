@@ -15,7 +15,7 @@ from dataclasses import fields
 
 from sakuga.codec import plain, typed
 from sakuga.errors import RequestError
-from sakuga.request import Receipt, Request
+from sakuga.request import Receipt, Request, StagePlan
 
 RECEIPT_KEY = "sakuga"
 PARAMETERS_KEY = "parameters"
@@ -89,9 +89,24 @@ def describe(receipt: Receipt) -> Iterator[tuple[str, str]]:
     past = f", past the trained {tokens.trained} from {tokens.past!r}" if tokens.past else ""
     yield "tokens", f"{tokens.gemma} for Gemma{past}, {tokens.jina} for Jina"
     yield "plan", f"{plan.device} ({plan.chip}), {plan.dtype}, batch {plan.batch}"
+    for stage in plan.stages:
+        yield f"plan of {stage.stage}", in_words(stage)
+    for note in receipt.notes:
+        yield "note", note
     yield "versions", ", ".join(f"{name} {text}" for name, text in receipt.versions.items())
     for name, digest in receipt.weights.items():
         yield f"sha256 of {name}", digest
+
+
+def in_words(stage: StagePlan) -> str:
+    """What a stage does to fit, in a few words."""
+    words = [stage.weights]
+    if stage.streamed:
+        words.append(f"{stage.resident} blocks stay, {stage.streamed} stream")
+    levers = (("groups", stage.batches), ("parts", stage.parts), ("strips", stage.strips))
+    words += [f"{count} {name}" for name, count in levers if count > 1]
+    words += ["recomputed"] * stage.recompute
+    return f"{', '.join(words)}; {stage.peak_bytes / 1e9:.2f} GB at most"
 
 
 def differences(before: Receipt, now: Receipt) -> tuple[str, ...]:
@@ -99,11 +114,12 @@ def differences(before: Receipt, now: Receipt) -> tuple[str, ...]:
     found = []
     for title, old, new in (
         ("version of", before.versions, now.versions),
-        ("plan:", plain(before.plan), plain(now.plan)),
+        ("plan:", before.plan.deciding, now.plan.deciding),
         ("weights of", before.weights, now.weights),
     ):
         for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
+            unsaid = title == "plan:" and key not in old  # by the version that drew it then
+            if old.get(key) != new.get(key) and not unsaid:
                 was, came = (_shown(side.get(key)) for side in (old, new))
                 found.append(f"{title} {key}: {was} then, {came} now")
     if before.texts != now.texts:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from sakuga.request import Decoded, Encoded, Event, Stepped
+from sakuga.request import Decoded, Encoded, Event, Planned, Stepped
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -32,32 +32,41 @@ class Silence:
 
 @dataclass(slots=True)
 class Bar:
-    """A Rich progress bar; `memory` gives the bytes in use."""
+    """A Rich progress bar; `memory` gives bytes (allocated, reserved) of `limit`, if there is one."""
 
     progress: Progress
     task: TaskID
-    memory: Callable[[], int]
+    memory: Callable[[], tuple[int, int]]
+    limit: int | None
     last: float = field(default_factory=time.perf_counter)
 
     def show(self, event: Event) -> None:
         """Move the bar."""
-        memory = f"{self.memory() / 1e9:.2f} GB"
+        memory = f"{self.memory()[0] / 1e9:.2f} GB"
+        if self.limit is not None:
+            memory = f"{memory.removesuffix(' GB')} of {self.limit / 1e9:.2f} GB"
         match event:
+            case Planned():
+                self.progress.update(self.task, description="encode", memory=memory)
             case Encoded():
-                self.progress.update(self.task, description="drawing", memory=memory)
+                self.progress.update(self.task, description="denoise", memory=memory)
             case Stepped(index=index, of=of):
                 now = time.perf_counter()
                 pace = f"{now - self.last:.2f} s/step"
                 self.last = now
+                stage = "decode" if index == of else "denoise"
                 self.progress.update(
-                    self.task, completed=index, total=of, pace=pace, memory=memory
-                )
+                    self.task, description=stage, completed=index, total=of, pace=pace,
+                    memory=memory,
+                )  # fmt: skip
             case Decoded():
-                self.progress.update(self.task, description="saving", memory=memory)
+                self.progress.update(self.task, description="save", memory=memory)
 
 
 @contextlib.contextmanager
-def open_meter(memory: Callable[[], int], *, quiet: bool) -> Iterator[Meter]:
+def open_meter(
+    memory: Callable[[], tuple[int, int]], limit: int | None, *, quiet: bool
+) -> Iterator[Meter]:
     """A bar if someone is watching standard error, else silence."""
     if quiet or not sys.stderr.isatty():
         yield Silence()
@@ -82,4 +91,4 @@ def open_meter(memory: Callable[[], int], *, quiet: bool) -> Iterator[Meter]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None, pace="", memory="")
-        yield Bar(progress, task, memory)
+        yield Bar(progress, task, memory, limit)

@@ -1,20 +1,26 @@
-"""The four networks of a checkpoint on one device, each loaded when it is first needed."""
+"""The four networks of a checkpoint in the host's memory, each loaded when it is first needed.
+
+Weights that need no change stay views of their mapped files, so that a network that has been
+loaded costs memory only once it is read, and none that the system could not take back.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from sakuga.errors import RequestError
+from sakuga.memory.costs import stage_dtype
 from sakuga.model.nextdit import NextDiT
+from sakuga.model.stored import keep_stored
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.bind import bind
 from sakuga.weights.checkpoint import Checkpoint
+from sakuga.weights.formats import FORMATS
 
 BUILDERS: Mapping[str, Any] = {
     "text_encoder": GemmaEncoder,
@@ -23,43 +29,49 @@ BUILDERS: Mapping[str, Any] = {
     "vae": VAE,
 }
 ENCODERS = ("text_encoder", "text_encoder_2")
+STAGES = {"gemma": "text_encoder", "jina": "text_encoder_2", "denoise": "transformer",
+          "decode": "vae"}  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Models:
-    """Networks by component name ("transformer", "vae", ...), in `dtype` on `device`."""
+    """Networks by component name ("transformer", "vae", ...) that compute in `dtype`.
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
-        self._loaded: dict[str, nn.Module] = {}
+    dtype: a name of `DTYPES`. One variant of each is kept: the one last asked for.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
+        self.checkpoint, self.dtype = checkpoint, dtype
+        self._loaded: dict[str, tuple[tuple[str, str], nn.Module]] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            part = getattr(self.checkpoint, name)
-            with torch.device("meta"):
-                module = BUILDERS[name](part.spec)
-            # Layouts name what transformers' own model holds, which ours wraps.
-            inner = module.model if name in ENCODERS else module
-            bind(inner, part.store, match=part.match, dtype=self.dtype_of(name),
-                 device=self.device)
-            self._loaded[name] = module.eval().requires_grad_(False)
-        return self._loaded[name]
+        """A network with its weights as it computes with them."""
+        (stage,) = (stage for stage, component in STAGES.items() if component == name)
+        return self.for_stage(stage)
 
-    def dtype_of(self, name: str) -> torch.dtype:
-        """What a component computes in; only the transformer stays finite in float16."""
-        half = self.dtype == torch.float16 and name != "transformer"
-        return torch.float32 if half else self.dtype
+    def for_stage(self, stage: str, form: str | None = None, dtype: str | None = None) -> Any:
+        """The network of a stage, the matrices of its blocks stored in `form`.
 
-    @contextlib.contextmanager
-    def in_float32(self, *names: str) -> Iterator[None]:
-        """Let components compute in float32 for a while."""
-        for name in names:
-            self[name].float()
-        try:
-            yield
-        finally:
-            for name in names:
-                self[name].to(self.dtype_of(name))
+        form: a storage format; None for what it computes in. dtype: of the request, by
+        default this object's. Raises as `weights.bind.bind`.
+        """
+        name, compute = STAGES[stage], stage_dtype(stage, dtype or self.dtype)
+        variant = (form or compute, compute)
+        if self._loaded.get(name, (None,))[0] != variant:
+            self._loaded.pop(name, None)  # before the next is made: not both at once
+            self._loaded[name] = variant, self._load(name, *variant)
+        return self._loaded[name][1]
+
+    def _load(self, name: str, form: str, compute: str) -> nn.Module:
+        part = getattr(self.checkpoint, name)
+        with torch.device("meta"):
+            module = BUILDERS[name](part.spec)
+            if form != compute:
+                keep_stored(module, FORMATS[form])
+        # Layouts name what transformers' own model holds, which ours wraps.
+        inner = module.model if name in ENCODERS else module
+        bind(inner, part.store, match=part.match, dtype=DTYPES[compute])
+        return module.eval().requires_grad_(False)
 
 
 def choose_device(name: str) -> torch.device:
@@ -74,15 +86,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda:0" if name == "cuda" else name)
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """auto, float32, bfloat16 or float16 as a dtype. Raises RequestError on another name.
+def choose_dtype(name: str, device: torch.device) -> str:
+    """auto, float32, bfloat16 or float16 as a name of `DTYPES`. Raises RequestError on another.
 
     auto is bfloat16 on cards that compute in it natively (since Ampere), else float32.
     """
     if name == "auto":
         native = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-        return torch.bfloat16 if native else torch.float32
+        return "bfloat16" if native else "float32"
     if name not in DTYPES:
         raise RequestError("a dtype must be a known one", repr(name), f"Known: auto, "
                            f"{', '.join(DTYPES)}.")
-    return DTYPES[name]
+    return name

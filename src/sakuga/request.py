@@ -287,13 +287,36 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a request is run. With the versions it decides every bit of the pixels."""
+    """How a request is run. With the versions it decides every bit of the pixels.
+
+    `batch`: pictures that are denoised together. `limit`: bytes that may be reserved on the
+    device, None for no limit. `kept`: networks stay there from stage to stage. `pinned`:
+    bytes of host memory that may be pinned for copies, None for as many as are wanted.
+    """
 
     device: str
     chip: str
     dtype: str
     batch: int
     threads: int
+    limit: int | None = None
+    kept: bool = False
+    pinned: int | None = None
+    stages: tuple[StagePlan, ...] = ()
+
+    @property
+    def deciding(self) -> dict[str, object]:
+        """What of it can change a bit of the pixels; where weights wait for their turn cannot."""
+        found: dict[str, object] = {
+            name: getattr(self, name) for name in ("device", "chip", "dtype", "batch", "threads")
+        }
+        for one in self.stages:
+            found[f"{one.stage} weights"] = one.weights
+            if one.stage == "denoise":
+                found["parts"] = one.parts
+            if one.stage == "decode":
+                found["strips"] = f"{one.strips}{', recomputed' * one.recompute}"
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +343,10 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Everything that is needed to draw one picture again. `index` counts within the request."""
+    """Everything that is needed to draw one picture again. `index` counts within the request.
+
+    `notes`: what went otherwise than first planned, a sentence each.
+    """
 
     model: str
     request: Request
@@ -333,6 +359,7 @@ class Receipt:
     plan: Plan
     weights: Mapping[str, str]
     versions: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +398,10 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """Step `index` of `of` is done (1 is the first); one small preview per picture."""
+    """Step `index` of `of` is done (1 is the first); one small preview per picture under way.
+
+    Where pictures are denoised in groups, the steps of all groups count.
+    """
 
     index: int
     of: int

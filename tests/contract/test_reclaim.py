@@ -6,7 +6,8 @@ import gc
 
 import torch
 
-from sakuga.engine import Engine, resident_bytes
+from sakuga.engine import Engine
+from sakuga.memory.home import resident_bytes
 from sakuga.request import Request
 
 MIB = 2**20

@@ -27,7 +27,7 @@ def renders():
 
 @pytest.fixture(scope="module")
 def models():
-    return Models(open_checkpoint(EMBEDDED_FOLDER), torch.device("cpu"), torch.float32)
+    return Models(open_checkpoint(EMBEDDED_FOLDER), "float32")
 
 
 def test_the_packaged_model_is_the_preset(models: Models) -> None:

@@ -134,7 +134,7 @@ def test_positions_reach_past_the_tables_of_the_original(model):
 
 def test_patches_hold_row_column_channel_with_the_channel_fastest():
     latents = torch.arange(4 * 4 * 6).reshape(1, 4, 4, 6)
-    layout = make_layout((1,), ((2, 3),), (SPEC.axes_dims, 1e4), torch.device("cpu"))
+    layout = make_layout((1,), ((2, 3),), (SPEC.axes_dims, 1e4))
     patches = patchify(latents, 2, layout)
     assert patches.shape == (1, 6, 16)
     expected = latents[0, :, 2:4, 2:4].permute(1, 2, 0).flatten()

@@ -40,7 +40,7 @@ VAES = {name: random_vae(spec) for name, spec in SPECS.items()}
 
 @pytest.fixture(scope="module")
 def chibi() -> VAE:
-    return Models(open_checkpoint(EMBEDDED_FOLDER), torch.device("cpu"), torch.float32)["vae"]
+    return Models(open_checkpoint(EMBEDDED_FOLDER), "float32")["vae"]
 
 
 def error(found: Tensor, expected: Tensor) -> float:

@@ -61,9 +61,9 @@ class Painter:
     @classmethod
     def packaged(cls, device: str = "auto") -> Painter:
         """The model that ships with sakuga, in float32 on `device`."""
-        models = Models(open_checkpoint(EMBEDDED_FOLDER), choose_device(device), torch.float32)
+        models, where = Models(open_checkpoint(EMBEDDED_FOLDER), "float32"), choose_device(device)
         parts = ("text_encoder", "text_encoder_2", "transformer", "vae")
-        return cls.open(EMBEDDED_FOLDER, *(models[part] for part in parts))
+        return cls.open(EMBEDDED_FOLDER, *(models[part].to(where) for part in parts))
 
     @torch.inference_mode()
     def paint(self, texts: Sequence[str], seed: int) -> Tensor:

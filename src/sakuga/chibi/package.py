@@ -70,7 +70,7 @@ def unpack(shelf: Path, model: Path = EMBEDDED_FOLDER) -> None:
     """Lay the packaged networks out for more training: a start for optimisers made afresh."""
     shelf.mkdir(parents=True, exist_ok=True)
     checkpoint = open_checkpoint(model)
-    models = Models(checkpoint, torch.device("cpu"), torch.float32)
+    models = Models(checkpoint, "float32")
     files: dict[str, dict[str, Tensor]] = {}
     for name, (file, prefix) in _SHELVED.items():
         inner = models[name].model if prefix.endswith("model.") else models[name]

@@ -39,8 +39,9 @@ CONVOLUTIONS = 0.35  # convolutions reach this share of the rate of matrix produ
 class Work:
     """What of a request decides memory and time.
 
-    `branches`: 2 with guidance, else 1. `evaluations` of the velocity. The token counts
-    have one entry per text that is read, the prompt first.
+    `branches`: 2 with guidance, else 1. `evaluations` of the velocity, at `times` different
+    times; None if each is at its own. The token counts have one entry per text that is read,
+    the prompt first.
     """
 
     width: int
@@ -50,6 +51,7 @@ class Work:
     branches: int
     gemma_tokens: tuple[int, ...]
     jina_tokens: tuple[int, ...]
+    times: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,14 @@ class PartBytes:
     passing: tuple[int, ...]
 
     @property
-    def total(self) -> int:
-        """Of all that stays while everything stays."""
+    def stage(self) -> int:
+        """Of all that is there during its stage while every block stays."""
         return sum(self.blocks) + self.rest
+
+    @property
+    def total(self) -> int:
+        """Of all there is: what passes only once too."""
+        return self.stage + sum(self.passing)
 
     def levels(self) -> tuple[Level, ...]:
         """For every number of blocks that may stay on the card, what that takes."""
@@ -259,7 +266,7 @@ class Costs:
         """Bytes beside the weights while a group of pictures is denoised."""
         spec, size = self.inventory.spec.transformer, self._size("denoise")
         run = Denoising(spec, pictures, self._segments(pictures), parts, size)
-        rows = table(spec, self.work.evaluations, self.work.branches, size)
+        rows = table(spec, self.work.times or self.work.evaluations, self.work.branches, size)
         return run.kept + run.latents + run.working + rows
 
     def _evaluation(self, form: str, pictures: int, parts: int) -> float:

@@ -42,6 +42,8 @@ class Options:
     and Gemma, or "auto". `allow_lossy`: "auto" may choose one that rounds the weights.
     `keep_resident`: hold all networks on the card from stage to stage if there is room.
     `pinned`: bytes of host memory that may be pinned, None for as many as are wanted.
+    `in_place`: weights are used where they lie, so that no block can stream. `most`: bytes
+    that a stage should stay within if it can, because more was seen not to be there.
     """
 
     dtype: str = "bfloat16"
@@ -49,6 +51,24 @@ class Options:
     allow_lossy: bool = False
     keep_resident: bool = False
     pinned: int | None = None
+    in_place: bool = False
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The memory an engine may use, as people say it.
+
+    `vram`: what the device may reserve (8GB, 7.5GiB); "auto" is what is free on a card, and
+    no limit on a CPU, which with one simulates a card. `pinned`: host memory that may be
+    pinned; "auto" is half of what is available. The rest: as in `Options`.
+    """
+
+    vram: str = "auto"
+    pinned: str = "auto"
+    weights: str = "auto"
+    allow_lossy: bool = False
+    keep_resident: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +134,7 @@ def make_plan(
     """
     costs = Costs(inventory, work, card, options.dtype, options.pinned)
     choices = {stage: tuple(candidates(stage, costs, options)) for stage in STAGES}
-    room = None if limit is None else usable(limit)
+    room = _room(choices, limit, options.most)
     stages = _best(choices, room, costs, options)
     if stages is None:
         raise _too_small(choices, limit or 0)
@@ -141,6 +161,11 @@ def rungs(stage: str, costs: Costs, options: Options) -> tuple[StagePlan, ...]:
 
 def candidates(stage: str, costs: Costs, options: Options) -> Iterator[StagePlan]:
     """Every way to run a stage, priced."""
+    plans = _all_ways(stage, costs, options)
+    return (plan for plan in plans if not (options.in_place and plan.streamed))
+
+
+def _all_ways(stage: str, costs: Costs, options: Options) -> Iterator[StagePlan]:
     if stage == "decode":
         for strips, recompute in strip_choices(costs.work.height):
             yield costs.decode(strips, recompute)
@@ -198,6 +223,16 @@ def _order(stage: str, costs: Costs, options: Options) -> Callable[[StagePlan], 
     )  # fmt: skip
 
 
+def _room(choices: Choices, limit: int | None, most: int | None) -> int | None:
+    """Bytes a stage may fill: what is usable of the limit, and no more than `most` if it can."""
+    room = None if limit is None else usable(limit)
+    if most is None:
+        return room
+    least = max(min(plan.peak_bytes for plan in plans) for plans in choices.values())
+    held = max(most, least)
+    return held if room is None else min(room, held)
+
+
 def _best(choices: Choices, room: int | None, costs: Costs, options: Options) -> Stages | None:
     """The best choice of every stage that has room, or None where a stage has none."""
     chosen = []
@@ -217,7 +252,8 @@ def _kept(
     forms = {plan.stage: plan.weights for plan in alone}
     whole = {
         stage: [
-            replace(plan, peak_bytes=plan.peak_bytes + sum(held.values()) - held[stage])
+            replace(plan, peak_bytes=plan.peak_bytes + sum(held.values()) - own)
+            for own in [costs.weights(stage, forms[stage]).stage]
             for plan in plans
             if not plan.streamed and plan.weights == forms[stage]
         ]

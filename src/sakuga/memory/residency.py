@@ -1,16 +1,18 @@
 """Weights on a card, for as long as they are needed there; the only owner of copy streams.
 
-The host keeps every weight. `on_card` lends a network to a card: what is not a block, and as
-many blocks as the plan says, are copied there and stay; the other blocks stream. Each of
-those is one flat buffer on the host, copied into one of two slots on the card while the
-block before it computes; after the last comes the first again, for the next evaluation.
+The host keeps every weight, as a rule as a view of its mapped file. `lent` copies a network
+to a card for a while; `streamed` does so with as many blocks as the plan says, and lets the
+others stream: each is copied into one of two slots on the card while the block before it
+computes, and after the last comes the first again, for the next evaluation.
 Nothing is hooked and no forward is replaced: the blocks come out of an iterable, and whoever
 runs them does not know where they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import mmap
+import weakref
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +24,7 @@ ALIGNMENT = 256  # bytes; a kernel may be chosen by the alignment of what it rea
 SLOTS = 2
 
 Place = tuple[dict[str, Tensor | None], str]  # where a module keeps a tensor, and its name there
+Names = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,42 +32,105 @@ class Piece:
     """One tensor of a block: where the module keeps it, and where it lies in the flat buffer."""
 
     place: Place
-    dtype: torch.dtype
-    shape: tuple[int, ...]
+    host: Tensor
     start: int
 
     def view(self, flat: Tensor) -> Tensor:
         """The tensor within a flat buffer of bytes."""
-        size = prod(self.shape) * self.dtype.itemsize
-        return flat[self.start : self.start + size].view(self.dtype).view(self.shape)
+        shape = tuple(self.host.shape)
+        size = prod(shape) * self.host.dtype.itemsize
+        return flat[self.start : self.start + size].view(self.host.dtype).view(shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """The tensors of a block, end to end in `size` bytes."""
+    """The tensors of a block on the host, and how they lie end to end in `size` bytes."""
 
     pieces: tuple[Piece, ...]
     size: int
 
     @classmethod
-    def of(cls, block: nn.Module, without: frozenset[str] = frozenset()) -> Flat:
+    def of(cls, block: nn.Module, without: Names = frozenset()) -> Flat:
         """Lay out a block's parameters and buffers, but those of the children named."""
         pieces, start = [], 0
         for place in places(block, without):
             tensor = look(place)
-            pieces.append(Piece(place, tensor.dtype, tuple(tensor.shape), start))
+            pieces.append(Piece(place, tensor, start))
             start += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
         return cls(tuple(pieces), start)
 
-    def pack(self, flat: Tensor) -> None:
-        """Copy the block's tensors into a flat buffer."""
+    @property
+    def tensors(self) -> tuple[Hashable, ...]:
+        """What tells these tensors from any others of this process."""
+        return tuple((piece.host.data_ptr(), piece.host.nbytes) for piece in self.pieces)
+
+    def fill(self, flat: Tensor) -> None:
+        """Copy the block's tensors into a flat buffer; on a card without waiting."""
         for piece in self.pieces:
-            piece.view(flat).copy_(look(piece.place))
+            piece.view(flat).copy_(piece.host, non_blocking=True)
 
     def point(self, flat: Tensor) -> None:
         """Let the block use the tensors of a flat buffer."""
         for piece in self.pieces:
             put(piece.place, piece.view(flat))
+
+    def return_home(self) -> None:
+        """Let the block use the host's tensors again, the very same."""
+        for piece in self.pieces:
+            piece.place[0][piece.place[1]] = piece.host
+
+
+class Pins:
+    """Host memory that a card may read by itself, at most `limit` bytes; None is no limit.
+
+    Blocks that stream lie here as flat buffers, from one drawing to the next, as far as the
+    limit and the system allow; what has no room is copied from where it lies, through the
+    driver's own small buffer. Memory is registered to the byte: torch's own allocator of
+    pinned memory would round a block of 156 MB up to 268.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit, self.held = limit, 0
+        self._buffers: dict[tuple[Hashable, ...], Tensor] = {}
+        self._closed = weakref.finalize(self, _unpin, self._buffers)
+
+    def buffer(self, flat: Flat) -> Tensor | None:
+        """The pinned copy of a block's tensors, made now if there is room; else None."""
+        key = flat.tensors
+        if key not in self._buffers:
+            if self.limit is not None and self.held + flat.size > self.limit:
+                return None
+            made = _pinned(flat.size)
+            if made is None:
+                self.limit = self.held  # the system has no more to give; do not ask again
+                return None
+            flat.fill(made)
+            self._buffers[key] = made
+            self.held += flat.size
+        return self._buffers[key]
+
+    def close(self) -> None:
+        """Give all of it back."""
+        _unpin(self._buffers)
+        self.held = 0
+
+
+def _pinned(size: int) -> Tensor | None:
+    """Bytes on pages of their own that no system call will move; None if there are none."""
+    try:
+        buffer = torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=torch.uint8)
+    except OSError:
+        return None
+    failed = torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0)
+    return None if int(failed) else buffer
+
+
+def _unpin(buffers: dict[tuple[Hashable, ...], Tensor]) -> None:
+    if buffers:
+        torch.cuda.synchronize()  # a copy may still be reading
+    while buffers:
+        _, buffer = buffers.popitem()
+        torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())
 
 
 class Stream:
@@ -72,36 +138,36 @@ class Stream:
 
     Iterate once per run through the network. A slot is filled again only after the block
     that used it has run, and a block runs only after its slot is filled; on a card both are
-    events between two streams, and the host never waits. `copied`: bytes so far.
+    events between two streams, and the host never waits while what streams is pinned.
+    `copied`: bytes so far.
     """
 
     def __init__(
         self,
         blocks: Sequence[nn.Module],
-        resident: int,
         device: torch.device,
-        without: frozenset[str] = frozenset(),
+        resident: int,
+        without: Names,
+        pins: Pins | None,
     ) -> None:
         self.blocks, self.device, self.copied = tuple(blocks), device, 0
+        self._flats = [Flat.of(block, without) for block in blocks]
+        self._turn = Turn.on(device)
         stay = spread(resident, len(blocks))
-        flats = [Flat.of(block, without) for block in blocks]
-        self._streamed = {i: flat for i, flat in enumerate(flats) if i not in stay}
-        self._hosts = {i: host_buffer(flat, device) for i, flat in self._streamed.items()}
+        self._order = tuple(i for i in range(len(blocks)) if i not in stay)
+        self._pinned = {i: pins.buffer(self._flats[i]) if pins else None for i in self._order}
         for i in stay:
-            held = torch.empty(flats[i].size, dtype=torch.uint8, device=device)
-            flats[i].pack(held)
-            flats[i].point(held)
-        largest = max((flat.size for flat in self._streamed.values()), default=0)
+            held = torch.empty(self._flats[i].size, dtype=torch.uint8, device=device)
+            self._flats[i].fill(held)
+            self._flats[i].point(held)
+        largest = max((self._flats[i].size for i in self._order), default=0)
         self._slots = [
             torch.empty(largest, dtype=torch.uint8, device=device)
-            for _ in range(min(SLOTS, len(self._streamed)))
+            for _ in range(min(SLOTS, len(self._order)))
         ]
-        self._turn = Turn.on(device)
-        self._order = tuple(self._streamed)
         self._ahead = 0  # of the streamed blocks, in endless rounds: the next to be copied
         self._behind = 0  # and the next to run
-        if self._order:
-            self._prefetch()
+        self._prefetch()
 
     def __iter__(self) -> Iterator[nn.Module]:
         if self._order and self._behind % len(self._order):  # a round was left halfway
@@ -109,33 +175,39 @@ class Stream:
             self._ahead = self._behind = 0
             self._prefetch()
         for i, block in enumerate(self.blocks):
-            if i not in self._streamed:
+            if i not in self._pinned:
                 yield block
                 continue
             slot = self._behind % len(self._slots)
             self._turn.wait_filled(slot)
-            flat = self._streamed[i]
-            flat.point(self._slots[slot])
-            self._behind += 1
-            if len(self._slots) > 1:
-                self._prefetch()
+            self._flats[i].point(self._slots[slot])
             yield block
+            self._behind += 1
             self._turn.note_used(slot)
-            if len(self._slots) == 1:
-                self._prefetch()
+            # Only now: a copy from memory that is not pinned keeps the host, which by then has
+            # handed the card this block to compute.
+            self._prefetch()
 
     def finish(self) -> None:
-        """Let what is computed later, and may be given the slots' memory, wait for all copies."""
+        """Give the blocks their own tensors, and let later work wait for all copies."""
         self._turn.finish()
+        for flat in self._flats:
+            flat.return_home()
+        self._slots.clear()
 
     def _prefetch(self) -> None:
         """Start to copy the next streamed block into the slot whose turn it is."""
+        if not self._order:
+            return
         i = self._order[self._ahead % len(self._order)]
-        slot = self._ahead % len(self._slots)
-        size = self._streamed[i].size
+        slot, flat = self._ahead % len(self._slots), self._flats[i]
         with self._turn.filling(slot):
-            self._slots[slot][:size].copy_(self._hosts[i], non_blocking=True)
-        self.copied += size
+            pinned = self._pinned[i]
+            if pinned is None:
+                flat.fill(self._slots[slot])
+            else:
+                self._slots[slot][: flat.size].copy_(pinned, non_blocking=True)
+        self.copied += flat.size
         self._ahead += 1
 
 
@@ -191,35 +263,41 @@ class Turn:
 
 
 @contextmanager
-def on_card(
-    module: nn.Module,
+def lent(module: nn.Module, device: torch.device, without: Names = frozenset()) -> Iterator[None]:
+    """Let `module` have its tensors on a card, but those of its children named in `without`.
+
+    At the end it has the host's again, the very same, and the card's are free. A device that
+    is the host's own serves as a card too: it holds copies.
+    """
+    flat = Flat.of(module, without)
+    try:
+        held = torch.empty(flat.size, dtype=torch.uint8, device=device)
+        flat.fill(held)
+        flat.point(held)
+        del held
+        yield
+    finally:
+        flat.return_home()
+
+
+@contextmanager
+def streamed(
     blocks: Sequence[nn.Module],
     device: torch.device,
-    *,
     resident: int,
-    without: frozenset[str] = frozenset(),
+    without: Names = frozenset(),
+    pins: Pins | None = None,
 ) -> Iterator[Stream]:
-    """Lend `module` to a card; give the blocks in order, wherever they are.
+    """Blocks in order, of which `resident` stay on a card and the others pass through it.
 
-    `blocks`: those of its children that may stream. `resident`: how many of them stay.
-    `without`: names of children that stay on the host altogether. At the end the module has
-    the host's tensors again, the very same, and the card's are free. A device that is the
-    host's own serves as a card too: it holds copies.
+    `without`: names of children that stay on the host altogether. `pins`: where copies of
+    what streams may be pinned; without, it is copied from where it lies.
     """
-    inside = {id(part) for block in blocks for part in block.modules()}
-    outside = list(places(module, without, inside))
-    homes = [(place, look(place)) for place in (*outside, *_all(blocks, without))]
-    stream = None
+    stream = Stream(blocks, device, resident, without, pins)
     try:
-        for place in outside:
-            put(place, look(place).detach().to(device, copy=True))
-        stream = Stream(blocks, resident, device, without)
         yield stream
     finally:
-        if stream is not None:
-            stream.finish()
-        for place, home in homes:
-            place[0][place[1]] = home
+        stream.finish()
 
 
 def spread(resident: int, count: int) -> frozenset[int]:
@@ -227,19 +305,10 @@ def spread(resident: int, count: int) -> frozenset[int]:
     return frozenset(i for i in range(count) if (i + 1) * resident // count > i * resident // count)
 
 
-def host_buffer(flat: Flat, device: torch.device) -> Tensor:
-    """A block's tensors end to end in the host's memory, pinned if the device is a card."""
-    buffer = torch.empty(flat.size, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    flat.pack(buffer)
-    return buffer
-
-
-def places(
-    module: nn.Module, without: frozenset[str] = frozenset(), skipped: Iterable[int] = ()
-) -> Iterator[Place]:
-    """Where a module and its children keep tensors, but for the children named or skipped."""
+def places(module: nn.Module, without: Names = frozenset()) -> Iterator[Place]:
+    """Where a module and its children keep tensors, but for the children named."""
     for name, part in module.named_modules():
-        if id(part) in skipped or without & set(name.split(".")):
+        if without & set(name.split(".")):
             continue
         for kept in (part._parameters, part._buffers):
             for key, tensor in kept.items():
@@ -260,8 +329,3 @@ def put(place: Place, tensor: Tensor) -> None:
     place[0][place[1]] = (
         nn.Parameter(tensor, requires_grad=False) if isinstance(held, nn.Parameter) else tensor
     )
-
-
-def _all(blocks: Sequence[nn.Module], without: frozenset[str]) -> Iterator[Place]:
-    for block in blocks:
-        yield from places(block, without)

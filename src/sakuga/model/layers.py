@@ -70,6 +70,12 @@ class Places:
     sin: Tensor
     owner: Tensor | None
 
+    def to(self, device: torch.device) -> Places:
+        """The same with copies of its tables on `device`."""
+        cos, sin = (table.to(device, copy=True) for table in (self.cos, self.sin))
+        owner = None if self.owner is None else self.owner.to(device, copy=True)
+        return Places(self.segments, cos, sin, owner)
+
     def spread(self, vectors: Tensor) -> Tensor:
         """Let one vector per segment, (S, D), broadcast over the pack's tokens."""
         return vectors.unsqueeze(1) if self.owner is None else vectors[self.owner]

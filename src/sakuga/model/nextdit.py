@@ -47,6 +47,11 @@ class Layout:
         """Whether all captions, and all images, have as many tokens."""
         return self.text.owner is None and self.image.owner is None
 
+    def to(self, device: torch.device) -> Layout:
+        """The same with copies of its tables on `device`."""
+        text, image, joint = (each.to(device) for each in (self.text, self.image, self.joint))
+        return Layout(self.sizes, text, image, joint)
+
     def join(self, text: Tensor, image: Tensor) -> Tensor:
         """Put each segment's image tokens behind its caption tokens."""
         if self.batched:
@@ -238,24 +243,43 @@ class NextDiT(nn.Module):
         self,
         lengths: Sequence[int],
         sizes: Sequence[tuple[int, int]],
-        device: torch.device | str,
+        device: torch.device | str = "cpu",
     ) -> Layout:
-        """Place captions of `lengths` tokens and latents of (h, w) `sizes` on `device`."""
+        """Place captions of `lengths` tokens and latents of (h, w) `sizes` on `device`.
+
+        The host keeps what it has made, so that a size costs once; a card keeps nothing.
+        """
         p = self.spec.patch_size
         grids = tuple((h // p, w // p) for h, w in sizes)
-        return make_layout(tuple(lengths), grids, self._rope, torch.device(device))
+        made = make_layout(tuple(lengths), grids, self._rope)
+        return made if torch.device(device).type == "cpu" else made.to(torch.device(device))
+
+    def text_places(self, lengths: Sequence[int]) -> Places:
+        """Place captions of `lengths` tokens alone, on the host."""
+        return make_text_places(tuple(lengths), self._rope)
 
     def caption(self, features: Tensor, segments: Segments) -> Tensor:
         """Embed and refine captions once per prompt: (T, cap_feat_dim) to (T, D)."""
-        places = make_text_places(segments.lengths, self._rope, features.device)
-        return self.refine(features, places)
+        return self.refine(features, self.text_places(segments.lengths).to(features.device))
 
     def refine(self, features: Tensor, places: Places) -> Tensor:
         """`caption` with its places already made."""
-        x = places.segments.pack(self.cap_embedder(features))
-        for block in self.context_refiner:
-            x = block(x, places)
-        return places.segments.unpack(x)
+        return self.refine_each([(features, places)])[0]
+
+    def refine_each(
+        self,
+        texts: Sequence[tuple[Tensor, Places]],
+        blocks: Iterable[RefinerBlock] | None = None,
+    ) -> list[Tensor]:
+        """`refine` several packs in one pass: each block takes them in turn.
+
+        `blocks`: the context refiner's, from wherever they come, by default where they lie.
+        """
+        states = [places.segments.pack(self.cap_embedder(features)) for features, places in texts]
+        for block in self.context_refiner if blocks is None else blocks:
+            states = [block(x, places) for x, (_, places) in zip(states, texts, strict=True)]
+        pairs = zip(states, texts, strict=True)
+        return [places.segments.unpack(x) for x, (_, places) in pairs]
 
     def forward(
         self,
@@ -283,13 +307,16 @@ class NextDiT(nn.Module):
         group = Group(latents, caption, layout, self.modulations(t, pooled))
         return self.denoise([group])[0]
 
-    def modulations(self, t: Tensor, pooled: Tensor | None) -> Modulations:
-        """Compute what (S,) times and (S, clip_text_dim) vectors do to each block."""
+    def modulations(
+        self, t: Tensor, pooled: Tensor | None, heads: Iterable[nn.Module] | None = None
+    ) -> Modulations:
+        """Compute what (S,) times and (S, clip_text_dim) vectors do to each block.
+
+        `heads`: this network's, from wherever they come, by default where they lie.
+        """
         cond = self.condition(t, pooled)
-        return Modulations(
-            blocks=tuple(block.adaLN_modulation(cond) for block in self.blocks),
-            final=self.final_layer.adaLN_modulation(cond),
-        )
+        *blocks, final = [head(cond) for head in (self.heads if heads is None else heads)]
+        return Modulations(tuple(blocks), final)
 
     def condition(self, t: Tensor, pooled: Tensor | None) -> Tensor:
         """Join time and pooled text into one vector per segment, (S, cond_dim)."""
@@ -297,6 +324,11 @@ class NextDiT(nn.Module):
         if pooled is None:
             return time
         return self.time_text_embed(torch.cat((time, self.clip_text_pooled_proj(pooled)), dim=-1))
+
+    @property
+    def heads(self) -> tuple[nn.Module, ...]:
+        """What makes the modulation of each of `blocks`, then that of the final layer."""
+        return tuple(each.adaLN_modulation for each in (*self.blocks, self.final_layer))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -367,8 +399,8 @@ def image_ids(length: int, rows: int, columns: int) -> Tensor:
     return torch.cartesian_prod(*axes)
 
 
-def make_places(ids: Sequence[Tensor], rope: RopeSpec, alike: bool, device: torch.device) -> Places:
-    """Lay segments with the given positions, (L_s, axes) each, end to end on `device`.
+def make_places(ids: Sequence[Tensor], rope: RopeSpec, alike: bool) -> Places:
+    """Lay segments with the given positions, (L_s, axes) each, end to end, on the host.
 
     `alike`: all segments have equal positions, so one table does for all. Tables are
     computed on the CPU, so that every device gets the same bits.
@@ -376,29 +408,26 @@ def make_places(ids: Sequence[Tensor], rope: RopeSpec, alike: bool, device: torc
     segments = Segments(tuple(len(one) for one in ids))
     owner = None
     if segments.uniform is None:
-        owner = torch.arange(len(ids)).repeat_interleave(torch.tensor(segments.lengths)).to(device)
+        owner = torch.arange(len(ids)).repeat_interleave(torch.tensor(segments.lengths))
         tables = rope_tables(torch.cat(list(ids)), *rope)
     else:
         tables = rope_tables(torch.stack(list(ids[:1] if alike else ids)), *rope)
-    cos, sin = (table.unsqueeze(-2).to(device) for table in tables)
+    cos, sin = (table.unsqueeze(-2) for table in tables)
     return Places(segments, cos, sin, owner)
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a table made while drawing must serve training too
-def make_text_places(lengths: tuple[int, ...], rope: RopeSpec, device: torch.device) -> Places:
+def make_text_places(lengths: tuple[int, ...], rope: RopeSpec) -> Places:
     """Place captions alone."""
     alike = len(set(lengths)) == 1
-    return make_places([text_ids(length) for length in lengths], rope, alike, device)
+    return make_places([text_ids(length) for length in lengths], rope, alike)
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def make_layout(
-    lengths: tuple[int, ...],
-    sizes: tuple[tuple[int, int], ...],
-    rope: RopeSpec,
-    device: torch.device,
+    lengths: tuple[int, ...], sizes: tuple[tuple[int, int], ...], rope: RopeSpec
 ) -> Layout:
     """Place captions of `lengths` tokens with images of (rows, columns) `sizes` tokens."""
     alike = len(set(zip(lengths, sizes, strict=True))) == 1
@@ -406,7 +435,7 @@ def make_layout(
     joint = [torch.cat((text_ids(length), ids)) for length, ids in zip(lengths, image, strict=True)]
     return Layout(
         sizes,
-        make_text_places(lengths, rope, device),
-        make_places(image, rope, alike, device),
-        make_places(joint, rope, alike, device),
+        make_text_places(lengths, rope),
+        make_places(image, rope, alike),
+        make_places(joint, rope, alike),
     )

@@ -6,7 +6,7 @@ Texts go in without padding where they can, so no prompt depends on its neighbou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +60,42 @@ class GemmaEncoder(nn.Module):
 
         Activations overflow float16: run in bfloat16 or float32.
         """
-        return self.model(input_ids=ids, use_cache=False).last_hidden_state
+        return self.encode([ids])[0]
+
+    def encode(
+        self,
+        texts: Sequence[Tensor],
+        layers: Iterable[nn.Module] | None = None,
+        device: torch.device | None = None,
+    ) -> list[Tensor]:
+        """Encode several such batches in one pass: each layer takes them in turn.
+
+        `layers`: this model's, from wherever they come, by default where they lie; `device`:
+        where they compute. The embedding table is read where it lies. No result depends on
+        the other texts.
+        """
+        states = [self.model.embed_tokens(ids).to(device) for ids in texts]
+        seats = [self._seats(x) for x in states]
+        kinds = self.model.config.layer_types
+        for kind, layer in zip(kinds, self.model.layers if layers is None else layers, strict=True):
+            for i, (rotary, masks) in enumerate(seats):
+                x, attention_mask = states[i], masks[kind]
+                states[i] = layer(
+                    x, position_embeddings=rotary[kind], attention_mask=attention_mask
+                )
+        return states
+
+    def _seats(self, x: Tensor) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor | None]]:
+        """Rotary tables and masks of a batch by kind of layer; None where causal is all."""
+        length, window = x.shape[1], self.spec.sliding_window
+        positions = torch.arange(length, device=x.device)
+        kinds = self.model.rotary_emb.kinds
+        rotary = {kind: self.model.rotary_emb(x, positions[None], kind) for kind in kinds}
+        masks: dict[str, Tensor | None] = dict.fromkeys(kinds)
+        if length > window:
+            past = positions[:, None] - positions
+            masks["sliding_attention"] = ((past >= 0) & (past < window))[None, None]
+        return rotary, masks
 
 
 class JinaEncoder(nn.Module):
@@ -80,13 +115,44 @@ class JinaEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Pool texts, right-padded if need be: ids (B, L) to (B, W)."""
-        mask = ids != self.spec.pad_token_id
-        return masked_mean(self.sequence(ids), mask)
+        return self.encode([ids])[0]
 
     def sequence(self, ids: Tensor) -> Tensor:
         """Give the last layer's features before pooling: ids (B, L) to (B, L, W)."""
+        return self._run([ids], self.model.layers, None)[0]
+
+    def encode(
+        self,
+        texts: Sequence[Tensor],
+        layers: Iterable[nn.Module] | None = None,
+        device: torch.device | None = None,
+    ) -> list[Tensor]:
+        """Pool several such batches in one pass: each layer takes them in turn.
+
+        `layers`, `device`: as in `GemmaEncoder.encode`.
+        """
+        layers = self.model.layers if layers is None else layers
+        states = self._run(texts, layers, device)
+        masks = [(ids != self.spec.pad_token_id).to(device) for ids in texts]
+        return [masked_mean(x, mask) for x, mask in zip(states, masks, strict=True)]
+
+    def _run(
+        self, texts: Sequence[Tensor], layers: Iterable[nn.Module], device: torch.device | None
+    ) -> list[Tensor]:
+        embeddings = self.model.embeddings
+        words = [embeddings.word_embeddings(ids).to(device) for ids in texts]
+        states = [embeddings(inputs_embeds=x) for x in words]
+        seats = [self._seats(ids, x) for ids, x in zip(texts, states, strict=True)]
+        for layer in layers:
+            for i, (rotary, mask) in enumerate(seats):
+                states[i] = layer(states[i], position_embeddings=rotary, attention_mask=mask)
+        return states
+
+    def _seats(self, ids: Tensor, x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+        """Rotary tables of a batch, and a mask if there is padding."""
+        rotary = self.model.rotary_emb(x, torch.arange(ids.shape[1], device=x.device)[None])
         mask = ids != self.spec.pad_token_id
-        return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return rotary, None if bool(mask.all()) else mask[:, None, None].to(x.device)
 
 
 class HalfSplitRotary(nn.Module):

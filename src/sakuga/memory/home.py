@@ -1,0 +1,182 @@
+"""Where networks are while they draw: on the host itself, on a card, or on a simulated one.
+
+A host that computes uses every weight where it lies. A card is lent what a stage needs, for
+as long as the stage runs, or for good where all networks are kept. A CPU with a budget is a
+simulated card: it is lent copies, and a ledger counts them with everything else that a card
+would hold, and refuses beyond the budget.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sakuga.memory.ledger import Ledger
+from sakuga.memory.residency import Names, Pins, lent, streamed
+
+LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
+
+
+class Home:
+    """The device of an engine, with the budget it keeps.
+
+    limit: bytes that may be reserved there, None for no limit. pinned: bytes of host memory
+    that a card may pin, None for as many as are wanted.
+    """
+
+    def __init__(
+        self, device: torch.device, limit: int | None = None, pinned: int | None = None
+    ) -> None:
+        self.device, self.limit = device, limit
+        self.on_card = device.type == "cuda"
+        self.pins = Pins(pinned) if self.on_card else None
+        self.ledger = None if self.on_card or limit is None else Ledger(limit)
+        self._what: Hashable = False
+        self._stack, self._kept = ExitStack(), dict[Hashable, Any]()
+
+    @property
+    def lends(self) -> bool:
+        """Whether weights have to be copied to be computed with."""
+        return self.on_card or self.ledger is not None
+
+    @contextmanager
+    def lend(self, module: nn.Module, without: Names = frozenset()) -> Iterator[None]:
+        """Within, a network computes here, but for its children named in `without`."""
+        with self._for_now_or_good(
+            ("lend", module), lambda: lent(module, self.device, without), in_place=None
+        ):
+            yield
+
+    @contextmanager
+    def stream(
+        self, blocks: Sequence[nn.Module], resident: int = 0, without: Names = frozenset(),
+        pinned: bool = False,
+    ) -> Iterator[Iterable[nn.Module]]:  # fmt: skip
+        """Blocks in order, `resident` of them here to stay; iterate once per run through them.
+
+        pinned: they will pass more than once, so that pinning what streams is worth its time.
+        """
+        stay = len(blocks) if self.keeps else resident
+        pins = self.pins if pinned else None
+        with self._for_now_or_good(
+            ("stream", *blocks),
+            lambda: streamed(blocks, self.device, stay, without, pins),
+            in_place=blocks,
+        ) as found:
+            yield found
+
+    @contextmanager
+    def _for_now_or_good(
+        self, key: Hashable, make: Callable[[], AbstractContextManager[Any]], in_place: Any
+    ) -> Iterator[Any]:
+        """What `make` lends: until the end, or kept under `key`; nothing if all is in place."""
+        if not self.lends:
+            yield in_place
+        elif not self.keeps:
+            with make() as found:
+                yield found
+        else:
+            if key not in self._kept:
+                self._kept[key] = self._stack.enter_context(make())
+            yield self._kept[key]
+
+    def keep(self, what: Hashable) -> None:
+        """Say whether what is lent from now on stays, and what it is; else, all of it leaves.
+
+        What was kept leaves too if it was something else.
+        """
+        if not what or what != self._what:
+            self._stack.close()
+            self._kept.clear()
+        self._what = what
+
+    def tidy(self) -> None:
+        """Give back memory that nothing holds, so that no stage finds it in the wrong pieces."""
+        if self.on_card and not self.keeps:
+            torch.cuda.empty_cache()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is lent stays lent."""
+        return bool(self._what)
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Within, what is computed counts, and may not pass the limit."""
+        with torch.inference_mode(), self._limited(), self.ledger or nullcontext():
+            yield
+
+    @contextmanager
+    def host(self) -> Iterator[None]:
+        """Within `watch`, what is made lies in the host's memory and never counts."""
+        with self.ledger.host() if self.ledger else nullcontext(), torch.inference_mode(False):
+            yield
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """The allocator's own limit is the process's, so it is set for no longer than needed."""
+        if not self.on_card or self.limit is None:
+            yield
+            return
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, self.limit / total), self.device)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes allocated and reserved now; of a host without a budget, those of this process."""
+        if self.on_card:
+            allocated = torch.cuda.memory_allocated(self.device)
+            return allocated, torch.cuda.memory_reserved(self.device)
+        used = self.ledger.live if self.ledger else resident_bytes()
+        return used, used
+
+    def peak(self) -> int:
+        """The most bytes allocated at once since this was last asked."""
+        if self.on_card:
+            peak = torch.cuda.max_memory_allocated(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return peak
+        if self.ledger is None:
+            return resident_bytes()
+        peak = self.ledger.peak
+        self.ledger.reset_peak()
+        return peak
+
+
+def chip(device: torch.device) -> str:
+    """What computes there: the name of a card, or what a CPU is capable of."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def resident_bytes() -> int:
+    """Bytes of this process in memory now; where the system does not say, at most so far."""
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        import resource  # noqa: PLC0415  # Windows has none
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def available_memory() -> int | None:
+    """Bytes of the host that may still be taken without swapping, where the system tells."""
+    status = Path("/proc/meminfo")
+    if not status.is_file():
+        return None
+    sizes = dict(line.split(":") for line in status.read_text().splitlines() if ":" in line)
+    return int(sizes["MemAvailable"].split()[0]) * 1024
