@@ -27,8 +27,8 @@ from memory_page import card_of, summary, write_page
 PARTS = {
     "rates": "ours:measure_rates",
     "decode": "ours:measure_decode",
-    "denoise": "streamed:measure_denoise",
-    "hiding": "hiding:measure_hiding",
+    "encode": "encode:measure_encode",
+    "denoise": "denoise:measure_denoise",
     "budgets": "whole:measure_budgets",
     "again": "whole:measure_again",
     "predictions": "whole:measure_predictions",

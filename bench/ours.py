@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sakuga.engine import Engine
+from sakuga.memory.costs import STAGES
 from sakuga.memory.ledger import Ledger
+from sakuga.memory.report import Recorder
 from sakuga.model.vae import VAE
-from sakuga.request import Decoded, Encoded, Finished, Plan, Planned, Request, Stepped
+from sakuga.request import Decoded, Encoded, Finished, Plan, Planned, Request, Result, Stepped
 
 PROMPT = ", ".join(f"{hair}_hair, {eyes}_eyes" for hair in ("blue", "red", "long", "short")
                    for eyes in ("green", "brown", "closed", "grey") * 8)
@@ -165,36 +167,43 @@ def ledger_peak(scale: Scale, latents: Tensor, strips: int, recompute: bool) -> 
 
 
 def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
-    """Draw; seconds and peak of each stage, between the events that end it; pixels; the plan."""
+    """Draw; seconds of each stage, the peak of each, pixels, and the plan as it was run."""
     values: Values = {}
-    pictures: list[Tensor] = []
+    results: list[Result] = []
     marks: list[float] = []
-    before = time.perf_counter()
+    home, before = engine.home, time.perf_counter()
+    home.peak()
+    home.recorder = Recorder(home.memory, home.peak, interval=0)
     for event in engine.generate(request):
-        stage = ended(event)
         if isinstance(event, Stepped):
             marks.append(time.perf_counter())
-        if isinstance(event, Planned):
-            plan = event.plan
         if isinstance(event, Encoded):
             values["tokens"] = (event.tokens.gemma, event.tokens.negative_gemma)
         if isinstance(event, Finished):
-            values["seconds"] = round(event.result.seconds, 3)
-            rgb = bytearray(event.result.picture.rgb)
-            pictures.append(torch.frombuffer(rgb, dtype=torch.uint8))
-        if stage:
+            results.append(event.result)
+        if stage := ended(event):
             now = time.perf_counter()
             values[f"{stage}_s"] = round(now - before, 3)
-            values[f"{stage}_gib"] = peak_since()
             before = now
+    home.recorder.close()
+    peaks = {name: home.recorder.peaks.get(name, 0) / GIB for name in STAGES}
+    home.recorder = None
+    values |= {f"{name}_gib": round(peak, 4) for name, peak in peaks.items()}
+    values["peak_gib"] = round(max(peaks.values()), 4)
+    values["seconds"] = round(results[-1].seconds, 3)
     if len(marks) > 1:
         values["step_ms"] = round(1000 * (marks[-1] - marks[0]) / (len(marks) - 1), 2)
-    values["peak_gib"] = max(values[f"{stage}_gib"] for stage in ("encode", "denoise", "decode"))
-    return values, torch.stack(pictures), plan
+    if torch.cuda.is_available():
+        values["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 4)
+    receipt = results[0].receipt
+    if receipt.notes:
+        values["notes"] = receipt.notes
+    pixels = [torch.frombuffer(bytearray(one.picture.rgb), dtype=torch.uint8) for one in results]
+    return values, torch.stack(pixels), receipt.plan
 
 
 def ended(event: object) -> str | None:
-    """The stage whose end an event says."""
+    """The part of a drawing whose end an event says."""
     if isinstance(event, Planned):
         return "open"
     if isinstance(event, Encoded):
@@ -202,15 +211,6 @@ def ended(event: object) -> str | None:
     if isinstance(event, Stepped) and event.index == event.of:
         return "denoise"
     return "decode" if isinstance(event, Decoded) else None
-
-
-def peak_since() -> float:
-    """GiB at most since the last call."""
-    if not torch.cuda.is_available():
-        return 0.0
-    peak = torch.cuda.max_memory_allocated() / GIB
-    torch.cuda.reset_peak_memory_stats()
-    return round(peak, 4)
 
 
 def asked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -13,7 +14,10 @@ from random_model import write_random_model
 from torch import Tensor
 
 from sakuga.engine import Engine
-from sakuga.request import Plan, Request, StagePlan
+from sakuga.infotext import in_words
+from sakuga.memory.plan import Budget
+from sakuga.request import Plan, Request
+from sakuga.weights.digests import SETTLED, DigestCache
 
 # side and pictures; the first five are the rows of the seed's own table, which ends there
 ROWS = ((512, 4), (768, 2), (1024, 1), (1024, 2), (2048, 1), (1024, 8))
@@ -72,12 +76,16 @@ def model_folder(sheet: Sheet, scale: Scale) -> Path:
     folder = Path(tempfile.gettempdir()) / f"random-{scale.spec.name}"
     if not (folder / "model_index.json").is_file():
         sheet.row("writing the model", lambda: {"bytes": write_random_model(folder, scale)})
+        time.sleep(SETTLED)  # a digest is remembered of files that have been left alone
     return folder
 
 
 def open_engine(folder: Path, scale: Scale, vram: str, weights: str = "") -> Engine:
-    """An engine within a budget, that reads no embedding from a run before."""
-    return Engine.open(str(folder), device=str(scale.device), vram=vram, weights=weights or "auto")
+    """An engine within a budget; it remembers digests of files, and no embedding."""
+    budget = Budget(vram=vram, weights=weights or "auto")
+    engine = Engine.open(str(folder), device=str(scale.device), budget=budget)
+    engine.digests = DigestCache(folder)
+    return engine
 
 
 def under(
@@ -106,29 +114,13 @@ def beside(
 
 def planned(plan: Plan, measured: Values) -> Values:
     """The plan on a line, and its peak over the measured one, stage by stage."""
-    stages = {stage.stage: stage for stage in plan.stages}
-    peaks = {
-        "encode": max(stages[name].peak_bytes for name in ("gemma", "jina")),
-        "denoise": stages["denoise"].peak_bytes,
-        "decode": stages["decode"].peak_bytes,
-    }
-    values: Values = {"stages": [line(stage) for stage in plan.stages]}
-    for name, peak in peaks.items():
-        values[f"planned_{name}_gib"] = round(peak / GIB, 4)
-        got = float(measured[f"{name}_gib"])
-        values[f"{name}_error_%"] = round(100 * (peak / GIB / got - 1), 2) if got else None
-    values["planned_gib"] = round(max(peaks.values()) / GIB, 4)
+    values: Values = {"stages": [f"{stage.stage} {in_words(stage)}" for stage in plan.stages]}
+    for stage in plan.stages:
+        got = float(str(measured[f"{stage.stage}_gib"]))
+        if got:
+            values[f"{stage.stage}_error_%"] = round(100 * (stage.peak_bytes / GIB / got - 1), 2)
+    values["planned_gib"] = round(max(stage.peak_bytes for stage in plan.stages) / GIB, 4)
     return values
-
-
-def line(stage: StagePlan) -> str:
-    """What a stage does to fit, in a few words."""
-    words = [stage.stage, stage.weights]
-    if stage.streamed:
-        words.append(f"{stage.resident} resident, {stage.streamed} streamed")
-    levers = {"batches": stage.batches, "parts": stage.parts, "strips": stage.strips}
-    words += [f"{count} {name}" for name, count in levers.items() if count > 1]
-    return " ".join(words) + ", recomputed" * stage.recompute
 
 
 def again(folder: Path, scale: Scale, vram: str) -> Values:

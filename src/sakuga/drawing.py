@@ -26,19 +26,7 @@ from sakuga.memory.plan import Budget
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
 from sakuga.meter import Meter, open_meter
-from sakuga.request import (
-    Decoded,
-    Encoded,
-    Event,
-    Finished,
-    Planned,
-    Receipt,
-    Request,
-    Result,
-    Stepped,
-    Warned,
-    summary,
-)
+from sakuga.request import Event, Finished, Receipt, Request, Result, Warned, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +133,11 @@ def _run(engine: Engine, request: Request, job: Job, paths: Mapping[int, Path]) 
     """Draw, save each wanted picture as it comes, and tell of everything on the way."""
     finished = []
     with (
-        _reported(engine, job) as recorder,
+        _reported(engine, job),
         contextlib.closing(engine.generate(request)) as events,
         open_meter(engine.home.memory, engine.home.limit, quiet=job.as_json) as meter,
     ):
         for event in events:
-            if recorder and (stage := begun_by(event)):
-                recorder.enter(stage)
             wanted = not isinstance(event, Finished) or event.result.receipt.index in paths
             if isinstance(event, Finished) and wanted:
                 _save(event.result, paths[event.result.receipt.index], job, engine)
@@ -162,33 +148,22 @@ def _run(engine: Engine, request: Request, job: Job, paths: Mapping[int, Path]) 
 
 
 @contextlib.contextmanager
-def _reported(engine: Engine, job: Job) -> Iterator[Recorder | None]:
-    """What records memory meanwhile, if a report of it was asked for; written whatever happens."""
+def _reported(engine: Engine, job: Job) -> Iterator[None]:
+    """Within, memory is recorded if a report of it was asked for; written whatever happens."""
     if job.memory_report is None:
-        yield None
+        yield
         return
-    recorder = Recorder(engine.home.memory, engine.home.peak)
+    home = engine.home
+    home.recorder = recorder = Recorder(home.memory, home.peak)
     try:
-        yield recorder
+        yield
     finally:
+        home.recorder = None
         recorder.close()
-        recorder.write(job.memory_report, engine.home.limit, replace=job.force)
-        if not job.as_json:
-            _note(f"Memory over time: {', '.join(map(str, report_files(job.memory_report)))}.")
-
-
-def begun_by(event: Event) -> str | None:
-    """The stage that begins where an event ends the one before."""
-    match event:
-        case Planned():
-            return "encode"
-        case Encoded():
-            return "denoise"
-        case Stepped(index=index, of=of) if index == of:
-            return "decode"
-        case Decoded():
-            return "save"
-    return None
+        if len(recorder.peaks) > 1:  # some stage has begun
+            recorder.write(job.memory_report, home.limit, replace=job.force)
+            if not job.as_json:
+                _note(f"Memory over time: {', '.join(map(str, report_files(job.memory_report)))}.")
 
 
 def _save(result: Result, path: Path, job: Job, engine: Engine) -> None:

@@ -459,7 +459,7 @@ class Engine:
         """Run a stage; each time memory runs out, on the next rung of its plan."""
         for how in self._ladder(drawing, name, options):
             drawing.stages[name] = how
-            self.home.tidy()
+            self.home.begin(name)
             try:
                 return (yield from self._watched(run(how, options.dtype)))
             except RuntimeError as error:

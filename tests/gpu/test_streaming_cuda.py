@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sakuga.memory.residency import Flat, on_card
+from sakuga.memory.residency import Flat, Pins, Stream, lent, streamed
 from sakuga.model.nextdit import Group, NextDiT
 from sakuga.model.spec import NextDiTSpec
 
@@ -16,6 +19,7 @@ SPEC = NextDiTSpec(
     cap_feat_dim=20, clip_text_dim=12, multiple_of=16, in_channels=4,
 )  # fmt: skip
 WITHOUT = frozenset({"adaLN_modulation"})
+REST = WITHOUT | {"noise_refiner", "layers", "context_refiner"}
 
 
 @pytest.fixture
@@ -44,17 +48,43 @@ def groups(model: NextDiT, count: int) -> list[Group]:
     return made
 
 
+@contextmanager
+def on_card(model: NextDiT, resident: int, pins: Pins | None = None) -> Iterator[Stream]:
+    with lent(model, CARD, REST), streamed(model.blocks, CARD, resident, WITHOUT, pins) as blocks:
+        yield blocks
+
+
 @torch.inference_mode()
-def run(model: NextDiT, resident: int, rounds: int = 3) -> list[Tensor]:
+def run(
+    model: NextDiT, resident: int, rounds: int = 3, pins: Pins | None = None
+) -> list[Tensor]:
     made = groups(model, 2)
-    with on_card(model, model.blocks, CARD, resident=resident, without=WITHOUT) as blocks:
+    with on_card(model, resident, pins) as blocks:
         return [one.cpu() for _ in range(rounds) for one in model.denoise(made, blocks)]
 
 
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 1.0])
 @pytest.mark.parametrize("resident", [0, 1, 4, 7])
-def test_streaming_changes_no_bit(model, resident):
+def test_streaming_changes_no_bit(model, resident, share):
     whole = run(model, len(model.blocks))
-    assert all(map(torch.equal, run(model, resident), whole))
+    size = sum(Flat.of(block, WITHOUT).size for block in model.blocks)
+    pins = None if share is None else Pins(int(share * size))
+    assert all(map(torch.equal, run(model, resident, pins=pins), whole))
+    if pins is not None:
+        assert pins.held <= share * size
+        assert (pins.held > 0) == (resident < 7 and share > 0)
+        pins.close()
+
+
+def test_a_block_is_pinned_once_and_to_the_byte(model):
+    pins = Pins()
+    first = run(model, 0, pins=pins)
+    held = pins.held
+    assert held == sum(Flat.of(block, WITHOUT).size for block in model.blocks)
+    assert all(map(torch.equal, run(model, 0, pins=pins), first))
+    assert pins.held == held
+    pins.close()
+    assert pins.held == 0
 
 
 class Slow(nn.Module):
@@ -73,7 +103,7 @@ class Slow(nn.Module):
 @pytest.mark.parametrize("cycles", [0, 5_000_000])
 def test_no_slot_is_filled_before_its_block_has_run(cycles):
     blocks = nn.ModuleList(Slow(float(2**i), cycles) for i in range(6))
-    with torch.inference_mode(), on_card(blocks, list(blocks), CARD, resident=0) as stream:
+    with torch.inference_mode(), streamed(list(blocks), CARD, 0, pins=Pins()) as stream:
         for _ in range(5):
             x = torch.zeros(1 << 20, device=CARD)
             for block in stream:
@@ -83,10 +113,7 @@ def test_no_slot_is_filled_before_its_block_has_run(cycles):
 
 def test_the_host_never_waits_for_the_card(model):
     made = groups(model, 1)
-    with (
-        torch.inference_mode(),
-        on_card(model, model.blocks, CARD, resident=2, without=WITHOUT) as blocks,
-    ):
+    with torch.inference_mode(), on_card(model, 2, Pins()) as blocks:
         model.denoise(made, blocks)  # libraries may wait while they are set up
         torch.cuda.synchronize()
         before = torch.cuda.get_sync_debug_mode()
@@ -106,7 +133,7 @@ def test_a_card_holds_two_slots_and_gives_all_back(model):
     largest = max(Flat.of(block, WITHOUT).size for block in model.blocks)
     held = []
     for resident in (0, 4):
-        with on_card(model, model.blocks, CARD, resident=resident, without=WITHOUT):
+        with on_card(model, resident):
             held.append(torch.cuda.memory_allocated() - before)
         assert torch.cuda.memory_allocated() == before
     # Two slots either way; beside them, four blocks more.
@@ -115,7 +142,7 @@ def test_a_card_holds_two_slots_and_gives_all_back(model):
 
 
 def stop_halfway(model: NextDiT) -> None:
-    with on_card(model, model.blocks, CARD, resident=3, without=WITHOUT) as blocks:
+    with on_card(model, 3) as blocks:
         next(iter(blocks))
         raise RuntimeError("stop")
 

@@ -34,6 +34,7 @@ class Denoising:
 
     `segments`: branch by branch, each picture once, the `pictures` of the prompt's first.
     `parts`: groups of segments that pass each block in turn. `size`: bytes of a value.
+    `unfolded`: of the largest matrix while it is used, if it lies there in another format.
     """
 
     spec: NextDiTSpec
@@ -41,6 +42,7 @@ class Denoising:
     segments: tuple[Segment, ...]
     parts: int
     size: int
+    unfolded: int = 0
 
     @property
     def bundles(self) -> tuple[tuple[Segment, ...], ...]:
@@ -100,7 +102,17 @@ class Denoising:
         """
         tokens = sum(segment.tokens for segment in bundle)
         spread = 4 if len(set(bundle)) > 1 else 0
-        return tokens * (3 * self.spec.ffn_dim + (3 + spread) * self.spec.dim) * self.size
+        inner = swiglu(tokens * self.spec.ffn_dim * self.size, self.unfolded)
+        return tokens * (3 + spread) * self.spec.dim * self.size + inner
+
+
+def swiglu(hidden: int, unfolded: int) -> int:
+    """Bytes of a gated product with maps of `hidden` bytes.
+
+    Both factors and the product; or both factors, the second of which is just being made by
+    an unfolded matrix.
+    """
+    return max(3 * hidden, 2 * hidden + unfolded)
 
 
 def table(spec: NextDiTSpec, evaluations: int, branches: int, size: int) -> int:
@@ -109,12 +121,13 @@ def table(spec: NextDiTSpec, evaluations: int, branches: int, size: int) -> int:
     return evaluations * branches * (4 * blocks + 1) * spec.dim * size
 
 
-def gemma_layer(spec: GemmaSpec, tokens: int, size: int) -> int:
+def gemma_layer(spec: GemmaSpec, tokens: int, size: int, unfolded: int = 0) -> int:
     """Bytes at the worst moment of a layer that reads one text, beside the layer's input.
 
     The gated product and its two factors; the sum before it and its norm.
     """
-    return tokens * (2 * spec.hidden_size + 3 * spec.intermediate_size) * size
+    inner = swiglu(tokens * spec.intermediate_size * size, unfolded)
+    return tokens * 2 * spec.hidden_size * size + inner
 
 
 def jina_layer(spec: JinaSpec, tokens: int, size: int) -> int:

@@ -178,11 +178,11 @@ class Costs:
         spec, compute, size = self.inventory.spec, stage_dtype(stage, self.dtype), self._size(stage)
         if stage == "gemma":
             texts, width = self.work.gemma_tokens, spec.gemma.hidden_size
-            beside = gemma_layer(spec.gemma, max(texts), size)
+            beside = gemma_layer(spec.gemma, max(texts), size, self._unfolded(stage, form))
         else:
             texts, width = self.work.jina_tokens, spec.jina.hidden_size
             beside = jina_layer(spec.jina, max(texts), size)
-        beside += sum(texts) * width * size + self._unfolded(stage, form) + workspace(self.card)
+        beside += sum(texts) * width * size + workspace(self.card)
         seconds = 2.0 * sum(texts) * values_of(self.part(stage).blocks) / self.card.peak(compute)
         seconds += len(texts) * len(self.part(stage).blocks) * LAUNCHES
         seconds += len(texts) * self._unfolding(stage, form) / (self.card.memory_gbs * 1e9)
@@ -208,8 +208,7 @@ class Costs:
         weights, blocks = self.weights("denoise", form), len(self.part("denoise").blocks)
         group = -(-self.work.batch // batches)
         last = self.work.batch - group * (batches - 1)
-        beside = self._activations(group, parts) + self._unfolded("denoise", form)
-        beside += workspace(self.card)
+        beside = self._activations(form, group, parts) + workspace(self.card)
         total, passing = sum(weights.blocks), sum(weights.passing)
         runs = [(self._evaluation(form, group, parts), batches - 1)]
         runs += [(self._evaluation(form, last, parts), 1)]
@@ -262,10 +261,11 @@ class Costs:
         texts = self.work.gemma_tokens[: self.work.branches]
         return tuple(Segment(image, text) for text in texts for _ in range(pictures))
 
-    def _activations(self, pictures: int, parts: int) -> int:
+    def _activations(self, form: str, pictures: int, parts: int) -> int:
         """Bytes beside the weights while a group of pictures is denoised."""
         spec, size = self.inventory.spec.transformer, self._size("denoise")
-        run = Denoising(spec, pictures, self._segments(pictures), parts, size)
+        unfolded = self._unfolded("denoise", form)
+        run = Denoising(spec, pictures, self._segments(pictures), parts, size, unfolded)
         rows = table(spec, self.work.times or self.work.evaluations, self.work.branches, size)
         return run.kept + run.latents + run.working + rows
 
@@ -295,12 +295,13 @@ class Costs:
         return sum(self.weights(stage, form).blocks) + 2 * full
 
     def _unfolded(self, stage: str, form: str) -> int:
-        """Bytes of the largest matrix while it is unfolded."""
+        """Bytes of the largest matrix while it is unfolded; of packed values also a half's steps."""
         compute = FORMATS[stage_dtype(stage, self.dtype)]
         if form == compute.name:
             return 0
         matrices = [w for b in self.part(stage).blocks for w in b if is_block_linear(w.key)]
-        return max((compute.bytes(weight.shape) for weight in matrices), default=0)
+        most = max((math.prod(weight.shape) for weight in matrices), default=0)
+        return most * compute.bits // 8 + (most // 2 if FORMATS[form].packed else 0)
 
     def _passes(self, times: int, compute: float, total: int, streamed: int) -> float:
         """Seconds of `times` runs through all blocks.

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from sakuga.memory.ledger import Ledger
+from sakuga.memory.report import Recorder
 from sakuga.memory.residency import Names, Pins, lent, streamed
 
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
@@ -28,7 +29,7 @@ class Home:
     """The device of an engine, with the budget it keeps.
 
     limit: bytes that may be reserved there, None for no limit. pinned: bytes of host memory
-    that a card may pin, None for as many as are wanted.
+    that a card may pin, None for as many as are wanted. `recorder`: what is told of stages.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Home:
         self.on_card = device.type == "cuda"
         self.pins = Pins(pinned) if self.on_card else None
         self.ledger = None if self.on_card or limit is None else Ledger(limit)
+        self.recorder: Recorder | None = None
         self._what: Hashable = False
         self._stack, self._kept = ExitStack(), dict[Hashable, Any]()
 
@@ -97,10 +99,12 @@ class Home:
             self._kept.clear()
         self._what = what
 
-    def tidy(self) -> None:
-        """Give back memory that nothing holds, so that no stage finds it in the wrong pieces."""
+    def begin(self, stage: str) -> None:
+        """A stage begins: give back what nothing holds, so that none finds it in pieces."""
         if self.on_card and not self.keeps:
             torch.cuda.empty_cache()
+        if self.recorder:
+            self.recorder.enter(stage)
 
     @property
     def keeps(self) -> bool:

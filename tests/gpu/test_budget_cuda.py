@@ -1,0 +1,90 @@
+"""The engine on a card within a budget: the same pixels, never more than the limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sakuga.engine import Engine
+from sakuga.memory.costs import STAGES, Costs
+from sakuga.memory.plan import Budget, rungs, smallest_limit
+from sakuga.request import Finished, Request, Result, Warned
+
+ASK = Request("1girl, blue_hair", seed=5, steps=2, width=128, height=128)
+MIB = 2**20
+
+
+def opened(model: str | Path, vram: str, dtype: str = "float32", **words) -> Engine:
+    budget = Budget(vram=vram, **words)
+    return Engine.open(str(model), device="cuda", dtype=dtype, budget=budget)
+
+
+def drawn(engine: Engine, request: Request = ASK) -> Result:
+    (result,) = [e.result for e in engine.generate(request) if isinstance(e, Finished)]
+    return result
+
+
+def limits(engine: Engine) -> list[int]:
+    """Every limit at which a plan changes."""
+    request = engine.resolve(ASK)
+    work = engine.plan(request, engine.read(request)).work
+    costs = Costs(engine.inventory, work, engine.card, engine.options.dtype, None)
+    front = {stage: rungs(stage, costs, engine.options) for stage in STAGES}
+    least = max(plans[-1].peak_bytes for plans in front.values())
+    peaks = {plan.peak_bytes for plans in front.values() for plan in plans}
+    return sorted(smallest_limit(peak) for peak in peaks if peak >= least)
+
+
+def test_every_feasible_budget_draws_the_same_picture_within_it() -> None:
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    free = drawn(opened("chibi", "auto"))
+    steps = limits(opened("chibi", "8GB"))
+    for limit in steps[:: max(1, len(steps) // 8)]:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        result = drawn(opened("chibi", str(limit)))
+        assert torch.cuda.max_memory_reserved() <= limit
+        pairs = zip(free.picture.rgb, result.picture.rgb, strict=True)
+        apart = [abs(a - b) for a, b in pairs]
+        assert max(apart) <= 1
+        assert sum(map(bool, apart)) <= len(apart) // 1000
+
+
+def test_memory_that_shrinks_is_met_rung_by_rung() -> None:
+    engine = opened("chibi", "8GB")
+    expected = drawn(engine)
+    smallest = limits(engine)[0]
+    # Another program takes what the plan counts on: the allocator may reserve less than it says.
+    engine.home.limit, planned = smallest + 24 * MIB, engine.home.limit
+    make = engine.plan
+
+    def plan(request, reading):
+        engine.home.limit = planned
+        drawing = make(request, reading)
+        engine.home.limit = smallest + 24 * MIB
+        return drawing
+
+    engine.plan = plan
+    torch.cuda.empty_cache()
+    events = list(engine.generate(ASK))
+    warned = [event for event in events if isinstance(event, Warned)]
+    assert warned
+    assert all(event.code in ("out_of_memory", "learned_limit") for event in warned)
+    result = events[-1].result
+    assert result.receipt.notes
+    assert max(abs(a - b) for a, b in zip(expected.picture.rgb, result.picture.rgb)) <= 2
+
+
+def test_kept_networks_stay_and_draw_the_same() -> None:
+    engine = opened("chibi", "8GB", keep_resident=True)
+    first = drawn(engine)
+    assert first.receipt.plan.kept
+    held = torch.cuda.memory_allocated()
+    assert held > 30 * MIB
+    second = drawn(engine)
+    assert torch.cuda.memory_allocated() == held
+    assert first.picture == second.picture == drawn(opened("chibi", "8GB")).picture
+    engine.home.keep(False)
+    assert torch.cuda.memory_allocated() < held
