@@ -6,12 +6,12 @@ import torch
 from measured import Scale, Sheet, Values, build, clean, measured
 from torch import Tensor
 
-from sakuga.memory.residency import streamed
+from sakuga.memory.residency import Pins, streamed
 from sakuga.model.text import GemmaEncoder
 
 
 def measure_encode(sheet: Sheet, scale: Scale) -> None:
-    """Gemma with all of its layers on the card, some, and none; copies are pageable."""
+    """Gemma with all of its layers on the card, some, and none; nothing but a ferry is pinned."""
     gemma = build(GemmaEncoder, scale.spec.gemma, scale).to("cpu")
     clean()
     ids = [
@@ -31,7 +31,8 @@ def run(
     stays: dict[str, list[Tensor]],
 ) -> Values:  # fmt: skip
     """Time, peak and bits of one pass over both texts; a streamed layer is copied in it."""
-    with streamed(gemma.model.layers, scale.device, resident) as layers:
+    pins = Pins() if scale.on_card else None
+    with streamed(gemma.model.layers, scale.device, resident, pins=pins, again=False) as layers:
         values = measured(lambda: gemma.encode(ids, layers, scale.device), scale)
         found = [one.cpu() for one in gemma.encode(ids, layers, scale.device)]
     first = stays.setdefault("first", found)

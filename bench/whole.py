@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import torch
-from measured import GIB, Scale, Sheet, Values
+from measured import GIB, Scale, Sheet, Values, clean
 from ours import asked, drawn
 from random_model import write_random_model
 from torch import Tensor
@@ -26,11 +26,9 @@ SHRINKING = {
     2048: ("16GB", "8GB", "6GB", "5GB", "4GB", "3GB"),
 }
 FEW = 4  # steps: neither a peak nor a step's time depends on their number
-SETTINGS = tuple(
-    (side, number, vram, weights)
-    for side, number in ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1))
-    for vram, weights in (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
-)
+SIZES = ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1))
+FORMS = (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
+
 
 
 def measure_budgets(sheet: Sheet, scale: Scale) -> None:
@@ -60,10 +58,14 @@ def measure_again(sheet: Sheet, scale: Scale) -> None:
 def measure_predictions(sheet: Sheet, scale: Scale) -> None:
     """Planned against measured, stage by stage, over sizes, batches, budgets and formats."""
     folder = model_folder(sheet, scale)
-    for side, number, vram, weights in SETTINGS[::5] if scale.quick else SETTINGS:
-        request = asked(scale, scaled(scale, side), number, steps=2)
-        name = f"{side} x{number} {vram} {weights or scale.storage}"
-        sheet.row(name, lambda r=request, v=vram, w=weights: under(folder, scale, v, r, w)[0])
+    for vram, weights in FORMS:
+        engine = open_engine(folder, scale, vram, weights)
+        for side, number in SIZES[::5] if scale.quick else SIZES:
+            request = asked(scale, scaled(scale, side), number, steps=2)
+            name = f"{side} x{number} {vram} {weights or scale.storage}"
+            sheet.row(name, lambda r=request, e=engine: told(e, r)[0])
+        del engine
+        clean()
 
 
 def scaled(scale: Scale, side: int) -> int:
@@ -91,10 +93,14 @@ def open_engine(folder: Path, scale: Scale, vram: str, weights: str = "") -> Eng
 def under(
     folder: Path, scale: Scale, vram: str, request: Request, weights: str = ""
 ) -> tuple[Values, Tensor]:
-    """One drawing within a budget, beside what its plan says, and its pixels."""
-    engine = open_engine(folder, scale, vram, weights)
+    """One drawing within a budget by an engine of its own."""
+    return told(open_engine(folder, scale, vram, weights), request)
+
+
+def told(engine: Engine, request: Request) -> tuple[Values, Tensor]:
+    """One drawing beside what its plan says, and its pixels."""
     values, pixels, plan = drawn(engine, request)
-    values["limit_gb"] = vram
+    values["limit_gb"] = engine.home.limit and engine.home.limit / 1e9
     values.update(planned(plan, values))
     values["sha256"] = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:12]
     return values, pixels

@@ -27,9 +27,8 @@ from sakuga.denoiser import Denoiser, Prepared, Seating, modulated, refined
 from sakuga.embeddings import EmbeddingCache, EmbeddingKey
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.faults import Faults
-from sakuga.memory.cards import CPU, nearest_card
 from sakuga.memory.costs import Costs, Work, stage_dtype
-from sakuga.memory.home import LIBRARIES, Home, available_memory, chip
+from sakuga.memory.home import LIBRARIES, Home, available_memory, card_of, chip
 from sakuga.memory.inventory import read_inventory
 from sakuga.memory.plan import (
     Budget,
@@ -131,8 +130,7 @@ class Engine:
         self.options, self.faults = options, faults
         self.spec = self.checkpoint.spec
         self.inventory = read_inventory(self.checkpoint)
-        on_card = home.on_card
-        self.card = nearest_card(chip(home.device)) if on_card else CPU
+        self.card = card_of(home.device)
         self.embeddings = EmbeddingCache(cache) if cache else None
         self.digests = DigestCache(cache) if cache else None
         self.learned: int | None = None
@@ -352,7 +350,7 @@ class Engine:
                        for group in groups]
         with home.lend(transformer, PASSING):
             prepared = self._prepare(transformer, sides, drawing)
-            with home.stream(transformer.blocks, how.resident, HEADS, pinned=True) as blocks:
+            with home.stream(transformer.blocks, how.resident, HEADS, again=True) as blocks:
                 latents = []
                 for group, seats in zip(groups, seating, strict=True):
                     denoiser = Denoiser(transformer, prepared, seats.to(home.device), blocks)
@@ -471,7 +469,7 @@ class Engine:
             # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
             self.home.keep(False)
             self.learned = min(self.learned or how.peak_bytes, how.peak_bytes)
-            note = f"Out of memory in {name}, planned for {readable(how.peak_bytes)}."
+            note = f"Out of memory in {name}, planned for {readable(how.peak_bytes)}: {said[:200]}"
             drawing.notes.append(note)
             yield Warned("out_of_memory", note)
         raise OutOfMemory(

@@ -33,8 +33,10 @@ def test_a_weight_quantised_on_the_card_keeps_its_error(name: str) -> None:
     stored, scale = quantise(values.cuda(), form)
     back = dequantise(stored, scale, form, shape, torch.float32).cpu()
     here = dequantise(*quantise(values, form), form, shape, torch.float32)
-    # A card may round the division of a tie to its other neighbour: one step of few values.
-    assert (back != here).float().mean() < 1e-3
+    # A card divides by multiplying with the reciprocal, which may move a scale by its last bit,
+    # and a tie to its other neighbour: one step of few values.
+    apart = (back - here).abs() > 1e-6 * here.abs()
+    assert apart.float().mean() < 1e-3
     assert (back - values).norm() <= 1.001 * (here - values).norm()
     assert (back[3] == 0).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -72,7 +73,7 @@ def test_streaming_changes_no_bit(model, resident, share):
     assert all(map(torch.equal, run(model, resident, pins=pins), whole))
     if pins is not None:
         assert pins.held <= share * size
-        assert (pins.held > 0) == (resident < 7 and share > 0)
+        assert (pins.held > 0) == (share > 0)
         pins.close()
 
 
@@ -111,18 +112,25 @@ def test_no_slot_is_filled_before_its_block_has_run(cycles):
             assert x.eq(63.0).all()
 
 
+@contextmanager
+def forbidden_to_wait() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that this mode is a prototype
+        try:
+            torch.cuda.set_sync_debug_mode("error")
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_the_host_never_waits_for_the_card(model):
     made = groups(model, 1)
     with torch.inference_mode(), on_card(model, 2, Pins()) as blocks:
         model.denoise(made, blocks)  # libraries may wait while they are set up
         torch.cuda.synchronize()
-        before = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with forbidden_to_wait():
             for _ in range(3):
                 model.denoise(made, blocks)
-        finally:
-            torch.cuda.set_sync_debug_mode(before)
 
 
 def test_a_card_holds_two_slots_and_gives_all_back(model):

@@ -14,6 +14,8 @@ from sakuga.errors import RequestError
 GB = 10**9
 GIB = 2**30
 CONTEXT = 600 * 2**20  # what a driver and its libraries take, until measured; no limit counts it
+# With biases, of the default size: 32 MiB since Hopper, 8.5 MiB before.
+LARGE_WORKSPACE, SMALL_WORKSPACE = 33 * 2**20, 8_912_896
 ROOFLINE = "roofline of published rates: linear layers at 85% of the vendor's peak"
 
 
@@ -23,9 +25,10 @@ class Card:
 
     Both are rates in the 16-bit format the card computes in; float32 runs `float32_share`
     as fast. `memory_gbs` and `link_gbs` are GB/s within the card and from pinned host
-    memory. `bfloat16`: whether it computes in it natively. `unified`: its memory is the
-    host's, so nothing has to be moved to stay, and a copy takes the processor's own time.
-    `measured`: by us, on such a card; otherwise `source` says where the estimate is from.
+    memory. `workspace`: bytes that cuBLAS takes beside our tensors. `bfloat16`: whether it
+    computes in it natively. `unified`: its memory is the host's, so nothing has to be moved
+    to stay, and a copy takes the processor's own time. `measured`: by us, on such a card;
+    otherwise `source` says where the estimate is from.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Card:
     link_gbs: float
     source: str
     float32_share: float = 0.5
+    workspace: int = SMALL_WORKSPACE
     bfloat16: bool = True
     unified: bool = False
     measured: bool = False
@@ -53,7 +57,12 @@ class Card:
 H200 = Card(
     "h200", "NVIDIA H200", 141 * GB, 680.0, 600.0, 4300.0, 55.0,
     "measured: linear layers, cuDNN attention at head width 96, pinned copies",
-    float32_share=0.5, measured=True,
+    float32_share=0.5, workspace=LARGE_WORKSPACE, measured=True,
+)  # fmt: skip
+H100 = Card(
+    "h100", "NVIDIA H100 80GB", 80 * GB, 660.0, 580.0, 3000.0, 44.7,
+    "measured: matrix products, pinned copies; the rest by the H200 and both data sheets",
+    float32_share=0.5, workspace=LARGE_WORKSPACE,
 )  # fmt: skip
 RTX_4090 = Card("4090", "NVIDIA GeForce RTX 4090", 24 * GIB, 140.0, 135.0, 1008.0, 25.0, ROOFLINE)
 RTX_4060_TI = Card(
@@ -63,10 +72,10 @@ RTX_3060 = Card("3060", "NVIDIA GeForce RTX 3060 12GB", 12 * GIB, 21.7, 20.0, 36
 CPU = Card(
     "cpu", "simulated card", 16 * GIB, 0.1, 0.1, 20.0, 10.0,
     "two cores of a laptop; on it a plan decides what is held, not how long it takes",
-    float32_share=1.0, bfloat16=False, unified=True,
+    float32_share=1.0, workspace=0, bfloat16=False, unified=True,
 )  # fmt: skip
 
-CARDS = {each.name: each for each in (H200, RTX_4090, RTX_4060_TI, RTX_3060, CPU)}
+CARDS = {each.name: each for each in (H200, H100, RTX_4090, RTX_4060_TI, RTX_3060, CPU)}
 DEFAULT = RTX_4060_TI
 
 

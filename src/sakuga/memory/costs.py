@@ -24,11 +24,6 @@ STAGES = ("gemma", "jina", "denoise", "decode")
 ALIGNMENT = 256  # of every tensor in a flat buffer; kernels are chosen by alignment
 SLOTS = 2  # on the card, for the blocks that stream: one computes while the next is copied
 
-# What libraries take beside our tensors: cuBLAS's workspace is 32 MiB on Hopper, 8.5 MiB on
-# other cards. Places for what `bench/memory.py` measures.
-WORKSPACE = {"h200": 32 * 2**20}
-OTHER_WORKSPACE = 8_912_896
-
 PAGEABLE_GBS = 6.0  # a copy from pageable memory goes through the driver's own small buffer
 LAUNCHES = 60e-6  # seconds of the host for the kernels of one block
 TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
@@ -113,11 +108,6 @@ def stage_dtype(stage: str, dtype: str) -> str:
     return "float32" if dtype == "float16" and stage != "denoise" else dtype
 
 
-def workspace(card: Card) -> int:
-    """Bytes that libraries take on a card; none where there are no such libraries."""
-    return 0 if card.unified else WORKSPACE.get(card.name, OTHER_WORKSPACE)
-
-
 def values_of(blocks: tuple[Weights, ...]) -> int:
     """How many numbers the matrices of these blocks hold."""
     return sum(math.prod(w.shape) for block in blocks for w in block if len(w.shape) > 1)
@@ -182,7 +172,7 @@ class Costs:
         else:
             texts, width = self.work.jina_tokens, spec.jina.hidden_size
             beside = jina_layer(spec.jina, max(texts), size)
-        beside += sum(texts) * width * size + workspace(self.card)
+        beside += sum(texts) * width * size + self.card.workspace
         seconds = 2.0 * sum(texts) * values_of(self.part(stage).blocks) / self.card.peak(compute)
         seconds += len(texts) * len(self.part(stage).blocks) * LAUNCHES
         seconds += len(texts) * self._unfolding(stage, form) / (self.card.memory_gbs * 1e9)
@@ -208,7 +198,7 @@ class Costs:
         weights, blocks = self.weights("denoise", form), len(self.part("denoise").blocks)
         group = -(-self.work.batch // batches)
         last = self.work.batch - group * (batches - 1)
-        beside = self._activations(form, group, parts) + workspace(self.card)
+        beside = self._activations(form, group, parts) + self.card.workspace
         total, passing = sum(weights.blocks), sum(weights.passing)
         runs = [(self._evaluation(form, group, parts), batches - 1)]
         runs += [(self._evaluation(form, last, parts), 1)]
@@ -245,7 +235,7 @@ class Costs:
             batches=work.batch,
             strips=strips,
             recompute=recompute,
-            peak_bytes=rest + peak + workspace(self.card),
+            peak_bytes=rest + peak + self.card.workspace,
             seconds=self._copy(rest) + work.batch * seconds,
         )
 

@@ -12,12 +12,14 @@ import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.report import Recorder
 from sakuga.memory.residency import Names, Pins, lent, streamed
@@ -52,24 +54,23 @@ class Home:
     def lend(self, module: nn.Module, without: Names = frozenset()) -> Iterator[None]:
         """Within, a network computes here, but for its children named in `without`."""
         with self._for_now_or_good(
-            ("lend", module), lambda: lent(module, self.device, without), in_place=None
+            ("lend", module), lambda: lent(module, self.device, without, self.pins), in_place=None
         ):
             yield
 
     @contextmanager
     def stream(
         self, blocks: Sequence[nn.Module], resident: int = 0, without: Names = frozenset(),
-        pinned: bool = False,
+        again: bool = False,
     ) -> Iterator[Iterable[nn.Module]]:  # fmt: skip
         """Blocks in order, `resident` of them here to stay; iterate once per run through them.
 
-        pinned: they will pass more than once, so that pinning what streams is worth its time.
+        again: they will pass more than once, so that pinning what streams is worth its time.
         """
         stay = len(blocks) if self.keeps else resident
-        pins = self.pins if pinned else None
         with self._for_now_or_good(
             ("stream", *blocks),
-            lambda: streamed(blocks, self.device, stay, without, pins),
+            lambda: streamed(blocks, self.device, stay, without, self.pins, again),
             in_place=blocks,
         ) as found:
             yield found
@@ -155,6 +156,19 @@ class Home:
         peak = self.ledger.peak
         self.ledger.reset_peak()
         return peak
+
+
+def card_of(device: torch.device) -> Card:
+    """What a plan must know of the card that is here: the nearest profile, and its own facts."""
+    if device.type != "cuda":
+        return CPU
+    here = torch.cuda.get_device_properties(device)
+    return replace(
+        nearest_card(here.name),
+        memory=here.total_memory,
+        bfloat16=here.major >= 8,
+        workspace=LARGE_WORKSPACE if here.major >= 9 else SMALL_WORKSPACE,
+    )
 
 
 def chip(device: torch.device) -> str:

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 ALIGNMENT = 256  # bytes; a kernel may be chosen by the alignment of what it reads
 SLOTS = 2
+FERRY = 2 * 2**25  # bytes of pinned memory through which copies from other memory go
+FERRIED = 2**20  # bytes from which on that pays
 
 Place = tuple[dict[str, Tensor | None], str]  # where a module keeps a tensor, and its name there
 Names = frozenset[str]
@@ -64,10 +66,14 @@ class Flat:
         """What tells these tensors from any others of this process."""
         return tuple((piece.host.data_ptr(), piece.host.nbytes) for piece in self.pieces)
 
-    def fill(self, flat: Tensor) -> None:
-        """Copy the block's tensors into a flat buffer; on a card without waiting."""
+    def fill(self, flat: Tensor, ferry: Ferry | None = None) -> None:
+        """Copy the block's tensors into a flat buffer, on a card through a `ferry` if given."""
         for piece in self.pieces:
-            piece.view(flat).copy_(piece.host, non_blocking=True)
+            target = piece.view(flat)
+            if ferry and target.nbytes >= FERRIED:
+                ferry.carry(piece.host, target)
+            else:
+                target.copy_(piece.host, non_blocking=True)
 
     def point(self, flat: Tensor) -> None:
         """Let the block use the tensors of a flat buffer."""
@@ -84,35 +90,77 @@ class Pins:
     """Host memory that a card may read by itself, at most `limit` bytes; None is no limit.
 
     Blocks that stream lie here as flat buffers, from one drawing to the next, as far as the
-    limit and the system allow; what has no room is copied from where it lies, through the
-    driver's own small buffer. Memory is registered to the byte: torch's own allocator of
-    pinned memory would round a block of 156 MB up to 268.
+    limit and the system allow; what has no room goes through a ferry, if that has. Memory is
+    registered to the byte: torch's own allocator of pinned memory would round a block of 156
+    MB up to 268. `held`: bytes pinned now.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit, self.held = limit, 0
-        self._buffers: dict[tuple[Hashable, ...], Tensor] = {}
+        self._buffers: dict[Hashable, Tensor] = {}
+        self._filled: set[Hashable] = set()
         self._closed = weakref.finalize(self, _unpin, self._buffers)
+        self._ferry: Ferry | None = None
 
     def buffer(self, flat: Flat) -> Tensor | None:
         """The pinned copy of a block's tensors, made now if there is room; else None."""
-        key = flat.tensors
+        made = self._take(flat.tensors, flat.size)
+        if made is None or flat.tensors in self._filled:
+            return made
+        flat.fill(made)
+        self._filled.add(flat.tensors)
+        return made
+
+    @property
+    def ferry(self) -> Ferry | None:
+        """The way for copies from memory that is not pinned; None without room for it."""
+        if self._ferry is None:
+            buffer = self._take("ferry", FERRY)
+            self._ferry = None if buffer is None else Ferry(buffer)
+        return self._ferry
+
+    def _take(self, key: Hashable, size: int) -> Tensor | None:
+        """Pinned bytes under a key, the same as before or new ones if there is room."""
         if key not in self._buffers:
-            if self.limit is not None and self.held + flat.size > self.limit:
+            if self.limit is not None and self.held + size > self.limit:
                 return None
-            made = _pinned(flat.size)
+            made = _pinned(size)
             if made is None:
                 self.limit = self.held  # the system has no more to give; do not ask again
                 return None
-            flat.fill(made)
             self._buffers[key] = made
-            self.held += flat.size
+            self.held += size
         return self._buffers[key]
 
     def close(self) -> None:
         """Give all of it back."""
         _unpin(self._buffers)
-        self.held = 0
+        self.held, self._ferry = 0, None
+        self._filled.clear()
+
+
+class Ferry:
+    """Copies from any host memory to a card, through two halves of a pinned buffer.
+
+    One half is filled, by all cores, while the card reads the other: several times as fast as
+    the driver, which fills a buffer of its own with one core.
+    """
+
+    def __init__(self, buffer: Tensor) -> None:
+        self._halves = buffer.chunk(2)
+        self._read = tuple(torch.cuda.Event() for _ in self._halves)
+        self._turn = 0
+
+    def carry(self, source: Tensor, target: Tensor) -> None:
+        """Copy into a tensor of the same kind on the card, in order with its current stream."""
+        size = self._halves[0].nbytes
+        cargo, place = (one.reshape(-1).view(torch.uint8) for one in (source, target))
+        for some, there in zip(cargo.split(size), place.split(size), strict=True):
+            half, read = self._halves[self._turn][: some.nbytes], self._read[self._turn]
+            read.synchronize()
+            there.copy_(half.copy_(some), non_blocking=True)
+            read.record()
+            self._turn = 1 - self._turn
 
 
 def _pinned(size: int) -> Tensor | None:
@@ -125,7 +173,7 @@ def _pinned(size: int) -> Tensor | None:
     return None if int(failed) else buffer
 
 
-def _unpin(buffers: dict[tuple[Hashable, ...], Tensor]) -> None:
+def _unpin(buffers: dict[Hashable, Tensor]) -> None:
     if buffers:
         torch.cuda.synchronize()  # a copy may still be reading
     while buffers:
@@ -149,16 +197,20 @@ class Stream:
         resident: int,
         without: Names,
         pins: Pins | None,
+        again: bool,
     ) -> None:
         self.blocks, self.device, self.copied = tuple(blocks), device, 0
+        self._ferry = pins.ferry if pins else None
         self._flats = [Flat.of(block, without) for block in blocks]
         self._turn = Turn.on(device)
         stay = spread(resident, len(blocks))
         self._order = tuple(i for i in range(len(blocks)) if i not in stay)
-        self._pinned = {i: pins.buffer(self._flats[i]) if pins else None for i in self._order}
+        self._pinned = {
+            i: pins.buffer(self._flats[i]) if pins and again else None for i in self._order
+        }
         for i in stay:
             held = torch.empty(self._flats[i].size, dtype=torch.uint8, device=device)
-            self._flats[i].fill(held)
+            self._flats[i].fill(held, self._ferry)
             self._flats[i].point(held)
         largest = max((self._flats[i].size for i in self._order), default=0)
         self._slots = [
@@ -204,7 +256,7 @@ class Stream:
         with self._turn.filling(slot):
             pinned = self._pinned[i]
             if pinned is None:
-                flat.fill(self._slots[slot])
+                flat.fill(self._slots[slot], self._ferry)
             else:
                 self._slots[slot][: flat.size].copy_(pinned, non_blocking=True)
         self.copied += flat.size
@@ -263,7 +315,12 @@ class Turn:
 
 
 @contextmanager
-def lent(module: nn.Module, device: torch.device, without: Names = frozenset()) -> Iterator[None]:
+def lent(
+    module: nn.Module,
+    device: torch.device,
+    without: Names = frozenset(),
+    pins: Pins | None = None,
+) -> Iterator[None]:
     """Let `module` have its tensors on a card, but those of its children named in `without`.
 
     At the end it has the host's again, the very same, and the card's are free. A device that
@@ -272,7 +329,7 @@ def lent(module: nn.Module, device: torch.device, without: Names = frozenset()) 
     flat = Flat.of(module, without)
     try:
         held = torch.empty(flat.size, dtype=torch.uint8, device=device)
-        flat.fill(held)
+        flat.fill(held, pins.ferry if pins else None)
         flat.point(held)
         del held
         yield
@@ -287,13 +344,15 @@ def streamed(
     resident: int,
     without: Names = frozenset(),
     pins: Pins | None = None,
+    again: bool = True,
 ) -> Iterator[Stream]:
     """Blocks in order, of which `resident` stay on a card and the others pass through it.
 
     `without`: names of children that stay on the host altogether. `pins`: where copies of
-    what streams may be pinned; without, it is copied from where it lies.
+    what streams may be pinned; without, it is copied from where it lies. `again`: the blocks
+    will pass more than once, so that pinning them is worth its time.
     """
-    stream = Stream(blocks, device, resident, without, pins)
+    stream = Stream(blocks, device, resident, without, pins, again)
     try:
         yield stream
     finally:
