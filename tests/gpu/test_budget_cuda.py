@@ -62,13 +62,12 @@ def test_memory_that_shrinks_is_met_rung_by_rung() -> None:
     expected = drawn(engine)
     smallest = limits(engine)[0]
     # Another program takes what the plan counts on: the allocator may reserve less than it says.
-    engine.home.limit, planned = smallest + 24 * MIB, engine.home.limit
-    make = engine.plan
+    make, planned = engine.plan, engine.home.limit
 
     def plan(request, reading):
         engine.home.limit = planned
         drawing = make(request, reading)
-        engine.home.limit = smallest + 24 * MIB
+        engine.home.limit = smallest
         return drawing
 
     engine.plan = plan
