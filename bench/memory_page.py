@@ -11,7 +11,26 @@ from typing import Any
 
 import torch
 
+from sakuga.planning import ARTICLE
+
 Row = Mapping[str, Any]
+# What the article's table holds of one picture of 1024x1024, where everything is resident; ours is
+# the peak of the stage that uses the network, since the others are not there then.
+MODULES = (
+    ("DiT", "8.2 GB", "denoise_gib"),
+    ("Jina CLIP", "3.1 GB", "jina_gib"),
+    ("Gemma", "missing there", "gemma_gib"),
+    ("VAE", "2.0 GB", "decode_gib"),
+    ("in all", "15.0 GB", "peak_gib"),
+)
+FORMATS_HEAD = """\
+## Storage formats on the embedded model
+
+What each format of the matrices of transformer and Gemma costs the pictures of the embedded
+model (`python bench/formats.py`), on the CPU in float32: bytes, time, PSNR against float32 from
+the same seeds, and how often the judge finds the attributes bound.
+
+"""
 Sheets = Mapping[str, Mapping[str, Row]]
 
 SHOWN = ("ms", "peak_gib", "planned_gib", "seconds", "step_ms", "identical", "gb_per_s",
@@ -20,9 +39,10 @@ INTRODUCTION = """\
 # Memory
 
 What drawing needs of a card, measured. This page is written by `python bench/memory.py OUT
---write docs/memory.md` from the figures of one run; nothing in it is typed by hand. Weights are
-random and of the real size, which decides neither time nor memory. GB is 10^9 bytes, GiB 2^30.
-A peak is torch's `max_memory_allocated`; the device holds its context and libraries besides.
+--write docs/memory.md` from what it measured on one kind of machine; no figure is typed by
+hand. Weights are random and of the real size, which decides neither time nor memory. GB is 10^9
+bytes, GiB 2^30. A peak is torch's `max_memory_allocated`; the device holds its context and
+libraries besides.
 """
 
 
@@ -95,22 +115,48 @@ def write_page(out: Path, page: Path) -> None:
         section("The same by diffusers and transformers", sheets, "peers",
                 ("ms", "spread_ms", "peak_gib", "device_gib")),
         section("Whole pictures", sheets, "budgets",
-                ("peak_gib", "planned_gib", "gemma_gib", "denoise_gib", "decode_gib", "reserved_gib",
-                 "seconds", "step_ms", "max_level", "identical")),
+                ("peak_gib", "planned_gib", "gemma_gib", "denoise_gib", "decode_gib",
+                 "reserved_gib", "seconds", "step_ms", "max_level", "identical")),
+        beside_article(sheets),
         section("One request after the other", sheets, "again",
                 ("seconds", "third_over_second", "grown_bytes")),
         section("Predicted and measured peaks", sheets, "predictions",
                 ("planned_gib", "peak_gib", "gemma_error_%", "jina_error_%", "denoise_error_%",
                  "decode_error_%")),
     ]  # fmt: skip
+    formats = out / "formats.md"
+    if formats.is_file():
+        parts.append(FORMATS_HEAD + formats.read_text())
     if sheets.get("predictions"):
         parts.append(f"Predicted peaks against measured ones: {worst(sheets)}.\n")
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
+def beside_article(sheets: Sheets) -> str:
+    """The figures of an article of 2026-02 on this model and a 16 GB card, and ours within 16 GB."""
+    rows = sheets.get("budgets", {})
+    lines = ["## Beside what an article says of a 16 GB card\n",
+             table_line(["", "the article", "measured within 16 GB"]), table_line(["---"] * 3)]
+    for (side, number), said in ARTICLE.items():
+        row = rows.get(f"16GB {side} x{number}", {})
+        got = f"yes, {gigabytes(row['peak_gib'])}" if "peak_gib" in row else "not measured"
+        lines.append(table_line([f"{side}x{side}, batch {number}", said, got]))
+    one = rows.get("16GB 1024 x1", {})
+    for title, said, key in MODULES:
+        got = gigabytes(one[key]) if key in one else "not measured"
+        lines.append(table_line([title, said, got]))
+    return "\n".join(lines) + "\n"
+
+
+def gigabytes(gib: float) -> str:
+    """A size as the article gives it."""
+    return f"{gib * 2**30 / 1e9:.1f} GB"
+
+
 def section(title: str, sheets: Sheets, part: str, columns: tuple[str, ...]) -> str:
     """One table; columns that no row fills are left out, and a row that failed says why."""
-    rows = sheets.get(part, {})
+    found = sheets.get(part, {})
+    rows = {name: row for name, row in found.items() if {"error", *columns} & set(row)}
     if not rows:
         return f"## {title}\n\nNot measured in this run.\n"
     shown = [name for name in columns if any(row.get(name) is not None for row in rows.values())]

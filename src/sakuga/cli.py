@@ -333,7 +333,8 @@ def plan_command(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     weights: Weights = "auto",
     card: Annotated[
-        str | None, typer.Option(help="h200, h100, 4090, 4060ti, 3060 or cpu.", show_default="4060ti")
+        str | None,
+        typer.Option(help="h200, h100, 4090, 4060ti, 3060, cpu; the one here, else 4060ti."),
     ] = None,
     allow_lossy: AllowLossy = False,
     keep_resident: KeepResident = False,

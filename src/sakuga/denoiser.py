@@ -98,7 +98,7 @@ def refined(
     places: Sequence[Places],
     blocks: Iterable[RefinerBlock] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Captions (L, D), each text's by itself; `places`: of each. `blocks`: the context refiner's."""
+    """Captions (L, D), each by itself; `places`: of each text. `blocks`: the context refiner's."""
     dtype = transformer.x_embedder.weight.dtype
     pairs = [(text.tokens.to(dtype), each) for text, each in zip(texts, places, strict=True)]
     return tuple(transformer.refine_each(pairs, blocks))

@@ -32,7 +32,7 @@ class EmbeddingKey:
     encoder: gemma | jina. ids: `ids_digest` of the token ids that the encoder reads, after
     any cut. weights: SHA-256 of the encoder's files. storage: the format its weights are
     bound in. compute: the dtype it computes in. device: `device_kind`. mode: whatever else
-    changes the output. code: `code_version`.
+    changes the output, such as what a config says. code: `code_version`.
     """
 
     encoder: str

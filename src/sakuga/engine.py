@@ -332,9 +332,11 @@ class Engine:
     def _key(
         self, stage: str, ids: tuple[int, ...], how: StagePlan, dtype: str
     ) -> EmbeddingKey:
+        part = getattr(self.checkpoint, STAGES[stage])
         return EmbeddingKey.of(
-            stage, ids, weights=self.weights[STAGES[stage]], storage=how.weights,
+            stage, ids, weights=self.weights[part.name], storage=how.weights,
             compute=DTYPES[stage_dtype(stage, dtype)], device=self.home.device,
+            mode=f"{part.spec} {part.match}",
         )  # fmt: skip
 
     def _denoise(

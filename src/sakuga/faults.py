@@ -33,7 +33,8 @@ class Faults:
                 raise RequestError(
                     "a fault must be WHAT@WHERE or WHAT@WHERE:TIMES",
                     repr(entry),
-                    f"WHAT is one of {', '.join(KINDS)}; WHERE encode, jina, step1 ..., decode or save.",
+                    f"WHAT is one of {', '.join(KINDS)}; "
+                    "WHERE encode, jina, step1 ..., decode or save.",
                 )
             self._left[match[2], match[1]] += int(match[3] or 1)
 

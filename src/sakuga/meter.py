@@ -32,7 +32,7 @@ class Silence:
 
 @dataclass(slots=True)
 class Bar:
-    """A Rich progress bar; `memory` gives bytes (allocated, reserved) of `limit`, if there is one."""
+    """A Rich progress bar; `memory` gives bytes, allocated and reserved, of `limit` if set."""
 
     progress: Progress
     task: TaskID

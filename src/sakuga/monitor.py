@@ -50,6 +50,14 @@ def watch(interval: float, count: int | None) -> Iterator[tuple[CardMemory, ...]
             time.sleep(max(0.0, due - time.monotonic()))
 
 
+def first_card() -> CardMemory | None:
+    """The first card that is here, or None where there is none, or nothing that knows."""
+    try:
+        return next(watch(0.0, 1))[0]
+    except RequestError:
+        return None
+
+
 @contextmanager
 def _nvml() -> Iterator[Any]:
     """NVIDIA's management library, open."""

@@ -11,12 +11,13 @@ from typing import Any
 from sakuga.catalog import ELSEWHERE, locate
 from sakuga.codec import plain, unknown
 from sakuga.errors import BudgetTooSmall, RequestError
-from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named
+from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named, nearest_card
 from sakuga.memory.costs import Work
 from sakuga.memory.inventory import Inventory, inventory_of, read_inventory
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes, usable
 from sakuga.memory.reasons import duration, readable
 from sakuga.model.spec import PRESETS
+from sakuga.monitor import first_card
 from sakuga.request import Request, StagePlan, needs_negative, parse_size, resolve
 from sakuga.weights.checkpoint import open_checkpoint
 
@@ -90,8 +91,8 @@ class Asked:
 def understand(question: Question) -> Asked:
     """Read every flag. Raises RequestError, ModelNotFound or WeightsError."""
     inventory = find_inventory(question.model, question.preset)
-    card = DEFAULT if question.card is None else card_named(question.card)
-    limit = card.memory - CONTEXT if question.vram is None else parse_bytes(question.vram)
+    card, free = _card(question.card)
+    limit = free - CONTEXT if question.vram is None else parse_bytes(question.vram)
     dtype = question.dtype
     if dtype == "auto":
         dtype = "bfloat16" if card.bfloat16 else "float32"
@@ -124,6 +125,15 @@ def find_inventory(model: str | None, preset: str | None) -> Inventory:
     if name not in PRESETS:
         raise unknown("preset", name, tuple(PRESETS))
     return inventory_of(PRESETS[name])
+
+
+def _card(name: str | None) -> tuple[Card, int]:
+    """The card that is meant, and the bytes that are free on it."""
+    if name is not None:
+        card = card_named(name)
+        return card, card.memory
+    here = first_card()
+    return (DEFAULT, DEFAULT.memory) if here is None else (nearest_card(here.name), here.free)
 
 
 def _size(text: str | None) -> tuple[int, int] | tuple[None, None]:

@@ -32,6 +32,11 @@ def is_command(function: Function) -> bool:
     return any("command" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
+def first_line(function: Function) -> int:
+    """Where reading begins; of a command it is the body, since its signature lists the flags."""
+    return function.body[0].lineno if is_command(function) else function.lineno
+
+
 def parameters(function: Function) -> list[ast.arg]:
     given = function.args
     every = [*given.posonlyargs, *given.args, *given.kwonlyargs]
@@ -40,7 +45,7 @@ def parameters(function: Function) -> list[ast.arg]:
 
 def test_a_function_fits_on_one_screen() -> None:
     lengths = {
-        place(source, function): function.end_lineno - function.lineno + 1
+        place(source, function): function.end_lineno - first_line(function) + 1
         for source in SOURCES
         for function in functions(source)
     }

@@ -145,7 +145,7 @@ def test_with_room_nothing_but_the_encoders_moves() -> None:
     plan = make_plan(REAL, 80 * 10**9, ONE, H200, Options())
     denoise, decode = plan.stage("denoise"), plan.stage("decode")
     assert (denoise.resident, denoise.streamed, denoise.parts, denoise.batches) == (38, 0, 1, 1)
-    assert (decode.strips, decode.recompute) == (1, False)
+    assert (decode.strips, decode.recompute) == (8, False)  # measured faster than whole maps
     assert plan.stage("gemma").streamed == 33
     assert not plan.kept
 
@@ -214,7 +214,9 @@ def test_every_reason_names_a_lever_and_what_else_would_be() -> None:
     roomy = make_plan(REAL, 60 * 10**9, replace(ONE, batch=2), RTX_3060, Options())
     told = {(reason.stage, reason.lever): reason for reason in roomy.reasons}
     assert told["denoise", "stream"].why == "every block stays: there is room"
-    assert not told["decode", "strips"].pulled
+    assert told["decode", "strips"].pulled
+    assert "otherwise" in told["decode", "strips"].why
+    assert not told["decode", "recompute"].pulled
 
 
 def test_less_pinned_memory_never_makes_a_plan_faster() -> None:

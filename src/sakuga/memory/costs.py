@@ -27,7 +27,9 @@ SLOTS = 2  # on the card, for the blocks that stream: one computes while the nex
 PAGEABLE_GBS = 6.0  # a copy from pageable memory goes through the driver's own small buffer
 LAUNCHES = 60e-6  # seconds of the host for the kernels of one block
 TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
-CONVOLUTIONS = 0.35  # convolutions reach this share of the rate of matrix products
+# Measured while decoding: convolutions reach this share of the rate of matrix products; with
+# whole maps a card needs so many times as long; every strip takes the host that many seconds.
+CONVOLUTIONS, WHOLE, STRIP = 0.24, 1.3, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,11 @@ class Costs:
         copied = not self.card.unified  # by cuDNN, into its own layout
         peak = decode_peak(spec, work.width, work.height, size, strips, recompute, copied)
         operations = decode_flops(spec, work.width, work.height, strips, recompute)
-        seconds = operations / (self.card.peak(compute) * CONVOLUTIONS) + strips * LAUNCHES
+        seconds = operations / (self.card.peak(compute) * CONVOLUTIONS)
+        if strips > 1:
+            seconds += strips * STRIP
+        elif not self.card.unified:
+            seconds *= WHOLE
         return StagePlan(
             "decode",
             compute,
@@ -285,7 +291,7 @@ class Costs:
         return sum(self.weights(stage, form).blocks) + 2 * full
 
     def _unfolded(self, stage: str, form: str) -> int:
-        """Bytes of the largest matrix while it is unfolded; of packed values also a half's steps."""
+        """Bytes of the largest matrix while unfolded; of packed values, half the steps too."""
         compute = FORMATS[stage_dtype(stage, self.dtype)]
         if form == compute.name:
             return 0

@@ -85,7 +85,9 @@ class GemmaEncoder(nn.Module):
                 )
         return states
 
-    def _seats(self, x: Tensor) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor | None]]:
+    def _seats(
+        self, x: Tensor
+    ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor | None]]:
         """Rotary tables and masks of a batch by kind of layer; None where causal is all."""
         length, window = x.shape[1], self.spec.sliding_window
         positions = torch.arange(length, device=x.device)
