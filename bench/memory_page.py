@@ -133,7 +133,7 @@ def write_page(out: Path, page: Path) -> None:
 
 
 def beside_article(sheets: Sheets) -> str:
-    """The figures of an article of 2026-02 on this model and a 16 GB card, and ours within 16 GB."""
+    """What an article of 2026-02 says of this model on a 16 GB card, and ours within as much."""
     rows = sheets.get("budgets", {})
     lines = ["## Beside what an article says of a 16 GB card\n",
              table_line(["", "the article", "measured within 16 GB"]), table_line(["---"] * 3)]
