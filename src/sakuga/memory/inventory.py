@@ -95,7 +95,9 @@ def stored_formats(component: Component) -> dict[str, StorageFormat]:
         formats.setdefault(key, plain.get(dtype, FORMATS["float32"]))
     made, _ = rewrite(component.match, component.store.shapes())
     return {
-        piece.target: max((formats[key] for key in piece.sources), key=lambda form: form.bits)
+        piece.target: FORMATS["float32"]
+        if piece.adapter is not None
+        else max((formats[key] for key in piece.sources), key=lambda form: form.bits)
         for piece in made
     }
 

@@ -4,6 +4,8 @@
 bound as it is, cast, dequantised, quantised, or dropped for a stated reason; anything else
 is a BindError that lists it. There is no loose mode.
 
+A weight that comes with an adapter of its own is filled with their sum, computed in float32.
+
 A linear that keeps its weight in a storage format (`model.stored`) gets it from the file
 untouched where the file has that format, and quantised while loading where it has another.
 """
@@ -26,9 +28,19 @@ from sakuga.weights.formats import (
     read_storage_metadata,
     scale_key,
 )
-from sakuga.weights.layouts import Explanation, Match, Piece, Shape, detect, explain, nearest
+from sakuga.weights.layouts import (
+    Adapter,
+    Explanation,
+    Match,
+    Piece,
+    Shape,
+    explain,
+    is_embedding,
+    nearest,
+    recognise,
+)
 from sakuga.weights.quantise import DTYPES, dequantise, quantise
-from sakuga.weights.store import Store, TensorInfo
+from sakuga.weights.store import Source, TensorInfo
 
 SHOWN = 8
 
@@ -37,7 +49,7 @@ SHOWN = 8
 class Entry:
     """What became of one key of the file: its fate, and the detail worth telling.
 
-    fate: bound | cast | dequantised | quantised | scale | dropped.
+    fate: bound | cast | baked | dequantised | quantised | scale | dropped.
     """
 
     key: str
@@ -94,7 +106,7 @@ class Plan:
 
 def plan(
     module: nn.Module,
-    store: Store,
+    store: Source,
     *,
     match: Match | None = None,
     dtype: torch.dtype | None = None,
@@ -107,26 +119,30 @@ def plan(
     """
     stored = read_storage_metadata(store.metadata)
     found = logical_shapes(store.shapes(), store.dtypes(), stored)
-    match = match or detect(found)
+    match = match or recognise(found)
     wanted = wanted_of(module, dtype)
     explanation = explain(match, found, {key: want.shape for key, want in wanted.items()})
     if not explanation.complete:
         raise _unbound(explanation, store)
     reasons = dict(explanation.dropped)
-    targets = {key: piece.target for piece in explanation.pieces for key in piece.sources}
+    pieces = {key: piece for piece in explanation.pieces for key in piece.sources}
     entries = []
     for key in found:
         if key in reasons:
             entries.append(Entry(key, "dropped", reasons[key]))
-        else:
-            entries.append(_entry(store.info(key), key, stored.get(key), wanted[targets[key]]))
+            continue
+        piece = pieces[key]
+        entry = _entry(store.info(key), key, stored.get(key), wanted[piece.target])
+        if piece.adapter is not None:
+            entry = Entry(key, "baked", f"adapter at scale {piece.adapter.scale:g}")
+        entries.append(entry)
     entries.extend(Entry(scale_key(key), "scale") for key in stored)
     return Plan(explanation, wanted, stored, Report(match, tuple(entries)))
 
 
 def bind(
     module: nn.Module,
-    store: Store,
+    store: Source,
     *,
     match: Match | None = None,
     dtype: torch.dtype | None = None,
@@ -176,7 +192,7 @@ def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, 
     return wanted
 
 
-def read_tensor(store: Store, key: str) -> Tensor:
+def read_tensor(store: Source, key: str) -> Tensor:
     """One tensor as stored: a view of the mapped file where memory alignment allows."""
     info = store.info(key)
     dtype = DTYPES[info.dtype]
@@ -189,22 +205,37 @@ def read_tensor(store: Store, key: str) -> Tensor:
 
 
 def read_piece(
-    store: Store, piece: Piece, stored: Mapping[str, Stored], dtype: torch.dtype
+    store: Source,
+    piece: Piece,
+    stored: Mapping[str, Stored],
+    dtype: torch.dtype,
+    rows: tuple[int, int] | None = None,
 ) -> Tensor:
-    """One tensor of ours, in `dtype`, from the file's: joined, cut, dequantised, cast."""
-    parts = []
+    """One tensor of ours, in `dtype`, from the file's: joined, cut, dequantised, baked, cast.
+
+    rows: the first row and the one after the last, where not the whole tensor is wanted. No
+    more than these are read.
+    """
+    if not piece.shape:
+        return read_tensor(store, piece.sources[0]).to(dtype)
+    first, last = rows or (0, piece.shape[0])
+    offset = piece.rows[0] if piece.rows else 0
+    window = slice(offset + first, offset + last)
+    shape = (last - first, *piece.shape[1:])
+    if piece.adapter is not None:
+        return _baked(store, piece, piece.adapter, window).to(dtype).view(shape)
+    parts, start = [], 0
     for key in piece.sources:
-        part = read_tensor(store, key)
-        if key in stored:
-            each = stored[key]
-            shape = each.shape or tuple(part.shape)
-            part = dequantise(part, read_tensor(store, scale_key(key)), each.form, shape, dtype)
-        parts.append(part.to(dtype))
-    return _rows(parts, piece)
+        whole = (stored[key].shape if key in stored else None) or store.info(key).shape
+        part = slice(max(window.start - start, 0), min(window.stop - start, whole[0]))
+        if part.start < part.stop or window.start == window.stop:
+            parts.append(_read_rows(store, key, stored.get(key), part, dtype))
+        start += whole[0]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(shape)
 
 
 def read_stored(
-    store: Store, piece: Piece, stored: Mapping[str, Stored], form: StorageFormat
+    store: Source, piece: Piece, stored: Mapping[str, Stored], form: StorageFormat
 ) -> tuple[Tensor, Tensor | None]:
     """One tensor of ours in `form`: its values, and its scales where the format has some.
 
@@ -229,6 +260,26 @@ def _rows(parts: list[Tensor], piece: Piece) -> Tensor:
     """The rows of a piece, out of its sources laid end to end."""
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     return whole if piece.rows is None else whole[slice(*piece.rows)]
+
+
+def _read_rows(
+    store: Source, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
+) -> Tensor:
+    """Rows of one tensor of the file, in `dtype`."""
+    values = read_tensor(store, key)[rows]
+    if stored is None:
+        return values.to(dtype)
+    scale = read_tensor(store, scale_key(key))[rows]
+    shape = stored.shape or store.info(key).shape
+    return dequantise(values, scale, stored.form, (len(values), *shape[1:]), dtype)
+
+
+def _baked(store: Source, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:
+    """Rows of a weight and its adapter as one, in float32 (see `weights.layouts.Adapter`)."""
+    weight, a, b = (read_tensor(store, key) for key in piece.sources)
+    left, right = (a, b) if is_embedding(piece.target) else (b, a)
+    product = left[adapter.index, rows].float() @ right[adapter.index].float()
+    return product.mul_(adapter.scale).add_(weight[rows])
 
 
 def _entry(info: TensorInfo, key: str, stored: Stored | None, want: Wanted) -> Entry:
@@ -265,7 +316,7 @@ def _refuse_empty_buffers(module: nn.Module) -> None:
         )
 
 
-def _unbound(explanation: Explanation, store: Store) -> BindError:
+def _unbound(explanation: Explanation, store: Source) -> BindError:
     names = [*explanation.missing, *(piece.target for piece in explanation.pieces)]
     problems = []
     if explanation.missing:
