@@ -12,7 +12,6 @@ untouched where the file has that format, and quantised while loading where it h
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from sakuga.errors import BindError
 from sakuga.model.stored import StoredLinear, scale_name, weight_name
+from sakuga.weights.fates import Report, Target, report
 from sakuga.weights.formats import (
     StorageFormat,
     Stored,
@@ -40,49 +40,9 @@ from sakuga.weights.layouts import (
     recognise,
 )
 from sakuga.weights.quantise import DTYPES, dequantise, quantise
-from sakuga.weights.store import Source, TensorInfo
+from sakuga.weights.store import Source
 
 SHOWN = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What became of one key of the file: its fate, and the detail worth telling.
-
-    fate: bound | cast | baked | dequantised | quantised | scale | dropped.
-    """
-
-    key: str
-    fate: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Every key of a file with its fate; `str` gives the printable form."""
-
-    match: Match
-    entries: tuple[Entry, ...]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many keys met each fate."""
-        return dict(Counter(entry.fate for entry in self.entries))
-
-    @property
-    def dropped(self) -> dict[str, str]:
-        """The keys left out, with the reason."""
-        return {entry.key: entry.detail for entry in self.entries if entry.fate == "dropped"}
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{count} {fate}" for fate, count in self.counts.items())
-        details = Counter((e.fate, e.detail) for e in self.entries if e.detail)
-        first = {(e.fate, e.detail): e.key for e in reversed(self.entries)}
-        lines = [f"{self.match}: {len(self.entries)} keys, {counts}"]
-        for (fate, detail), count in details.items():
-            more = f" and {count - 1} more" if count > 1 else ""
-            lines.append(f"  {fate}: {first[fate, detail]!r}{more}: {detail}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +84,9 @@ def plan(
     explanation = explain(match, found, {key: want.shape for key, want in wanted.items()})
     if not explanation.complete:
         raise _unbound(explanation, store)
-    reasons = dict(explanation.dropped)
-    pieces = {key: piece for piece in explanation.pieces for key in piece.sources}
-    entries = []
-    for key in found:
-        if key in reasons:
-            entries.append(Entry(key, "dropped", reasons[key]))
-            continue
-        piece = pieces[key]
-        entry = _entry(store.info(key), key, stored.get(key), wanted[piece.target])
-        if piece.adapter is not None:
-            entry = Entry(key, "baked", f"adapter at scale {piece.adapter.scale:g}")
-        entries.append(entry)
-    entries.extend(Entry(scale_key(key), "scale") for key in stored)
-    return Plan(explanation, wanted, stored, Report(match, tuple(entries)))
+    targets = {key: Target(_name(want.dtype), want.form) for key, want in wanted.items()}
+    fates = report(explanation, found, store.dtypes(), stored, targets)
+    return Plan(explanation, wanted, stored, fates)
 
 
 def bind(
@@ -280,24 +229,6 @@ def _baked(store: Source, piece: Piece, adapter: Adapter, rows: slice) -> Tensor
     left, right = (a, b) if is_embedding(piece.target) else (b, a)
     product = left[adapter.index, rows].float() @ right[adapter.index].float()
     return product.mul_(adapter.scale).add_(weight[rows])
-
-
-def _entry(info: TensorInfo, key: str, stored: Stored | None, want: Wanted) -> Entry:
-    """What becomes of one key that fills a tensor of ours."""
-    dtype = DTYPES[info.dtype]
-    keeps = want.form is not None and want.form.quantised
-    target = want.form.name if want.form is not None else _name(want.dtype)
-    if stored is None and dtype.is_floating_point != (keeps or want.dtype.is_floating_point):
-        raise BindError(
-            "only numbers of one kind are cast into each other",
-            f"{info.dtype} for a tensor of {target}: {key!r}",
-            "Convert the file again; quantised weights need their scales named",
-        )
-    source = stored.form.name if stored is not None else _name(dtype)
-    if source == target:
-        return Entry(key, "bound", f"{target} as stored" if keeps else "")
-    fate = "quantised" if keeps else "cast" if stored is None else "dequantised"
-    return Entry(key, fate, f"{source} to {target}")
 
 
 def _name(dtype: torch.dtype) -> str:
