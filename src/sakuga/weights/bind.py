@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sakuga.errors import BindError
 from sakuga.model.stored import StoredLinear, scale_name, weight_name
-from sakuga.weights.fates import Report, Target, report
+from sakuga.weights.fates import Report, Target, listed, report, unbound
 from sakuga.weights.formats import (
     StorageFormat,
     Stored,
@@ -36,13 +36,10 @@ from sakuga.weights.layouts import (
     Shape,
     explain,
     is_embedding,
-    nearest,
     recognise,
 )
 from sakuga.weights.quantise import DTYPES, dequantise, quantise
-from sakuga.weights.store import Source
-
-SHOWN = 8
+from sakuga.weights.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Plan:
 
 def plan(
     module: nn.Module,
-    store: Source,
+    store: Store,
     *,
     match: Match | None = None,
     dtype: torch.dtype | None = None,
@@ -83,7 +80,7 @@ def plan(
     wanted = wanted_of(module, dtype)
     explanation = explain(match, found, {key: want.shape for key, want in wanted.items()})
     if not explanation.complete:
-        raise _unbound(explanation, store)
+        raise unbound(explanation, store.path)
     targets = {key: Target(_name(want.dtype), want.form) for key, want in wanted.items()}
     fates = report(explanation, found, store.dtypes(), stored, targets)
     return Plan(explanation, wanted, stored, fates)
@@ -91,7 +88,7 @@ def plan(
 
 def bind(
     module: nn.Module,
-    store: Source,
+    store: Store,
     *,
     match: Match | None = None,
     dtype: torch.dtype | None = None,
@@ -141,7 +138,7 @@ def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, 
     return wanted
 
 
-def read_tensor(store: Source, key: str) -> Tensor:
+def read_tensor(store: Store, key: str) -> Tensor:
     """One tensor as stored: a view of the mapped file where memory alignment allows."""
     info = store.info(key)
     dtype = DTYPES[info.dtype]
@@ -154,7 +151,7 @@ def read_tensor(store: Source, key: str) -> Tensor:
 
 
 def read_piece(
-    store: Source,
+    store: Store,
     piece: Piece,
     stored: Mapping[str, Stored],
     dtype: torch.dtype,
@@ -184,7 +181,7 @@ def read_piece(
 
 
 def read_stored(
-    store: Source, piece: Piece, stored: Mapping[str, Stored], form: StorageFormat
+    store: Store, piece: Piece, stored: Mapping[str, Stored], form: StorageFormat
 ) -> tuple[Tensor, Tensor | None]:
     """One tensor of ours in `form`: its values, and its scales where the format has some.
 
@@ -212,7 +209,7 @@ def _rows(parts: list[Tensor], piece: Piece) -> Tensor:
 
 
 def _read_rows(
-    store: Source, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
+    store: Store, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
 ) -> Tensor:
     """Rows of one tensor of the file, in `dtype`."""
     values = read_tensor(store, key)[rows]
@@ -223,7 +220,7 @@ def _read_rows(
     return dequantise(values, scale, stored.form, (len(values), *shape[1:]), dtype)
 
 
-def _baked(store: Source, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:
+def _baked(store: Store, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:
     """Rows of a weight and its adapter as one, in float32 (see `weights.layouts.Adapter`)."""
     weight, a, b = (read_tensor(store, key) for key in piece.sources)
     left, right = (a, b) if is_embedding(piece.target) else (b, a)
@@ -242,36 +239,6 @@ def _refuse_empty_buffers(module: nn.Module) -> None:
     if empty:
         raise BindError(
             "buffers that no file holds are computed when a module is built",
-            f"empty ones: {_list(empty)}",
+            f"empty ones: {listed(empty)}",
             "Build the module so that these buffers are real, or are none",
         )
-
-
-def _unbound(explanation: Explanation, store: Source) -> BindError:
-    names = [*explanation.missing, *(piece.target for piece in explanation.pieces)]
-    problems = []
-    if explanation.missing:
-        problems.append(f"missing {_list(explanation.missing)}")
-    if explanation.unexpected:
-        hints = [_hint(explanation.match, key, names) for key in explanation.unexpected[:SHOWN]]
-        problems.append(f"unexpected {_list(explanation.unexpected, hints)}")
-    if explanation.wrong:
-        hints = [f" is {got}, not {want}" for _, got, want in explanation.wrong[:SHOWN]]
-        problems.append(f"wrong shapes: {_list([key for key, *_ in explanation.wrong], hints)}")
-    return BindError(
-        "every key of a file fills the model or is dropped for a stated reason",
-        f"{'; '.join(problems)} in {store.path} ({explanation.match})",
-        "Check that the file is complete and belongs to this model",
-    )
-
-
-def _hint(match: Match, key: str, names: list[str]) -> str:
-    near = nearest(key.removeprefix(match.prefix), names)
-    return f" (nearest: {near!r})" if near else ""
-
-
-def _list(keys: tuple[str, ...] | list[str], hints: list[str] | None = None) -> str:
-    shown = keys[:SHOWN]
-    texts = [repr(key) + hint for key, hint in zip(shown, hints or [""] * len(shown), strict=True)]
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(texts) + more

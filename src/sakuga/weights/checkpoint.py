@@ -33,7 +33,7 @@ from sakuga.weights.digests import DigestCache
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, detect, recognise, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, compare, read_adapter, read_spec
-from sakuga.weights.store import Source, Store, confine, parse_json
+from sakuga.weights.store import Store, confine, parse_json
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "transformer": ("transformer",),
@@ -48,6 +48,8 @@ TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer_2": ("tokenizer_2", "clip_tokenizer", "text_encoder_2", "clip_model"),
 }
 CONFIG = "config.json"
+INDEX = "model_index.json"
+VOCABULARY = "vocabulary.json"
 MAX_CONFIG = 16_000_000
 
 
@@ -59,7 +61,7 @@ class Component:
     """
 
     name: str
-    store: Source
+    store: Store
     match: Match
     spec: Any
     place: Path
@@ -121,7 +123,7 @@ class Checkpoint:
 
         Of a transformer from elsewhere, the model's folder knows nothing.
         """
-        file = self.path / "vocabulary.json"
+        file = self.path / VOCABULARY
         if not file.is_file() or not self.transformer.place.is_relative_to(self.path):
             return None
         words = read_json(file, self.path).get("words")
@@ -140,6 +142,16 @@ class Checkpoint:
         return {part.name: part.store.sha256(digest) for part in self.components}
 
 
+def is_model(path: Path) -> bool:
+    """Whether a path is a whole model, not the file or folder of one component."""
+    folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
+    if not path.is_dir():
+        return False
+    return any((path / name).is_dir() for name in folders) or (
+        len(_single_files(path, ())) > 1  # in the folder itself
+    )
+
+
 def open_checkpoint(
     path: str | os.PathLike[str] | None, parts: Mapping[str, str | os.PathLike[str]] | None = None
 ) -> Checkpoint:
@@ -156,7 +168,7 @@ def open_checkpoint(
     given = {name: Path(place) for name, place in (parts or {}).items()}
     home = _folder(given["transformer"]) if path is None and "transformer" in given else None
     base = Path(path) if path is not None else home
-    found = _find(None if path is None else Path(path), given)
+    found = find_parts(None if path is None else Path(path), given)
     opened = {
         name: open_component(place, name, None if name in given else base)
         for name, place in found.items()
@@ -184,9 +196,7 @@ def open_component(path: Path, name: str | None = None, root: Path | None = None
     return understand(Store.open(path, root), name, path, root)
 
 
-def understand(
-    source: Source, name: str | None, place: Path, root: Path | None = None
-) -> Component:
+def understand(source: Store, name: str | None, place: Path, root: Path | None = None) -> Component:
     """Say what a component is, from its tensors' names and shapes and the configs with them.
 
     place: the folder or file that was opened; a config.json there counts. Raises as
@@ -221,7 +231,7 @@ def read_json(file: Path, root: Path) -> dict[str, Any]:
     return parse_json(file.read_bytes(), str(file))
 
 
-def _configs(folder: Path, store: Source, root: Path) -> list[tuple[dict[str, Any], str]]:
+def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any], str]]:
     """The configs of a component, each with where it comes from; the first one counts."""
     configs = []
     file = folder / CONFIG
@@ -234,8 +244,12 @@ def _configs(folder: Path, store: Source, root: Path) -> list[tuple[dict[str, An
     return configs
 
 
-def _find(path: Path | None, given: Mapping[str, Path]) -> dict[str, Path]:
-    """The folder or file of each component."""
+def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
+    """The folder or file of each component of a model, or the given one.
+
+    Raises ModelNotFound, naming what is missing.
+    """
+    given = given or {}
     rule = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
     fix = "Check the path, download what is missing, or name its file"
     if unknown := given.keys() - FOLDERS.keys():
@@ -283,7 +297,7 @@ def _folder(place: Path) -> Path:
 
 def _habits(path: Path) -> tuple[str, DrawingSpec]:
     """The name and drawing defaults of model_index.json, else those of the real model."""
-    file = path / "model_index.json"
+    file = path / INDEX
     ours: Any = read_json(file, path).get(OURS, {}) if file.is_file() else {}
     if not isinstance(ours, dict):
         raise _odd(file, f'"{OURS}" is a set of named values', ours)

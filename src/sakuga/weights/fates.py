@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sakuga.errors import BindError
 from sakuga.weights.formats import StorageFormat, Stored, scale_key
-from sakuga.weights.layouts import Explanation, Match, Shape
+from sakuga.weights.layouts import Explanation, Match, Shape, nearest
+
+SHOWN = 8
 
 # The names of dtypes in safetensors headers, in the words of torch.
 NAMES = {
@@ -107,6 +110,25 @@ def report(
     return Report(explanation.match, tuple(entries))
 
 
+def unbound(explanation: Explanation, source: Path) -> BindError:
+    """The error for keys that are missing, left over, or of another shape."""
+    names = [*explanation.missing, *(piece.target for piece in explanation.pieces)]
+    problems = []
+    if explanation.missing:
+        problems.append(f"missing {listed(explanation.missing)}")
+    if explanation.unexpected:
+        hints = [_hint(explanation.match, key, names) for key in explanation.unexpected[:SHOWN]]
+        problems.append(f"unexpected {listed(explanation.unexpected, hints)}")
+    if explanation.wrong:
+        hints = [f" is {got}, not {want}" for _, got, want in explanation.wrong[:SHOWN]]
+        problems.append(f"wrong shapes: {listed([key for key, *_ in explanation.wrong], hints)}")
+    return BindError(
+        "every key of a file fills the model or is dropped for a stated reason",
+        f"{'; '.join(problems)} in {source} ({explanation.match})",
+        "Check that the file is complete and belongs to this model",
+    )
+
+
 def _entry(dtype: str, key: str, stored: Stored | None, target: Target) -> Entry:
     """What becomes of one key that fills a tensor of ours."""
     keeps = target.form is not None and target.form.quantised
@@ -126,3 +148,16 @@ def _entry(dtype: str, key: str, stored: Stored | None, target: Target) -> Entry
 
 def _is_float(dtype: str) -> bool:
     return "float" in dtype
+
+
+def _hint(match: Match, key: str, names: list[str]) -> str:
+    near = nearest(key.removeprefix(match.prefix), names)
+    return f" (nearest: {near!r})" if near else ""
+
+
+def listed(keys: tuple[str, ...] | list[str], hints: list[str] | None = None) -> str:
+    """The first few keys for a message, each with its hint, and how many more there are."""
+    shown = keys[:SHOWN]
+    texts = [repr(key) + hint for key, hint in zip(shown, hints or [""] * len(shown), strict=True)]
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(texts) + more

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sakuga.errors import CorruptFile, ModelNotFound
 
@@ -76,40 +76,6 @@ class FileState:
     modified_ns: int
     changed_ns: int
     inode: int
-
-
-class Source(Protocol):
-    """Named tensors that can be read: a `Store`, or what reads another kind of file like one."""
-
-    @property
-    def path(self) -> Path:
-        """Where the tensors come from, for messages."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that hold them."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What the file says of itself."""
-
-    def keys(self) -> tuple[str, ...]:
-        """Every tensor name."""
-
-    def info(self, key: str) -> TensorInfo:
-        """Dtype, shape and place of one tensor. Raises KeyError on an unknown name."""
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every name with its shape."""
-
-    def dtypes(self) -> dict[str, str]:
-        """Every name with the safetensors name of its dtype."""
-
-    def view(self, key: str) -> memoryview:
-        """The raw little-endian bytes of one tensor."""
-
-    def sha256(self, digest: Callable[[Path], str] | None = None) -> str:
-        """One digest of all files; `digest` says how one is hashed."""
 
 
 class Store:
@@ -192,6 +158,15 @@ class Store:
         if info.file not in self._maps:
             self._maps[info.file] = _map(info.file)
         return self._maps[info.file][info.start : info.start + info.nbytes]
+
+    def release(self) -> None:
+        """Let go of the memory that read pages take; views stay valid, and read them again.
+
+        What was written to a view is lost.
+        """
+        for view in self._maps.values():
+            if isinstance(view.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                view.obj.madvise(mmap.MADV_DONTNEED)
 
     def sha256(self, digest: Callable[[Path], str] | None = None) -> str:
         """The digest of the file, or of the list of shard digests by file name.
