@@ -162,14 +162,16 @@ def convert(
     lone = out.suffix == ".safetensors"
     if lone and model:
         raise RequestError("a model is written to a folder", f"{out}", "Name a folder.")
-    _refuse(out, lone, force, [_place(job, out, model) for job in jobs])
+    places = [_place(job, out, model) for job in jobs]
+    _refuse(out, lone, force, places)
+    _refuse_itself([(out.parent if lone else out) / place for place in places], jobs)
     out.parent.mkdir(parents=True, exist_ok=True)
     _check_room(out.parent, jobs)
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         digests = {}
-        for job in jobs:
-            written = _write(job, staging, _place(job, out, model), lone)
+        for job, place in zip(jobs, places, strict=True):
+            written = _write(job, staging, place, lone)
             digests[written.file] = written.sha256
             yield written
         if model:
@@ -298,6 +300,13 @@ def _refuse(out: Path, lone: bool, force: bool, files: list[str]) -> None:
             raise OutputExists(
                 "a folder keeps one model in one layout", f"{odd[0]}", "Move it away first."
             )
+
+
+def _refuse_itself(targets: list[Path], jobs: list[Job]) -> None:
+    """Refuse to replace what is being read."""
+    sources = {file.resolve() for job in jobs for file in job.part.store.files}
+    if both := sorted(sources & {target.resolve() for target in targets}):
+        raise RequestError("a model is not written over itself", f"{both[0]}", "Write elsewhere.")
 
 
 def _check_room(folder: Path, jobs: list[Job]) -> None:
