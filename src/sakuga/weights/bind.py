@@ -138,16 +138,24 @@ def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, 
     return wanted
 
 
-def read_tensor(store: Store, key: str) -> Tensor:
-    """One tensor as stored: a view of the mapped file where memory alignment allows."""
+def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
+    """One tensor as stored: a view of the mapped file where memory alignment allows.
+
+    rows: a first row and the one after the last, where not the whole is wanted.
+    """
     info = store.info(key)
-    dtype = DTYPES[info.dtype]
-    if not info.nbytes:
-        return torch.empty(info.shape, dtype=dtype)
+    dtype, shape = DTYPES[info.dtype], info.shape
     view: memoryview | bytearray = store.view(key)
-    if info.start % dtype.itemsize:
+    start = info.start
+    if rows is not None and shape:
+        step = info.nbytes // max(1, shape[0])
+        shape = (len(range(shape[0])[rows]), *shape[1:])
+        view, start = view[rows.start * step : rows.stop * step], start + rows.start * step
+    if not len(view):
+        return torch.empty(shape, dtype=dtype)
+    if start % dtype.itemsize:
         view = bytearray(view)
-    return torch.frombuffer(view, dtype=dtype).view(info.shape)
+    return torch.frombuffer(view, dtype=dtype).view(shape)
 
 
 def read_piece(
@@ -212,20 +220,23 @@ def _read_rows(
     store: Store, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
 ) -> Tensor:
     """Rows of one tensor of the file, in `dtype`."""
-    values = read_tensor(store, key)[rows]
+    values = read_tensor(store, key, rows)
     if stored is None:
         return values.to(dtype)
-    scale = read_tensor(store, scale_key(key))[rows]
+    scale = read_tensor(store, scale_key(key), rows)
     shape = stored.shape or store.info(key).shape
     return dequantise(values, scale, stored.form, (len(values), *shape[1:]), dtype)
 
 
 def _baked(store: Store, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:
     """Rows of a weight and its adapter as one, in float32 (see `weights.layouts.Adapter`)."""
-    weight, a, b = (read_tensor(store, key) for key in piece.sources)
+    weight, a, b = piece.sources
     left, right = (a, b) if is_embedding(piece.target) else (b, a)
-    product = left[adapter.index, rows].float() @ right[adapter.index].float()
-    return product.mul_(adapter.scale).add_(weight[rows])
+    one = slice(adapter.index, adapter.index + 1)
+    product = (
+        read_tensor(store, left, one)[0, rows].float() @ read_tensor(store, right, one)[0].float()
+    )
+    return product.mul_(adapter.scale).add_(read_tensor(store, weight, rows))
 
 
 def _name(dtype: torch.dtype) -> str:
