@@ -22,7 +22,7 @@ from sakuga.model.spec import (
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.bind import bind
-from sakuga.weights.checkpoint import open_checkpoint, open_component
+from sakuga.weights.checkpoint import is_model, open_checkpoint, open_component
 from sakuga.weights.save import save_component, write_atomically, write_json
 from sakuga.weights.store import Store
 
@@ -394,6 +394,10 @@ def test_single_files_in_a_folder_are_told_by_their_tensors(model: Path, tmp_pat
         save_file(load_file(file), flat / f"{number}.safetensors", metadata | {"config": config})
     save_file({"a.lora_A": torch.ones(2)}, flat / "style.safetensors")
     assert replace(open_checkpoint(flat).spec, name="tiny") == TINY
+    assert is_model(flat)
+    assert is_model(model)
+    assert not is_model(model / "vae")
+    assert not is_model(flat / "0.safetensors")
     shutil.copy(flat / "0.safetensors", flat / "again.safetensors")
     with pytest.raises(ModelNotFound, match=r"0\.safetensors and .*again\.safetensors"):
         open_checkpoint(flat)

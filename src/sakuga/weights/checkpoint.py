@@ -147,9 +147,7 @@ def is_model(path: Path) -> bool:
     folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
     if not path.is_dir():
         return False
-    return any((path / name).is_dir() for name in folders) or (
-        len(_single_files(path, ())) > 1  # in the folder itself
-    )
+    return any((path / name).is_dir() for name in folders) or len(_single_files(path, FOLDERS)) > 1
 
 
 def open_checkpoint(

@@ -613,7 +613,7 @@ GEMMA = Layout(
         ),
         Drop("*lm_head.weight", "nothing is generated"),
         Drop("*rotary_emb.*inv_freq", "rotary frequencies are computed"),
-        Drop("*spiece_model", "the tokenizer's file, no weight"),
+        Drop("*spiece_model", "it is the tokenizer, no weight"),
         Drop("layers.{beyond}.*", "conditioning is the state before the last layer", spare=True),
         Drop("norm.weight", "the final norm follows the last layer, which is not run", spare=True),
     ),
@@ -625,7 +625,7 @@ JINA_DROPS = (
     Drop("*logit_scale", "no picture is compared with a text"),
     Drop("*rotary_emb.*inv_freq", "rotary frequencies are computed"),
     Drop("*embeddings.position_ids", "positions are counted"),
-    Drop("*spiece_model", "the tokenizer's file, no weight"),
+    Drop("*spiece_model", "it is the tokenizer, no weight"),
     Drop("pooler.dense.{p}", "the pooled vector is the mean over tokens", spare=True),
 )
 
