@@ -61,7 +61,7 @@ def tensors_at(place: Path) -> tuple[Any, dict[str, Tensor]]:
     }
 
 
-@settings(max_examples=30, deadline=None)  # files are written and synced
+@settings(max_examples=20, deadline=None)  # files are written and synced
 @given(small_specs(), st.lists(st.sampled_from(sorted(GOALS)), min_size=1, max_size=3), st.data())
 def test_there_and_back_is_the_identity(spec: Any, layouts: list[str], data: st.DataObject) -> None:
     torch.manual_seed(data.draw(st.integers(0, 99)))

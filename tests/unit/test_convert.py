@@ -109,8 +109,19 @@ def wrapped(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in state.items()}
 
 
-@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "model.", "state_dict."])
-@pytest.mark.parametrize("files", ["one", "consolidated", "shards"])
+@pytest.mark.parametrize(
+    ("files", "prefix"),
+    [
+        ("one", ""),
+        ("one", "model.diffusion_model."),
+        ("one", "model."),
+        ("one", "state_dict."),
+        ("consolidated", ""),
+        ("consolidated", "model."),
+        ("shards", ""),
+        ("shards", "state_dict."),
+    ],
+)
 def test_the_original_transformer_in_all_its_wrappings(
     prefix: str, files: str, tiny_model: Path, tmp_path: Path
 ) -> None:
