@@ -392,7 +392,7 @@ def convert_command(
     as_json: AsJson = False,
 ) -> None:
     """Write a model, or one component, in another layout or dtype."""
-    from sakuga.weights.convert import convert
+    from sakuga.converting import convert
 
     for written in convert(source, out, layout, dtype, force=force):
         print(json.dumps(plain(written)) if as_json else str(written), flush=True)

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sakuga.converting import convert
 from sakuga.memory.inventory import part_of
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.weights.bind import read_piece
 from sakuga.weights.checkpoint import open_component
-from sakuga.weights.convert import GOALS, convert
+from sakuga.weights.convert import GOALS
 from sakuga.weights.layouts import rewrite
 from sakuga.weights.save import save_component
 

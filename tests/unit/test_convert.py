@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY
 from torch import Tensor
 
+from sakuga.converting import convert
 from sakuga.errors import (
     BindError,
     CorruptFile,
@@ -27,10 +28,10 @@ from sakuga.errors import (
 )
 from sakuga.memory.inventory import part_of
 from sakuga.models import Models
-from sakuga.weights import convert as converting
+from sakuga.weights import convert as streaming
 from sakuga.weights.bind import bind
 from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, open_component
-from sakuga.weights.convert import GOALS, convert
+from sakuga.weights.convert import GOALS
 from sakuga.weights.formats import read_storage_metadata
 from sakuga.weights.layouts import JINA_OFFICIAL, Adapter
 from sakuga.weights.save import save_component, write_json
@@ -165,7 +166,7 @@ def test_float_dtypes_are_cast_and_kept(tiny_model: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("storage", ["int8", "int4", "float8_e4m3"])
 def test_quantised_tensors_are_unfolded(storage: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(converting, "PART", 100)  # a few rows at a time
+    monkeypatch.setattr(streaming, "PART", 100)  # a few rows at a time
     torch.manual_seed(0)
     from sakuga.model.nextdit import NextDiT
 
@@ -211,7 +212,7 @@ def adapted(folder: Path, state: Mapping[str, Tensor], alpha: float) -> None:
 def test_official_jina_is_written_with_its_adapter_baked_in(
     tiny_model: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(converting, "PART", 100)
+    monkeypatch.setattr(streaming, "PART", 100)
     written(tiny_model / "text_encoder_2", tmp_path / "plain", "original")
     state = load_file(tmp_path / "plain" / "model.safetensors")
     adapted(tmp_path / "adapted", state, alpha=2.0)
@@ -413,7 +414,7 @@ def test_a_full_disk_is_known_before_anything_is_written(
     tiny_model: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(converting.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(RequestError, match="1,000 free"):
         written(tiny_model, tmp_path / "out", "diffusers")
     assert list(tmp_path.iterdir()) == []
@@ -443,7 +444,7 @@ def test_memory_holds_parts_of_tensors_whatever_their_size(tmp_path: Path) -> No
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from sakuga.weights.convert import convert\n"
+        "from sakuga.converting import convert\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak()\n"
         "list(convert(Path(sys.argv[1]), Path(sys.argv[2]), 'single-file', 'bfloat16'))\n"

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sakuga.converting import convert
 from sakuga.errors import ModelNotFound, RequestError
 from sakuga.inspection import Inspected, as_json, describe, inspect
-from sakuga.weights.convert import GOALS, convert
+from sakuga.weights.convert import GOALS
 
 
 def one(path: Path, dtype: str = "keep") -> Inspected:

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sakuga.converting import convert
 from sakuga.models import Models
 from sakuga.weights.checkpoint import Checkpoint, open_checkpoint
-from sakuga.weights.convert import convert
 from sakuga.weights.save import write_json
 
 PIECES = torch.tensor([9, 8, 7], dtype=torch.uint8)

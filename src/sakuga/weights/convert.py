@@ -1,17 +1,13 @@
-"""Writes a model, or one component, in another layout or dtype.
+"""One component in another layout or dtype: decided from headers, then streamed.
 
-Tensors stream from file to file a part at a time, so that memory holds parts, whatever the
-size of the model. Everything is written beside its place and moved there when it is whole.
+Tensors go from file to file a part at a time, so that memory holds parts, whatever the size
+of the model.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,22 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sakuga.codec import unknown
-from sakuga.errors import CorruptFile, ModelNotFound, OutputExists, RequestError
+from sakuga.errors import CorruptFile, RequestError
 from sakuga.memory.inventory import part_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.weights.bind import read_piece
-from sakuga.weights.checkpoint import (
-    ENCODERS,
-    INDEX,
-    VOCABULARY,
-    Checkpoint,
-    Component,
-    is_model,
-    open_checkpoint,
-    read_json,
-    understand,
-)
+from sakuga.weights.checkpoint import Component
 from sakuga.weights.fates import NAMES, Report, Target, listed, report, unbound
 from sakuga.weights.formats import (
     Stored,
@@ -61,20 +46,14 @@ from sakuga.weights.layouts import (
 )
 from sakuga.weights.quantise import DTYPES
 from sakuga.weights.save import write_json
-from sakuga.weights.sources import open_source
-from sakuga.weights.specs import OURS, config_of, lumina2_config
-from sakuga.weights.store import ITEMSIZE, confine, hash_file
+from sakuga.weights.specs import config_of, lumina2_config
+from sakuga.weights.store import ITEMSIZE
 from sakuga.weights.writer import Promised, write_tensors
 
 KEEP = "keep"
 PART = 1 << 22  # values read, cast and written at once
-MANIFEST = "manifest.json"
 PIECES = "spiece_model"  # a tensor that holds the tokenizer's file
 PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepiece.bpe.model"}
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    *PIECES_FILES.values(),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,47 +120,6 @@ class Written:
         return "\n".join([*lines, f"  from {self.report}"])
 
 
-def convert(
-    source: Path, out: Path, layout: str, dtype: str = KEEP, *, force: bool = False
-) -> Iterator[Written]:
-    """Write a model or a component at `out`, and tell of each file of weights when it is done.
-
-    source: as `open_checkpoint` or `open_component` take it. out: a folder, or the .safetensors
-    file of one component. layout: a key of GOALS. dtype: float32, bfloat16, float16, or keep,
-    which unfolds quantised tensors to float32. A manifest.json holds the SHA-256 of every file.
-
-    Raises OutputExists unless `force`, RequestError on an unknown layout or dtype, or a dtype
-    that some value is too large for, CorruptFile where weights are not finite, and whatever
-    opening the source raises. Nothing but what is whole is ever at `out`.
-    """
-    if layout not in GOALS:
-        raise unknown("layout", layout, tuple(GOALS))
-    model = open_checkpoint(source) if is_model(source) else None
-    parts = model.components if model else (understand(open_source(source), None, source),)
-    jobs = [_plan(part, GOALS[layout][part.name], dtype) for part in parts]
-    lone = out.suffix == ".safetensors"
-    if lone and model:
-        raise RequestError("a model is written to a folder", f"{out}", "Name a folder.")
-    places = [_place(job, out, model) for job in jobs]
-    _refuse(out, lone, force, places)
-    _refuse_itself([(out.parent if lone else out) / place for place in places], jobs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(out.parent, jobs)
-    staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        digests = {}
-        for job, place in zip(jobs, places, strict=True):
-            written = _write(job, staging, place, lone)
-            digests[written.file] = written.sha256
-            yield written
-        if model:
-            _write_habits(model, staging, GOALS[layout])
-        _write_manifest(staging, f"{out.stem}.{MANIFEST}" if lone else MANIFEST, digests)
-        _install(staging, out.parent if lone else out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """One component to write: its tensors by their new names, made of ours, made of the file's."""
@@ -221,8 +159,12 @@ class Job:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _plan(part: Component, goal: Goal, dtype: str) -> Job:
-    """Decide what becomes of every key. Raises BindError where one is missing or unexplained."""
+def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
+    """Decide what becomes of every key of a component.
+
+    dtype: float32, bfloat16, float16, or KEEP. Raises BindError where a key is missing or
+    unexplained, RequestError on a dtype that is not written.
+    """
     form = None if dtype == KEEP else choose_format(dtype, part.name)
     if form is not None and form.quantised:
         raise RequestError("files are written in a float format", repr(dtype), "Choose bfloat16.")
@@ -279,49 +221,13 @@ def _split_rows(spec: Any) -> dict[str, Shape]:
     }
 
 
-def _place(job: Job, out: Path, model: Checkpoint | None) -> str:
-    """The path of a component's file within what is written."""
-    if model:
-        return job.goal.file
-    return out.name if out.suffix == ".safetensors" else Path(job.goal.file).name
+def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
+    """Write one component's weights, its config, and its tokenizer where a tensor holds that.
 
-
-def _refuse(out: Path, lone: bool, force: bool, files: list[str]) -> None:
-    """Refuse to overwrite, and to leave weights beside new ones that nobody could tell apart."""
-    if not force and (out.exists() or out.is_symlink()):
-        raise OutputExists("what is there stays unless --force is given", f"{out}", "Give --force.")
-    if out.is_dir() and lone:
-        raise OutputExists("a .safetensors name is a file", f"the folder {out}", "Choose another.")
-    if out.exists() and not lone:
-        if not out.is_dir():
-            raise OutputExists("a layout is written to a folder", f"the file {out}", "Choose one.")
-        there = {*out.glob("*.safetensors*"), *out.glob("*/*.safetensors*")}
-        if odd := sorted(there - {out / file for file in files}):
-            raise OutputExists(
-                "a folder keeps one model in one layout", f"{odd[0]}", "Move it away first."
-            )
-
-
-def _refuse_itself(targets: list[Path], jobs: list[Job]) -> None:
-    """Refuse to replace what is being read."""
-    sources = {file.resolve() for job in jobs for file in job.part.store.files}
-    if both := sorted(sources & {target.resolve() for target in targets}):
-        raise RequestError("a model is not written over itself", f"{both[0]}", "Write elsewhere.")
-
-
-def _check_room(folder: Path, jobs: list[Job]) -> None:
-    needed = sum(each.nbytes for job in jobs for each in job.promised.values())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise RequestError(
-            "a conversion fits on the disk",
-            f"{needed:,} bytes to write, {free:,} free in {folder}",
-            "Make room, or write elsewhere.",
-        )
-
-
-def _write(job: Job, staging: Path, place: str, lone: bool) -> Written:
-    """Write one component's weights, its config, and its tokenizer where a tensor holds that."""
+    place: the path of the weights within `staging`. lone: whether nothing may lie beside them,
+    so that the config goes into their metadata. Raises CorruptFile where weights are not
+    finite, RequestError where the new dtype cannot hold them, OSError.
+    """
     file = staging / place
     file.parent.mkdir(parents=True, exist_ok=True)
     config = lumina2_config(job.part.spec) if job.goal.layout is NEXTDIT_DIFFUSERS else config_of(
@@ -399,48 +305,3 @@ def _tokenizer_tensor(part: Component) -> memoryview | None:
         if key.endswith(PIECES) and ITEMSIZE[dtype] == 1 and part.name in PIECES_FILES:
             return part.store.view(key)
     return None
-
-
-def _write_habits(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -> None:
-    """Write what a model has besides weights: its index, its vocabulary, its tokenizers."""
-    index: dict[str, Any] = {"_class_name": "NewbiePipeline"}
-    if (model.path / INDEX).is_file():
-        ours = read_json(model.path / INDEX, model.path).get(OURS)
-        index |= {} if ours is None else {OURS: ours}
-    write_json(staging / INDEX, index)
-    if (model.path / VOCABULARY).is_file():
-        write_json(staging / VOCABULARY, read_json(model.path / VOCABULARY, model.path))
-    for name, component in ENCODERS.items():
-        with contextlib.suppress(ModelNotFound):
-            home = model.tokenizer(name).parent
-            for file in (home / each for each in TOKENIZER_FILES):
-                if file.is_file():
-                    confine(file, home)
-                    (staging / name).mkdir(exist_ok=True)
-                    shutil.copyfile(file, staging / name / file.name)
-        pieces = (staging / goals[component].file).parent / PIECES_FILES[component]
-        if pieces.is_file():
-            (staging / name).mkdir(exist_ok=True)
-            os.replace(pieces, staging / name / pieces.name)
-
-
-def _write_manifest(staging: Path, name: str, digests: Mapping[str, str]) -> None:
-    """Write down what every file should be."""
-    files = {}
-    for file in sorted(path for path in staging.rglob("*") if path.is_file()):
-        place = file.relative_to(staging).as_posix()
-        digest = digests.get(place) or hash_file(file)
-        files[place] = {"sha256": digest, "bytes": file.stat().st_size}
-    write_json(staging / name, {"files": files})
-
-
-def _install(staging: Path, out: Path) -> None:
-    """Move what was written to its place: a new folder at once, else file by file."""
-    os.chmod(staging, 0o755)
-    if not out.exists():
-        os.rename(staging, out)
-        return
-    for file in sorted(path for path in staging.rglob("*") if path.is_file()):
-        place = out / file.relative_to(staging)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, place)
