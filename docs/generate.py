@@ -1,4 +1,4 @@
-"""Writes the parts of docs/ that the code already knows: flags, recipes, lint rules.
+"""Writes the parts of docs/ that the code already knows: flags, recipes, lint rules, layouts.
 
 A page marks such a part with `<!-- begin: NAME -->` and `<!-- end: NAME -->`; what stands
 between is rewritten. `--check` writes nothing and exits 1 if a page is stale.
@@ -20,6 +20,7 @@ from sakuga.cli import app
 from sakuga.model.spec import PRESETS, DrawingSpec
 from sakuga.prompt.lint import RULES, lint
 from sakuga.request import RECIPES, Request, option_of
+from sakuga.weights.layouts import LAYOUTS, WRAPPERS
 
 DOCS = Path(__file__).parent
 
@@ -125,6 +126,18 @@ def rules() -> str:
     return table(("rule", "severity", "for example", "what the linter says"), rows)
 
 
+def layouts() -> str:
+    """Every layout that is read, by what it is recognised, and what stands before its names."""
+    rows = []
+    for layout in LAYOUTS:
+        wrapped = {first + prefix for first in WRAPPERS for prefix in layout.prefixes}
+        bare = [prefix for prefix in layout.prefixes if prefix not in wrapped]
+        prefixes = ", ".join(f"`{prefix}`" if prefix else "none" for prefix in bare)
+        marks = ", ".join(f"`{mark}`" for mark in layout.marks)
+        rows.append((layout.name, layout.component, marks, prefixes))
+    return table(("layout", "component", "recognised by", "prefixes"), rows)
+
+
 def commands() -> str:
     """Every command with its arguments and flags."""
     root = typer.main.get_command(app)
@@ -152,7 +165,7 @@ def _command(name: str, command: TyperCommand) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    block.__name__: block for block in (options, recipes, models, rules, commands)
+    block.__name__: block for block in (options, recipes, models, rules, layouts, commands)
 }
 
 

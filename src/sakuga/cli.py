@@ -362,6 +362,43 @@ def plan_command(
         raise
 
 
+@app.command("inspect")
+def inspect_command(
+    path: Annotated[Path, typer.Argument(help="A file of weights, or the folder of a model.")],
+    dtype: Annotated[
+        str, typer.Option(help="What floats would become: float32, bfloat16, float16 or keep.")
+    ] = "keep",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a file holds, in which layout, and what would become of every tensor."""
+    from sakuga.inspection import as_json as to_json
+    from sakuga.inspection import describe, inspect
+
+    found = inspect(path, dtype)
+    print(to_json(found) if as_json else "\n".join(line for one in found for line in describe(one)))
+    if any(one.problem for one in found):
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(help="A model's folder, or a component's or its file.")],
+    out: Annotated[Path, typer.Argument(help="A folder, or a .safetensors file.")],
+    layout: Annotated[str, typer.Option(help="diffusers, original or single-file.")],
+    *,
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16; keep leaves floats as they are.")
+    ] = "keep",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model, or one component, in another layout or dtype."""
+    from sakuga.converting import convert
+
+    for written in convert(source, out, layout, dtype, force=force):
+        print(json.dumps(plain(written)) if as_json else str(written), flush=True)
+
+
 @app.command()
 def monitor(
     interval: Annotated[float, typer.Option(help="Seconds between readings.", min=0.1)] = 1.0,

@@ -4,7 +4,7 @@
     ├── RequestError            a request breaks a rule; nothing was started
     │   ├── PromptRefused       a text no tool should parse: DTD, entity, over 64 KiB
     │   ├── ModelNotFound       no model, or no such component, where the request points
-    │   └── OutputExists        a picture is already there and force was not given
+    │   └── OutputExists        what would be written is already there and force was not given
     ├── WeightsError            a checkpoint cannot be trusted or understood
     │   ├── CorruptFile         the bytes are not what the header says
     │   ├── LayoutError         no layout, or more than one, explains the keys
@@ -62,7 +62,7 @@ class ModelNotFound(RequestError):
 
 
 class OutputExists(RequestError):
-    """A picture is already there and overwriting it was not asked for."""
+    """What would be written is already there, and overwriting it was not asked for."""
 
     code = "output_exists"
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from sakuga.catalog import EMBEDDED_FOLDER
+
 PROMPT = "<character_1><appearance>blue_hair</appearance></character_1>"
 HEAVY = {"torch", "transformers", "numpy", "PIL", "safetensors", "pydantic", "rich.progress"}
 COMMANDS = (
@@ -18,11 +20,13 @@ COMMANDS = (
     ["lint", "--json", "--model", "newbie-3.5b", "-"],
     ["format", "-"],
     ["show", "--help"],
+    ["inspect", str(EMBEDDED_FOLDER)],
+    ["convert", "--help"],
     ["train", "chibi", "--help"],
 )
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda given: " ".join(given[:2]))
 def test_a_command_that_draws_nothing_imports_nothing_heavy(arguments) -> None:
     script = (
         "import sys\n"

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.weights.layouts import LAYOUTS, WORDS, Layout, Match, detect, explain, rewrite
+from sakuga.weights.layouts import (
+    LAYOUTS,
+    NUMBER,
+    WORDS,
+    Layout,
+    Match,
+    detect,
+    explain,
+    rewrite,
+)
 
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 Shapes = dict[str, tuple[int, ...]]
@@ -16,22 +25,31 @@ Shapes = dict[str, tuple[int, ...]]
 
 @st.composite
 def our_tensors(draw: st.DrawFn, layout: Layout) -> Shapes:
-    """Some tensors of ours that the layout's rules know; whole groups, equal shapes."""
+    """Some tensors of ours that the layout's rules know; whole groups, equal shapes.
+
+    What is counted from the other end is there from 0 on, as in any model. Rows can be shared
+    out evenly.
+    """
     made: Shapes = {}
     for rule in draw(st.lists(st.sampled_from(layout.rules), min_size=1, max_size=8)):
         words = {
-            name: draw(st.integers(0, 40).map(str) if name in "nm" else st.sampled_from(choices))
+            name: draw(st.integers(0, 40).map(str) if choices is None else st.sampled_from(choices))
             for name, choices in placeholders(rule.ours[0])
         }
         shape = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
+        shape = (shape[0] * len(rule.theirs), *shape[1:])
         for pattern in rule.ours:
-            made[pattern.format(**words)] = shape
+            for number in (words["up"], "0") if "up" in words else ("",):
+                made[pattern.format(**words | {"up": number})] = shape
     return made
 
 
-def placeholders(pattern: str) -> list[tuple[str, list[str]]]:
-    names = re.findall(r"{(\w+)}", pattern)
-    return [(name, WORDS[name].replace("\\", "").split("|")) for name in names]
+def placeholders(pattern: str) -> list[tuple[str, list[str] | None]]:
+    """The placeholders of a pattern and what each may stand for; None: a number."""
+    return [
+        (name, None if WORDS[name] == NUMBER else WORDS[name].replace("\\", "").split("|"))
+        for name in re.findall(r"{(\w+)}", pattern)
+    ]
 
 
 @LAYOUT

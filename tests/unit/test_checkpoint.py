@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from sakuga.model.spec import (
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.bind import bind
-from sakuga.weights.checkpoint import open_checkpoint, open_component
+from sakuga.weights.checkpoint import is_model, open_checkpoint, open_component
 from sakuga.weights.save import save_component, write_atomically, write_json
+from sakuga.weights.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +290,115 @@ def write_atomically_failing(file: Path) -> None:
         raise OSError("disk full")
 
     write_atomically(file, half)
+
+
+@pytest.fixture
+def elsewhere(model: Path, tmp_path: Path) -> dict[str, Path]:
+    """The components of the model, each in a place of its own."""
+    places = {}
+    for name in ("transformer", "text_encoder", "text_encoder_2", "vae"):
+        places[name] = tmp_path / "apart" / f"my {name}"
+        places[name].parent.mkdir(exist_ok=True)
+        (model / name).rename(places[name])
+    for name, place in zip(("tokenizer", "tokenizer_2"), ("text_encoder", "text_encoder_2"),
+                           strict=True):  # fmt: skip
+        (model / name / "tokenizer.json").rename(places[place] / "tokenizer.json")
+    return places
+
+
+def test_every_component_may_come_from_elsewhere(elsewhere: dict[str, Path]) -> None:
+    checkpoint = open_checkpoint(None, elsewhere)
+    assert replace(checkpoint.spec, name="tiny") == TINY
+    assert checkpoint.path == elsewhere["transformer"]
+    assert {part.name: part.place for part in checkpoint.components} == elsewhere
+    for name, place in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
+        assert checkpoint.tokenizer(name) == elsewhere[place] / "tokenizer.json"
+
+
+def test_one_component_may_come_from_elsewhere(model: Path, original: Path, tmp_path: Path) -> None:
+    write_json(model / "vocabulary.json", {"words": ["1girl"]})
+    (file,) = (original / "vae").glob("*.safetensors")
+    shutil.copytree(original / "vae", tmp_path / "other")
+    checkpoint = open_checkpoint(model, {"vae": tmp_path / "other" / file.name})
+    assert checkpoint.vae.place == tmp_path / "other" / file.name
+    assert checkpoint.transformer.place == model / "transformer"
+    assert checkpoint.vocabulary() == {"1girl"}
+    assert checkpoint.tokenizer() == model / "tokenizer" / "tokenizer.json"
+    # What another transformer can draw, this model's vocabulary does not know.
+    assert open_checkpoint(model, {"transformer": original / "transformer"}).vocabulary() is None
+
+
+def test_a_model_may_lack_what_comes_from_elsewhere(model: Path, original: Path) -> None:
+    shutil.rmtree(model / "vae")
+    assert open_checkpoint(model, {"vae": original / "vae"}).spec == TINY
+    with pytest.raises(ModelNotFound, match="no vae among"):
+        open_checkpoint(model, {"transformer": original / "transformer"})
+
+
+def test_the_tokenizer_of_an_encoder_from_elsewhere_comes_before_the_models(
+    model: Path, elsewhere: dict[str, Path]
+) -> None:
+    (elsewhere["text_encoder"] / "tokenizer.json").rename(model / "tokenizer" / "tokenizer.json")
+    checkpoint = open_checkpoint(model, elsewhere)
+    assert checkpoint.tokenizer() == model / "tokenizer" / "tokenizer.json"
+    assert checkpoint.tokenizer("tokenizer_2").parent == elsewhere["text_encoder_2"]
+
+
+def test_two_encoders_in_one_folder_share_no_tokenizer(
+    elsewhere: dict[str, Path], tmp_path: Path
+) -> None:
+    shelf = tmp_path / "text_encoders"
+    shelf.mkdir()
+    for name in ("text_encoder", "text_encoder_2"):
+        (file,) = elsewhere[name].glob("*.safetensors")
+        config = (elsewhere[name] / "config.json").read_text()
+        save_file(load_file(file), shelf / f"{name}.safetensors", {"config": config})
+    write_json(shelf / "tokenizer.json", {})
+    files = {name: shelf / f"{name}.safetensors" for name in ("text_encoder", "text_encoder_2")}
+    checkpoint = open_checkpoint(None, elsewhere | files)
+    with pytest.raises(ModelNotFound, match="tokenizer_2"):
+        checkpoint.tokenizer("tokenizer_2")
+    for name in ("tokenizer", "tokenizer_2"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "tokenizer.json", {})
+        assert checkpoint.tokenizer(name) == tmp_path / name / "tokenizer.json"
+
+
+@pytest.mark.parametrize(
+    ("drop", "match"),
+    [(("vae",), "no vae"), (("transformer", "text_encoder_2"), "no transformer, no text_enc")],
+)
+def test_without_a_folder_every_component_is_named(
+    drop: tuple[str, ...], match: str, elsewhere: dict[str, Path]
+) -> None:
+    with pytest.raises(ModelNotFound, match=match):
+        open_checkpoint(None, {k: v for k, v in elsewhere.items() if k not in drop})
+
+
+def test_parts_must_be_components_that_are_there(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="'gemma'"):
+        open_checkpoint(model, {"gemma": model / "text_encoder"})
+    with pytest.raises(ModelNotFound, match="nowhere"):
+        open_checkpoint(model, {"vae": tmp_path / "nowhere"})
+    with pytest.raises(LayoutError, match="transformer"):
+        open_checkpoint(model, {"vae": model / "transformer"})
+
+
+def test_single_files_in_a_folder_are_told_by_their_tensors(model: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, name in enumerate(("vae", "text_encoder", "transformer", "text_encoder_2")):
+        (file,) = (model / name).glob("*.safetensors")
+        config = (model / name / "config.json").read_text()
+        metadata = Store.open(file).metadata
+        save_file(load_file(file), flat / f"{number}.safetensors", metadata | {"config": config})
+    save_file({"a.lora_A": torch.ones(2)}, flat / "style.safetensors")
+    assert replace(open_checkpoint(flat).spec, name="tiny") == TINY
+    assert is_model(flat)
+    assert is_model(model)
+    assert not is_model(model / "vae")
+    assert not is_model(flat / "0.safetensors")
+    shutil.copy(flat / "0.safetensors", flat / "again.safetensors")
+    with pytest.raises(ModelNotFound, match=r"0\.safetensors and .*again\.safetensors"):
+        open_checkpoint(flat)
+    assert open_checkpoint(flat, {"vae": flat / "0.safetensors"}).vae.spec == TINY.vae

@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sakuga.errors import LayoutError
 from sakuga.weights.layouts import (
     GEMMA,
+    JINA_OFFICIAL,
     JINA_SINGLE_FILE,
     JINA_TRANSFORMERS,
     LAYOUTS,
+    NEXTDIT_DIFFUSERS,
     NEXTDIT_ORIGINAL,
+    VAE_BFL,
     VAE_DIFFUSERS,
+    Adapter,
     Layout,
     Match,
     Piece,
     detect,
     explain,
     nearest,
+    recognise,
     rewrite,
 )
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 FILES = {
     "nextdit_original": NEXTDIT_ORIGINAL,
+    "nextdit_diffusers": NEXTDIT_DIFFUSERS,
     "gemma_3_4b_it": GEMMA,
     "jina_text_comfyui": JINA_SINGLE_FILE,
+    "jina_text_official": JINA_OFFICIAL,
     "flux_ae_diffusers": VAE_DIFFUSERS,
+    "flux_ae_bfl": VAE_BFL,
 }
 
 
+def published(name: str) -> dict[str, Any]:
+    return dict(json.loads((INVENTORY / f"{name}.json").read_text()))
+
+
 def shapes(name: str) -> dict[str, tuple[int, ...]]:
-    tensors = json.loads((INVENTORY / f"{name}.json").read_text())["tensors"]
-    return {key: tuple(shape) for key, shape in tensors.items()}
+    return {key: tuple(shape) for key, shape in published(name)["tensors"].items()}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -48,7 +61,7 @@ def test_real_files_are_recognised(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_real_key_has_a_rule_or_a_reason(name: str) -> None:
     found = shapes(name)
-    match = detect(found)
+    match = recognise(found)
     wanted = {piece.target: piece.shape for piece in rewrite(match, found)[0]}
     told = explain(match, found, wanted)
     assert told.complete
@@ -56,6 +69,108 @@ def test_every_real_key_has_a_rule_or_a_reason(name: str) -> None:
         k for k, _ in told.dropped
     }
     assert explained == set(found)
+
+
+def made_of(name: str) -> dict[str, Piece]:
+    """What the rules make of a real file, by our names."""
+    found = shapes(name)
+    return {piece.target: piece for piece in rewrite(recognise(found), found)[0]}
+
+
+def test_the_diffusers_names_are_those_of_its_own_converter() -> None:
+    made = made_of("nextdit_diffusers")
+    told = {k: v for k, v in published("nextdit_diffusers")["original_to_diffusers"].items() if v}
+    assert made.keys() == told.keys()
+    for ours, theirs in told.items():
+        parts = [theirs] if isinstance(theirs, str) else [part["key"] for part in theirs]
+        assert made[ours].sources == tuple(parts)
+        assert made[ours].shape == shapes("nextdit_original")[ours]
+
+
+def test_the_autoencoder_is_spelled_as_the_diffusers_converter_does() -> None:
+    made = made_of("flux_ae_bfl")
+    told = published("flux_ae_bfl")["bfl_to_diffusers"]
+    assert {piece.sources[0]: ours for ours, piece in made.items()} == told
+    assert {ours: piece.shape for ours, piece in made.items()} == shapes("flux_ae_diffusers")
+
+
+def test_official_jina_becomes_what_the_node_graph_program_reads() -> None:
+    single, official = made_of("jina_text_comfyui"), made_of("jina_text_official")
+    told = published("jina_text_official")["official_to_comfyui"]
+    assert single.keys() == official.keys()
+    for ours, piece in official.items():
+        assert (told[piece.sources[0]],) == single[ours].sources
+        assert (piece.shape, piece.rows) == (single[ours].shape, single[ours].rows)
+        assert (piece.adapter is None) == (len(piece.sources) == 1)
+
+
+def test_heads_are_found_by_shape_under_any_name() -> None:
+    names = {
+        "clip_text_pooled_proj.0.weight": "pooled_embedder.norm.weight",
+        "clip_text_pooled_proj.1.weight": "pooled_embedder.linear.weight",
+        "clip_text_pooled_proj.1.bias": "pooled_embedder.linear.bias",
+        "time_text_embed.1.weight": "combine.weight",
+        "time_text_embed.1.bias": "combine.bias",
+    }
+    found = {"model." + names.get(k, k): shape for k, shape in shapes("nextdit_diffusers").items()}
+    match = recognise(found)
+    assert set(match.aliases) == {(theirs, ours) for ours, theirs in names.items()}
+    told = explain(match, found, {k: p.shape for k, p in made_of("nextdit_diffusers").items()})
+    assert told.complete
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clip_text_pooled_proj.0.weight": None, "clip_text_pooled_proj.1.weight": None},
+        {"other.0.weight": (1024,)},
+        {"time_text_embed.1.bias": (7,)},
+    ],
+)
+def test_heads_that_no_or_several_shapes_explain_are_refused(
+    change: dict[str, tuple[int, ...] | None],
+) -> None:
+    found = {**shapes("nextdit_diffusers"), **change}
+    with pytest.raises(LayoutError, match="Lumina 2"):
+        recognise({key: shape for key, shape in found.items() if shape is not None})
+
+
+def test_a_weight_without_its_adapter_is_the_weight() -> None:
+    found = shapes("jina_text_official")
+    factors = [key for key in found if "lora_" in key]
+    bare = {key: shape for key, shape in found.items() if key not in factors}
+    match = recognise(bare)
+    assert match.layout is JINA_OFFICIAL
+    pieces = {piece.target: piece for piece in rewrite(match, bare)[0]}
+    assert pieces.keys() == made_of("jina_text_official").keys()
+    assert all(piece.adapter is None for piece in pieces.values())
+    lacking = found.copy()
+    del lacking[factors[0]]
+    assert set(rewrite(match, lacking)[1]) == {
+        factors[0].replace("0.lora_A", "original"), factors[1],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("factor", "shape"), [
+    ("lora_A", (1, 5, 1024)), ("lora_B", (1, 3072, 5)),
+    ("lora_B", (3072, 4)), ("lora_A", (2, 4, 1024)),
+])  # fmt: skip
+def test_an_adapter_that_does_not_fit_is_a_wrong_shape(
+    factor: str, shape: tuple[int, ...]
+) -> None:
+    found = shapes("jina_text_official")
+    (key,) = (k for k in found if "layers.3.mixer.Wqkv" in k and k.endswith(factor))
+    wanted = {ours: piece.shape for ours, piece in made_of("jina_text_official").items()}
+    told = explain(recognise(found), found | {key: shape}, wanted)
+    names = [f"layers.3.self_attn.{n}_proj.weight" for n in "qkv"]
+    assert told.wrong == tuple((name, (), (1024, 1024)) for name in names)
+
+
+def test_a_file_must_have_the_adapter_that_is_asked_for() -> None:
+    found = shapes("jina_text_official")
+    wanted = {ours: piece.shape for ours, piece in made_of("jina_text_official").items()}
+    match = replace(recognise(found), adapter=Adapter(index=1))
+    assert not explain(match, found, wanted).complete
 
 
 def bare(name: str, prefix: str) -> dict[str, tuple[int, ...]]:
@@ -66,7 +181,11 @@ def bare(name: str, prefix: str) -> dict[str, tuple[int, ...]]:
     }
 
 
-@pytest.mark.parametrize("prefix", GEMMA.prefixes)
+@pytest.mark.parametrize(
+    "prefix",
+    ["language_model.model.", "model.language_model.", "language_model.", "model.", "",
+     "state_dict.model.language_model."],
+)  # fmt: skip
 def test_gemma_under_every_published_prefix(prefix: str) -> None:
     text = bare("gemma_3_4b_it", "language_model.model.")
     found = {prefix + key: shape for key, shape in text.items()} | {"spiece_model": (9,)}
@@ -86,15 +205,16 @@ def test_only_the_layer_after_the_last_may_be_spare() -> None:
     assert {key.split(".")[1] for key in told.unexpected} == {"33"}
 
 
-def test_the_prefix_of_the_node_graph_program() -> None:
-    found = {"model.diffusion_model." + k: s for k, s in shapes("nextdit_original").items()}
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "model.", "state_dict."])
+def test_the_prefixes_of_other_programs(prefix: str) -> None:
+    found = {prefix + k: s for k, s in shapes("nextdit_original").items()}
     match = detect(found)
-    assert match == Match(NEXTDIT_ORIGINAL, "model.diffusion_model.")
+    assert match == Match(NEXTDIT_ORIGINAL, prefix)
     wanted = {k: s for k, s in shapes("nextdit_original").items() if k != "norm_final.weight"}
     told = explain(match, found, wanted)
     assert told.complete
     assert dict(told.dropped) == {
-        "model.diffusion_model.norm_final.weight": "stored by the original, read by nothing"
+        prefix + "norm_final.weight": "stored by the original, read by nothing"
     }
 
 
@@ -186,6 +306,7 @@ def test_rules_read_in_both_directions(layout: Layout) -> None:
     ours = [pattern for rule in layout.rules for pattern in rule.ours]
     assert len(set(theirs)) == len(theirs)
     assert len(set(ours)) == len(ours)
+    assert rewrite(Match(layout), dict.fromkeys(layout.provisional, (1,)))[1] == ()
     assert all(drop.reason for drop in layout.drops)
 
 

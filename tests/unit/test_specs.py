@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,18 @@ from transformers import Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
 
 from sakuga.errors import SpecMismatch
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
-from sakuga.weights.layouts import detect, rewrite
-from sakuga.weights.specs import FAMILIES, GEMMA, JINA, TRANSFORMER, VAE, config_of, read_spec
+from sakuga.weights.layouts import Adapter, detect, rewrite
+from sakuga.weights.specs import (
+    FAMILIES,
+    GEMMA,
+    JINA,
+    TRANSFORMER,
+    VAE,
+    config_of,
+    lumina2_config,
+    read_adapter,
+    read_spec,
+)
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 REAL = {
@@ -251,3 +262,62 @@ def test_what_nobody_says_is_asked_for() -> None:
     keys = shapes("nextdit_original") | {"layers.0.attention.q_norm.weight": (64,)}
     with pytest.raises(SpecMismatch, match="axes_dims"):
         read_spec(TRANSFORMER, None, "config.json (which is not there)", keys, "file")
+
+
+def test_the_diffusers_config_of_a_transformer_reads_back() -> None:
+    spec = replace(NEWBIE_3_5B.transformer, rope_theta=5000.0, axes_dims=(16, 40, 40))
+    config = json.loads(json.dumps(lumina2_config(spec)))
+    assert config["_class_name"] == "Lumina2Transformer2DModel"
+    assert "rope_theta" not in config
+    assert read_spec(FAMILIES["transformer"], config, "config.json", {}, "nothing") == spec
+
+
+def test_a_diffusers_config_as_others_write_it() -> None:
+    config = {
+        "_class_name": "Lumina2Transformer2DModel", "_diffusers_version": "0.36.0",
+        "axes_dim_rope": [32, 32, 32], "axes_lens": [1024, 512, 512], "cap_feat_dim": 2560,
+        "ffn_dim_multiplier": None, "hidden_size": 2304, "in_channels": 16, "multiple_of": 256,
+        "norm_eps": 1e-05, "num_attention_heads": 24, "num_kv_heads": 8, "num_layers": 36,
+        "num_refiner_layers": 2, "out_channels": None, "patch_size": 2,
+        "pooled_projection_dim": 1024, "sample_size": 128, "scaling_factor": 1.0,
+    }  # fmt: skip
+    family = FAMILIES["transformer"]
+    assert read_spec(family, config, "config.json", {}, "nothing") == NEWBIE_3_5B.transformer
+    shapes = {f"layers.{n}.x": () for n in range(36)}
+    with pytest.raises(SpecMismatch, match="n_layers 35"):
+        read_spec(family, config | {"num_layers": 35}, "config.json", shapes, "file")
+
+
+@pytest.mark.parametrize(
+    ("config", "adapter"),
+    [
+        ({}, Adapter(0, 1.0)),
+        ({"lora_alpha": 1, "lora_rank": 4}, Adapter(0, 0.25)),
+        ({"lora_alpha": 1}, Adapter(0, 1.0)),
+        ({"lora_adaptations": ["retrieval.query", "separation"]}, Adapter(0, 1.0)),
+        (
+            {"text_config": {
+                "default_lora_task": "separation",
+                "hf_model_config_kwargs": {
+                    "lora_adaptations": ["retrieval.query", "separation"],
+                    "lora_alpha": 6.0, "lora_rank": 4,
+                },
+            }},
+            Adapter(1, 1.5),
+        ),
+    ],
+)  # fmt: skip
+def test_which_adapter_jina_applies(config: dict[str, Any], adapter: Adapter) -> None:
+    assert read_adapter(config, "config.json") == adapter
+
+
+def test_without_a_config_gemma_scales_queries_by_its_heads() -> None:
+    shapes = {
+        "embed_tokens.weight": (64, 16), "norm.weight": (16,),
+        **{f"layers.{n}.self_attn.q_norm.weight": (8,) for n in range(7)},
+        "layers.0.self_attn.q_proj.weight": (16, 16), "layers.0.self_attn.k_proj.weight": (8, 16),
+        "layers.0.mlp.gate_proj.weight": (20, 16),
+    }  # fmt: skip
+    spec = read_spec(FAMILIES["text_encoder"], None, "no config", shapes, "file")
+    assert (spec.query_pre_attn_scalar, spec.sliding_window) == (8, 1024)
+    assert spec.full_attention_layers == (5,)

@@ -4,13 +4,14 @@
 bound as it is, cast, dequantised, quantised, or dropped for a stated reason; anything else
 is a BindError that lists it. There is no loose mode.
 
+A weight that comes with an adapter of its own is filled with their sum, computed in float32.
+
 A linear that keeps its weight in a storage format (`model.stored`) gets it from the file
 untouched where the file has that format, and quantised while loading where it has another.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from sakuga.errors import BindError
 from sakuga.model.stored import StoredLinear, scale_name, weight_name
+from sakuga.weights.fates import Report, Target, listed, report, unbound
 from sakuga.weights.formats import (
     StorageFormat,
     Stored,
@@ -26,51 +28,18 @@ from sakuga.weights.formats import (
     read_storage_metadata,
     scale_key,
 )
-from sakuga.weights.layouts import Explanation, Match, Piece, Shape, detect, explain, nearest
+from sakuga.weights.layouts import (
+    Adapter,
+    Explanation,
+    Match,
+    Piece,
+    Shape,
+    explain,
+    is_embedding,
+    recognise,
+)
 from sakuga.weights.quantise import DTYPES, dequantise, quantise
-from sakuga.weights.store import Store, TensorInfo
-
-SHOWN = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What became of one key of the file: its fate, and the detail worth telling.
-
-    fate: bound | cast | dequantised | quantised | scale | dropped.
-    """
-
-    key: str
-    fate: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Every key of a file with its fate; `str` gives the printable form."""
-
-    match: Match
-    entries: tuple[Entry, ...]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many keys met each fate."""
-        return dict(Counter(entry.fate for entry in self.entries))
-
-    @property
-    def dropped(self) -> dict[str, str]:
-        """The keys left out, with the reason."""
-        return {entry.key: entry.detail for entry in self.entries if entry.fate == "dropped"}
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{count} {fate}" for fate, count in self.counts.items())
-        details = Counter((e.fate, e.detail) for e in self.entries if e.detail)
-        first = {(e.fate, e.detail): e.key for e in reversed(self.entries)}
-        lines = [f"{self.match}: {len(self.entries)} keys, {counts}"]
-        for (fate, detail), count in details.items():
-            more = f" and {count - 1} more" if count > 1 else ""
-            lines.append(f"  {fate}: {first[fate, detail]!r}{more}: {detail}")
-        return "\n".join(lines)
+from sakuga.weights.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +76,14 @@ def plan(
     """
     stored = read_storage_metadata(store.metadata)
     found = logical_shapes(store.shapes(), store.dtypes(), stored)
-    match = match or detect(found)
+    match = match or recognise(found)
     wanted = wanted_of(module, dtype)
     explanation = explain(match, found, {key: want.shape for key, want in wanted.items()})
     if not explanation.complete:
-        raise _unbound(explanation, store)
-    reasons = dict(explanation.dropped)
-    targets = {key: piece.target for piece in explanation.pieces for key in piece.sources}
-    entries = []
-    for key in found:
-        if key in reasons:
-            entries.append(Entry(key, "dropped", reasons[key]))
-        else:
-            entries.append(_entry(store.info(key), key, stored.get(key), wanted[targets[key]]))
-    entries.extend(Entry(scale_key(key), "scale") for key in stored)
-    return Plan(explanation, wanted, stored, Report(match, tuple(entries)))
+        raise unbound(explanation, store.path)
+    targets = {key: Target(_name(want.dtype), want.form) for key, want in wanted.items()}
+    fates = report(explanation, found, store.dtypes(), stored, targets)
+    return Plan(explanation, wanted, stored, fates)
 
 
 def bind(
@@ -176,31 +138,54 @@ def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, 
     return wanted
 
 
-def read_tensor(store: Store, key: str) -> Tensor:
-    """One tensor as stored: a view of the mapped file where memory alignment allows."""
+def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
+    """One tensor as stored: a view of the mapped file where memory alignment allows.
+
+    rows: a first row and the one after the last, where not the whole is wanted.
+    """
     info = store.info(key)
-    dtype = DTYPES[info.dtype]
-    if not info.nbytes:
-        return torch.empty(info.shape, dtype=dtype)
+    dtype, shape = DTYPES[info.dtype], info.shape
     view: memoryview | bytearray = store.view(key)
-    if info.start % dtype.itemsize:
+    start = info.start
+    if rows is not None and shape:
+        step = info.nbytes // max(1, shape[0])
+        shape = (len(range(shape[0])[rows]), *shape[1:])
+        view, start = view[rows.start * step : rows.stop * step], start + rows.start * step
+    if not len(view):
+        return torch.empty(shape, dtype=dtype)
+    if start % dtype.itemsize:
         view = bytearray(view)
-    return torch.frombuffer(view, dtype=dtype).view(info.shape)
+    return torch.frombuffer(view, dtype=dtype).view(shape)
 
 
 def read_piece(
-    store: Store, piece: Piece, stored: Mapping[str, Stored], dtype: torch.dtype
+    store: Store,
+    piece: Piece,
+    stored: Mapping[str, Stored],
+    dtype: torch.dtype,
+    rows: tuple[int, int] | None = None,
 ) -> Tensor:
-    """One tensor of ours, in `dtype`, from the file's: joined, cut, dequantised, cast."""
-    parts = []
+    """One tensor of ours, in `dtype`, from the file's: joined, cut, dequantised, baked, cast.
+
+    rows: the first row and the one after the last, where not the whole tensor is wanted. No
+    more than these are read.
+    """
+    if not piece.shape:
+        return read_tensor(store, piece.sources[0]).to(dtype)
+    first, last = rows or (0, piece.shape[0])
+    offset = piece.rows[0] if piece.rows else 0
+    window = slice(offset + first, offset + last)
+    shape = (last - first, *piece.shape[1:])
+    if piece.adapter is not None:
+        return _baked(store, piece, piece.adapter, window).to(dtype).view(shape)
+    parts, start = [], 0
     for key in piece.sources:
-        part = read_tensor(store, key)
-        if key in stored:
-            each = stored[key]
-            shape = each.shape or tuple(part.shape)
-            part = dequantise(part, read_tensor(store, scale_key(key)), each.form, shape, dtype)
-        parts.append(part.to(dtype))
-    return _rows(parts, piece)
+        whole = (stored[key].shape if key in stored else None) or store.info(key).shape
+        part = slice(max(window.start - start, 0), min(window.stop - start, whole[0]))
+        if part.start < part.stop or window.start == window.stop:
+            parts.append(_read_rows(store, key, stored.get(key), part, dtype))
+        start += whole[0]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(shape)
 
 
 def read_stored(
@@ -231,22 +216,27 @@ def _rows(parts: list[Tensor], piece: Piece) -> Tensor:
     return whole if piece.rows is None else whole[slice(*piece.rows)]
 
 
-def _entry(info: TensorInfo, key: str, stored: Stored | None, want: Wanted) -> Entry:
-    """What becomes of one key that fills a tensor of ours."""
-    dtype = DTYPES[info.dtype]
-    keeps = want.form is not None and want.form.quantised
-    target = want.form.name if want.form is not None else _name(want.dtype)
-    if stored is None and dtype.is_floating_point != (keeps or want.dtype.is_floating_point):
-        raise BindError(
-            "only numbers of one kind are cast into each other",
-            f"{info.dtype} for a tensor of {target}: {key!r}",
-            "Convert the file again; quantised weights need their scales named",
-        )
-    source = stored.form.name if stored is not None else _name(dtype)
-    if source == target:
-        return Entry(key, "bound", f"{target} as stored" if keeps else "")
-    fate = "quantised" if keeps else "cast" if stored is None else "dequantised"
-    return Entry(key, fate, f"{source} to {target}")
+def _read_rows(
+    store: Store, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
+) -> Tensor:
+    """Rows of one tensor of the file, in `dtype`."""
+    values = read_tensor(store, key, rows)
+    if stored is None:
+        return values.to(dtype)
+    scale = read_tensor(store, scale_key(key), rows)
+    shape = stored.shape or store.info(key).shape
+    return dequantise(values, scale, stored.form, (len(values), *shape[1:]), dtype)
+
+
+def _baked(store: Store, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:
+    """Rows of a weight and its adapter as one, in float32 (see `weights.layouts.Adapter`)."""
+    weight, a, b = piece.sources
+    left, right = (a, b) if is_embedding(piece.target) else (b, a)
+    one = slice(adapter.index, adapter.index + 1)
+    product = (
+        read_tensor(store, left, one)[0, rows].float() @ read_tensor(store, right, one)[0].float()
+    )
+    return product.mul_(adapter.scale).add_(read_tensor(store, weight, rows))
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -260,36 +250,6 @@ def _refuse_empty_buffers(module: nn.Module) -> None:
     if empty:
         raise BindError(
             "buffers that no file holds are computed when a module is built",
-            f"empty ones: {_list(empty)}",
+            f"empty ones: {listed(empty)}",
             "Build the module so that these buffers are real, or are none",
         )
-
-
-def _unbound(explanation: Explanation, store: Store) -> BindError:
-    names = [*explanation.missing, *(piece.target for piece in explanation.pieces)]
-    problems = []
-    if explanation.missing:
-        problems.append(f"missing {_list(explanation.missing)}")
-    if explanation.unexpected:
-        hints = [_hint(explanation.match, key, names) for key in explanation.unexpected[:SHOWN]]
-        problems.append(f"unexpected {_list(explanation.unexpected, hints)}")
-    if explanation.wrong:
-        hints = [f" is {got}, not {want}" for _, got, want in explanation.wrong[:SHOWN]]
-        problems.append(f"wrong shapes: {_list([key for key, *_ in explanation.wrong], hints)}")
-    return BindError(
-        "every key of a file fills the model or is dropped for a stated reason",
-        f"{'; '.join(problems)} in {store.path} ({explanation.match})",
-        "Check that the file is complete and belongs to this model",
-    )
-
-
-def _hint(match: Match, key: str, names: list[str]) -> str:
-    near = nearest(key.removeprefix(match.prefix), names)
-    return f" (nearest: {near!r})" if near else ""
-
-
-def _list(keys: tuple[str, ...] | list[str], hints: list[str] | None = None) -> str:
-    shown = keys[:SHOWN]
-    texts = [repr(key) + hint for key, hint in zip(shown, hints or [""] * len(shown), strict=True)]
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(texts) + more

@@ -9,25 +9,30 @@
     tokenizer_2/          tokenizer.json, or beside Jina's weights
     vocabulary.json       optional; {"words": [...]}, what the model can draw
 
+Single files are as welcome, in the folder itself or where a node-graph program keeps them
+(diffusion_models/, text_encoders/, vae/): which component one holds is told by its tensors.
+Any component may also come from elsewhere, and all four may.
+
 Only headers and small JSON files are read here; code files and `auto_map` entries that lie
 in a folder are never looked at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
+from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
-from sakuga.weights.layouts import Match, detect, rewrite
-from sakuga.weights.specs import FAMILIES, OURS, compare, read_spec
+from sakuga.weights.layouts import Match, detect, recognise, rewrite
+from sakuga.weights.specs import FAMILIES, OURS, compare, read_adapter, read_spec
 from sakuga.weights.store import Store, confine, parse_json
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
@@ -36,27 +41,38 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "text_encoder_2": ("text_encoder_2", "clip_model"),
     "vae": ("vae",),
 }
+SHELVES = ("", "diffusion_models", "text_encoders")  # where single files lie
+ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "text_encoder"),
     "tokenizer_2": ("tokenizer_2", "clip_tokenizer", "text_encoder_2", "clip_model"),
 }
 CONFIG = "config.json"
+INDEX = "model_index.json"
+VOCABULARY = "vocabulary.json"
 MAX_CONFIG = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One part of a model: its weights, how they are named, and what they are."""
+    """One part of a model: its weights, how they are named, what they are, where they came from.
+
+    `place`: the folder or file that was opened.
+    """
 
     name: str
     store: Store
     match: Match
     spec: Any
+    place: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model folder whose every component was found and understood."""
+    """A model whose every component was found and understood.
+
+    `path`: its folder; where every component comes from elsewhere, that of the transformer.
+    """
 
     path: Path
     spec: ModelSpec
@@ -73,23 +89,42 @@ class Checkpoint:
     def tokenizer(self, name: str = "tokenizer") -> Path:
         """The tokenizer.json of Gemma ("tokenizer") or Jina ("tokenizer_2").
 
+        It lies beside an encoder that came from elsewhere, or in the model's folder.
         Raises ModelNotFound where there is none.
         """
-        places = [self.path / folder / "tokenizer.json" for folder in TOKENIZERS[name]]
-        for file in places:
+        places = [*self._beside(name), *((self.path, folder) for folder in TOKENIZERS[name])]
+        files = [root / folder / "tokenizer.json" for root, folder in places]
+        for file, (root, _) in zip(files, places, strict=True):
             if file.is_file():
-                confine(file, self.path)
+                confine(file, root)
                 return file
         raise ModelNotFound(
             f"a model has a tokenizer.json for its {name}",
-            f"none at {', '.join(str(file) for file in places)}",
+            f"none at {', '.join(str(file) for file in files)}",
             "Copy the tokenizer.json that belongs to the encoder there",
         )
 
+    def _beside(self, name: str) -> list[tuple[Path, str]]:
+        """Roots and folders within them that may hold the tokenizer of an encoder from elsewhere.
+
+        Two encoders in one folder share none of its tokenizer.json.
+        """
+        encoders = (self.text_encoder, self.text_encoder_2)
+        homes = {part.name: _folder(part.place) for part in encoders}
+        home = homes[ENCODERS[name]]
+        if home.is_relative_to(self.path):
+            return []
+        shared = len(set(homes.values())) == 1
+        beside = [] if shared else [(home, "")]
+        return [*beside, (home, name), (home.parent, name)]
+
     def vocabulary(self) -> frozenset[str] | None:
-        """The words the model can draw, or None where it does not say."""
-        file = self.path / "vocabulary.json"
-        if not file.is_file():
+        """The words the model can draw, or None where it does not say.
+
+        Of a transformer from elsewhere, the model's folder knows nothing.
+        """
+        file = self.path / VOCABULARY
+        if not file.is_file() or not self.transformer.place.is_relative_to(self.path):
             return None
         words = read_json(file, self.path).get("words")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -107,48 +142,79 @@ class Checkpoint:
         return {part.name: part.store.sha256(digest) for part in self.components}
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open a model folder: find its components, read their specs, compare.
+def is_model(path: Path) -> bool:
+    """Whether a path is a whole model, not the file or folder of one component."""
+    folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
+    if not path.is_dir():
+        return False
+    return any((path / name).is_dir() for name in folders) or len(_single_files(path, FOLDERS)) > 1
+
+
+def open_checkpoint(
+    path: str | os.PathLike[str] | None, parts: Mapping[str, str | os.PathLike[str]] | None = None
+) -> Checkpoint:
+    """Open a model: find its components, read their specs, compare.
+
+    path: the model's folder, or None where `parts` names all four. parts: the folder or file
+    of each component that comes from elsewhere, by transformer | text_encoder |
+    text_encoder_2 | vae.
 
     Raises ModelNotFound where something is missing (listing what is there and what is
     expected), CorruptFile or LayoutError where a file cannot be read, SpecMismatch where
     config, weights, or two components contradict each other.
     """
-    path = Path(path)
-    folders = _find(path)
-    parts = {name: open_component(folder, name, path) for name, folder in folders.items()}
-    name, drawing = _habits(path)
+    given = {name: Path(place) for name, place in (parts or {}).items()}
+    home = _folder(given["transformer"]) if path is None and "transformer" in given else None
+    base = Path(path) if path is not None else home
+    found = find_parts(None if path is None else Path(path), given)
+    opened = {
+        name: open_component(place, name, None if name in given else base)
+        for name, place in found.items()
+    }
+    assert base is not None  # without a folder, every component was given
+    name, drawing = _habits(base)
     spec = ModelSpec(
         name=name,
-        transformer=parts["transformer"].spec,
-        gemma=parts["text_encoder"].spec,
-        jina=parts["text_encoder_2"].spec,
-        vae=parts["vae"].spec,
+        transformer=opened["transformer"].spec,
+        gemma=opened["text_encoder"].spec,
+        jina=opened["text_encoder_2"].spec,
+        vae=opened["vae"].spec,
         drawing=drawing,
     )
-    _check_fit(spec, path)
-    return Checkpoint(path, spec, **parts)
+    _check_fit(spec, [opened[name].place for name in FOLDERS])
+    return Checkpoint(base, spec, **opened)
 
 
-def open_component(path: Path, name: str, root: Path | None = None) -> Component:
+def open_component(path: Path, name: str | None = None, root: Path | None = None) -> Component:
     """Open one component from its folder or file.
 
-    name: transformer | text_encoder | text_encoder_2 | vae. root: the folder that no link
-    may lead out of, by default the component's own.
+    name: transformer | text_encoder | text_encoder_2 | vae; by default what its tensors tell.
+    root: the folder that no link may lead out of, by default the component's own.
     """
-    store = Store.open(path, root)
-    match = detect(store.keys(), name)
-    folder = path if path.is_dir() else path.parent
-    configs = _configs(folder, store, root or folder)
-    config, source = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
-    formats = read_storage_metadata(store.metadata)
-    shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
+    return understand(Store.open(path, root), name, path, root)
+
+
+def understand(source: Store, name: str | None, place: Path, root: Path | None = None) -> Component:
+    """Say what a component is, from its tensors' names and shapes and the configs with them.
+
+    place: the folder or file that was opened; a config.json there counts. Raises as
+    `open_component` does.
+    """
+    formats = read_storage_metadata(source.metadata)
+    shapes = logical_shapes(source.shapes(), source.dtypes(), formats)
+    match = recognise(shapes, name)
+    name = match.layout.component
+    folder = _folder(place)
+    configs = _configs(folder, source, root or folder)
+    config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
+    if match.layout.baked and config is not None:
+        match = replace(match, adapter=read_adapter(config, origin))
     made, _ = rewrite(match, shapes)
     ours = {piece.target: piece.shape for piece in made}
-    spec = read_spec(FAMILIES[name], config, source, ours, str(store.path))
-    for other, place in configs[1:]:
-        compare(FAMILIES[name], spec, source, other, place)
-    return Component(name, store, match, spec)
+    spec = read_spec(FAMILIES[name], config, origin, ours, str(source.path))
+    for other, its_origin in configs[1:]:
+        compare(FAMILIES[name], spec, origin, other, its_origin)
+    return Component(name, source, match, spec, place)
 
 
 def read_json(file: Path, root: Path) -> dict[str, Any]:
@@ -176,28 +242,60 @@ def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any
     return configs
 
 
-def _find(path: Path) -> dict[str, Path]:
-    """The folder of each component."""
+def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
+    """The folder or file of each component of a model, or the given one.
+
+    Raises ModelNotFound, naming what is missing.
+    """
+    given = given or {}
     rule = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
-    fix = "Check the path, or download what is missing"
-    if not path.is_dir():
+    fix = "Check the path, download what is missing, or name its file"
+    if unknown := given.keys() - FOLDERS.keys():
+        raise ModelNotFound(f"a component is one of {', '.join(FOLDERS)}", repr(min(unknown)), fix)
+    if path is not None and not path.is_dir():
         what = "a file" if path.exists() else "nothing"
         raise ModelNotFound(rule, f"{what} at {path}", fix)
-    found: dict[str, Path] = {}
+    found = dict(given)
     for name, folders in FOLDERS.items():
         for folder in folders:
-            if (path / folder).is_dir():
+            if path is not None and (path / folder).is_dir():
                 found.setdefault(name, path / folder)
+    if path is not None and len(found) < len(FOLDERS):
+        found = _single_files(path, FOLDERS.keys() - found.keys()) | found
     missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
     if missing:
-        there = ", ".join(sorted(entry.name for entry in path.iterdir())[:20]) or "nothing"
-        raise ModelNotFound(rule, f"no {', no '.join(missing)} among {there} in {path}", fix)
+        entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
+        there = ", ".join(entries) or "nothing"
+        where = "without a folder" if path is None else f"among {there} in {path}"
+        raise ModelNotFound(rule, f"no {', no '.join(missing)} {where}", fix)
     return found
+
+
+def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
+    """The files of a folder that hold wanted components, told by their tensors."""
+    files: dict[str, list[Path]] = {}
+    for shelf in SHELVES:
+        for file in sorted((path / shelf).glob("*.safetensors")):
+            confine(file, path)
+            with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
+                component = detect(Store.open(file).keys()).layout.component
+                files.setdefault(component, []).append(file)
+    for name in wanted:
+        if len(files.get(name, ())) > 1:
+            raise ModelNotFound(
+                f"a model has one {name}", " and ".join(map(str, files[name])),
+                "Name the one you mean, or keep it alone",
+            )  # fmt: skip
+    return {name: files[name][0] for name in wanted if name in files}
+
+
+def _folder(place: Path) -> Path:
+    return place if place.is_dir() else place.parent
 
 
 def _habits(path: Path) -> tuple[str, DrawingSpec]:
     """The name and drawing defaults of model_index.json, else those of the real model."""
-    file = path / "model_index.json"
+    file = path / INDEX
     ours: Any = read_json(file, path).get(OURS, {}) if file.is_file() else {}
     if not isinstance(ours, dict):
         raise _odd(file, f'"{OURS}" is a set of named values', ours)
@@ -229,7 +327,7 @@ def _drawing_value(file: Path, key: str, value: Any) -> Any:
     return value
 
 
-def _check_fit(spec: ModelSpec, path: Path) -> None:
+def _check_fit(spec: ModelSpec, places: Iterable[Path]) -> None:
     """The transformer must take what the encoders give and the autoencoder reads."""
     taken, gemma, jina, vae = spec.transformer, spec.gemma, spec.jina, spec.vae
     pairs = (
@@ -241,9 +339,13 @@ def _check_fit(spec: ModelSpec, path: Path) -> None:
         if wanted != got:
             raise SpecMismatch(
                 "the components of a model fit together",
-                f"{ours} {wanted} of transformer, {theirs} {got} in {path}",
+                f"{ours} {wanted} of transformer, {theirs} {got}, from {_listed(places)}",
                 "Use components that were trained together",
             )
+
+
+def _listed(places: Iterable[Path]) -> str:
+    return ", ".join(str(place) for place in places)
 
 
 def _odd(file: Path, rule: str, value: object) -> SpecMismatch:

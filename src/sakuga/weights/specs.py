@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from sakuga.errors import SpecMismatch
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
+from sakuga.weights.layouts import Adapter
 
 Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]
@@ -121,8 +122,24 @@ def config_of(spec: NextDiTSpec | GemmaSpec | JinaSpec | VAESpec) -> dict[str, A
 # NextDiT
 
 
+# What diffusers calls these in the config of its Lumina2Transformer2DModel.
+LUMINA2 = {
+    "hidden_size": "dim",
+    "num_layers": "n_layers",
+    "num_refiner_layers": "n_refiner_layers",
+    "num_attention_heads": "n_heads",
+    "num_kv_heads": "n_kv_heads",
+    "axes_dim_rope": "axes_dims",
+    "pooled_projection_dim": "clip_text_dim",
+}
+LUMINA2_LACKS = ("model_type", "qk_norm", "rope_theta")
+
+
 def _nextdit_stated(config: Config, source: str) -> Facts:
     _refuse(config, source, {"qk_norm": (True,)})
+    if "hidden_size" in config:
+        config = {LUMINA2.get(name, name): value for name, value in config.items()}
+        config |= _nested(config, source, OURS, {})
     facts = _ints(
         config,
         source,
@@ -199,6 +216,19 @@ def _nextdit_config(spec: NextDiTSpec) -> dict[str, Any]:
         "qk_norm": True,
         "rope_theta": spec.rope_theta,
     }
+
+
+def lumina2_config(spec: NextDiTSpec) -> dict[str, Any]:
+    """The config.json of a transformer under diffusers names.
+
+    Its class computes rotary positions with a base of 10,000 whatever the config says, so
+    ours is kept apart, as is all else that it has no word for.
+    """
+    config = _nextdit_config(spec)
+    named = {ours: theirs for theirs, ours in LUMINA2.items()}
+    theirs = {named.get(name, name): config[name] for name in config if name not in LUMINA2_LACKS}
+    ours = {"rope_theta": spec.rope_theta}
+    return {**theirs, "_class_name": "Lumina2Transformer2DModel", OURS: ours}
 
 
 # Gemma 3
@@ -294,7 +324,7 @@ def _gemma_assumed(known: Facts, config: bool) -> Facts:
     layers = range(min(known.get("num_hidden_layers", 0), 10_000))
     return {
         "head_dim": 256,
-        "query_pre_attn_scalar": 256,
+        "query_pre_attn_scalar": 256 if config else known.get("head_dim", 256),
         "sliding_window": 4096 if config else 1024,
         "rope_linear_factor": 1.0 if config else 8.0,
         "max_position_embeddings": 131_072,
@@ -419,6 +449,29 @@ def _jina_config(spec: JinaSpec) -> dict[str, Any]:
         "pad_token_id": spec.pad_token_id,
         "eos_token_id": spec.eos_token_id,
     }
+
+
+def read_adapter(config: Config, source: str) -> Adapter:
+    """Which adapter the official Jina applies to a text, and its scale, from its config.
+
+    It is that of `default_lora_task`, which jina-clip-v2 sets to retrieval.query; what the
+    config leaves unsaid is as `Adapter` assumes. Raises SpecMismatch on impossible values.
+    """
+    text = _nested(config, source, "text_config", {})
+    inner = _nested(text, source, "hf_model_config_kwargs", {})
+    stated = {**config, **text, **inner}
+    names = _listed(stated.get("lora_adaptations"))
+    task = stated.get("default_lora_task") or "retrieval.query"
+    if names and task not in names:
+        raise _impossible(f"lora_adaptations name {task!r}", names, source)
+    facts = _floats(stated, source, "lora_alpha lora_rank")
+    if min(facts.values(), default=1.0) <= 0 or not all(map(math.isfinite, facts.values())):
+        raise _impossible("lora_alpha and lora_rank are above 0", facts, source)
+    whole = len(facts) == 2
+    return Adapter(
+        index=names.index(task) if names else 0,
+        scale=facts["lora_alpha"] / facts["lora_rank"] if whole else 1.0,
+    )
 
 
 # FLUX autoencoder

@@ -159,6 +159,15 @@ class Store:
             self._maps[info.file] = _map(info.file)
         return self._maps[info.file][info.start : info.start + info.nbytes]
 
+    def release(self) -> None:
+        """Let go of the memory that read pages take; views stay valid, and read them again.
+
+        What was written to a view is lost.
+        """
+        for view in self._maps.values():
+            if isinstance(view.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                view.obj.madvise(mmap.MADV_DONTNEED)
+
     def sha256(self, digest: Callable[[Path], str] | None = None) -> str:
         """The digest of the file, or of the list of shard digests by file name.
 

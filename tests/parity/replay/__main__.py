@@ -17,8 +17,10 @@ REPLAYS: dict[str, Callable[[Case, Sheet], None]] = {
     "sampling_closed_form": sampling.closed_form,
     "sampling_nextdit_cfg": nextdit.sampling,
     "jina_text": text.jina,
+    "jina_text_official": text.official,
     "gemma_text": text.gemma,
     "vae": vae.autoencoder,
+    "vae_bfl": vae.original,
 }
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from sakuga.weights.bind import bind
+from sakuga.weights.layouts import Adapter, recognise
+from sakuga.weights.store import Store
 
 TOLERANCE = 1e-5  # float32 rounding through a few layers is about 1e-6
 
@@ -55,6 +61,19 @@ class Case:
         """Give `module` the weights but those under `dropped`; every other key must fit."""
         kept = {key: value for key, value in weights.items() if not key.startswith(tuple(dropped))}
         module.load_state_dict(kept, strict=True, assign=True)
+
+
+def bind_layout(
+    module: nn.Module, weights: Mapping[str, Tensor], adapter: Adapter | None = None
+) -> str:
+    """Fill `module` from a file of `weights`, as any file is; give the name of its layout."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        save_file(dict(weights), file)
+        store = Store.open(file)
+        match = recognise(store.shapes())
+        bind(module, store, match=replace(match, adapter=adapter or match.adapter))
+    return match.layout.name
 
 
 def read_case(file: Path) -> Case:

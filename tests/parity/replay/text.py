@@ -8,9 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from replay.case import Case, CaseError, Sheet, lengths_of, mask_of, pick, right_padded
+from replay.case import (
+    Case,
+    CaseError,
+    Sheet,
+    bind_layout,
+    lengths_of,
+    mask_of,
+    pick,
+    right_padded,
+)
 from sakuga.model.spec import GemmaSpec, JinaSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
+from sakuga.weights.layouts import JINA_SINGLE_FILE, Adapter, Match, rewrite
 
 GEMMA_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
@@ -97,12 +107,36 @@ def jina(case: Case, sheet: Sheet) -> None:
     with torch.device("meta"):
         encoder = JinaEncoder(spec)
     case.fill(encoder.model, from_comfy(case.named("weights/model.")))
+    compare(encoder, case, sheet, "")
+
+
+def official(case: Case, sheet: Sheet) -> None:
+    """Replay Jina under its official names, without its adapter and with it."""
+    about = case.about
+    spec = JinaSpec(**pick(about["config"], JINA_FIELDS, JINA_FIXED, "config"))
+    adapter = Adapter(0, about["lora_alpha"] / about["lora_rank"])
+    weights = case.named("weights/")
+    plain = {key: value for key, value in weights.items() if "lora_" not in key}
+    for name, tensors in (("no_adapter/", plain), ("adapter0/", weights)):
+        with torch.device("meta"):
+            encoder = JinaEncoder(spec)
+        bind_layout(encoder.model, tensors, adapter)
+        compare(encoder, case, sheet, name)
+    ours = encoder.model.state_dict()
+    pieces, _ = rewrite(Match(JINA_SINGLE_FILE.inverse), {k: v.shape for k, v in ours.items()})
+    for piece in pieces:
+        merged = torch.cat([ours[key] for key in piece.sources])
+        sheet.compare(f"merged/model.{piece.target}", merged)
+
+
+def compare(encoder: JinaEncoder, case: Case, sheet: Sheet, name: str) -> None:
+    """Hold the last layer and its mean over each text against outputs under `name`."""
     texts = texts_of(case)
     real = mask_of([len(ids) for ids in texts], case.input("input_ids").shape[1])
     rows = [encoder.sequence(ids[None])[0] for ids in texts]
-    like = torch.empty(*real.shape, spec.hidden_size)
-    sheet.compare("sequence", right_padded(rows, like), real)
-    sheet.compare("pooled", torch.cat([encoder(ids[None]) for ids in texts]))
+    like = torch.empty(*real.shape, encoder.spec.hidden_size)
+    sheet.compare(f"{name}sequence", right_padded(rows, like), real)
+    sheet.compare(f"{name}pooled", torch.cat([encoder(ids[None]) for ids in texts]))
 
 
 def from_comfy(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

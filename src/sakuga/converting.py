@@ -1,0 +1,179 @@
+"""The `convert` command behind its flags: a model or a component, whole or not at all.
+
+Everything is written beside its place and moved there when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sakuga.codec import unknown
+from sakuga.errors import ModelNotFound, OutputExists, RequestError
+from sakuga.weights.checkpoint import (
+    ENCODERS,
+    INDEX,
+    VOCABULARY,
+    Checkpoint,
+    is_model,
+    open_checkpoint,
+    read_json,
+    understand,
+)
+from sakuga.weights.convert import (
+    GOALS,
+    KEEP,
+    PIECES_FILES,
+    Goal,
+    Job,
+    Written,
+    plan_job,
+    write_job,
+)
+from sakuga.weights.save import write_json
+from sakuga.weights.sources import open_source
+from sakuga.weights.specs import OURS
+from sakuga.weights.store import confine, hash_file
+
+MANIFEST = "manifest.json"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    *PIECES_FILES.values(),
+)  # fmt: skip
+
+
+def convert(
+    source: Path, out: Path, layout: str, dtype: str = KEEP, *, force: bool = False
+) -> Iterator[Written]:
+    """Write a model or a component at `out`, and tell of each file of weights when it is done.
+
+    source: as `open_checkpoint` or `open_component` take it. out: a folder, or the .safetensors
+    file of one component. layout: a key of GOALS. dtype: float32, bfloat16, float16, or keep,
+    which unfolds quantised tensors to float32. A manifest.json holds the SHA-256 of every file.
+
+    Raises OutputExists unless `force`, RequestError on an unknown layout or dtype, or a dtype
+    that some value is too large for, CorruptFile where weights are not finite, and whatever
+    opening the source raises. Nothing but what is whole is ever at `out`.
+    """
+    if layout not in GOALS:
+        raise unknown("layout", layout, tuple(GOALS))
+    model = open_checkpoint(source) if is_model(source) else None
+    parts = model.components if model else (understand(open_source(source), None, source),)
+    jobs = [plan_job(part, GOALS[layout][part.name], dtype) for part in parts]
+    lone = out.suffix == ".safetensors"
+    if lone and model:
+        raise RequestError("a model is written to a folder", f"{out}", "Name a folder.")
+    places = [_place(job, out, model) for job in jobs]
+    _refuse(out, lone, force, places)
+    _refuse_itself([(out.parent if lone else out) / place for place in places], jobs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(out.parent, jobs)
+    staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        digests = {}
+        for job, place in zip(jobs, places, strict=True):
+            written = write_job(job, staging, place, lone)
+            digests[written.file] = written.sha256
+            yield written
+        if model:
+            _write_habits(model, staging, GOALS[layout])
+        _write_manifest(staging, f"{out.stem}.{MANIFEST}" if lone else MANIFEST, digests)
+        _install(staging, out.parent if lone else out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _place(job: Job, out: Path, model: Checkpoint | None) -> str:
+    """The path of a component's file within what is written."""
+    if model:
+        return job.goal.file
+    return out.name if out.suffix == ".safetensors" else Path(job.goal.file).name
+
+
+def _refuse(out: Path, lone: bool, force: bool, files: list[str]) -> None:
+    """Refuse to overwrite, and to leave weights beside new ones that nobody could tell apart."""
+    if not force and (out.exists() or out.is_symlink()):
+        raise OutputExists("what is there stays unless --force is given", f"{out}", "Give --force.")
+    if out.is_dir() and lone:
+        raise OutputExists("a .safetensors name is a file", f"the folder {out}", "Choose another.")
+    if out.exists() and not lone:
+        if not out.is_dir():
+            raise OutputExists("a layout is written to a folder", f"the file {out}", "Choose one.")
+        there = {*out.glob("*.safetensors*"), *out.glob("*/*.safetensors*")}
+        if odd := sorted(there - {out / file for file in files}):
+            raise OutputExists(
+                "a folder keeps one model in one layout", f"{odd[0]}", "Move it away first."
+            )
+
+
+def _refuse_itself(targets: list[Path], jobs: list[Job]) -> None:
+    """Refuse to replace what is being read."""
+    sources = {file.resolve() for job in jobs for file in job.part.store.files}
+    if both := sorted(sources & {target.resolve() for target in targets}):
+        raise RequestError("a model is not written over itself", f"{both[0]}", "Write elsewhere.")
+
+
+def _check_room(folder: Path, jobs: list[Job]) -> None:
+    needed = sum(each.nbytes for job in jobs for each in job.promised.values())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RequestError(
+            "a conversion fits on the disk",
+            f"{needed:,} bytes to write, {free:,} free in {folder}",
+            "Make room, or write elsewhere.",
+        )
+
+
+def _write_habits(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -> None:
+    """Write what a model has besides weights: its index, its vocabulary, its tokenizers."""
+    index: dict[str, Any] = {"_class_name": "NewbiePipeline"}
+    if (model.path / INDEX).is_file():
+        ours = read_json(model.path / INDEX, model.path).get(OURS)
+        index |= {} if ours is None else {OURS: ours}
+    write_json(staging / INDEX, index)
+    if (model.path / VOCABULARY).is_file():
+        write_json(staging / VOCABULARY, read_json(model.path / VOCABULARY, model.path))
+    for name, component in ENCODERS.items():
+        (staging / name).mkdir()
+        pieces = (staging / goals[component].file).parent / PIECES_FILES[component]
+        if pieces.is_file():
+            os.replace(pieces, staging / name / pieces.name)
+        with contextlib.suppress(ModelNotFound):
+            _copy_tokenizer(model.tokenizer(name).parent, staging / name)
+        if not any((staging / name).iterdir()):
+            (staging / name).rmdir()
+
+
+def _copy_tokenizer(home: Path, folder: Path) -> None:
+    """Copy what tokenizes for an encoder, and what others read beside it."""
+    for file in (home / each for each in TOKENIZER_FILES):
+        if file.is_file():
+            confine(file, home)
+            shutil.copyfile(file, folder / file.name)
+
+
+def _write_manifest(staging: Path, name: str, digests: Mapping[str, str]) -> None:
+    """Write down what every file should be."""
+    files = {}
+    for file in sorted(path for path in staging.rglob("*") if path.is_file()):
+        place = file.relative_to(staging).as_posix()
+        digest = digests.get(place) or hash_file(file)
+        files[place] = {"sha256": digest, "bytes": file.stat().st_size}
+    write_json(staging / name, {"files": files})
+
+
+def _install(staging: Path, out: Path) -> None:
+    """Move what was written to its place: a new folder at once, else file by file."""
+    os.chmod(staging, 0o755)
+    if not out.exists():
+        os.rename(staging, out)
+        return
+    for file in sorted(path for path in staging.rglob("*") if path.is_file()):
+        place = out / file.relative_to(staging)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, place)
