@@ -46,6 +46,7 @@ def test_every_case_of_this_stage_is_here():
     kinds = "abcde"
     expected = {f"nextdit_forward_{kind}" for kind in kinds} | {
         "nextdit_cfg", "sampling_closed_form", "sampling_nextdit", "jina_text", "gemma_text", "vae",
+        "lora", "lokr_full", "lokr_lowrank",
     }  # fmt: skip
     assert {file.stem for file in FILES} == expected
 

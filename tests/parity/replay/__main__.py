@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from replay import nextdit, sampling, text, vae
+from replay import adapters, nextdit, sampling, text, vae
 from replay.case import Case, CaseError, Row, Sheet, read_case
 
 REPLAYS: dict[str, Callable[[Case, Sheet], None]] = {
@@ -19,6 +19,8 @@ REPLAYS: dict[str, Callable[[Case, Sheet], None]] = {
     "jina_text": text.jina,
     "gemma_text": text.gemma,
     "vae": vae.autoencoder,
+    "lora": adapters.replay,
+    "lokr": adapters.replay,
 }
 
 

@@ -1,0 +1,435 @@
+"""An adapter's file, understood from its header: what belongs together, and by what scale.
+
+A file changes modules; each change is one of three kinds, and W is the module's weight:
+
+    lora   W + scale · up @ down                   LoRA, arXiv 2106.09685
+    lokr   W + scale · kron(w1, w2)                LoKr, arXiv 2309.14859; w1, w2 whole or a @ b
+    norm   W + w_norm, and b_norm added after      trained norms, as LyCORIS writes them
+
+The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
+for a LoKr of two whole factors, whose alpha means nothing (trainers write 114514 there), and
+for norms. Alpha comes from, in this order: the user, the tensor beside the factors,
+adapter_config.json, the metadata; else it is taken to be the rank, and the report says so.
+Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
+from sakuga.weights.adapter_spec import AdapterSpec
+from sakuga.weights.checkpoint import read_json
+from sakuga.weights.store import Store, confine, parse_json
+
+Shape = tuple[int, ...]
+
+CONFIG = "adapter_config.json"
+PEFT_FILE = "adapter_model.safetensors"
+PEFT_PREFIX = "base_model.model."
+FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+
+# The ends of tensor names, and the part each plays. Alpha is a number, all others factors.
+ROLES: Mapping[str, str] = {
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".lokr_w1": "w1",
+    ".lokr_w1_a": "w1_a",
+    ".lokr_w1_b": "w1_b",
+    ".lokr_w2": "w2",
+    ".lokr_w2_a": "w2_a",
+    ".lokr_w2_b": "w2_b",
+    ".w_norm": "w_norm",
+    ".b_norm": "b_norm",
+    ".alpha": "alpha",
+}
+KINDS: Mapping[frozenset[str], str] = {
+    frozenset({"down", "up"}): "lora",
+    frozenset({"w1", "w2"}): "lokr",
+    frozenset({"w1", "w2_a", "w2_b"}): "lokr",
+    frozenset({"w1_a", "w1_b", "w2"}): "lokr",
+    frozenset({"w1_a", "w1_b", "w2_a", "w2_b"}): "lokr",
+    frozenset({"w_norm"}): "norm",
+    frozenset({"w_norm", "b_norm"}): "norm",
+}
+# Tensors that change what those beside them mean: leaving them out would draw something else.
+OTHER_KINDS: Mapping[str, str] = {
+    ".dora_scale": "DoRA",
+    ".lora_magnitude_vector": "DoRA",
+    ".lora_magnitude_vector.weight": "DoRA",
+    ".lora_mid.weight": "a Tucker decomposition",
+    ".lokr_t2": "a Tucker decomposition",
+    ".scalar": "a trained scalar",
+}
+MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
+METADATA_ALPHAS = ("lora_alpha", "network_alpha", "ss_network_alpha")
+DIFFUSERS_CONFIG = "lora_adapter_metadata"  # PEFT's config as JSON, each name after "transformer."
+
+_NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a file holds for one module, which it calls `stem`.
+
+    kind: lora | lokr | norm. tensors: their names by the part they play, alpha apart. shape:
+    of the change, (out, in) or (dim,). rank: of the low-rank factors, 0 where all are whole.
+    alpha: None where it means nothing; `alpha_from` says where it was found. values: how many
+    numbers the factors hold.
+    """
+
+    stem: str
+    kind: str
+    tensors: Mapping[str, str]
+    shape: Shape
+    rank: int
+    alpha: float | None
+    alpha_from: str
+    scale: float
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter's file, opened: its parts, and the tensors that are part of no adapter."""
+
+    spec: AdapterSpec
+    store: Store
+    parts: tuple[Part, ...]
+    odd: tuple[str, ...]
+
+    @property
+    def assumed(self) -> tuple[Part, ...]:
+        """Those parts of which nothing says what alpha is."""
+        return tuple(part for part in self.parts if part.alpha_from == ASSUMED)
+
+
+ASSUMED = "assumed: as large as the rank"
+ALPHA_GIVEN = "given by hand"
+ALPHA_BESIDE = "a tensor of the file"
+ALPHA_CONFIG = CONFIG
+ALPHA_METADATA = "the metadata of the file"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is said of all parts at once: by the user, a config, or the file's metadata.
+
+    alphas, ranks: PEFT's patterns, names or their ends -> value; the first that fits counts.
+    """
+
+    alpha: float | None = None
+    alpha_from: str = ASSUMED
+    rank: int | None = None
+    alphas: Mapping[str, float] | None = None
+    ranks: Mapping[str, float] | None = None
+    root: bool = False
+
+    def alpha_of(self, stem: str) -> float | None:
+        """The alpha of one module, by its name in the file; None where nothing says."""
+        return _by_pattern(self.alphas or {}, stem, self.alpha)
+
+    def rank_of(self, stem: str) -> float | None:
+        """The rank that a config says one module's factors have; None where it says nothing."""
+        return _by_pattern(self.ranks or {}, stem, self.rank)
+
+
+def read_adapter(spec: AdapterSpec) -> Adapter:
+    """Open an adapter and understand it. Reads the header, the config, and each alpha.
+
+    Raises ModelNotFound where there is none, CorruptFile where bytes or config contradict
+    themselves, LayoutError where it is no adapter, or of another kind, BindError where
+    factors are incomplete or do not fit each other.
+    """
+    store, config_file = _open(spec.path)
+    groups, odd = _grouped(store)
+    if not groups:
+        raise LayoutError(
+            "an adapter holds LoRA or LoKr factors, or trained norms",
+            f"{len(store)} tensors that are none, such as {_short(next(iter(store), ''))}, "
+            f"in {store.path}",
+            "Give a model's own weights with --model or --transformer",
+        )
+    settings = _settings(store, config_file)
+    parts = tuple(_part(store, stem, roles, settings, spec) for stem, roles in groups.items())
+    return Adapter(spec, store, parts, odd)
+
+
+def _open(path: Path) -> tuple[Store, Path | None]:
+    """The tensors of an adapter, and the config that belongs to them, if there is one.
+
+    A config describes the file that PEFT writes beside it, and no other of that folder.
+    """
+    if not path.exists():
+        raise ModelNotFound(
+            "an adapter is a .safetensors file, or a folder as PEFT writes it",
+            f"nothing at {path}",
+            "Check the path; options follow a colon: style.safetensors:0.8",
+        )
+    folder = path if path.is_dir() else path.parent
+    file = path / PEFT_FILE if path.is_dir() and (path / PEFT_FILE).exists() else path
+    if file != path:
+        confine(file, path)
+    store = Store.open(file)
+    config = folder / CONFIG
+    described = path.is_dir() or path.name == PEFT_FILE
+    return store, config if described and config.is_file() else None
+
+
+def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Tensor names by module and role, and those that play none."""
+    groups: dict[str, dict[str, str]] = {}
+    odd = []
+    for key in store:
+        if what := next((w for end, w in OTHER_KINDS.items() if key.endswith(end)), None):
+            raise LayoutError(
+                "adapters are LoRA or LoKr of linears, and trained norms",
+                f"{what}: {_short(key)} in {store.path}",
+                "Merge it with the program that trained it, and use the merged model",
+            )
+        end = next((end for end in ROLES if key.endswith(end)), None)
+        if end is None or len(key) == len(end):
+            odd.append(key)
+            continue
+        roles = groups.setdefault(key.removesuffix(end), {})
+        if ROLES[end] in roles:
+            raise _bad_part(store, key.removesuffix(end), f"two tensors as {ROLES[end]}")
+        roles[ROLES[end]] = key
+    for stem in [stem for stem, roles in groups.items() if roles.keys() == {"alpha"}]:
+        odd.append(groups.pop(stem)["alpha"])
+    return groups, tuple(odd)
+
+
+def _part(
+    store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
+) -> Part:
+    """One module's change, checked as far as the file alone allows."""
+    tensors = {role: key for role, key in roles.items() if role != "alpha"}
+    kind = KINDS.get(frozenset(tensors))
+    if kind is None:
+        raise _bad_part(store, stem, f"{', '.join(sorted(tensors))}, which make no whole")
+    for key in tensors.values():
+        if store.info(key).dtype not in FLOATS:
+            raise _bad_part(store, stem, f"{store.info(key).dtype} in {_short(key)}")
+    shapes = {role: store.info(key).shape for role, key in tensors.items()}
+    measured = SHAPES[kind](shapes)
+    if measured is None:
+        raise _bad_part(store, stem, ", ".join(f"{r} {list(s)}" for r, s in shapes.items()))
+    shape, rank = measured
+    if rank > max(MAX_RANK, *shape):
+        raise _bad_part(store, stem, f"rank {rank} for a matrix of {list(shape)}")
+    values = sum(math.prod(each) for each in shapes.values())
+    wanted = settings.rank_of(stem) if kind == "lora" else None
+    if wanted is not None and wanted != rank:
+        raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
+    alpha, source = (None, "") if not rank else _alpha(store, stem, roles, settings, spec)
+    if rank and alpha is None:
+        alpha, source = float(rank), ASSUMED
+    scale = 1.0
+    if alpha is not None:
+        scale = alpha / (math.sqrt(rank) if settings.root else rank)
+    return Part(stem, kind, tensors, shape, rank, alpha, source, scale, values)
+
+
+def _alpha(
+    store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
+) -> tuple[float | None, str]:
+    """The alpha of one module's factors, and what says so."""
+    if spec.alpha is not None:
+        return spec.alpha, ALPHA_GIVEN
+    if "alpha" in roles:
+        return _number(store, roles["alpha"]), ALPHA_BESIDE
+    return settings.alpha_of(stem), settings.alpha_from
+
+
+def _lora_shape(shapes: Mapping[str, Shape]) -> tuple[Shape, int] | None:
+    return _product(shapes["up"], shapes["down"])
+
+
+def _lokr_shape(shapes: Mapping[str, Shape]) -> tuple[Shape, int] | None:
+    """Of a Kronecker product the sides are products of the factors' sides."""
+    ranks = []
+    sides = []
+    for name in ("w1", "w2"):
+        if name in shapes:
+            sides.append(shapes[name])
+            continue
+        factored = _product(shapes[f"{name}_a"], shapes[f"{name}_b"])
+        if factored is None:
+            return None
+        sides.append(factored[0])
+        ranks.append(factored[1])
+    if any(len(side) != 2 or 0 in side for side in sides) or len(set(ranks)) > 1:
+        return None
+    (a, b), (c, d) = sides
+    return (a * c, b * d), ranks[0] if ranks else 0
+
+
+def _norm_shape(shapes: Mapping[str, Shape]) -> tuple[Shape, int] | None:
+    shape = shapes["w_norm"]
+    same = shapes.get("b_norm", shape) == shape
+    return (shape, 0) if len(shape) == 1 and same else None
+
+
+def _product(left: Shape, right: Shape) -> tuple[Shape, int] | None:
+    """The shape and the inner dimension of left @ right; None where there is no such product."""
+    if len(left) != 2 or len(right) != 2 or left[1] != right[0] or 0 in left or 0 in right:
+        return None
+    return (left[0], right[1]), left[1]
+
+
+SHAPES: Mapping[str, Callable[[Mapping[str, Shape]], tuple[Shape, int] | None]] = {
+    "lora": _lora_shape,
+    "lokr": _lokr_shape,
+    "norm": _norm_shape,
+}
+
+
+def _settings(store: Store, config_file: Path | None) -> Settings:
+    """What is said of all parts, by the config or else by the metadata."""
+    if config_file is not None:
+        config = read_json(config_file, config_file.parent)
+        return _config_settings(config, str(config_file), ALPHA_CONFIG)
+    if DIFFUSERS_CONFIG in store.metadata:
+        source = f"{DIFFUSERS_CONFIG} of {store.path}"
+        data = store.metadata[DIFFUSERS_CONFIG].encode("utf-8", "surrogatepass")
+        named = parse_json(data, source)
+        config = {key.removeprefix("transformer."): value for key, value in named.items()}
+        return _config_settings({"peft_type": "LORA", **config}, source, ALPHA_METADATA)
+    for name in METADATA_ALPHAS:
+        text = store.metadata.get(name, "None")
+        if text != "None":
+            return Settings(_positive(_float(text), text, f"{name} of {store.path}"),
+                            ALPHA_METADATA)  # fmt: skip
+    return Settings()
+
+
+def _config_settings(config: Mapping[str, Any], where: str, source: str) -> Settings:
+    """What PEFT's config says. Its other entries are about training, and not looked at."""
+    _refuse_traversal(config, where)
+    kind = config.get("peft_type")
+    if kind not in ("LORA", "LYCORIS") or config.get("use_dora") or config.get("fan_in_fan_out"):
+        told = {key: config.get(key) for key in ("peft_type", "use_dora", "fan_in_fan_out")}
+        raise LayoutError(
+            "an adapter_config is of peft_type LORA or LYCORIS, without DoRA or swapped sides",
+            f"{_short(told)} in {where}",
+            "Merge it with the program that trained it, and use the merged model",
+        )
+    alpha = config.get("lora_alpha")
+    known = None if alpha is None else _positive(alpha, alpha, f"lora_alpha of {where}")
+    if kind == "LYCORIS":  # its rank is what was asked of the trainer, not what became of it
+        return Settings(known, source)
+    rank = config.get("r")
+    if rank is not None and (type(rank) is not int or not 0 < rank < 2**31):
+        raise _bad_config(f"r {_short(rank)}, which is no rank, in {where}")
+    return Settings(
+        known,
+        source,
+        rank,
+        _patterns(config, "alpha_pattern", where),
+        _patterns(config, "rank_pattern", where),
+        config.get("use_rslora") is True,
+    )
+
+
+def _refuse_traversal(value: object, where: str) -> None:
+    """Nothing named in a config is ever opened; one that names what lies outside is no good."""
+    if isinstance(value, str):
+        if ".." in value.replace("\\", "/").split("/"):
+            raise _bad_config(f"the path {_short(value)}, which leads out, in {where}")
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            _refuse_traversal(key, where)
+            _refuse_traversal(each, where)
+    elif isinstance(value, list):
+        for each in value:
+            _refuse_traversal(each, where)
+
+
+def _patterns(config: Mapping[str, Any], name: str, where: str) -> dict[str, float]:
+    """PEFT's patterns, which are regular expressions that nearly always are names.
+
+    An expression from a file is never run: it may take forever.
+    """
+    given = config.get(name) or {}
+    if not isinstance(given, dict):
+        raise _bad_config(f"{name} {_short(given)} in {where}")
+    patterns = {}
+    for key, value in given.items():
+        plain = key.removeprefix("^").removesuffix("$").replace("\\.", ".")
+        if not plain.replace(".", "").replace("_", "").replace("-", "").isalnum():
+            raise _bad_config(f"the {name} {_short(key)}, which is no module's name, in {where}")
+        patterns[plain] = _positive(value, value, f"{name} of {where}")
+    return patterns
+
+
+def _by_pattern(patterns: Mapping[str, float], stem: str, other: float | None) -> float | None:
+    """The value of the first pattern that is a module's name or its end; else `other`."""
+    name = stem.removeprefix(PEFT_PREFIX)
+    for pattern, value in patterns.items():
+        if name == pattern or name.endswith(f".{pattern}"):
+            return value
+    return other
+
+
+def _number(store: Store, key: str) -> float:
+    """The value of an alpha tensor."""
+    info, data = store.info(key), store.view(key)
+    value: float | None = None
+    if math.prod(info.shape) == 1:
+        if info.dtype == "BF16":  # the upper half of a float32
+            (value,) = struct.unpack("<f", b"\0\0" + bytes(data))
+        elif info.dtype in _NUMBERS:
+            (value,) = struct.unpack(_NUMBERS[info.dtype], data)
+    got = f"{info.dtype} {list(info.shape)}" if value is None else value
+    return _positive(value, got, f"{_short(key)} of {store.path}")
+
+
+def _positive(value: object, got: object, where: str) -> float:
+    if isinstance(value, int | float) and type(value) is not bool and 0 < value < math.inf:
+        return float(value)
+    raise CorruptFile(
+        "an alpha or a rank is a finite number above 0",
+        f"{_short(got)} as {where}",
+        "Give it by hand: --lora FILE:1:alpha=4",
+    )
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _bad_config(got: str) -> CorruptFile:
+    return CorruptFile(
+        f"an {CONFIG} says of an adapter what PEFT writes there",
+        got,
+        "Correct the entry, or give the .safetensors file alone with its alpha",
+    )
+
+
+def _bad_part(store: Store, stem: str, got: str) -> BindError:
+    return BindError(
+        "the factors of an adapter come whole, and fit each other",
+        f"{got} for {_short(stem)} in {store.path}",
+        "Download or train the adapter again",
+    )
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=repr)
+    return repr(text) if len(text) <= 80 else repr(text[:77] + "...")
