@@ -436,15 +436,13 @@ def lora_merge_command(
     force: Force = False,
 ) -> None:
     """Write the transformer of a model with adapters folded in."""
-    from sakuga.adapting import open_transformer, targets_in
-    from sakuga.weights.adapter_fit import fit_adapters
+    from sakuga.adapting import open_transformer
     from sakuga.weights.adapter_spec import parse_adapters
     from sakuga.weights.lora_merge import merge
 
-    fits = fit_adapters(parse_adapters(adapters), targets_in(model), partial=partial)
-    count = merge(open_transformer(model), fits, out, force=force)
-    print("\n".join(map(str, fits)))
-    print(f"{out}: {count} tensors changed")
+    specs = parse_adapters(adapters)
+    for each in merge(open_transformer(model), specs, out, partial=partial, force=force):
+        print(each)
 
 
 @lora_app.command("extract")

@@ -62,9 +62,9 @@ class AdapterSpec:
 
     def __str__(self) -> str:
         """The spec as `parse_adapter` reads it."""
-        alpha = () if self.alpha is None else (f"alpha={self.alpha:g}",)
-        blocks = (f"{each.blocks}={each.factor:g}" for each in self.blocks)
-        return ":".join((str(self.path), f"{self.strength:g}", *alpha, *blocks))
+        alpha = () if self.alpha is None else (f"alpha={_text(self.alpha)}",)
+        blocks = (f"{each.blocks}={_text(each.factor)}" for each in self.blocks)
+        return ":".join((str(self.path), _text(self.strength), *alpha, *blocks))
 
 
 def parse_adapter(text: str) -> AdapterSpec:
@@ -132,6 +132,11 @@ def _number(text: str, value: str) -> float:
     if not math.isfinite(number):
         raise _refused(text, f"{value[:40]!r} where a number belongs")
     return number
+
+
+def _text(number: float) -> str:
+    """The shortest text that reads back as this number."""
+    return repr(number).removesuffix(".0")
 
 
 def _refused(text: str, got: str) -> RequestError:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sakuga.errors import BindError, OutputExists
-from sakuga.weights.adapter_fit import WEIGHT, Fit, record
+from sakuga.weights.adapter_fit import WEIGHT, Change, Fit, fit_adapters, record, targets_of
+from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.bind import read_piece, read_tensor
 from sakuga.weights.checkpoint import Component, pieces_of
 from sakuga.weights.formats import Stored, read_storage_metadata, scale_key
@@ -19,6 +20,7 @@ from sakuga.weights.layouts import Piece
 from sakuga.weights.lora import read_delta, read_norm_delta
 from sakuga.weights.quantise import DTYPES, dequantise, quantise
 from sakuga.weights.save import write_atomically
+from sakuga.weights.specs import config_of
 from sakuga.weights.store import Store
 
 MERGED_KEY = "sakuga.adapters"
@@ -48,20 +50,30 @@ class Base:
         return read_piece(self.component.store, self.pieces[name], self.stored, torch.float32)
 
 
-def merge(component: Component, fits: Sequence[Fit], out: Path, *, force: bool = False) -> int:
-    """Write a transformer's file anew with adapters folded in; give how many tensors changed.
+def merge(
+    component: Component,
+    specs: Sequence[AdapterSpec],
+    out: Path,
+    *,
+    partial: bool = False,
+    force: bool = False,
+) -> tuple[Fit, ...]:
+    """Write a transformer's file anew with adapters folded in; give how they fit it.
 
-    Names, order, dtypes and storage formats stay those of the file. Sums are made in float32,
-    one tensor at a time, and rounded once. The metadata names the adapters, with their
-    digests. Raises OutputExists, and BindError for a norm's bias, which has no place there.
+    Names, order, dtypes and storage formats stay those of the file, shards become one. Sums
+    are made in float32, one tensor at a time, and rounded once. The metadata holds the
+    config, and names the adapters with their digests. Raises what `fit_adapters` raises,
+    OutputExists, and BindError for a norm's bias, which has no place in the file.
     """
     refuse_existing(out, force=force)
     base = Base.of(component)
-    changed = Changed(base, fits)
+    fits = fit_adapters(specs, targets_of(base.shapes), partial=partial)
     names = [asdict(record(each, each.adapter.store.sha256())) for each in fits]
-    metadata = component.store.metadata | {MERGED_KEY: json.dumps(names)}
+    config = {"config": json.dumps(config_of(component.spec))}
+    metadata = config | component.store.metadata | {MERGED_KEY: json.dumps(names)}
+    changed = Changed(base, fits)
     write_atomically(out, lambda file: _write(file, component.store, changed, metadata))
-    return len(changed)
+    return fits
 
 
 class Changed:
@@ -69,34 +81,32 @@ class Changed:
 
     def __init__(self, base: Base, fits: Sequence[Fit]) -> None:
         self._base = base
-        self._changes = {
-            name: [(change, each.adapter.store) for each in fits for change in each.active
-                   if change.module + WEIGHT == name]
-            for name in {change.module + WEIGHT for each in fits for change in each.active}
-        }  # fmt: skip
+        self._changes: dict[str, list[tuple[Change, Store]]] = {}
+        for each in fits:
+            for change in each.active:
+                pair = (change, each.adapter.store)
+                self._changes.setdefault(change.module + WEIGHT, []).append(pair)
         self._targets = {key: name for name in self._changes for key in base.pieces[name].sources}
-        self._other: dict[str, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._changes)
+        self._sources = {key: key for key in self._targets}
+        self._sources |= {scale_key(key): key for key in self._targets if key in base.stored}
+        self._waiting: dict[str, Tensor] = {}
 
     def __contains__(self, key: str) -> bool:
-        return key.removesuffix(scale_key("")) in self._targets or key in self._targets
+        return key in self._sources
 
     def take(self, key: str) -> Tensor:
         """A changed tensor as the file stores it; of values and scales one brings the other."""
-        if key in self._other:
-            return self._other.pop(key)
-        source = key if key in self._targets else key.removesuffix(scale_key(""))
+        if key in self._waiting:
+            return self._waiting.pop(key)
+        source = self._sources[key]
         values = self._summed(source)
         if source not in self._base.stored:
-            info = self._base.component.store.info(source)
-            return values.to(DTYPES[info.dtype])
-        both = dict(zip((source, scale_key(source)),
-                        quantise(values, self._base.stored[source].form), strict=True))  # fmt: skip
-        wanted = both.pop(key)
-        assert wanted is not None
-        self._other |= {name: value for name, value in both.items() if value is not None}
+            return values.to(DTYPES[self._base.component.store.info(source).dtype])
+        stored, scale = quantise(values, self._base.stored[source].form)
+        assert scale is not None
+        made = {source: stored, scale_key(source): scale}
+        wanted = made.pop(key)
+        self._waiting |= made
         return wanted
 
     def _summed(self, source: str) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,7 +37,7 @@ def replay(case: Case, sheet: Sheet) -> None:
             sheet.compare("x", velocity(case, model))
         if not velocity(case, model).equal(before):
             raise CaseError("the model is not what it was after the adapter was removed")
-        merged = merged_weights(case, fits, Path(folder))
+        merged = merged_weights(case, model, path)
     sheet.compare("x_base", before)
     compare_merged(case, sheet, merged)
     case.fill(model, merged, dropped=UNUSED)
@@ -63,12 +62,13 @@ def velocity(case: Case, model: NextDiT) -> Tensor:
     return model(case.input("x"), case.input("t"), caption, segments, pooled)
 
 
-def merged_weights(case: Case, fits: Sequence[Fit], folder: Path) -> dict[str, Tensor]:
+def merged_weights(case: Case, model: NextDiT, adapter: Path) -> dict[str, Tensor]:
     """The base's file with the adapter folded in."""
-    file, out = folder / "base.safetensors", folder / "merged.safetensors"
+    file, out = adapter.with_name("base.safetensors"), adapter.with_name("merged.safetensors")
     save_file(case.named("weights/"), file)
     store = Store.open(file)
-    merge(Component("transformer", store, detect(store.keys()), None), fits, out)
+    component = Component("transformer", store, detect(store.keys()), model.spec)
+    merge(component, [AdapterSpec(adapter)], out)
     return load_file(out)
 
 
