@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from tiny import TINY
-from torch import Tensor
+from torch import Tensor, nn
 
-from sakuga.model.layers import Segments
-from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.nextdit import Group, NextDiT, RefinerBlock
 from sakuga.weights.adapter_fit import targets_of
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]  # module: down (r, in), up (out, r)
@@ -95,16 +94,20 @@ def made(seed: int = 0) -> NextDiT:
     return model
 
 
-def group(model: NextDiT) -> Group:
+def group(
+    model: NextDiT,
+    refiners: Iterable[RefinerBlock] | None = None,
+    heads: Iterable[nn.Module] | None = None,
+) -> Group:
     """Two segments, with everything an adapter may change on the way to the blocks."""
     draw = torch.Generator().manual_seed(7)
-    segments = Segments((5, 3))
-    caption = model.caption(torch.randn(8, TINY.transformer.cap_feat_dim, generator=draw), segments)
-    layout = model.layout([5, 3], [(8, 8), (8, 8)], "cpu")
+    texts = [(torch.randn(length, TINY.transformer.cap_feat_dim, generator=draw),
+              model.text_places((length,))) for length in (5, 3)]  # fmt: skip
+    caption = torch.cat(model.refine_each(texts, refiners))
     pooled = torch.randn(2, TINY.transformer.clip_text_dim, generator=draw)
-    modulations = model.modulations(torch.tensor([0.3, 0.3]), pooled)
+    modulations = model.modulations(torch.tensor([0.3, 0.3]), pooled, heads)
     latents = torch.randn(2, TINY.transformer.in_channels, 8, 8, generator=draw)
-    return Group(latents, caption, layout, modulations)
+    return Group(latents, caption, model.layout([5, 3], [(8, 8), (8, 8)]), modulations)
 
 
 def velocity(model: NextDiT) -> Tensor:

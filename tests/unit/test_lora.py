@@ -27,7 +27,7 @@ from tiny import TINY
 from torch import Tensor
 
 from sakuga.errors import CorruptFile
-from sakuga.memory.residency import on_card
+from sakuga.memory.residency import lent, streamed
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.stored import keep_stored
 from sakuga.weights.adapter_fit import Fit, fit_adapters
@@ -45,11 +45,16 @@ def inference():
         yield
 
 
-def streamed(model: NextDiT, resident: int) -> Tensor:
-    """The second of two evaluations whose blocks come from a card that holds some of them."""
-    one = group(model)
-    with on_card(model, model.blocks, CPU, resident=resident) as blocks:
-        [first], [second] = (model.denoise([one], blocks) for _ in range(2))
+def on_card(model: NextDiT, resident: int) -> Tensor:
+    """The second of two evaluations of a network lent to a card, as a drawing lends it."""
+    heads = frozenset({"adaLN_modulation"})
+    with lent(model, CPU, heads | {"noise_refiner", "context_refiner", "layers"}):
+        with streamed(model.context_refiner, CPU, 0) as refiners, streamed(
+            model.heads, CPU, 0
+        ) as passing:
+            one = group(model, refiners, passing)
+        with streamed(model.blocks, CPU, resident, heads) as blocks:
+            [first], [second] = (model.denoise([one], blocks) for _ in range(2))
     assert torch.equal(first, second)
     return second
 
@@ -165,7 +170,7 @@ def test_streamed_blocks_take_their_adapters_along(kind: str, request) -> None:
     with apply_adapters(model, given):
         expected = velocity(model)
         for resident in range(len(model.blocks) + 1):
-            assert torch.equal(streamed(model, resident), expected)
+            assert torch.equal(on_card(model, resident), expected)
     assert near(expected, velocity(folded(model, given)))
 
 
@@ -186,7 +191,7 @@ def test_a_quantised_base_stays_as_it_is_and_the_adapter_exact(
     unfolded.load_state_dict(state)
     with apply_adapters(model, given):
         found = velocity(model)
-        assert torch.equal(streamed(model, 1), found)
+        assert torch.equal(on_card(model, 1), found)
     assert near(found, velocity(folded(unfolded, given)))
     for key, value in model.named_buffers():
         assert torch.equal(value.view(torch.uint8), stored[key].view(torch.uint8))
