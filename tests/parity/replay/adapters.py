@@ -17,11 +17,11 @@ from sakuga.model.nextdit import NextDiT
 from sakuga.weights.adapter_fit import Fit, fit_adapters, targets_of
 from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.bind import wanted_of
-from sakuga.weights.checkpoint import Component
-from sakuga.weights.layouts import detect
+from sakuga.weights.checkpoint import open_component
 from sakuga.weights.lora import apply_adapters
 from sakuga.weights.lora_merge import merge
-from sakuga.weights.store import Store
+from sakuga.weights.save import write_json
+from sakuga.weights.specs import config_of
 
 
 def replay(case: Case, sheet: Sheet) -> None:
@@ -64,11 +64,11 @@ def velocity(case: Case, model: NextDiT) -> Tensor:
 
 def merged_weights(case: Case, model: NextDiT, adapter: Path) -> dict[str, Tensor]:
     """The base's file with the adapter folded in."""
-    file, out = adapter.with_name("base.safetensors"), adapter.with_name("merged.safetensors")
-    save_file(case.named("weights/"), file)
-    store = Store.open(file)
-    component = Component("transformer", store, detect(store.keys()), model.spec)
-    merge(component, [AdapterSpec(adapter)], out)
+    base, out = adapter.with_name("base"), adapter.with_name("merged.safetensors")
+    base.mkdir()
+    save_file(case.named("weights/"), base / "model.safetensors")
+    write_json(base / "config.json", config_of(model.spec))
+    merge(open_component(base, "transformer"), [AdapterSpec(adapter)], out)
     return load_file(out)
 
 
