@@ -15,7 +15,7 @@ from sakuga.errors import BindError
 from sakuga.memory.inventory import inventory_of
 from sakuga.model.spec import PRESETS
 from sakuga.weights.adapter_file import Adapter, Part, read_adapter
-from sakuga.weights.adapter_fit import Change, Fit, bytes_by_module, fit, listed, targets_of
+from sakuga.weights.adapter_fit import Change, Fit, fit, listed, targets_of
 from sakuga.weights.adapter_spec import parse_adapter
 from sakuga.weights.checkpoint import Component, open_component, pieces_of
 
@@ -84,8 +84,8 @@ def describe(shown: Shown) -> Iterator[str]:
         yield f"of no adapter: {listed(adapter.odd)}"
     if shown.fit is not None:
         yield f"{shown.model}: {len(shown.fit.changes)} of {len(adapter.parts)} modules match"
-        sizes = bytes_by_module([shown.fit], 2)
-        yield f"applied in bfloat16 it takes {sum(sizes.values()):,} bytes"
+        size = 2 * sum(change.part.values for change in shown.fit.active)
+        yield f"applied in bfloat16 it takes {size:,} bytes"
         if shown.fit.unmatched:
             yield f"unmatched: {listed(shown.fit.unmatched)}"
     if shown.problem:

@@ -116,6 +116,17 @@ def test_norms_are_parts_too(tmp_path: Path) -> None:
     assert (part.kind, part.shape, part.scale, part.values) == ("norm", (48,), 1.0, 96)
 
 
+def test_what_is_kept_is_the_smaller_of_a_product_and_its_factors(tmp_path: Path) -> None:
+    """LoKr factors narrower than their rank would grow on the way: 24 x 12 of rank 2, of rank 9."""
+    kept = {}
+    for rank in (0, 2, 9):
+        tensors = lokr_tensors(QKV, 4, 4, rank=rank)
+        (part,) = opened(saved(tmp_path / "a.safetensors", tensors)).parts
+        kept[rank] = dict(part.kept)
+    assert kept[0] == kept[9] == {"w1": (4, 4), "up": (24, 12)}
+    assert kept[2] == {"w1": (4, 4), "up": (24, 2), "down": (2, 12)}
+
+
 def without(tensors: dict[str, Any], end: str) -> dict[str, Any]:
     return {key: value for key, value in tensors.items() if not key.endswith(end)}
 

@@ -12,7 +12,6 @@ from adapters import (
     SHAPES,
     TARGETS,
     factors,
-    lokr_tensors,
     peft_folder,
     peft_tensors,
     saved,
@@ -25,7 +24,6 @@ from sakuga.weights.adapter_file import read_adapter
 from sakuga.weights.adapter_fit import (
     Fit,
     Names,
-    bytes_by_module,
     fit_adapters,
     record,
     targets_of,
@@ -179,17 +177,6 @@ def test_strength_goes_block_by_block(tmp_path: Path) -> None:
     assert len(found.active) == len(LINEARS) - 2
     with pytest.raises(BindError, match=r"layers\.7"):
         fitted(f"{folder}:0.8:layers.7=0.5")
-
-
-def test_bytes_are_those_of_the_factors_of_what_is_applied(tmp_path: Path) -> None:
-    folder = peft_folder(tmp_path / "style", factors(FEW, rank=3), 3)
-    lokr = saved(tmp_path / "b.safetensors", lokr_tensors(QKV, 4, 4, rank=2))
-    specs = [parse_adapter(f"{folder}:1:noise_refiner=0"), AdapterSpec(lokr)]
-    sizes = bytes_by_module(fit_adapters(specs, TARGETS), 2)
-    assert sizes == {
-        QKV: 2 * (3 * (96 + 48) + 16 + 2 * (24 + 12)),
-        "layers.1.feed_forward.w2": 2 * 3 * (48 + 192),
-    }
 
 
 def test_a_record_is_enough_to_apply_the_same_again(tmp_path: Path) -> None:

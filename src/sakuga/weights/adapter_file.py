@@ -86,8 +86,8 @@ class Part:
 
     kind: lora | lokr | norm. tensors: their names by the part they play, alpha apart. shape:
     of the change, (out, in) or (dim,). rank: of the low-rank factors, 0 where all are whole.
-    alpha: None where it means nothing; `alpha_from` says where it was found. values: how many
-    numbers the factors hold.
+    alpha: None where it means nothing; `alpha_from` says where it was found. kept: shapes of
+    what is held of it while it is applied, by the names of the buffers in `weights.lora`.
     """
 
     stem: str
@@ -98,7 +98,12 @@ class Part:
     alpha: float | None
     alpha_from: str
     scale: float
-    values: int
+    kept: Mapping[str, Shape]
+
+    @property
+    def values(self) -> int:
+        """How many numbers are held of it while it is applied."""
+        return sum(map(math.prod, self.kept.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +232,9 @@ def _part(
     measured = SHAPES[kind](shapes)
     if measured is None:
         raise _bad_part(store, stem, ", ".join(f"{r} {list(s)}" for r, s in shapes.items()))
-    shape, rank = measured
+    shape, rank = measured.shape, measured.rank
     if rank > max(MAX_RANK, *shape):
         raise _bad_part(store, stem, f"rank {rank} for a matrix of {list(shape)}")
-    values = sum(math.prod(each) for each in shapes.values())
     wanted = settings.rank_of(stem) if kind == "lora" else None
     if wanted is not None and wanted != rank:
         raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
@@ -240,7 +244,7 @@ def _part(
     scale = 1.0
     if alpha is not None:
         scale = alpha / (math.sqrt(rank) if settings.root else rank)
-    return Part(stem, kind, tensors, shape, rank, alpha, source, scale, values)
+    return Part(stem, kind, tensors, shape, rank, alpha, source, scale, measured.kept)
 
 
 def _alpha(
@@ -254,43 +258,60 @@ def _alpha(
     return settings.alpha_of(stem), settings.alpha_from
 
 
-def _lora_shape(shapes: Mapping[str, Shape]) -> tuple[Shape, int] | None:
-    return _product(shapes["up"], shapes["down"])
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What shapes say of a part: that of the change, its rank (0: none), what is kept of it."""
+
+    shape: Shape
+    rank: int
+    kept: Mapping[str, Shape]
 
 
-def _lokr_shape(shapes: Mapping[str, Shape]) -> tuple[Shape, int] | None:
+def _lora_shape(shapes: Mapping[str, Shape]) -> Measured | None:
+    up, down = shapes["up"], shapes["down"]
+    product = _product(up, down)
+    return product and Measured(product[0], product[1], {"up": up, "down": down})
+
+
+def _lokr_shape(shapes: Mapping[str, Shape]) -> Measured | None:
     """Of a Kronecker product the sides are products of the factors' sides."""
-    ranks = []
-    sides = []
+    factors = []
     for name in ("w1", "w2"):
-        if name in shapes:
-            sides.append(shapes[name])
-            continue
-        factored = _product(shapes[f"{name}_a"], shapes[f"{name}_b"])
-        if factored is None:
+        whole = (shapes[name], 0) if name in shapes else None
+        found = whole or _product(shapes[f"{name}_a"], shapes[f"{name}_b"])
+        if found is None or len(found[0]) != 2 or 0 in found[0]:
             return None
-        sides.append(factored[0])
-        ranks.append(factored[1])
-    if any(len(side) != 2 or 0 in side for side in sides) or len(set(ranks)) > 1:
+        factors.append(found)
+    ((a, b), first), ((c, d), second) = factors
+    if first and second and first != second:
         return None
-    (a, b), (c, d) = sides
-    return (a * c, b * d), ranks[0] if ranks else 0
+    kept: dict[str, Shape] = {"w1": (a, b), "up": (c, d)}
+    if is_narrow(c, d, second):
+        kept |= {"up": (c, second), "down": (second, d)}
+    return Measured((a * c, b * d), second or first, kept)
 
 
-def _norm_shape(shapes: Mapping[str, Shape]) -> tuple[Shape, int] | None:
+def _norm_shape(shapes: Mapping[str, Shape]) -> Measured | None:
     shape = shapes["w_norm"]
-    same = shapes.get("b_norm", shape) == shape
-    return (shape, 0) if len(shape) == 1 and same else None
+    if len(shape) != 1 or shapes.get("b_norm", shape) != shape:
+        return None
+    names = {"w_norm": "weight", "b_norm": "bias"}
+    return Measured(shape, 0, {names[role]: each for role, each in shapes.items()})
 
 
-def _product(left: Shape, right: Shape) -> tuple[Shape, int] | None:
+def is_narrow(rows: int, columns: int, rank: int) -> bool:
+    """Whether a product of this rank takes less as two factors than whole."""
+    return 0 < rank * (rows + columns) < rows * columns
+
+
+def _product(left: Shape, right: Shape) -> tuple[tuple[int, int], int] | None:
     """The shape and the inner dimension of left @ right; None where there is no such product."""
     if len(left) != 2 or len(right) != 2 or left[1] != right[0] or 0 in left or 0 in right:
         return None
     return (left[0], right[1]), left[1]
 
 
-SHAPES: Mapping[str, Callable[[Mapping[str, Shape]], tuple[Shape, int] | None]] = {
+SHAPES: Mapping[str, Callable[[Mapping[str, Shape]], Measured | None]] = {
     "lora": _lora_shape,
     "lokr": _lokr_shape,
     "norm": _norm_shape,

@@ -139,15 +139,6 @@ def fit(adapter: Adapter, targets: Mapping[str, Shape], *, partial: bool = False
     return made
 
 
-def bytes_by_module(fits: Sequence[Fit], itemsize: int) -> dict[str, int]:
-    """How many bytes applied adapters add to each module, `itemsize` per value."""
-    sizes: Counter[str] = Counter()
-    for each in fits:
-        for change in each.active:
-            sizes[change.module] += change.part.values * itemsize
-    return dict(sizes)
-
-
 def record(fitted: Fit, sha256: str) -> AdapterRecord:
     """What a receipt keeps of an adapter whose file has this digest."""
     spec = fitted.adapter.spec

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sakuga.errors import CorruptFile
+from sakuga.weights.adapter_file import is_narrow
 from sakuga.weights.adapter_fit import Change, Fit
 from sakuga.weights.bind import read_tensor
 from sakuga.weights.store import Store
@@ -49,21 +50,31 @@ class Delta(nn.Module):
         self.scale, self.rows = scale, rows
 
     def add_to(self, y: Tensor, x: Tensor) -> None:
-        """Add to y (T, out) what x (T, in) gives."""
-        # kron(A, B) applied to a vector is B to the rows and A to the columns of its matrix.
-        if self.w1 is not None:
-            x = x.unflatten(1, (self.w1.shape[1], -1))
-        if self.down is not None:
-            x = F.linear(x, self.down.to(x.dtype))
-        if self.w1 is not None:
-            x = self.w1.to(x.dtype) @ x
+        """Add to y (T, out) what x (T, in) gives.
+
+        The last product adds where it has to. Besides there are, per token, at most the rank
+        and √(in·out) numbers at once.
+        """
+        part = y if self.rows is None else y[:, slice(*self.rows)]
         up = self.up.to(x.dtype)
-        if self.rows is None:  # the last product adds where it has to, and takes no memory
-            flat = y.view(-1, len(up))
-            flat.addmm_(x.reshape(-1, x.shape[-1]), up.t(), alpha=self.scale)
+        if self.w1 is None:
+            part.addmm_(self._narrowed(x), up.t(), alpha=self.scale)
+            return
+        # kron(A, B) applied to a vector is B to the rows and A to the columns of its matrix:
+        # first the one that leaves less.
+        w1 = self.w1.to(x.dtype).expand(len(x), -1, -1)
+        x = self._narrowed(x.unflatten(1, (w1.shape[2], -1)))
+        sums = part.unflatten(1, (w1.shape[1], len(up)))
+        if w1.shape[1] * x.shape[2] > w1.shape[2] * len(up):
+            sums.baddbmm_(w1, F.linear(x, up), alpha=self.scale)
+        elif self.rows is None:
+            sums.flatten(0, 1).addmm_(torch.bmm(w1, x).flatten(0, 1), up.t(), alpha=self.scale)
         else:
-            part = y[:, slice(*self.rows)].unflatten(1, (-1, len(up)))
-            part.add_(F.linear(x, up).reshape(part.shape), alpha=self.scale)
+            sums.add_(F.linear(torch.bmm(w1, x), up), alpha=self.scale)
+
+    def _narrowed(self, x: Tensor) -> Tensor:
+        """(..., d) to (..., r), where the second factor is of low rank."""
+        return x if self.down is None else F.linear(x, self.down.to(x.dtype))
 
     def matrix(self) -> Tensor:
         """The delta itself (out, in) in float32, scaled: what folding it into a weight adds."""
@@ -193,9 +204,10 @@ def read_delta(store: Store, change: Change) -> Delta:
         return Delta(None, read["up"], read["down"], scale, change.rows)
     # The first factor is the small one: whole, it costs less than in two.
     w1 = read["w1"] if "w1" in read else read["w1_a"].float() @ read["w1_b"].float()
-    if "w2" in read:
-        return Delta(w1, read["w2"], None, scale, change.rows)
-    return Delta(w1, read["w2_a"], read["w2_b"], scale, change.rows)
+    up, down = (read["w2"], None) if "w2" in read else (read["w2_a"], read["w2_b"])
+    if down is not None and not is_narrow(len(up), down.shape[1], len(down)):
+        up, down = up.float() @ down.float(), None
+    return Delta(w1, up, down, scale, change.rows)
 
 
 def read_norm_delta(store: Store, change: Change) -> NormDelta:
