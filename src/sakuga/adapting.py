@@ -12,12 +12,12 @@ from typing import Any
 
 from sakuga.catalog import ELSEWHERE, locate
 from sakuga.errors import BindError
-from sakuga.memory.inventory import inventory_of
-from sakuga.model.spec import PRESETS
+from sakuga.memory.adapted import transformer_targets
+from sakuga.model.spec import PRESETS, NextDiTSpec
 from sakuga.weights.adapter_file import Adapter, Part, read_adapter
-from sakuga.weights.adapter_fit import Change, Fit, fit, listed, targets_of
+from sakuga.weights.adapter_fit import Change, Fit, fit, listed
 from sakuga.weights.adapter_spec import parse_adapter
-from sakuga.weights.checkpoint import Component, open_component, pieces_of
+from sakuga.weights.checkpoint import Component, open_component
 
 KINDS = {"lora": "LoRA", "lokr": "LoKr", "norm": "norm"}
 COLUMNS = ("modules", "named", "kind", "shape", "rank", "alpha", "scale")
@@ -50,14 +50,12 @@ def open_transformer(model: str) -> Component:
     return open_component(inner if inner.is_dir() else folder, "transformer", folder)
 
 
-def targets_in(model: str) -> dict[str, tuple[int, ...]]:
-    """The modules of a model that adapters may change; one known by name need not be here."""
+def transformer_spec(model: str) -> NextDiTSpec:
+    """What the transformer of a model is; one known by name need not be on this machine."""
     if model in ELSEWHERE and not Path(model).exists():
-        shapes = {each.key: each.shape for each in inventory_of(PRESETS[model]).transformer}
-    else:
-        pieces = pieces_of(open_transformer(model))
-        shapes = {name: piece.shape for name, piece in pieces.items()}
-    return targets_of(shapes)
+        return PRESETS[model].transformer
+    spec: NextDiTSpec = open_transformer(model).spec
+    return spec
 
 
 def look(text: str, model: str | None) -> Shown:
@@ -66,7 +64,8 @@ def look(text: str, model: str | None) -> Shown:
     if model is None:
         return Shown(adapter)
     try:
-        return Shown(adapter, model, fit(adapter, targets_in(model), partial=True))
+        targets = transformer_targets(transformer_spec(model))
+        return Shown(adapter, model, fit(adapter, targets, partial=True))
     except BindError as error:
         return Shown(adapter, model, None, str(error))
 

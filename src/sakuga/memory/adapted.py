@@ -1,4 +1,4 @@
-"""An inventory with adapters: what is kept of each lies beside the weight that it changes.
+"""Adapters in an inventory: what they may change, and what is kept beside what they change.
 
 Nothing else has to be priced: within a block the products of an adapter are over, at every
 moment, before the block is at its peak.
@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sakuga.memory.inventory import Inventory, Part, Weight, Weights
-from sakuga.weights.adapter_fit import WEIGHT, Fit
+from sakuga.memory.inventory import Inventory, Part, Shape, Weight, Weights, part_of
+from sakuga.model.spec import NextDiTSpec
+from sakuga.weights.adapter_fit import WEIGHT, Fit, targets_of
 from sakuga.weights.formats import BFLOAT16
+
+
+def transformer_targets(spec: NextDiTSpec) -> dict[str, Shape]:
+    """The modules of a transformer that adapters may change: linears (out, in), norms (dim,)."""
+    return targets_of({weight.key: weight.shape for weight in part_of(spec)})
 
 
 def with_adapters(inventory: Inventory, fits: Sequence[Fit]) -> Inventory:

@@ -82,6 +82,19 @@ def read_inventory(checkpoint: Checkpoint) -> Inventory:
     )
 
 
+def part_of(spec: NextDiTSpec | GemmaSpec | JinaSpec | VAESpec) -> Part:
+    """The weights of one network; its file is taken to be in bfloat16."""
+    match spec:
+        case NextDiTSpec():
+            return _transformer_part(spec, {})
+        case GemmaSpec():
+            return _gemma_part(spec, {})
+        case JinaSpec():
+            return _jina_part(spec, {})
+        case VAESpec():
+            return _vae_part(spec, {})
+
+
 def stored_formats(component: Component) -> dict[str, StorageFormat]:
     """The format of every tensor in a component's file, by our names.
 

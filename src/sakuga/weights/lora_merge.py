@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from sakuga.errors import BindError, OutputExists
-from sakuga.weights.adapter_fit import WEIGHT, Change, Fit, fit_adapters, record, targets_of
+from sakuga.memory.adapted import transformer_targets
+from sakuga.weights.adapter_fit import WEIGHT, Change, Fit, fit_adapters, record
 from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.bind import read_piece, read_tensor
 from sakuga.weights.checkpoint import Component, pieces_of
@@ -19,9 +22,9 @@ from sakuga.weights.formats import Stored, read_storage_metadata, scale_key
 from sakuga.weights.layouts import Piece
 from sakuga.weights.lora import read_delta, read_norm_delta
 from sakuga.weights.quantise import DTYPES, dequantise, quantise
-from sakuga.weights.save import write_atomically
 from sakuga.weights.specs import config_of
 from sakuga.weights.store import Store
+from sakuga.weights.writer import Promised, write_tensors
 
 MERGED_KEY = "sakuga.adapters"
 
@@ -60,19 +63,23 @@ def merge(
 ) -> tuple[Fit, ...]:
     """Write a transformer's file anew with adapters folded in; give how they fit it.
 
-    Names, order, dtypes and storage formats stay those of the file, shards become one. Sums
+    Names, dtypes and storage formats stay those of the file; shards become one. Sums
     are made in float32, one tensor at a time, and rounded once. The metadata holds the
     config, and names the adapters with their digests. Raises what `fit_adapters` raises,
     OutputExists, and BindError for a norm's bias, which has no place in the file.
     """
     refuse_existing(out, force=force)
     base = Base.of(component)
-    fits = fit_adapters(specs, targets_of(base.shapes), partial=partial)
+    fits = fit_adapters(specs, transformer_targets(component.spec), partial=partial)
     names = [asdict(record(each, each.adapter.store.sha256())) for each in fits]
     config = {"config": json.dumps(config_of(component.spec))}
     metadata = config | component.store.metadata | {MERGED_KEY: json.dumps(names)}
     changed = Changed(base, fits)
-    write_atomically(out, lambda file: _write(file, component.store, changed, metadata))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
+        draft = Path(staging) / out.name
+        write_tensors(draft, _promised(component.store), metadata, changed.read)
+        os.replace(draft, out)
     return fits
 
 
@@ -89,25 +96,23 @@ class Changed:
         self._targets = {key: name for name in self._changes for key in base.pieces[name].sources}
         self._sources = {key: key for key in self._targets}
         self._sources |= {scale_key(key): key for key in self._targets if key in base.stored}
-        self._waiting: dict[str, Tensor] = {}
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._sources
+    def read(self, key: str) -> tuple[memoryview]:
+        """The bytes of any tensor of the file, as they then are."""
+        if key not in self._sources:
+            return (self._base.component.store.view(key),)
+        # Of a quantised tensor values and scales are asked for far apart: made twice, never kept.
+        value = self._stored(self._sources[key])[key]
+        return (memoryview(value.contiguous().view(torch.uint8).numpy()),)
 
-    def take(self, key: str) -> Tensor:
-        """A changed tensor as the file stores it; of values and scales one brings the other."""
-        if key in self._waiting:
-            return self._waiting.pop(key)
-        source = self._sources[key]
+    def _stored(self, source: str) -> dict[str, Tensor]:
+        """A changed tensor as the file stores it; where it is quantised, with its scales."""
         values = self._summed(source)
         if source not in self._base.stored:
-            return values.to(DTYPES[self._base.component.store.info(source).dtype])
+            return {source: values.to(DTYPES[self._base.component.store.info(source).dtype])}
         stored, scale = quantise(values, self._base.stored[source].form)
         assert scale is not None
-        made = {source: stored, scale_key(source): scale}
-        wanted = made.pop(key)
-        self._waiting |= made
-        return wanted
+        return {source: stored, scale_key(source): scale}
 
     def _summed(self, source: str) -> Tensor:
         """One tensor of the file in float32 with its share of the adapters' deltas."""
@@ -148,23 +153,9 @@ def _rows(base: Base, key: str) -> int:
     return (shape or base.component.store.info(key).shape)[0]
 
 
-def _write(file: Path, store: Store, changed: Changed, metadata: Mapping[str, str]) -> None:
-    """Write a store again tensor by tensor, with some changed in value but not in form."""
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    end = 0
-    for key in store:
-        info = store.info(key)
-        offsets = [end, end := end + info.nbytes]
-        header[key] = {"dtype": info.dtype, "shape": info.shape, "data_offsets": offsets}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that tensors lie aligned
-    with file.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for key in store:
-            if key in changed:
-                stream.write(changed.take(key).contiguous().view(torch.uint8).numpy())
-            else:
-                stream.write(store.view(key))
+def _promised(store: Store) -> dict[str, Promised]:
+    """The tensors of a store in form."""
+    return {key: Promised(store.info(key).dtype, store.info(key).shape) for key in store}
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
