@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -181,11 +182,14 @@ def test_strength_goes_block_by_block(tmp_path: Path) -> None:
 
 def test_a_record_is_enough_to_apply_the_same_again(tmp_path: Path) -> None:
     folder = peft_folder(tmp_path / "style", factors(LINEARS), 3)
-    found = fitted(f"{folder}:0.8:alpha=2:layers.1=0.5")
-    kept = record(found, found.adapter.store.sha256())
+    kept = record(fitted(f"{folder}:0.8:alpha=2:layers.1=0.5"))
     assert (kept.file, kept.strength, kept.alpha) == ("style", 0.8, 2.0)
-    assert kept.blocks == (("layers.1", 0.5),)
-    assert len(kept.sha256) == 64
+    assert kept.blocks == ("layers.1=0.5",)
+    digests = {kept.sha256, kept.config_sha256}
+    assert digests == {sha256((folder / name).read_bytes()).hexdigest()
+                       for name in ("adapter_model.safetensors", "adapter_config.json")}
+    lone = saved(tmp_path / "lone.safetensors", peft_tensors(factors(LINEARS)))
+    assert record(fitted(lone)).config_sha256 is None
 
 
 def test_an_assumed_alpha_is_said(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_the_metadata_names_what_was_folded_in(tmp_path: Path, adapters: list[st
     told = json.loads(open_component(out, "transformer").store.metadata["sakuga.adapters"])
     assert [each["file"] for each in told] == ["lora", "lokr.safetensors"]
     assert [each["sha256"] for each in told] == [fit.adapter.store.sha256() for fit in fits]
-    assert told[1]["blocks"] == [["layers.1", -1.0]]
+    assert told[1]["blocks"] == ["layers.1=-1"]
 
 
 def test_nothing_is_overwritten_or_left_half_done(tmp_path: Path, adapters: list[str]) -> None:

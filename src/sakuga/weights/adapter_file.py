@@ -108,10 +108,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter's file, opened: its parts, and the tensors that are part of no adapter."""
+    """An adapter's file, opened: its parts, and the tensors that are part of no adapter.
+
+    config: the adapter_config.json that belongs to it, if there is one.
+    """
 
     spec: AdapterSpec
     store: Store
+    config: Path | None
     parts: tuple[Part, ...]
     odd: tuple[str, ...]
 
@@ -169,7 +173,7 @@ def read_adapter(spec: AdapterSpec) -> Adapter:
         )
     settings = _settings(store, config_file)
     parts = tuple(_part(store, stem, roles, settings, spec) for stem, roles in groups.items())
-    return Adapter(spec, store, parts, odd)
+    return Adapter(spec, store, config_file, parts, odd)
 
 
 def _open(path: Path) -> tuple[Store, Path | None]:

@@ -9,13 +9,16 @@ as two modules is an error, and so is one that can be read as none, unless that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sakuga.errors import BindError, LayoutError
+from sakuga.request import AdapterRecord
 from sakuga.weights.adapter_file import Adapter, Part, Shape, read_adapter
 from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.layouts import LAYOUTS, nearest, spellings
+from sakuga.weights.store import file_sha256
 
 SHOWN = 8
 WEIGHT = ".weight"
@@ -76,17 +79,6 @@ class Fit:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterRecord:
-    """What a receipt keeps of an adapter: enough to find it again and apply it the same."""
-
-    file: str
-    sha256: str
-    strength: float
-    alpha: float | None
-    blocks: tuple[tuple[str, float], ...]
-
-
 def fit_adapters(
     specs: Sequence[AdapterSpec], targets: Mapping[str, Shape], *, partial: bool = False
 ) -> tuple[Fit, ...]:
@@ -139,11 +131,17 @@ def fit(adapter: Adapter, targets: Mapping[str, Shape], *, partial: bool = False
     return made
 
 
-def record(fitted: Fit, sha256: str) -> AdapterRecord:
-    """What a receipt keeps of an adapter whose file has this digest."""
-    spec = fitted.adapter.spec
-    blocks = tuple((each.blocks, each.factor) for each in spec.blocks)
-    return AdapterRecord(spec.path.name, sha256, spec.strength, spec.alpha, blocks)
+def record(fitted: Fit, digest: Callable[[Path], str] = file_sha256) -> AdapterRecord:
+    """What a receipt keeps of an adapter. digest: how a file is hashed."""
+    adapter, spec = fitted.adapter, fitted.adapter.spec
+    return AdapterRecord(
+        file=spec.path.name,
+        sha256=adapter.store.sha256(digest),
+        strength=spec.strength,
+        alpha=spec.alpha,
+        blocks=tuple(map(str, spec.blocks)),
+        config_sha256=None if adapter.config is None else digest(adapter.config),
+    )
 
 
 class Names:

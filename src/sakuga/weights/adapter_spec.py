@@ -37,6 +37,9 @@ class BlockFactor:
     blocks: str
     factor: float
 
+    def __str__(self) -> str:
+        return f"{self.blocks}={_text(self.factor)}"
+
     def covers(self, module: str) -> bool:
         """Whether a module, by its full name, is one of these."""
         parts, names = self.blocks.split("."), module.split(".")
@@ -63,8 +66,7 @@ class AdapterSpec:
     def __str__(self) -> str:
         """The spec as `parse_adapter` reads it."""
         alpha = () if self.alpha is None else (f"alpha={_text(self.alpha)}",)
-        blocks = (f"{each.blocks}={_text(each.factor)}" for each in self.blocks)
-        return ":".join((str(self.path), _text(self.strength), *alpha, *blocks))
+        return ":".join((str(self.path), _text(self.strength), *alpha, *map(str, self.blocks)))
 
 
 def parse_adapter(text: str) -> AdapterSpec:

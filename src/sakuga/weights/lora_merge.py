@@ -71,7 +71,7 @@ def merge(
     refuse_existing(out, force=force)
     base = Base.of(component)
     fits = fit_adapters(specs, transformer_targets(component.spec), partial=partial)
-    names = [asdict(record(each, each.adapter.store.sha256())) for each in fits]
+    names = [asdict(record(each)) for each in fits]
     config = {"config": json.dumps(config_of(component.spec))}
     metadata = config | component.store.metadata | {MERGED_KEY: json.dumps(names)}
     changed = Changed(base, fits)
