@@ -204,6 +204,15 @@ def test_targets_are_the_linears_and_norms_of_any_module() -> None:
     assert targets_of(shapes) == {"0": (4, 3), "1": (4,)}
 
 
+def test_a_name_of_prefixes_alone_is_not_unwrapped_forever(tmp_path: Path) -> None:
+    stem = "transformer." * 20_000
+    tensors = {f"{stem}{QKV}.lora_A.weight": torch.zeros(3, 48),
+               f"{stem}{QKV}.lora_B.weight": torch.zeros(96, 3)}  # fmt: skip
+    with pytest.raises(BindError) as error:
+        fitted(saved(tmp_path / "a.safetensors", tensors))
+    assert len(str(error.value)) < 1000
+
+
 def test_reading_many_strange_names_takes_no_time(tmp_path: Path) -> None:
     strange = {f"strange.{i}": torch.zeros(1) for i in range(5000)}
     file = saved(tmp_path / "a.safetensors", peft_tensors(factors((QKV,))) | strange)

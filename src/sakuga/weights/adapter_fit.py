@@ -32,6 +32,7 @@ PREFIXES = (
     "lora_unet_",
     "lora_transformer_",
 )
+MAX_NAME = 300  # characters; longer ones name nothing, and are not looked at piece by piece
 JOINED = ("to_q", "to_k", "to_v")  # the parts of a fused qkv, in the order of their rows
 
 
@@ -158,7 +159,7 @@ class Names:
     def find(self, stem: str, source: str) -> Place | None:
         """The module that a file calls `stem`, or None. Raises LayoutError if it may be two."""
         found: set[Place] = set()
-        for name in without_prefixes(stem):
+        for name in without_prefixes(stem) if len(stem) <= MAX_NAME else ():
             found |= self._dotted.get(name, set()) | self._flat.get(name, set())
         if len(found) > 1:
             both = " and ".join(repr(place.module) for place in sorted(found)[:2])
@@ -171,7 +172,7 @@ class Names:
 
     def hint(self, stem: str) -> str:
         """The module that a name comes nearest to, for a message."""
-        *_, bare = without_prefixes(stem[:200])
+        *_, bare = without_prefixes(stem[:MAX_NAME])
         near = nearest(bare, self._dotted) or nearest(bare, self._flat)
         return f" (nearest: {near!r})" if near else ""
 
