@@ -119,13 +119,13 @@ def test_what_is_not_changed_is_byte_for_byte_what_it_was(
 
 
 def test_sums_are_rounded_once(tmp_path: Path) -> None:
-    """Two adapters whose difference a bfloat16 cannot hold on the way."""
+    """Two adapters, of which only the difference is small enough for a bfloat16 to hold."""
     base, out = based(tmp_path / "base", "bfloat16"), tmp_path / "merged.safetensors"
     (name,) = FEW[:1]
-    one = peft_folder(tmp_path / "one", factors((name,), rank=3, seed=1), 3000)
+    one = peft_folder(tmp_path / "one", factors((name,), rank=3, seed=1), 300)
     merge(base, parse_adapters([f"{one}", f"{one}:-1"]), out)
-    assert bytes(open_component(out, "transformer").store.view(f"{name}.weight")) == bytes(
-        base.store.view(f"{name}.weight"))  # fmt: skip
+    before, after = (loaded(path).get_submodule(name).weight for path in (base.store.path, out))
+    assert (after - before).abs().max() <= 1e-5  # through bfloat16 it would be 0.02
 
 
 @pytest.mark.parametrize("storage", ["int8", "float8_e4m3", "int4"])

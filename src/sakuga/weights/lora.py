@@ -52,8 +52,8 @@ class Delta(nn.Module):
     def add_to(self, y: Tensor, x: Tensor) -> None:
         """Add to y (T, out) what x (T, in) gives.
 
-        The last product adds where it has to. Besides there are, per token, at most the rank
-        and √(in·out) numbers at once.
+        The last product adds where it has to. What is made on the way is about as large as x
+        and y at most, or, for a LoRA, has as many numbers per token as the rank.
         """
         part = y if self.rows is None else y[:, slice(*self.rows)]
         up = self.up.to(x.dtype)
@@ -78,12 +78,10 @@ class Delta(nn.Module):
 
     def matrix(self) -> Tensor:
         """The delta itself (out, in) in float32, scaled: what folding it into a weight adds."""
-        factor = self.up.float()
+        factor = self.up.float() * self.scale  # here it is small, and needs no large copy
         if self.down is not None:
             factor = factor @ self.down.float()
-        if self.w1 is not None:
-            factor = torch.kron(self.w1.float(), factor)
-        return factor * self.scale
+        return factor if self.w1 is None else torch.kron(self.w1.float(), factor)
 
     def extra_repr(self) -> str:
         """What `print(module)` says of it."""

@@ -126,25 +126,27 @@ class Changed:
             values = dequantise(values, scale, each.form, shape, torch.float32)
         values = values.to(torch.float32, copy=True)
         start = sum(_rows(self._base, key) for key in piece.sources[: piece.sources.index(source)])
-        values += self._delta(name)[start : start + len(values)].view(values.shape)
+        for change, adapter in self._changes[name]:
+            first, last = change.rows or (0, piece.shape[0])
+            low, high = max(start, first), min(start + len(values), last)
+            if low < high:
+                delta = _delta(change, adapter)[low - first : high - first]
+                values[low - start : high - start] += delta
         return values
 
-    def _delta(self, name: str) -> Tensor:
-        """All that adapters add to one tensor of ours, in float32."""
-        total = torch.zeros(self._base.pieces[name].shape)
-        for change, store in self._changes[name]:
-            if change.part.kind == "norm":
-                delta = read_norm_delta(store, change)
-                if delta.bias is not None:
-                    raise BindError(
-                        "a norm of a transformer's file has a weight alone",
-                        f"a trained bias for {change.module!r} in {store.path}",
-                        "Apply this adapter with --lora while drawing",
-                    )
-                total += delta.weight.float() * delta.scale
-            else:
-                total[slice(*(change.rows or (None, None)))] += read_delta(store, change).matrix()
-        return total
+
+def _delta(change: Change, store: Store) -> Tensor:
+    """What an adapter adds to the rows it changes, in float32."""
+    if change.part.kind != "norm":
+        return read_delta(store, change).matrix()
+    delta = read_norm_delta(store, change)
+    if delta.bias is not None:
+        raise BindError(
+            "a norm of a transformer's file has a weight alone",
+            f"a trained bias for {change.module!r} in {store.path}",
+            "Apply this adapter with --lora while drawing",
+        )
+    return delta.weight.float() * delta.scale
 
 
 def _rows(base: Base, key: str) -> int:
