@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from adapters import FEW, LINEARS, NORMS, TARGETS, factors, lokr_tensors, peft_f
 from tiny import TINY
 from torch import Tensor, nn
 
-from sakuga.memory.adapted import with_adapters
+from sakuga.memory.adapted import transformer_targets, with_adapters
 from sakuga.memory.costs import PartBytes, part_bytes
 from sakuga.memory.inventory import inventory_of
 from sakuga.memory.ledger import Ledger
@@ -19,11 +20,12 @@ from sakuga.memory.residency import Flat
 from sakuga.model.nextdit import Block, NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.stored import keep_stored
-from sakuga.weights.adapter_fit import Fit, fit_adapters
+from sakuga.weights.adapter_fit import Fit, Names, fit_adapters, targets_of
 from sakuga.weights.adapter_spec import parse_adapters
 from sakuga.weights.formats import FORMATS
 from sakuga.weights.lora import AdaptedLinear, Delta, apply_adapters
 
+INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 HEADS = frozenset({"adaLN_modulation"})
 PASSING = HEADS | {"noise_refiner", "context_refiner", "layers"}
 
@@ -75,6 +77,21 @@ def held(model: NextDiT) -> list[int]:
 
 def test_an_inventory_without_adapters_stays_as_it_is() -> None:
     assert with_adapters(inventory_of(TINY), ()) == inventory_of(TINY)
+
+
+def test_every_module_of_the_real_model_is_a_target_under_every_name() -> None:
+    """As the original's file has them; its one norm that nothing reads is none."""
+    told = json.loads((INVENTORY / "nextdit_original.json").read_text(encoding="utf-8"))["tensors"]
+    shapes = {key: tuple(each) for key, each in told.items()}
+    targets = transformer_targets(NEWBIE_3_5B.transformer)
+    assert targets | {"norm_final": (2304,)} == targets_of(shapes)
+    names = Names(targets)
+    for module in targets:
+        flat = module.replace(".", "_")
+        for stem in (f"base_model.model.{module}", f"lycoris_{flat}", f"lora_unet_{flat}"):
+            place = names.find(stem, "a file")
+            assert place is not None
+            assert place.module == module
 
 
 DELTAS = {
