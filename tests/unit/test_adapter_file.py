@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from adapters import FEW, factors, kohya_tensors, lokr_tensors, peft_folder, peft_tensors, saved
+from adapters import (
+    FEW,
+    LINEARS,
+    factors,
+    kohya_tensors,
+    lokr_tensors,
+    peft_folder,
+    peft_tensors,
+    saved,
+)
 from safetensors.torch import save_file
 
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SakugaError
@@ -98,6 +109,31 @@ def test_patterns_and_rslora_of_a_config_are_honoured(tmp_path: Path) -> None:
     assert found["final_layer.linear"].scale == 4 / 4
 
 
+@pytest.mark.parametrize(
+    ("pattern", "covered"),
+    [
+        ("qkv", {QKV, "layers.1.attention.qkv"}),
+        ("attention.qkv", {QKV, "layers.1.attention.qkv"}),
+        ("^attention.qkv", set()),
+        ("kv", set()),
+        ("layers.1.attention.qkv", {"layers.1.attention.qkv"}),
+        (r"layers\.\d+\.attention\.qkv", {QKV, "layers.1.attention.qkv"}),
+        ("layers.[1-9].*", {"layers.1.attention.qkv", "layers.1.feed_forward.w2"}),
+        (r"^layers\.[0-9]+\.feed_forward.*$", {"layers.1.feed_forward.w2"}),
+    ],
+)
+def test_a_pattern_covers_what_it_does_in_peft(
+    tmp_path: Path, pattern: str, covered: set[str]
+) -> None:
+    modules = (QKV, "layers.1.attention.qkv", "layers.1.feed_forward.w2")
+    folder = peft_folder(tmp_path / "a", factors(modules, rank=4), 4, alpha_pattern={pattern: 8})
+    found = {part.stem.removeprefix("base_model.model."): part.scale
+             for part in opened(folder).parts}  # fmt: skip
+    assert {name for name, scale in found.items() if scale == 2.0} == covered
+    # As PEFT's get_pattern_key puts it.
+    assert covered == {name for name in modules if re.match(rf"(.*\.)?({pattern})$", name)}
+
+
 def test_of_whole_lokr_factors_alpha_means_nothing(tmp_path: Path) -> None:
     tensors = lokr_tensors(QKV, 4, 4) | lokr_tensors("layers.1.attention.qkv", 4, 4, rank=4)
     # In half precision the 114514 of trainers is infinite, and still means nothing.
@@ -166,6 +202,13 @@ def test_what_is_no_whole_adapter_is_refused(
         opened(saved(tmp_path / "a.safetensors", tensors))
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("config", "error"),
     [
@@ -180,10 +223,15 @@ def test_what_is_no_whole_adapter_is_refused(
         ({"lora_alpha": float("inf")}, CorruptFile),
         ({"rank_pattern": ["qkv"]}, CorruptFile),
         ({"rank_pattern": {"(a+)+b": 4}}, CorruptFile),
+        ({"rank_pattern": {".*.*.*x": 4}}, CorruptFile),
+        ({"rank_pattern": {f".*.*{i}": 4 for i in range(65)}}, CorruptFile),
+        ({"rank_pattern": {"": 4}}, CorruptFile),
+        ({"rank_pattern": {"layers.[9-0]": 4}}, CorruptFile),
         ({"alpha_pattern": {"qkv": -1}}, CorruptFile),
         ({"base_model_name_or_path": "../../../etc"}, CorruptFile),
         ({"target_modules": ["attention.qkv", "..\\..\\secrets"]}, CorruptFile),
         ({"auto_mapping": {"parent_library": {"../x": 1}}}, CorruptFile),
+        ({"peft_type": nested(500)}, CorruptFile),
     ],
 )
 def test_a_config_that_misleads_is_refused(
@@ -192,6 +240,14 @@ def test_a_config_that_misleads_is_refused(
     folder = peft_folder(tmp_path / "style", factors((QKV,), rank=4), 4, **config)
     with pytest.raises(error):
         opened(folder)
+
+
+def test_the_slowest_patterns_take_no_time(tmp_path: Path) -> None:
+    slow = {f".*.*{i}": 4 for i in range(64)}
+    folder = peft_folder(tmp_path / "a", factors(LINEARS, rank=4), 4, alpha_pattern=slow)
+    started = time.process_time()
+    assert scales(opened(folder)) == {1.0}
+    assert time.process_time() - started <= 1.0
 
 
 def test_other_entries_of_a_config_do_not_matter(tmp_path: Path) -> None:

@@ -15,24 +15,20 @@ Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
+from sakuga.errors import BindError, LayoutError, ModelNotFound
+from sakuga.weights.adapter_config import ASSUMED, CONFIG, Settings, positive, settings_of, short
 from sakuga.weights.adapter_spec import AdapterSpec
-from sakuga.weights.checkpoint import read_json
-from sakuga.weights.store import Store, confine, parse_json
+from sakuga.weights.store import Store, confine
 
 Shape = tuple[int, ...]
 
-CONFIG = "adapter_config.json"
 PEFT_FILE = "adapter_model.safetensors"
-PEFT_PREFIX = "base_model.model."
 FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 # The ends of tensor names, and the part each plays. Alpha is a number, all others factors.
@@ -73,10 +69,8 @@ OTHER_KINDS: Mapping[str, str] = {
     ".lokr_t2": "a Tucker decomposition",
     ".scalar": "a trained scalar",
 }
+ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
 MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
-METADATA_ALPHAS = ("lora_alpha", "network_alpha", "ss_network_alpha")
-DIFFUSERS_CONFIG = "lora_adapter_metadata"  # PEFT's config as JSON, each name after "transformer."
-
 _NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h"}
 
 
@@ -125,36 +119,6 @@ class Adapter:
         return tuple(part for part in self.parts if part.alpha_from == ASSUMED)
 
 
-ASSUMED = "assumed: as large as the rank"
-ALPHA_GIVEN = "given by hand"
-ALPHA_BESIDE = "a tensor of the file"
-ALPHA_CONFIG = CONFIG
-ALPHA_METADATA = "the metadata of the file"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is said of all parts at once: by the user, a config, or the file's metadata.
-
-    alphas, ranks: PEFT's patterns, names or their ends -> value; the first that fits counts.
-    """
-
-    alpha: float | None = None
-    alpha_from: str = ASSUMED
-    rank: int | None = None
-    alphas: Mapping[str, float] | None = None
-    ranks: Mapping[str, float] | None = None
-    root: bool = False
-
-    def alpha_of(self, stem: str) -> float | None:
-        """The alpha of one module, by its name in the file; None where nothing says."""
-        return _by_pattern(self.alphas or {}, stem, self.alpha)
-
-    def rank_of(self, stem: str) -> float | None:
-        """The rank that a config says one module's factors have; None where it says nothing."""
-        return _by_pattern(self.ranks or {}, stem, self.rank)
-
-
 def read_adapter(spec: AdapterSpec) -> Adapter:
     """Open an adapter and understand it. Reads the header, the config, and each alpha.
 
@@ -167,11 +131,11 @@ def read_adapter(spec: AdapterSpec) -> Adapter:
     if not groups:
         raise LayoutError(
             "an adapter holds LoRA or LoKr factors, or trained norms",
-            f"{len(store)} tensors that are none, such as {_short(next(iter(store), ''))}, "
+            f"{len(store)} tensors that are none, such as {short(next(iter(store), ''))}, "
             f"in {store.path}",
             "Give a model's own weights with --model or --transformer",
         )
-    settings = _settings(store, config_file)
+    settings = settings_of(store, config_file)
     parts = tuple(_part(store, stem, roles, settings, spec) for stem, roles in groups.items())
     return Adapter(spec, store, config_file, parts, odd)
 
@@ -205,7 +169,7 @@ def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
         if what := next((w for end, w in OTHER_KINDS.items() if key.endswith(end)), None):
             raise LayoutError(
                 "adapters are LoRA or LoKr of linears, and trained norms",
-                f"{what}: {_short(key)} in {store.path}",
+                f"{what}: {short(key)} in {store.path}",
                 "Merge it with the program that trained it, and use the merged model",
             )
         end = next((end for end in ROLES if key.endswith(end)), None)
@@ -231,7 +195,7 @@ def _part(
         raise _bad_part(store, stem, f"{', '.join(sorted(tensors))}, which make no whole")
     for key in tensors.values():
         if store.info(key).dtype not in FLOATS:
-            raise _bad_part(store, stem, f"{store.info(key).dtype} in {_short(key)}")
+            raise _bad_part(store, stem, f"{store.info(key).dtype} in {short(key)}")
     shapes = {role: store.info(key).shape for role, key in tensors.items()}
     measured = SHAPES[kind](shapes)
     if measured is None:
@@ -322,93 +286,6 @@ SHAPES: Mapping[str, Callable[[Mapping[str, Shape]], Measured | None]] = {
 }
 
 
-def _settings(store: Store, config_file: Path | None) -> Settings:
-    """What is said of all parts, by the config or else by the metadata."""
-    if config_file is not None:
-        config = read_json(config_file, config_file.parent)
-        return _config_settings(config, str(config_file), ALPHA_CONFIG)
-    if DIFFUSERS_CONFIG in store.metadata:
-        source = f"{DIFFUSERS_CONFIG} of {store.path}"
-        data = store.metadata[DIFFUSERS_CONFIG].encode("utf-8", "surrogatepass")
-        named = parse_json(data, source)
-        config = {key.removeprefix("transformer."): value for key, value in named.items()}
-        return _config_settings({"peft_type": "LORA", **config}, source, ALPHA_METADATA)
-    for name in METADATA_ALPHAS:
-        text = store.metadata.get(name, "None")
-        if text != "None":
-            return Settings(_positive(_float(text), text, f"{name} of {store.path}"),
-                            ALPHA_METADATA)  # fmt: skip
-    return Settings()
-
-
-def _config_settings(config: Mapping[str, Any], where: str, source: str) -> Settings:
-    """What PEFT's config says. Its other entries are about training, and not looked at."""
-    _refuse_traversal(config, where)
-    kind = config.get("peft_type")
-    if kind not in ("LORA", "LYCORIS") or config.get("use_dora") or config.get("fan_in_fan_out"):
-        told = {key: config.get(key) for key in ("peft_type", "use_dora", "fan_in_fan_out")}
-        raise LayoutError(
-            "an adapter_config is of peft_type LORA or LYCORIS, without DoRA or swapped sides",
-            f"{_short(told)} in {where}",
-            "Merge it with the program that trained it, and use the merged model",
-        )
-    alpha = config.get("lora_alpha")
-    known = None if alpha is None else _positive(alpha, alpha, f"lora_alpha of {where}")
-    if kind == "LYCORIS":  # its rank is what was asked of the trainer, not what became of it
-        return Settings(known, source)
-    rank = config.get("r")
-    if rank is not None and (type(rank) is not int or not 0 < rank < 2**31):
-        raise _bad_config(f"r {_short(rank)}, which is no rank, in {where}")
-    return Settings(
-        known,
-        source,
-        rank,
-        _patterns(config, "alpha_pattern", where),
-        _patterns(config, "rank_pattern", where),
-        config.get("use_rslora") is True,
-    )
-
-
-def _refuse_traversal(value: object, where: str) -> None:
-    """Nothing named in a config is ever opened; one that names what lies outside is no good."""
-    if isinstance(value, str):
-        if ".." in value.replace("\\", "/").split("/"):
-            raise _bad_config(f"the path {_short(value)}, which leads out, in {where}")
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            _refuse_traversal(key, where)
-            _refuse_traversal(each, where)
-    elif isinstance(value, list):
-        for each in value:
-            _refuse_traversal(each, where)
-
-
-def _patterns(config: Mapping[str, Any], name: str, where: str) -> dict[str, float]:
-    """PEFT's patterns, which are regular expressions that nearly always are names.
-
-    An expression from a file is never run: it may take forever.
-    """
-    given = config.get(name) or {}
-    if not isinstance(given, dict):
-        raise _bad_config(f"{name} {_short(given)} in {where}")
-    patterns = {}
-    for key, value in given.items():
-        plain = key.removeprefix("^").removesuffix("$").replace("\\.", ".")
-        if not plain.replace(".", "").replace("_", "").replace("-", "").isalnum():
-            raise _bad_config(f"the {name} {_short(key)}, which is no module's name, in {where}")
-        patterns[plain] = _positive(value, value, f"{name} of {where}")
-    return patterns
-
-
-def _by_pattern(patterns: Mapping[str, float], stem: str, other: float | None) -> float | None:
-    """The value of the first pattern that is a module's name or its end; else `other`."""
-    name = stem.removeprefix(PEFT_PREFIX)
-    for pattern, value in patterns.items():
-        if name == pattern or name.endswith(f".{pattern}"):
-            return value
-    return other
-
-
 def _number(store: Store, key: str) -> float:
     """The value of an alpha tensor."""
     info, data = store.info(key), store.view(key)
@@ -419,42 +296,12 @@ def _number(store: Store, key: str) -> float:
         elif info.dtype in _NUMBERS:
             (value,) = struct.unpack(_NUMBERS[info.dtype], data)
     got = f"{info.dtype} {list(info.shape)}" if value is None else value
-    return _positive(value, got, f"{_short(key)} of {store.path}")
-
-
-def _positive(value: object, got: object, where: str) -> float:
-    if isinstance(value, int | float) and type(value) is not bool and 0 < value < math.inf:
-        return float(value)
-    raise CorruptFile(
-        "an alpha or a rank is a finite number above 0",
-        f"{_short(got)} as {where}",
-        "Give it by hand: --lora FILE:1:alpha=4",
-    )
-
-
-def _float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _bad_config(got: str) -> CorruptFile:
-    return CorruptFile(
-        f"an {CONFIG} says of an adapter what PEFT writes there",
-        got,
-        "Correct the entry, or give the .safetensors file alone with its alpha",
-    )
+    return positive(value, got, f"{short(key)} of {store.path}")
 
 
 def _bad_part(store: Store, stem: str, got: str) -> BindError:
     return BindError(
         "the factors of an adapter come whole, and fit each other",
-        f"{got} for {_short(stem)} in {store.path}",
+        f"{got} for {short(stem)} in {store.path}",
         "Download or train the adapter again",
     )
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=repr)
-    return repr(text) if len(text) <= 80 else repr(text[:77] + "...")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sakuga.errors import BindError, LayoutError
 from sakuga.request import AdapterRecord
+from sakuga.weights.adapter_config import MAX_NAME
 from sakuga.weights.adapter_file import Adapter, Part, Shape, read_adapter
 from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.layouts import LAYOUTS, nearest, spellings
@@ -32,7 +33,6 @@ PREFIXES = (
     "lora_unet_",
     "lora_transformer_",
 )
-MAX_NAME = 300  # characters; longer ones name nothing, and are not looked at piece by piece
 JOINED = ("to_q", "to_k", "to_v")  # the parts of a fused qkv, in the order of their rows
 
 
@@ -71,7 +71,8 @@ class Fit:
     def __str__(self) -> str:
         kinds = Counter(change.part.kind for change in self.changes)
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing"
-        lines = [f"{self.adapter.spec}: changes {len(self.changes)} modules ({counts})"]
+        modules = f"{len(self.changes)} module{'s' * (len(self.changes) != 1)}"
+        lines = [f"{self.adapter.spec}: changes {modules} ({counts})"]
         if assumed := self.adapter.assumed:
             stems = listed([part.stem for part in assumed])
             lines.append(f"  alpha {assumed[0].alpha_from} (else give :alpha=NUMBER) in {stems}")

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sakuga.errors import RequestError, SpecMismatch
-from sakuga.weights.adapter_file import CONFIG, PEFT_FILE, PEFT_PREFIX
+from sakuga.weights.adapter_config import CONFIG, PEFT_PREFIX
+from sakuga.weights.adapter_file import PEFT_FILE
 from sakuga.weights.adapter_fit import WEIGHT, listed, targets_of
 from sakuga.weights.checkpoint import Component
 from sakuga.weights.lora_merge import Base, refuse_existing
