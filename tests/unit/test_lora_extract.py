@@ -81,13 +81,25 @@ def test_more_rank_is_never_worse_and_full_rank_is_exact(tmp_path: Path, base: C
     assert {change.part.scale for change in fit.changes} == {1.0}
 
 
-def test_no_product_of_that_rank_is_nearer() -> None:
+@pytest.mark.parametrize("shape", [(20, 12), (12, 20), (9, 9)])
+def test_no_product_of_that_rank_is_nearer(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    matrix = torch.randn(20, 12)
+    matrix = torch.randn(shape)
     up, down, lost = factorise(matrix, 3)
-    assert (up.shape, down.shape) == ((20, 3), (3, 12))
-    rest = torch.linalg.svdvals(matrix)[3:]
-    assert lost == pytest.approx(rest.norm().item(), rel=1e-5)
+    assert (up.shape, down.shape) == ((shape[0], 3), (3, shape[1]))
+    assert lost == pytest.approx((matrix - up @ down).norm().item(), rel=1e-6)
+    assert lost == pytest.approx(torch.linalg.svdvals(matrix)[3:].norm().item(), rel=1e-5)
+    assert up.norm(dim=0).numpy() == pytest.approx(down.norm(dim=1).numpy(), rel=1e-5)
+
+
+def test_a_matrix_of_less_rank_has_no_more_to_give() -> None:
+    torch.manual_seed(0)
+    matrix = torch.outer(torch.randn(8), torch.randn(6))
+    matrix[:, 2:] = 0
+    up, down, lost = factorise(matrix, 5)
+    assert lost <= 1e-6 * matrix.norm()
+    assert torch.isfinite(up).all()
+    assert torch.isfinite(down).all()
 
 
 def test_what_cannot_be_extracted_is_refused(tmp_path: Path, base: Component) -> None:

@@ -96,10 +96,17 @@ def factorise(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
 
     The singular values are shared between the two, which then are of like size.
     """
-    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    roots = s[:rank].sqrt()
-    up, down = (u[:, :rank] * roots).contiguous(), (roots[:, None] * v[:rank]).contiguous()
-    return up, down, (matrix - up @ down).norm().item()
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    # The eigenvectors of M.T @ M are the singular vectors of M, in a quarter of the time;
+    # float64 gives back the digits that squaring takes.
+    _, vectors = torch.linalg.eigh(tall.T.double() @ tall.double())
+    right = vectors[:, -rank:].flip(1).to(matrix.dtype)
+    left = tall @ right
+    roots = left.norm(dim=0).sqrt()
+    first = left / roots.clamp_min(torch.finfo(matrix.dtype).tiny)
+    second = roots[:, None] * right.T
+    up, down = (first, second) if tall is matrix else (second.T, first.T)
+    return up.contiguous(), down.contiguous(), (matrix - up @ down).norm().item()
 
 
 def _differences(first: Base, second: Base) -> Iterator[tuple[str, Tensor]]:
