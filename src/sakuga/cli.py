@@ -41,6 +41,10 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a model.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(train_app, name="train")
+lora_app = typer.Typer(
+    help="Adapters: LoRA, LoKr and trained norms.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(lora_app, name="lora")
 
 
 def main() -> None:
@@ -432,6 +436,72 @@ def train_chibi_command(
     from sakuga.train import main as train
 
     train(out, device=device, smoke=smoke, packaged=packaged)
+
+
+ADAPTERS = typer.Argument(
+    metavar="ADAPTER...", help="FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]..."
+)
+Transformer = Annotated[str, typer.Option(help="A model, or a transformer's file or folder.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Partial = Annotated[
+    bool, typer.Option("--lora-partial", help="Leave out what matches nothing of the model.")
+]
+
+
+@lora_app.command("show")
+def lora_show_command(
+    adapters: Annotated[list[str], ADAPTERS],
+    model: Annotated[
+        str | None, typer.Option(help="Also say what of a model they would change.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what adapters are, and what they change; exit 1 if they do not fit the model."""
+    from sakuga.adapting import as_text, look
+
+    shown = [look(text, model) for text in adapters]
+    print(as_text(shown, as_json=as_json))
+    if not all(each.fits for each in shown):
+        raise typer.Exit(1)
+
+
+@lora_app.command("merge")
+def lora_merge_command(
+    adapters: Annotated[list[str], ADAPTERS],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    model: Transformer = EMBEDDED,
+    partial: Partial = False,
+    force: Force = False,
+) -> None:
+    """Write the transformer of a model with adapters folded in."""
+    from sakuga.adapting import open_transformer
+    from sakuga.weights.adapter_spec import parse_adapters
+    from sakuga.weights.lora_merge import merge
+
+    specs = parse_adapters(adapters)
+    for each in merge(open_transformer(model), specs, out, partial=partial, force=force):
+        print(each)
+
+
+@lora_app.command("extract")
+def lora_extract_command(
+    base: Annotated[str, typer.Argument(help="A model, or a transformer's file or folder.")],
+    tuned: Annotated[str, typer.Argument(help="The same, after it was trained further.")],
+    out: Annotated[Path, typer.Option(help="The folder to write, as PEFT does.")],
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.", show_default=True)] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    force: Force = False,
+) -> None:
+    """Write the difference of two transformers as a LoRA, and say how near it comes."""
+    from sakuga.adapting import open_transformer
+    from sakuga.models import choose_device
+    from sakuga.weights.lora_extract import extract
+
+    found = extract(
+        open_transformer(base), open_transformer(tuned), out, rank,
+        device=choose_device(device), force=force,
+    )  # fmt: skip
+    print(found)
 
 
 def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:

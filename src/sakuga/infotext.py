@@ -96,6 +96,10 @@ def describe(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join(f"{name} {text}" for name, text in receipt.versions.items())
     for name, digest in receipt.weights.items():
         yield f"sha256 of {name}", digest
+    for adapter in receipt.adapters:
+        alpha = () if adapter.alpha is None else (f"alpha={adapter.alpha:g}",)
+        yield "adapter", ":".join((adapter.file, f"{adapter.strength:g}", *alpha, *adapter.blocks))
+        yield f"sha256 of {adapter.file}", adapter.sha256
 
 
 def in_words(stage: StagePlan) -> str:
@@ -122,6 +126,8 @@ def differences(before: Receipt, now: Receipt) -> tuple[str, ...]:
             if old.get(key) != new.get(key) and not unsaid:
                 was, came = (_shown(side.get(key)) for side in (old, new))
                 found.append(f"{title} {key}: {was} then, {came} now")
+    if before.adapters != now.adapters:
+        found.append("adapters: other ones, or applied otherwise, than then")
     if before.texts != now.texts:
         found.append("texts: the encoders read other text than then")
     return tuple(found)

@@ -342,10 +342,27 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """An adapter that was applied: which file, and how strongly.
+
+    `sha256`: of its weights; `config_sha256`: of the adapter_config.json that told its alpha,
+    if one did. `alpha`: the one given by hand, else None. `blocks`: as in `layers.0-11=0.5`.
+    """
+
+    file: str
+    sha256: str
+    strength: float
+    alpha: float | None = None
+    blocks: tuple[str, ...] = ()
+    config_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Everything that is needed to draw one picture again. `index` counts within the request.
 
-    `notes`: what went otherwise than first planned, a sentence each.
+    `notes`: what went otherwise than first planned, a sentence each. `adapters`: in the order
+    in which they were applied.
     """
 
     model: str
@@ -360,6 +377,7 @@ class Receipt:
     weights: Mapping[str, str]
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    adapters: tuple[AdapterRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def test_every_case_of_this_stage_is_here():
     expected = {f"nextdit_forward_{kind}" for kind in kinds} | {
         "nextdit_cfg", "sampling_closed_form", "sampling_nextdit", "jina_text", "gemma_text", "vae",
         "jina_text_official", "vae_bfl",
+        "lora", "lokr_full", "lokr_lowrank",
     }  # fmt: skip
     assert {file.stem for file in FILES} == expected
 

@@ -14,7 +14,15 @@ from sakuga.errors import RequestError
 from sakuga.image import Picture, encode_png, read_texts
 from sakuga.infotext import describe, differences, parameters, receipt_from, texts_of
 from sakuga.model.spec import CHIBI
-from sakuga.request import Plan, Receipt, Request, SentTexts, TokenCounts, resolve
+from sakuga.request import (
+    AdapterRecord,
+    Plan,
+    Receipt,
+    Request,
+    SentTexts,
+    TokenCounts,
+    resolve,
+)
 
 RECEIPT = Receipt(
     model="chibi",
@@ -106,3 +114,22 @@ def test_the_page_for_people_leaves_nothing_out() -> None:
     assert page["tokens"] == "4 for Gemma, past the trained 512 from 'late', 4 for Jina"
     assert page["sha256 of transformer"] == "ab" * 32
     assert {"steps", "guidance", "solver", "shift", "renorm", "truncation"} <= set(page)
+
+
+def test_adapters_are_told_in_order_and_make_a_difference() -> None:
+    one = AdapterRecord("style.safetensors", "cd" * 32, 0.8, 4.0, ("layers.0-11=0.5",))
+    two = AdapterRecord("face", "ef" * 32, -1.0, config_sha256="01" * 32)
+    receipt = replace(RECEIPT, adapters=(one, two))
+    assert receipt_from(texts_of(receipt), "a.png") == receipt
+    rows = [text for label, text in describe(receipt) if label == "adapter"]
+    assert rows == ["style.safetensors:0.8:alpha=4:layers.0-11=0.5", "face:-1"]
+    assert differences(receipt, receipt) == ()
+    for other in ((), (one,), (two, one), (replace(one, strength=0.7), two)):
+        assert any("adapters" in each for each in differences(receipt, replace(
+            receipt, adapters=other)))  # fmt: skip
+
+
+def test_a_receipt_from_before_there_were_adapters_is_read() -> None:
+    form = json.loads(texts_of(RECEIPT)["sakuga"])
+    del form["adapters"]
+    assert receipt_from({"sakuga": json.dumps(form)}, "a.png") == RECEIPT

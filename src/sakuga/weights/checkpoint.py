@@ -31,7 +31,7 @@ from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
-from sakuga.weights.layouts import Match, detect, recognise, rewrite
+from sakuga.weights.layouts import Match, Piece, detect, recognise, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, compare, read_adapter, read_spec
 from sakuga.weights.store import Store, confine, parse_json
 
@@ -215,6 +215,15 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     for other, its_origin in configs[1:]:
         compare(FAMILIES[name], spec, origin, other, its_origin)
     return Component(name, source, match, spec, place)
+
+
+def pieces_of(component: Component) -> dict[str, Piece]:
+    """How each tensor, by our name for it, is made of the file's. Reads no more than headers."""
+    store = component.store
+    formats = read_storage_metadata(store.metadata)
+    shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
+    made, _ = rewrite(component.match, shapes)
+    return {piece.target: piece for piece in made}
 
 
 def read_json(file: Path, root: Path) -> dict[str, Any]:

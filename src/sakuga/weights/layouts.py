@@ -278,6 +278,18 @@ def rewrite(
     return tuple(pieces), tuple(left)
 
 
+def spellings(layout: Layout, key: str) -> tuple[str, ...]:
+    """The names under which a layout's files keep one tensor of ours; none if it knows it not.
+
+    Several are joined along their rows, in this order.
+    """
+    hit = _find(Match(layout.inverse), key)
+    if hit is None:
+        return ()
+    rule, _, words = hit
+    return tuple(pattern.format(**dict(words)) for pattern in rule.ours)
+
+
 def nearest(key: str, names: Collection[str]) -> str | None:
     """The name most like `key`, if any is."""
     close = get_close_matches(key, names, n=1, cutoff=0.5)

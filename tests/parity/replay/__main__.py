@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from replay import nextdit, sampling, text, vae
+from replay import adapters, nextdit, sampling, text, vae
 from replay.case import Case, CaseError, Row, Sheet, read_case
 
 REPLAYS: dict[str, Callable[[Case, Sheet], None]] = {
@@ -21,6 +21,8 @@ REPLAYS: dict[str, Callable[[Case, Sheet], None]] = {
     "gemma_text": text.gemma,
     "vae": vae.autoencoder,
     "vae_bfl": vae.original,
+    "lora": adapters.replay,
+    "lokr": adapters.replay,
 }
 
 

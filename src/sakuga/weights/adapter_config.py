@@ -1,0 +1,193 @@
+"""What is said of all factors of an adapter at once, by PEFT's config or by metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sakuga.errors import CorruptFile, LayoutError
+from sakuga.weights.checkpoint import read_json
+from sakuga.weights.store import Store, parse_json
+
+CONFIG = "adapter_config.json"
+PEFT_PREFIX = "base_model.model."
+ASSUMED = "assumed: as large as the rank"
+METADATA = "the metadata of the file"
+ALPHAS = ("lora_alpha", "network_alpha", "ss_network_alpha")
+DIFFUSERS_CONFIG = "lora_adapter_metadata"  # PEFT's config as JSON, each name after "transformer."
+
+MAX_DEPTH = 32
+MAX_NAME = 300  # characters of a module's name; longer ones are no module's
+EXPRESSION = re.compile(r"\^?(?:(?:[\w-]|\.|\\[.d]|\[[\w-]+\])[*+?]?){1,200}\$?", re.ASCII)
+REPEATS = re.compile(r"[*+?]")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A value for the modules whose name, or the end of it after a dot, an expression is.
+
+    PEFT runs these as regular expressions. One from a file may take forever, so few forms are
+    run: letters, digits, `_`, `-`, `.`, `\\.`, `\\d` and `[...]`, of which two may repeat.
+    """
+
+    expression: re.Pattern[str]
+    whole: bool
+    value: float
+
+    def covers(self, name: str) -> bool:
+        """Whether a module, by its full name, is one of these."""
+        if len(name) > MAX_NAME:
+            return False
+        starts = [0] if self.whole else [0, *(hit.end() for hit in re.finditer(r"\.", name))]
+        return any(self.expression.fullmatch(name, start) for start in starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is said of all parts at once: by the user, a config, or the file's metadata.
+
+    alphas, ranks: for some modules; the first that covers one counts.
+    """
+
+    alpha: float | None = None
+    alpha_from: str = ASSUMED
+    rank: int | None = None
+    alphas: tuple[Pattern, ...] = ()
+    ranks: tuple[Pattern, ...] = ()
+    root: bool = False
+
+    def alpha_of(self, stem: str) -> float | None:
+        """The alpha of one module, by its name in the file; None where nothing says."""
+        return _first(self.alphas, stem, self.alpha)
+
+    def rank_of(self, stem: str) -> float | None:
+        """The rank that a config says one module's factors have; None where it says nothing."""
+        return _first(self.ranks, stem, self.rank)
+
+
+def settings_of(store: Store, config_file: Path | None) -> Settings:
+    """What is said of all parts, by the config or else by the metadata."""
+    if config_file is not None:
+        config = read_json(config_file, config_file.parent)
+        return _config_settings(config, str(config_file), CONFIG)
+    if DIFFUSERS_CONFIG in store.metadata:
+        source = f"{DIFFUSERS_CONFIG} of {store.path}"
+        data = store.metadata[DIFFUSERS_CONFIG].encode("utf-8", "surrogatepass")
+        named = parse_json(data, source)
+        config = {key.removeprefix("transformer."): value for key, value in named.items()}
+        return _config_settings({"peft_type": "LORA", **config}, source, METADATA)
+    for name in ALPHAS:
+        text = store.metadata.get(name, "None")
+        if text != "None":
+            return Settings(positive(_float(text), text, f"{name} of {store.path}"),
+                            METADATA)  # fmt: skip
+    return Settings()
+
+
+def _config_settings(config: Mapping[str, Any], where: str, source: str) -> Settings:
+    """What PEFT's config says. Its other entries are about training, and not looked at."""
+    _refuse_traversal(config, where)
+    kind = config.get("peft_type")
+    if kind not in ("LORA", "LYCORIS") or config.get("use_dora") or config.get("fan_in_fan_out"):
+        told = {key: config.get(key) for key in ("peft_type", "use_dora", "fan_in_fan_out")}
+        raise LayoutError(
+            "an adapter_config is of peft_type LORA or LYCORIS, without DoRA or swapped sides",
+            f"{short(told)} in {where}",
+            "Merge it with the program that trained it, and use the merged model",
+        )
+    alpha = config.get("lora_alpha")
+    known = None if alpha is None else positive(alpha, alpha, f"lora_alpha of {where}")
+    if kind == "LYCORIS":  # its rank is what was asked of the trainer, not what became of it
+        return Settings(known, source)
+    rank = config.get("r")
+    if rank is not None and (type(rank) is not int or not 0 < rank < 2**31):
+        raise _bad_config(f"r {short(rank)}, which is no rank, in {where}")
+    return Settings(
+        known,
+        source,
+        rank,
+        _patterns(config, "alpha_pattern", where),
+        _patterns(config, "rank_pattern", where),
+        config.get("use_rslora") is True,
+    )
+
+
+def _refuse_traversal(config: Mapping[str, Any], where: str) -> None:
+    """Nothing named in a config is ever opened; one that names what lies outside is no good."""
+    level: list[Any] = [config]
+    for _ in range(MAX_DEPTH):
+        texts = [value for value in level if isinstance(value, str)]
+        for text in texts:
+            if ".." in text.replace("\\", "/").split("/"):
+                raise _bad_config(f"the path {short(text)}, which leads out, in {where}")
+        objects = [value for value in level if isinstance(value, dict)]
+        level = [each for value in level if isinstance(value, list) for each in value]
+        level += [each for value in objects for pair in value.items() for each in pair]
+        if not level:
+            return
+    raise _bad_config(f"more than {MAX_DEPTH} levels in {where}")
+
+
+def _patterns(config: Mapping[str, Any], name: str, where: str) -> tuple[Pattern, ...]:
+    given = config.get(name) or {}
+    if not isinstance(given, dict):
+        raise _bad_config(f"{name} {short(given)} in {where}")
+    if sum(bool(REPEATS.search(key)) for key in given) > 64:
+        raise _bad_config(f"more than 64 expressions as {name} in {where}")
+    return tuple(
+        Pattern(_expression(key, f"{name} of {where}"), key.startswith("^"),
+                positive(value, value, f"{name} of {where}"))
+        for key, value in given.items()
+    )  # fmt: skip
+
+
+def _expression(key: str, where: str) -> re.Pattern[str]:
+    """What is run of a pattern. Raises CorruptFile where it is of no form that is."""
+    if EXPRESSION.fullmatch(key) and len(REPEATS.findall(key)) <= 2:
+        with contextlib.suppress(re.error):  # a range that runs backwards
+            return re.compile(key.removeprefix("^").removesuffix("$"))
+    raise _bad_config(f"{short(key)}, which names no modules, in the {where}")
+
+
+def _first(patterns: tuple[Pattern, ...], stem: str, other: float | None) -> float | None:
+    """The value of the first pattern that covers a module; else `other`."""
+    name = stem.removeprefix(PEFT_PREFIX)
+    return next((each.value for each in patterns if each.covers(name)), other)
+
+
+def positive(value: object, got: object, where: str) -> float:
+    """An alpha or a rank, checked. Raises CorruptFile, which says `got` and where it was."""
+    if isinstance(value, int | float) and type(value) is not bool and 0 < value < math.inf:
+        return float(value)
+    raise CorruptFile(
+        "an alpha or a rank is a finite number above 0",
+        f"{short(got)} as {where}",
+        "Give it by hand: --lora FILE:1:alpha=4",
+    )
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _bad_config(got: str) -> CorruptFile:
+    return CorruptFile(
+        f"an {CONFIG} says of an adapter what PEFT writes there",
+        got,
+        "Correct the entry, or give the .safetensors file alone with its alpha",
+    )
+
+
+def short(value: object) -> str:
+    """A value from a file, escaped and short enough for a message."""
+    text = value if isinstance(value, str) else json.dumps(value, default=repr)
+    return repr(text) if len(text) <= 80 else repr(text[:77] + "...")

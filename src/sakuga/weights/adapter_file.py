@@ -1,0 +1,307 @@
+"""An adapter's file, understood from its header: what belongs together, and by what scale.
+
+A file changes modules; each change is one of three kinds, and W is the module's weight:
+
+    lora   W + scale · up @ down                   LoRA, arXiv 2106.09685
+    lokr   W + scale · kron(w1, w2)                LoKr, arXiv 2309.14859; w1, w2 whole or a @ b
+    norm   W + w_norm, and b_norm added after      trained norms, as LyCORIS writes them
+
+The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
+for a LoKr of two whole factors, whose alpha means nothing (trainers write 114514 there), and
+for norms. Alpha comes from, in this order: the user, the tensor beside the factors,
+adapter_config.json, the metadata; else it is taken to be the rank, and the report says so.
+Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sakuga.errors import BindError, LayoutError, ModelNotFound
+from sakuga.weights.adapter_config import ASSUMED, CONFIG, Settings, positive, settings_of, short
+from sakuga.weights.adapter_spec import AdapterSpec
+from sakuga.weights.store import Store, confine
+
+Shape = tuple[int, ...]
+
+PEFT_FILE = "adapter_model.safetensors"
+FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+
+# The ends of tensor names, and the part each plays. Alpha is a number, all others factors.
+ROLES: Mapping[str, str] = {
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".lokr_w1": "w1",
+    ".lokr_w1_a": "w1_a",
+    ".lokr_w1_b": "w1_b",
+    ".lokr_w2": "w2",
+    ".lokr_w2_a": "w2_a",
+    ".lokr_w2_b": "w2_b",
+    ".w_norm": "w_norm",
+    ".b_norm": "b_norm",
+    ".alpha": "alpha",
+}
+KINDS: Mapping[frozenset[str], str] = {
+    frozenset({"down", "up"}): "lora",
+    frozenset({"w1", "w2"}): "lokr",
+    frozenset({"w1", "w2_a", "w2_b"}): "lokr",
+    frozenset({"w1_a", "w1_b", "w2"}): "lokr",
+    frozenset({"w1_a", "w1_b", "w2_a", "w2_b"}): "lokr",
+    frozenset({"w_norm"}): "norm",
+    frozenset({"w_norm", "b_norm"}): "norm",
+}
+# Tensors that change what those beside them mean: leaving them out would draw something else.
+OTHER_KINDS: Mapping[str, str] = {
+    ".dora_scale": "DoRA",
+    ".lora_magnitude_vector": "DoRA",
+    ".lora_magnitude_vector.weight": "DoRA",
+    ".lora_mid.weight": "a Tucker decomposition",
+    ".lokr_t2": "a Tucker decomposition",
+    ".scalar": "a trained scalar",
+}
+ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
+MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
+_NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a file holds for one module, which it calls `stem`.
+
+    kind: lora | lokr | norm. tensors: their names by the part they play, alpha apart. shape:
+    of the change, (out, in) or (dim,). rank: of the low-rank factors, 0 where all are whole.
+    alpha: None where it means nothing; `alpha_from` says where it was found. kept: shapes of
+    what is held of it while it is applied, by the names of the buffers in `weights.lora`.
+    """
+
+    stem: str
+    kind: str
+    tensors: Mapping[str, str]
+    shape: Shape
+    rank: int
+    alpha: float | None
+    alpha_from: str
+    scale: float
+    kept: Mapping[str, Shape]
+
+    @property
+    def values(self) -> int:
+        """How many numbers are held of it while it is applied."""
+        return sum(map(math.prod, self.kept.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter's file, opened: its parts, and the tensors that are part of no adapter.
+
+    config: the adapter_config.json that belongs to it, if there is one.
+    """
+
+    spec: AdapterSpec
+    store: Store
+    config: Path | None
+    parts: tuple[Part, ...]
+    odd: tuple[str, ...]
+
+    @property
+    def assumed(self) -> tuple[Part, ...]:
+        """Those parts of which nothing says what alpha is."""
+        return tuple(part for part in self.parts if part.alpha_from == ASSUMED)
+
+
+def read_adapter(spec: AdapterSpec) -> Adapter:
+    """Open an adapter and understand it. Reads the header, the config, and each alpha.
+
+    Raises ModelNotFound where there is none, CorruptFile where bytes or config contradict
+    themselves, LayoutError where it is no adapter, or of another kind, BindError where
+    factors are incomplete or do not fit each other.
+    """
+    store, config_file = _open(spec.path)
+    groups, odd = _grouped(store)
+    if not groups:
+        raise LayoutError(
+            "an adapter holds LoRA or LoKr factors, or trained norms",
+            f"{len(store)} tensors that are none, such as {short(next(iter(store), ''))}, "
+            f"in {store.path}",
+            "Give a model's own weights with --model or --transformer",
+        )
+    settings = settings_of(store, config_file)
+    parts = tuple(_part(store, stem, roles, settings, spec) for stem, roles in groups.items())
+    return Adapter(spec, store, config_file, parts, odd)
+
+
+def _open(path: Path) -> tuple[Store, Path | None]:
+    """The tensors of an adapter, and the config that belongs to them, if there is one.
+
+    A config describes the file that PEFT writes beside it, and no other of that folder.
+    """
+    if not path.exists():
+        raise ModelNotFound(
+            "an adapter is a .safetensors file, or a folder as PEFT writes it",
+            f"nothing at {path}",
+            "Check the path; options follow a colon: style.safetensors:0.8",
+        )
+    folder = path if path.is_dir() else path.parent
+    file = path / PEFT_FILE if path.is_dir() and (path / PEFT_FILE).exists() else path
+    if file != path:
+        confine(file, path)
+    store = Store.open(file)
+    config = folder / CONFIG
+    described = path.is_dir() or path.name == PEFT_FILE
+    return store, config if described and config.is_file() else None
+
+
+def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Tensor names by module and role, and those that play none."""
+    groups: dict[str, dict[str, str]] = {}
+    odd = []
+    for key in store:
+        if what := next((w for end, w in OTHER_KINDS.items() if key.endswith(end)), None):
+            raise LayoutError(
+                "adapters are LoRA or LoKr of linears, and trained norms",
+                f"{what}: {short(key)} in {store.path}",
+                "Merge it with the program that trained it, and use the merged model",
+            )
+        end = next((end for end in ROLES if key.endswith(end)), None)
+        if end is None or len(key) == len(end):
+            odd.append(key)
+            continue
+        roles = groups.setdefault(key.removesuffix(end), {})
+        if ROLES[end] in roles:
+            raise _bad_part(store, key.removesuffix(end), f"two tensors as {ROLES[end]}")
+        roles[ROLES[end]] = key
+    for stem in [stem for stem, roles in groups.items() if roles.keys() == {"alpha"}]:
+        odd.append(groups.pop(stem)["alpha"])
+    return groups, tuple(odd)
+
+
+def _part(
+    store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
+) -> Part:
+    """One module's change, checked as far as the file alone allows."""
+    tensors = {role: key for role, key in roles.items() if role != "alpha"}
+    kind = KINDS.get(frozenset(tensors))
+    if kind is None:
+        raise _bad_part(store, stem, f"{', '.join(sorted(tensors))}, which make no whole")
+    for key in tensors.values():
+        if store.info(key).dtype not in FLOATS:
+            raise _bad_part(store, stem, f"{store.info(key).dtype} in {short(key)}")
+    shapes = {role: store.info(key).shape for role, key in tensors.items()}
+    measured = SHAPES[kind](shapes)
+    if measured is None:
+        raise _bad_part(store, stem, ", ".join(f"{r} {list(s)}" for r, s in shapes.items()))
+    shape, rank = measured.shape, measured.rank
+    if rank > max(MAX_RANK, *shape):
+        raise _bad_part(store, stem, f"rank {rank} for a matrix of {list(shape)}")
+    wanted = settings.rank_of(stem) if kind == "lora" else None
+    if wanted is not None and wanted != rank:
+        raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
+    alpha, source = (None, "") if not rank else _alpha(store, stem, roles, settings, spec)
+    if rank and alpha is None:
+        alpha, source = float(rank), ASSUMED
+    scale = 1.0
+    if alpha is not None:
+        scale = alpha / (math.sqrt(rank) if settings.root else rank)
+    return Part(stem, kind, tensors, shape, rank, alpha, source, scale, measured.kept)
+
+
+def _alpha(
+    store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
+) -> tuple[float | None, str]:
+    """The alpha of one module's factors, and what says so."""
+    if spec.alpha is not None:
+        return spec.alpha, ALPHA_GIVEN
+    if "alpha" in roles:
+        return _number(store, roles["alpha"]), ALPHA_BESIDE
+    return settings.alpha_of(stem), settings.alpha_from
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What shapes say of a part: that of the change, its rank (0: none), what is kept of it."""
+
+    shape: Shape
+    rank: int
+    kept: Mapping[str, Shape]
+
+
+def _lora_shape(shapes: Mapping[str, Shape]) -> Measured | None:
+    up, down = shapes["up"], shapes["down"]
+    product = _product(up, down)
+    return product and Measured(product[0], product[1], {"up": up, "down": down})
+
+
+def _lokr_shape(shapes: Mapping[str, Shape]) -> Measured | None:
+    """Of a Kronecker product the sides are products of the factors' sides."""
+    factors = []
+    for name in ("w1", "w2"):
+        whole = (shapes[name], 0) if name in shapes else None
+        found = whole or _product(shapes[f"{name}_a"], shapes[f"{name}_b"])
+        if found is None or len(found[0]) != 2 or 0 in found[0]:
+            return None
+        factors.append(found)
+    ((a, b), first), ((c, d), second) = factors
+    if first and second and first != second:
+        return None
+    kept: dict[str, Shape] = {"w1": (a, b), "up": (c, d)}
+    if is_narrow(c, d, second):
+        kept |= {"up": (c, second), "down": (second, d)}
+    return Measured((a * c, b * d), second or first, kept)
+
+
+def _norm_shape(shapes: Mapping[str, Shape]) -> Measured | None:
+    shape = shapes["w_norm"]
+    if len(shape) != 1 or shapes.get("b_norm", shape) != shape:
+        return None
+    names = {"w_norm": "weight", "b_norm": "bias"}
+    return Measured(shape, 0, {names[role]: each for role, each in shapes.items()})
+
+
+def is_narrow(rows: int, columns: int, rank: int) -> bool:
+    """Whether a product of this rank takes less as two factors than whole."""
+    return 0 < rank * (rows + columns) < rows * columns
+
+
+def _product(left: Shape, right: Shape) -> tuple[tuple[int, int], int] | None:
+    """The shape and the inner dimension of left @ right; None where there is no such product."""
+    if len(left) != 2 or len(right) != 2 or left[1] != right[0] or 0 in left or 0 in right:
+        return None
+    return (left[0], right[1]), left[1]
+
+
+SHAPES: Mapping[str, Callable[[Mapping[str, Shape]], Measured | None]] = {
+    "lora": _lora_shape,
+    "lokr": _lokr_shape,
+    "norm": _norm_shape,
+}
+
+
+def _number(store: Store, key: str) -> float:
+    """The value of an alpha tensor."""
+    info, data = store.info(key), store.view(key)
+    value: float | None = None
+    if math.prod(info.shape) == 1:
+        if info.dtype == "BF16":  # the upper half of a float32
+            (value,) = struct.unpack("<f", b"\0\0" + bytes(data))
+        elif info.dtype in _NUMBERS:
+            (value,) = struct.unpack(_NUMBERS[info.dtype], data)
+    got = f"{info.dtype} {list(info.shape)}" if value is None else value
+    return positive(value, got, f"{short(key)} of {store.path}")
+
+
+def _bad_part(store: Store, stem: str, got: str) -> BindError:
+    return BindError(
+        "the factors of an adapter come whole, and fit each other",
+        f"{got} for {short(stem)} in {store.path}",
+        "Download or train the adapter again",
+    )

@@ -1,0 +1,184 @@
+"""A merged file draws what the adapter drew, and is otherwise the file it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from adapters import (
+    FEW,
+    LINEARS,
+    NORMS,
+    TARGETS,
+    factors,
+    lokr_tensors,
+    made,
+    near,
+    peft_folder,
+    saved,
+    velocity,
+)
+from safetensors.torch import load_file
+from tiny import TINY
+from torch import Tensor
+
+from sakuga.errors import BindError, OutputExists
+from sakuga.model.nextdit import NextDiT
+from sakuga.weights.adapter_fit import fit_adapters
+from sakuga.weights.adapter_spec import parse_adapters
+from sakuga.weights.bind import bind
+from sakuga.weights.checkpoint import Component, open_component
+from sakuga.weights.layouts import LAYOUTS, Layout, spellings
+from sakuga.weights.lora import apply_adapters
+from sakuga.weights.lora_merge import merge
+from sakuga.weights.save import save_component, write_json
+from sakuga.weights.specs import config_of
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> list[str]:
+    """A LoRA of few modules, and a LoKr of many with trained norms."""
+    lora = peft_folder(tmp_path / "lora", factors(FEW, rank=3), 2)
+    tensors: dict[str, Tensor] = {}
+    for name in LINEARS[::2]:
+        tensors |= lokr_tensors(name, 4, 2)
+    for name in NORMS[::3]:
+        tensors[f"{name}.w_norm"] = torch.full(TARGETS[name], 0.3)
+    lokr = saved(tmp_path / "lokr.safetensors", tensors)
+    return [f"{lora}:0.8", f"{lokr}:0.5:layers.1=-1"]
+
+
+def based(folder: Path, storage: str = "float32") -> Component:
+    save_component(folder, TINY.transformer, made().state_dict(), storage)
+    return open_component(folder, "transformer")
+
+
+def loaded(path: Path) -> NextDiT:
+    component = open_component(path, "transformer")
+    with torch.device("meta"):
+        model = NextDiT(component.spec).eval()
+    bind(model, component.store, match=component.match, dtype=torch.float32)
+    return model.requires_grad_(False)
+
+
+def test_a_merged_file_is_a_transformer_that_draws_the_same(
+    tmp_path: Path, adapters: list[str]
+) -> None:
+    base, out = based(tmp_path / "base"), tmp_path / "merged.safetensors"
+    specs = parse_adapters(adapters)
+    fits = merge(base, specs, out)
+    model = loaded(base.store.path)
+    before = velocity(model)
+    with apply_adapters(model, fits):
+        want = velocity(model)
+    assert near(velocity(loaded(out)), want)
+    assert not near(want, before)
+    assert os.stat(out).st_mode & 0o777 == 0o644
+
+
+TRANSFORMERS = [layout for layout in LAYOUTS if layout.component == "transformer"]
+
+
+@pytest.mark.parametrize("layout", TRANSFORMERS, ids=lambda layout: layout.name)
+def test_a_file_in_any_layout_stays_in_it(
+    tmp_path: Path, adapters: list[str], layout: Layout
+) -> None:
+    tensors: dict[str, Tensor] = {}
+    for key, value in made().state_dict().items():
+        names = spellings(layout, key)
+        rows = value.split([48, 24, 24]) if len(names) == 3 else [value]
+        tensors |= {name: part.clone() for name, part in zip(names, rows, strict=True)}
+    saved(tmp_path / "theirs" / "model.safetensors", tensors)
+    write_json(tmp_path / "theirs" / "config.json", config_of(TINY.transformer))
+    base, out = open_component(tmp_path / "theirs", "transformer"), tmp_path / "out.safetensors"
+    merge(base, parse_adapters(adapters), out)
+    assert open_component(out, "transformer").store.shapes() == base.store.shapes()
+    other = tmp_path / "other.safetensors"
+    merge(based(tmp_path / "ours"), parse_adapters(adapters), other)
+    found, want = loaded(out).state_dict(), loaded(other).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in want.items())
+
+
+def test_what_is_not_changed_is_byte_for_byte_what_it_was(
+    tmp_path: Path, adapters: list[str]
+) -> None:
+    base, out = based(tmp_path / "base", "bfloat16"), tmp_path / "merged.safetensors"
+    (fit,) = merge(base, parse_adapters(adapters[:1]), out)
+    merged = open_component(out, "transformer")
+    assert set(merged.store) == set(base.store)
+    assert merged.spec == base.spec
+    changed = {f"{change.module}.weight" for change in fit.changes}
+    assert changed == {f"{name}.weight" for name in FEW}
+    for key in base.store:
+        assert merged.store.info(key).dtype == base.store.info(key).dtype
+        same = bytes(merged.store.view(key)) == bytes(base.store.view(key))
+        assert same == (key not in changed)
+
+
+def test_sums_are_rounded_once(tmp_path: Path) -> None:
+    """Two adapters, of which only the difference is small enough for a bfloat16 to hold."""
+    base, out = based(tmp_path / "base", "bfloat16"), tmp_path / "merged.safetensors"
+    (name,) = FEW[:1]
+    one = peft_folder(tmp_path / "one", factors((name,), rank=3, seed=1), 300)
+    merge(base, parse_adapters([f"{one}", f"{one}:-1"]), out)
+    before, after = (loaded(path).get_submodule(name).weight for path in (base.store.path, out))
+    assert (after - before).abs().max() <= 1e-5  # through bfloat16 it would be 0.02
+
+
+@pytest.mark.parametrize("storage", ["int8", "float8_e4m3", "int4"])
+def test_a_quantised_file_stays_in_its_format(
+    tmp_path: Path, adapters: list[str], storage: str
+) -> None:
+    base, out = based(tmp_path / "base", storage), tmp_path / "merged.safetensors"
+    merge(base, parse_adapters(adapters), out)
+    assert open_component(out, "transformer").store.dtypes() == base.store.dtypes()
+    model, fits = loaded(base.store.path), fit_adapters(parse_adapters(adapters), TARGETS)
+    with apply_adapters(model, fits):
+        want = velocity(model)
+    found = velocity(loaded(out))
+    coarse = {"int8": 0.05, "float8_e4m3": 0.15, "int4": 0.6}[storage]
+    assert (found - want).norm() <= coarse * want.norm()
+
+
+def test_the_metadata_names_what_was_folded_in(tmp_path: Path, adapters: list[str]) -> None:
+    out = tmp_path / "merged.safetensors"
+    fits = merge(based(tmp_path / "base"), parse_adapters(adapters), out)
+    told = json.loads(open_component(out, "transformer").store.metadata["sakuga.adapters"])
+    assert [each["file"] for each in told] == ["lora", "lokr.safetensors"]
+    assert [each["sha256"] for each in told] == [fit.adapter.store.sha256() for fit in fits]
+    assert told[1]["blocks"] == ["layers.1=-1"]
+
+
+def test_nothing_is_overwritten_or_left_half_done(tmp_path: Path, adapters: list[str]) -> None:
+    base, out = based(tmp_path / "base"), tmp_path / "merged.safetensors"
+    out.write_bytes(b"mine")
+    with pytest.raises(OutputExists):
+        merge(base, parse_adapters(adapters), out)
+    bias = {"layers.0.ffn_norm1.w_norm": torch.ones(48),
+            "layers.0.ffn_norm1.b_norm": torch.ones(48)}  # fmt: skip
+    odd = saved(tmp_path / "bias.safetensors", bias)
+    with pytest.raises(BindError, match="bias"):
+        merge(base, parse_adapters([str(odd)]), out, force=True)
+    assert out.read_bytes() == b"mine"
+    before = sorted(path.name for path in tmp_path.iterdir())
+    merge(base, parse_adapters(adapters), out, force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert len(load_file(out)) == len(base.store)
+
+
+def test_an_adapter_that_does_not_fit_is_not_merged(tmp_path: Path) -> None:
+    base, out = based(tmp_path / "base"), tmp_path / "merged.safetensors"
+    odd = saved(tmp_path / "odd.safetensors", {
+        "layers.0.attention.qkv.lora_A.weight": torch.zeros(3, 48),
+        "layers.0.attention.qkv.lora_B.weight": torch.zeros(96, 3),
+        "layers.9.attention.qkv.lora_A.weight": torch.zeros(3, 48),
+        "layers.9.attention.qkv.lora_B.weight": torch.zeros(96, 3),
+    })  # fmt: skip
+    with pytest.raises(BindError, match=r"layers\.9"):
+        merge(base, parse_adapters([str(odd)]), out)
+    assert not out.exists()
+    merge(base, parse_adapters([str(odd)]), out, partial=True)
+    assert out.exists()
