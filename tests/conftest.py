@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,6 +46,14 @@ CORPUS = [
     f"<character_1><n>a{i}</n><appearance>blue_hair, red_eyes, long_hair</appearance></character_1>"
     for i in range(40)
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What commands keep between runs is kept apart from what a person has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAKUGA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

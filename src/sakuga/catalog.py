@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,22 @@ class Lexicon:
     vocabulary: frozenset[str] | None
     system_xml: str
     system_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights of a drawing come from.
+
+    model: a name or a folder, None where `parts` names everything. parts: the folder or file
+    of each component from elsewhere, by transformer | text_encoder | text_encoder_2 | vae.
+    lora: adapters, as `weights.adapter_spec` reads them; lora_partial: leave out what of one
+    matches no module.
+    """
+
+    model: str | None = EMBEDDED
+    parts: Mapping[str, Path] = field(default_factory=dict)
+    lora: tuple[str, ...] = ()
+    lora_partial: bool = False
 
 
 def locate(model: str) -> Path:

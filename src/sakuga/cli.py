@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sakuga.cache import cache_folder
-from sakuga.catalog import EMBEDDED, Lexicon, lexicon
+from sakuga.catalog import ELSEWHERE, EMBEDDED, Lexicon, Source, lexicon
 from sakuga.codec import plain
 from sakuga.errors import RequestError, SakugaError
 from sakuga.prompt.document import MAX_BYTES
@@ -76,7 +76,15 @@ def flag(name: str, *names: str) -> Any:
     return typer.Option(*names, help=text, show_default=False)
 
 
-Model = Annotated[str, typer.Option(help="chibi, newbie-3.5b, or the folder of a model.")]
+def part(name: str) -> Any:
+    """A flag that takes one component from elsewhere."""
+    return typer.Option(help=f"The {name} from elsewhere: its folder or file.", show_default=False)
+
+
+MODEL_HELP = "chibi, newbie-3.5b, or the folder of a model."
+PARTS = {"transformer": "transformer", "gemma": "text_encoder", "jina": "text_encoder_2",
+         "vae": "vae"}  # fmt: skip
+Model = Annotated[str, typer.Option(help=MODEL_HELP)]
 Weights = Annotated[
     str, typer.Option(help="How weights lie on the card: auto, or a storage format.")
 ]
@@ -85,6 +93,9 @@ AllowLossy = Annotated[
 ]
 KeepResident = Annotated[
     bool, typer.Option("--keep-resident", help="Keep all on the card if there is room.")
+]
+Partial = Annotated[
+    bool, typer.Option("--lora-partial", help="Leave out what matches nothing of the model.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 
@@ -113,7 +124,13 @@ def draw(
         str | None, typer.Argument(help="Text, the path of a file, or - for standard input.")
     ] = None,
     *,
-    model: Model = EMBEDDED,
+    model: Annotated[
+        str | None, typer.Option(help=MODEL_HELP, show_default=EMBEDDED)
+    ] = None,
+    transformer: Annotated[Path | None, part("transformer")] = None,
+    gemma: Annotated[Path | None, part("text encoder Gemma")] = None,
+    jina: Annotated[Path | None, part("text encoder Jina")] = None,
+    vae: Annotated[Path | None, part("autoencoder")] = None,
     negative: Annotated[str | None, flag("negative")] = None,
     seed: Annotated[int | None, flag("seed")] = None,
     size: Annotated[
@@ -143,6 +160,14 @@ def draw(
     allow_other_weights: Annotated[
         bool, typer.Option("--allow-other-weights", help="Let --from use another model.")
     ] = False,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADAPTER",
+            help="FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]...; may be repeated.",
+        ),
+    ] = None,
+    lora_partial: Partial = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop on errors of lint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -172,20 +197,29 @@ def draw(
     """Draw pictures of a prompt, or one picture again."""
     started = time.perf_counter()
     try:
-        asked = _asked(ctx, prompt, size)
+        asked, origin = _asked(ctx, prompt, size), _origin(ctx.params)
         if prompt is not None:
-            _show_findings(prompt, asked["prompt"], lexicon(model), strict=strict)
+            words = lexicon(origin.model or next(iter(ELSEWHERE)))
+            _show_findings(prompt, asked["prompt"], words, strict=strict)
         elif source is None:
             fix = "Write it, or name a --from file."
             raise RequestError("a drawing needs a prompt", "none", fix)
         # Some versions of Typer keep paths in ctx.params as text.
         paths = {"out": out, "source": source, "memory_report": memory_report}
         paths["cache"] = None if no_cache else cache or cache_folder(os.environ, sys.platform)
-        _draw(ctx.params | paths, asked, started)
+        _draw(ctx.params | paths | {"model": origin}, asked, started)
     except SakugaError as error:
         if as_json:
             print(json.dumps({"event": "failed", "code": error.code, "message": str(error)}))
         raise
+
+
+def _origin(given: Mapping[str, Any]) -> Source:
+    """Where the weights come from; with all four parts named there is no other model."""
+    parts = {name: given[flag] for flag, name in PARTS.items() if given[flag] is not None}
+    model = given["model"] or (EMBEDDED if len(parts) < len(PARTS) else None)
+    lora = tuple(given["lora"] or ())
+    return Source(model, parts, lora, given["lora_partial"])
 
 
 def _draw(given: Mapping[str, Any], asked: dict[str, Any], started: float) -> None:
@@ -443,9 +477,6 @@ ADAPTERS = typer.Argument(
 )
 Transformer = Annotated[str, typer.Option(help="A model, or a transformer's file or folder.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
-Partial = Annotated[
-    bool, typer.Option("--lora-partial", help="Leave out what matches nothing of the model.")
-]
 
 
 @lora_app.command("show")

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from sakuga.catalog import Source
 from sakuga.engine import Engine
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
 from sakuga.image import (
@@ -38,7 +39,7 @@ class Job:
     began (as time.perf_counter counts), `faults` a plan for `sakuga.faults`.
     """
 
-    model: str
+    model: Source
     device: str
     dtype: str
     out: Path | None
@@ -100,8 +101,16 @@ def _refuse_other_weights(old: Receipt, engine: Engine, job: Job) -> None:
     if other and not job.allow_other_weights:
         raise ReceiptMismatch(
             "a picture must be drawn again with its own weights",
-            f"other weights of {', '.join(other)} in {job.model!r} than in {old.model!r}",
+            f"other weights of {', '.join(other)} in {engine.spec.name!r} than in {old.model!r}",
             "Pass the model with --model, or --allow-other-weights.",
+        )
+    if old.adapters != engine.adapters and not job.allow_other_weights:
+        told, here = (", ".join(f"{one.file} at {one.strength:g}" for one in adapters) or "none"
+                      for adapters in (old.adapters, engine.adapters))  # fmt: skip
+        raise ReceiptMismatch(
+            "a picture must be drawn again with its own adapters",
+            f"{here}, and it was drawn with {told}",
+            "Pass them with --lora as then, or --allow-other-weights.",
         )
 
 

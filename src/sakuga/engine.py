@@ -22,11 +22,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sakuga.catalog import locate
+from sakuga.catalog import Source, locate
 from sakuga.denoiser import Denoiser, Prepared, Seating, modulated, refined
 from sakuga.embeddings import EmbeddingCache, EmbeddingKey
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.faults import Faults
+from sakuga.memory.adapted import transformer_targets, with_adapters
 from sakuga.memory.costs import Costs, Work, stage_dtype
 from sakuga.memory.home import LIBRARIES, Home, available_memory, card_of, chip
 from sakuga.memory.inventory import read_inventory
@@ -47,6 +48,7 @@ from sakuga.preview import Glance, delayed, pictures, preview_map
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.prompt.tokens import Tokenizer, Tokens
 from sakuga.request import (
+    AdapterRecord,
     Decoded,
     Encoded,
     Event,
@@ -66,8 +68,11 @@ from sakuga.request import (
 )
 from sakuga.sample.guidance import guided
 from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, find_solver, grid, solve
+from sakuga.weights.adapter_fit import fit_adapters, record
+from sakuga.weights.adapter_spec import parse_adapters
 from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from sakuga.weights.digests import DigestCache
+from sakuga.weights.store import file_sha256
 
 T = TypeVar("T")
 Stage = Generator[Event, None, T]
@@ -129,7 +134,7 @@ class Engine:
         self.checkpoint, self.models, self.home = models.checkpoint, models, home
         self.options, self.faults = options, faults
         self.spec = self.checkpoint.spec
-        self.inventory = read_inventory(self.checkpoint)
+        self.inventory = with_adapters(read_inventory(self.checkpoint), models.adapters)
         self.card = card_of(home.device)
         self.embeddings = EmbeddingCache(cache) if cache else None
         self.digests = DigestCache(cache) if cache else None
@@ -141,7 +146,7 @@ class Engine:
     @classmethod
     def open(
         cls,
-        model: str = "chibi",
+        model: str | Source = "chibi",
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -149,7 +154,7 @@ class Engine:
         cache: Path | None = None,
         faults: str = "",
     ) -> Engine:
-        """Open a model by name or folder; only headers are read.
+        """Open a model by name or folder, or from several places; only headers are read.
 
         device: auto, cpu, cuda or cuda:N. dtype: auto (bfloat16 on cards that compute in
         it, else float32), float32, bfloat16 or float16. budget: the memory it may use.
@@ -158,7 +163,9 @@ class Engine:
         RequestError.
         """
         where, asked = choose_device(device), budget or Budget()
-        checkpoint = open_checkpoint(locate(model))
+        source = Source(model) if isinstance(model, str) else model
+        folder = None if source.model is None else locate(source.model)
+        checkpoint = open_checkpoint(folder, source.parts)
         home = open_home(where, asked)
         options = Options(
             choose_dtype(dtype, where),
@@ -168,7 +175,11 @@ class Engine:
             pinned=home.pins.limit if home.pins else None,
             in_place=not home.lends,
         )
-        models = Models(checkpoint, options.dtype)
+        fits = fit_adapters(
+            parse_adapters(source.lora), transformer_targets(checkpoint.spec.transformer),
+            partial=source.lora_partial,
+        )  # fmt: skip
+        models = Models(checkpoint, options.dtype, fits)
         return cls(models, home, options, cache, Faults(faults) if faults else None)
 
     def generate(self, request: Request) -> Iterator[Event]:
@@ -182,6 +193,9 @@ class Engine:
         drawing = self.plan(request, self.read(request))
         yield Planned(request, self._told(drawing))
         yield from self._say_learned(drawing)
+        for each in self.models.adapters:
+            if each.unmatched or each.adapter.assumed:
+                yield Warned("adapter", str(each))
         self.home.keep(drawing.plan.kept and tuple(one.weights for one in drawing.plan.stages))
         sides = yield from self._encode(drawing)
         latents = yield from self._staged(
@@ -202,6 +216,12 @@ class Engine:
     def weights(self) -> dict[str, str]:
         """SHA-256 of each component's weights."""
         return self.checkpoint.sha256(self.digests)
+
+    @property
+    def adapters(self) -> tuple[AdapterRecord, ...]:
+        """What changes the transformer, in order."""
+        digest = self.digests.of if self.digests else file_sha256
+        return tuple(record(each, digest) for each in self.models.adapters)
 
     def read(self, request: Request) -> Reading:
         """Both texts as each encoder will see them. Raises PromptRefused."""
@@ -475,7 +495,7 @@ class Engine:
             drawing.notes.append(note)
             yield Warned("out_of_memory", note)
         raise OutOfMemory(
-            f"the stage {name!r} of this drawing needs at least "
+            f"every stage of a drawing must fit in memory, and {name!r} needs a budget of at least "
             f"{readable(smallest_limit(how.peak_bytes))}",
             said,
             "Ask for a smaller size or fewer pictures at once, or close other programs.",
@@ -516,6 +536,7 @@ class Engine:
             versions={"sakuga": version("sakuga"), "torch": torch.__version__,
                       "transformers": version("transformers")},
             notes=tuple(drawing.notes),
+            adapters=self.adapters,
         )
 
 

@@ -6,7 +6,7 @@ loaded costs memory only once it is read, and none that the system could not tak
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,11 @@ from sakuga.model.nextdit import NextDiT
 from sakuga.model.stored import keep_stored
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
+from sakuga.weights.adapter_fit import Fit
 from sakuga.weights.bind import bind
 from sakuga.weights.checkpoint import Checkpoint
 from sakuga.weights.formats import FORMATS
+from sakuga.weights.lora import apply_adapters
 
 BUILDERS: Mapping[str, Any] = {
     "text_encoder": GemmaEncoder,
@@ -37,11 +39,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Models:
     """Networks by component name ("transformer", "vae", ...) that compute in `dtype`.
 
-    dtype: a name of `DTYPES`. One variant of each is kept: the one last asked for.
+    dtype: a name of `DTYPES`. One variant of each is kept: the one last asked for. adapters:
+    what changes the transformer, in order.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
-        self.checkpoint, self.dtype = checkpoint, dtype
+    def __init__(
+        self, checkpoint: Checkpoint, dtype: str, adapters: Sequence[Fit] = ()
+    ) -> None:
+        self.checkpoint, self.dtype, self.adapters = checkpoint, dtype, tuple(adapters)
         self._loaded: dict[str, tuple[tuple[str, str], nn.Module]] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -71,7 +76,10 @@ class Models:
         # Layouts name what transformers' own model holds, which ours wraps.
         inner = module.model if name in ENCODERS else module
         bind(inner, part.store, match=part.match, dtype=DTYPES[compute])
-        return module.eval().requires_grad_(False)
+        module.eval().requires_grad_(False)
+        if name == "transformer":
+            apply_adapters(module, self.adapters)
+        return module
 
 
 def choose_device(name: str) -> torch.device:

@@ -150,7 +150,7 @@ def test_memory_may_run_out_on_every_rung_but_the_last(tiny_model, stage) -> Non
         assert engine.home.memory() == (0, 0)
         assert apart(expected, events[-1].result)[0] <= 1
     engine = opened(tiny_model, faults=f"oom@{PLACES[stage]}:{len(ladder)}")
-    with pytest.raises(OutOfMemory, match=f"'{stage}' of this drawing needs at least .* GB|MB"):
+    with pytest.raises(OutOfMemory, match=f"'{stage}' needs a budget of at least .* (GB|MB)"):
         list(engine.generate(SMALL))
     assert engine.home.memory() == (0, 0)
 

@@ -278,7 +278,7 @@ def test_a_picture_without_a_receipt_cannot_be_drawn_again(draw, run) -> None:
     ("fault", "code", "message"),
     [
         ("nan@step1:2", 1, "must be finite"),
-        ("oom@decode", 1, "must fit in memory"),
+        ("oom@decode:99", 1, "must fit in memory, and 'decode' needs a budget of at least"),
         ("stop@step2", 130, "No partial file"),
         ("eio@save", 1, "must be written whole"),
         ("nonsense", 2, "WHAT@WHERE"),
@@ -344,3 +344,48 @@ def test_a_model_elsewhere_says_how_to_get_it(run) -> None:
     code, _, err = run("draw", PROMPT, "--model", "newbie-3.5b")
     assert code == 2
     assert "Hugging Face" in err
+
+
+def test_components_may_come_from_different_places(run, draw, tiny_model, other_model) -> None:
+    places = {"transformer": "transformer", "gemma": "text_encoder", "jina": "text_encoder_2"}
+    own = [word for flag, name in places.items() for word in (f"--{flag}", str(tiny_model / name))]
+    mixed = ("draw", "--model", str(other_model), "--device", "cpu", "--seed", "5", PROMPT)
+    assert draw(PROMPT, "--seed", "5", "--out", "whole.png")[0] == 0
+    assert run(*mixed, *own, "--vae", str(tiny_model / "vae"), "--out", "parts.png")[0] == 0
+    assert run(*mixed, "--out", "other.png")[0] == 0
+    whole, parts, other = (pixels(f"{name}.png") for name in ("whole", "parts", "other"))
+    assert whole == parts != other
+    code, _, err = draw(PROMPT, "--transformer", "nowhere.safetensors", "--out", "none.png")
+    assert code == 2
+    assert "nowhere.safetensors" in err
+
+
+def test_a_budget_is_kept_reported_and_told(draw) -> None:
+    budget = ("--vram", "200MB", "--steps", "1", "--no-cache", "--memory-report", "memory")
+    code, _, err = draw(PROMPT, *budget, "--out", "a.png")
+    assert (code, "memory.csv, memory.png" in err) == (0, True)
+    rows = [row.split(",") for row in Path("memory.csv").read_text().splitlines()[1:]]
+    assert {row[1] for row in rows} >= {"gemma", "jina", "denoise", "decode"}
+    assert max(int(row[2]) for row in rows) < 200e6
+    assert receipt("a.png").plan.limit == 200_000_000
+    code, _, err = draw(PROMPT, *budget, "--out", "b.png")
+    assert (code, "memory.csv" in err) == (2, True)  # it is there already
+
+
+def test_a_budget_too_small_leaves_nothing_and_says_what_is_enough(draw) -> None:
+    code, out, _ = draw(PROMPT, "--vram", "1MB", "--json", "--out", "c.png", "--memory-report", "m")
+    assert code == 1
+    told = json.loads(out.splitlines()[-1])
+    assert told["code"] == "budget_too_small"
+    enough = re.search(r"at least (\d+MB)", told["message"])[1]
+    assert list(Path().iterdir()) == []
+    assert draw(PROMPT, "--vram", enough, "--out", "c.png")[0] == 0
+
+
+def test_embeddings_are_kept_where_the_user_says(draw) -> None:
+    ask = (PROMPT, "--steps", "1", "--seed", "5")
+    assert draw(*ask, "--out", "a.png", "--cache", "kept")[0] == 0
+    assert len(list(Path("kept/embeddings").glob("*.safetensors"))) == 4
+    assert draw(*ask, "--out", "b.png", "--cache", "kept")[0] == 0
+    assert draw(*ask, "--out", "c.png", "--no-cache")[0] == 0
+    assert pixels("a.png") == pixels("b.png") == pixels("c.png")

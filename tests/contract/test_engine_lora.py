@@ -1,0 +1,100 @@
+"""Adapters through the whole engine: the picture, its receipt, its plan."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sakuga.adapting import open_transformer
+from sakuga.catalog import Source
+from sakuga.engine import Engine
+from sakuga.errors import BindError, BudgetTooSmall
+from sakuga.memory.plan import Budget
+from sakuga.request import Finished, Planned, Request, Result, Warned
+from sakuga.weights.adapter_spec import parse_adapters
+from sakuga.weights.lora_merge import merge
+
+ASKED = Request("<character_1><appearance>blue_hair</appearance></character_1>", seed=1)
+
+
+@pytest.fixture(scope="module")
+def style(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A LoRA for every linear of the tiny transformer: embedders, adaLN, final layer and all."""
+    draw = torch.Generator().manual_seed(0)
+    weights = load_file(next((tiny_model / "transformer").glob("*.safetensors")))
+    tensors = {}
+    for key, value in weights.items():
+        if value.dim() == 2:
+            stem = "base_model.model." + key.removesuffix(".weight")
+            rows, columns = value.shape
+            tensors[f"{stem}.lora_A.weight"] = torch.randn(3, columns, generator=draw) * 0.2
+            tensors[f"{stem}.lora_B.weight"] = torch.randn(rows, 3, generator=draw) * 0.2
+    folder = tmp_path_factory.mktemp("adapters") / "style"
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 3, "lora_alpha": 3}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def opened(model: Path, *lora: object, vram: str = "auto") -> Engine:
+    budget = Budget(vram=vram)
+    source = Source(str(model), lora=tuple(map(str, lora)))
+    return Engine.open(source, device="cpu", budget=budget)
+
+
+def drawn(engine: Engine) -> Result:
+    return next(one.result for one in engine.generate(ASKED) if isinstance(one, Finished))
+
+
+def test_an_adapter_draws_what_the_merged_model_draws(
+    style: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    merged = tmp_path / "merged"
+    shutil.copytree(tiny_model, merged)
+    (file,) = (merged / "transformer").glob("*.safetensors")
+    specs = parse_adapters([f"{style}:0.5"])
+    merge(open_transformer(str(tiny_model)), specs, file, force=True)
+    bare, folded = (drawn(opened(model)).picture.rgb for model in (tiny_model, merged))
+    result = drawn(opened(tiny_model, f"{style}:0.5"))
+    off = [abs(a - b) for a, b in zip(result.picture.rgb, folded, strict=True)]
+    assert max(off) <= 1  # where float32 rounds to another level
+    assert sum(off) <= 0.01 * len(off)
+    assert sum(abs(a - b) for a, b in zip(bare, folded, strict=True)) > len(off)
+    (told,) = result.receipt.adapters
+    assert (told.file, told.strength, told.alpha) == ("style", 0.5, None)
+
+
+def test_the_smallest_budget_counts_the_adapters_and_gives_the_same_picture(
+    style: Path, tiny_model: Path
+) -> None:
+    smallest = {}
+    for lora in ((), (style,)):
+        with pytest.raises(BudgetTooSmall) as error:
+            drawn(opened(tiny_model, *lora, vram="1MB"))
+        smallest[lora] = error.value.smallest
+    assert smallest[()] < smallest[style,]
+    tight = drawn(opened(tiny_model, style, vram=str(smallest[style,])))
+    ample = drawn(opened(tiny_model, style, vram="1GB"))
+    denoise = {stage.stage: stage for stage in tight.receipt.plan.stages}["denoise"]
+    assert denoise.resident == 0
+    assert tight.picture.rgb == ample.picture.rgb
+
+
+def test_what_does_not_fit_is_an_error_when_the_model_is_opened(style: Path) -> None:
+    with pytest.raises(BindError):
+        opened(Path("chibi"), style)
+
+
+def test_an_assumed_alpha_is_warned_of(style: Path, tiny_model: Path, tmp_path: Path) -> None:
+    lone = tmp_path / "lone.safetensors"
+    shutil.copy(style / "adapter_model.safetensors", lone)
+    first, second, *_ = opened(tiny_model, lone).generate(ASKED)
+    assert isinstance(first, Planned)
+    assert isinstance(second, Warned)
+    assert "alpha assumed" in second.message
