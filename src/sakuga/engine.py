@@ -2,22 +2,18 @@
 
     texts -> conditioning -> noise -> velocity, step by step -> latents -> pixels
 
-`Engine.generate` is that line in code. How each stage is run to fit the memory there is, a
-plan says beforehand; a stage that runs out of memory all the same goes down the plan's rungs.
-What leaves a stage is checked for values that are not finite; if there are any, the stage
-runs once more in float32 before it gives up.
+`Engine.generate` is that line in code. `staging` runs each stage as a plan says, so that it fits
+the memory there is. What leaves a stage is checked for values that are not finite; if there
+are any, it runs once more in float32 before it gives up.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,103 +21,50 @@ from torch import Tensor
 from sakuga.catalog import Source, locate
 from sakuga.denoiser import Denoiser, Prepared, Seating, modulated, refined
 from sakuga.embeddings import EmbeddingCache, EmbeddingKey
-from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.faults import Faults
 from sakuga.memory.adapted import transformer_targets, with_adapters
-from sakuga.memory.costs import Costs, Work, stage_dtype
-from sakuga.memory.home import LIBRARIES, Home, available_memory, card_of, chip
+from sakuga.memory.costs import stage_dtype
+from sakuga.memory.home import Home, open_home
 from sakuga.memory.inventory import read_inventory
-from sakuga.memory.plan import (
-    Budget,
-    MemoryPlan,
-    Options,
-    make_plan,
-    parse_bytes,
-    rungs,
-    smallest_limit,
-)
-from sakuga.memory.reasons import readable
+from sakuga.memory.plan import Budget, Options
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.text import Conditioning
 from sakuga.models import DTYPES, STAGES, Models, choose_device, choose_dtype
 from sakuga.preview import Glance, delayed, pictures, preview_map
-from sakuga.prompt.canonical import encoder_texts
-from sakuga.prompt.tokens import Tokenizer, Tokens
+from sakuga.prompt.tokens import Tokenizer
+from sakuga.reading import Reading, read_texts
 from sakuga.request import (
     AdapterRecord,
     Decoded,
     Encoded,
     Event,
     Finished,
-    Plan,
     Planned,
     Receipt,
     Request,
     Result,
-    SentTexts,
     StagePlan,
     Stepped,
-    TokenCounts,
     Warned,
     needs_negative,
     resolve,
 )
 from sakuga.sample.guidance import guided
-from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, find_solver, grid, solve
+from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, solve
+from sakuga.staging import Drawing, NotFinite, Stage, Stages
 from sakuga.weights.adapter_fit import fit_adapters, record
 from sakuga.weights.adapter_spec import parse_adapters
 from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.store import file_sha256
 
-T = TypeVar("T")
-Stage = Generator[Event, None, T]
-
 HEADS = frozenset({"adaLN_modulation"})
 # What of the transformer never lies on a card as a whole: it passes, or its blocks do.
 PASSING = HEADS | {"noise_refiner", "context_refiner", "layers"}
-FULL = re.compile("out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The texts of a request as strings and as token ids, before any network.
-
-    `ids` by stage, gemma and jina: those of the prompt, then those of the negative if the
-    guidance looks at it.
-    """
-
-    sent: SentTexts
-    counts: TokenCounts
-    ids: dict[str, tuple[tuple[int, ...], ...]]
-
-
-@dataclass(slots=True)
-class Drawing:
-    """One request on its way: what it reads, its time grid, what it asks of the device.
-
-    `stages`: how each is run, as planned and then as it was. `notes`: what went otherwise.
-    """
-
-    request: Request
-    reading: Reading
-    times: tuple[float, ...]
-    work: Work
-    plan: MemoryPlan
-    stages: dict[str, StagePlan]
-    notes: list[str] = field(default_factory=list)
-
-
-class _NotFinite(Exception):
-    """A place where a value was not finite."""
 
 
 class Engine:
-    """Draws with one model on one device; an ImageGenerator. Weights load at first use.
-
-    `learned`: bytes that a stage turned out not to get, by its plan; later plans of this
-    engine stay below.
-    """
+    """Draws with one model on one device; an ImageGenerator. Weights load at first use."""
 
     def __init__(
         self,
@@ -134,11 +77,10 @@ class Engine:
         self.checkpoint, self.models, self.home = models.checkpoint, models, home
         self.options, self.faults = options, faults
         self.spec = self.checkpoint.spec
-        self.inventory = with_adapters(read_inventory(self.checkpoint), models.adapters)
-        self.card = card_of(home.device)
+        inventory = with_adapters(read_inventory(self.checkpoint), models.adapters)
+        self.stages = Stages(inventory, home, options)
         self.embeddings = EmbeddingCache(cache) if cache else None
         self.digests = DigestCache(cache) if cache else None
-        self.learned: int | None = None
         self.preview_map = preview_map(
             _stored_preview(self.checkpoint), self.spec.vae.latent_channels
         )
@@ -191,17 +133,17 @@ class Engine:
         began = time.perf_counter()
         request = self.resolve(request)
         drawing = self.plan(request, self.read(request))
-        yield Planned(request, self._told(drawing))
-        yield from self._say_learned(drawing)
+        yield Planned(request, self.stages.told(drawing))
+        yield from self.stages.say_learned(drawing)
         for each in self.models.adapters:
             if each.unmatched or each.adapter.assumed:
                 yield Warned("adapter", str(each))
         self.home.keep(drawing.plan.kept and tuple(one.weights for one in drawing.plan.stages))
         sides = yield from self._encode(drawing)
-        latents = yield from self._staged(
+        latents = yield from self.stages.run(
             drawing, "denoise", lambda how, dtype: self._denoise(drawing, sides, how, dtype)
         )
-        pixels = yield from self._staged(
+        pixels = yield from self.stages.run(
             drawing, "decode", lambda how, dtype: self._decode(latents, how, dtype)
         )
         for index, picture in enumerate(pictures(pixels)):
@@ -225,78 +167,13 @@ class Engine:
 
     def read(self, request: Request) -> Reading:
         """Both texts as each encoder will see them. Raises PromptRefused."""
-        drawing = self.spec.drawing
-        texts = encoder_texts(
-            request.prompt,
-            request.negative,
-            system_xml=drawing.system_xml,
-            system_text=drawing.system_text,
-            system=request.system,
-            verbatim=request.verbatim,
-            mode=request.text_mode,
-        )
-        gemma = Tokenizer.open(self.checkpoint.tokenizer("tokenizer"))
-        jina = Tokenizer.open(self.checkpoint.tokenizer("tokenizer_2"))
-        positive, negative = (
-            (gemma.encode(side.gemma), jina.encode(side.jina))
-            for side in (texts.positive, texts.negative)
-        )
-        cut = request.max_tokens
-        trained = self.spec.gemma.trained_tokens
-        counts = TokenCounts(
-            gemma=len(positive[0].ids[:cut]),
-            jina=len(positive[1].ids),
-            negative_gemma=len(negative[0].ids[:cut]),
-            negative_jina=len(negative[1].ids),
-            trained=trained,
-            past=_word_at(texts.positive.gemma, positive[0], trained),
-        )
-        sent = SentTexts(
-            texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina
-        )
-        sides = (positive, negative) if needs_negative(request) else (positive,)
-        return Reading(sent, counts, {
-            "gemma": tuple(tuple(side[0].ids[:cut]) for side in sides),
-            "jina": tuple(tuple(side[1].ids) for side in sides),
-        })  # fmt: skip
+        names = ("tokenizer", "tokenizer_2")
+        tokenizers = (Tokenizer.open(self.checkpoint.tokenizer(name)) for name in names)
+        return read_texts(request, self.spec, *tokenizers)
 
     def plan(self, request: Request, reading: Reading) -> Drawing:
         """How a resolved request will be run. Raises BudgetTooSmall."""
-        times = grid(request.steps, request.solver, request.schedule, request.shift)
-        work = work_of(request, reading, times)
-        plan = self._plan(work, self.options)
-        return Drawing(request, reading, times, work, plan, {one.stage: one for one in plan.stages})
-
-    def _plan(self, work: Work, options: Options) -> MemoryPlan:
-        options = replace(options, most=None if self.learned is None else self.learned - 1)
-        return make_plan(self.inventory, self.home.limit, work, self.card, options)
-
-    def _told(self, drawing: Drawing) -> Plan:
-        """The plan as a receipt tells it."""
-        on_card = self.home.on_card
-        return Plan(
-            device=str(self.home.device),
-            chip=chip(self.home.device),
-            dtype=self.options.dtype,
-            batch=-(-drawing.request.number // drawing.stages["denoise"].batches),
-            threads=0 if on_card else torch.get_num_threads(),
-            limit=self.home.limit,
-            kept=drawing.plan.kept,
-            pinned=self.options.pinned,
-            stages=tuple(drawing.stages.values()),
-        )
-
-    def _say_learned(self, drawing: Drawing) -> Stage[None]:
-        """Say so where a plan starts lower than it would without what was learned."""
-        if self.learned is None:
-            return
-        free = make_plan(
-            self.inventory, self.home.limit, drawing.work, self.card, self.options
-        )
-        if free.stages != drawing.plan.stages:
-            note = f"Planned below {readable(self.learned)}, for which memory ran out before."
-            drawing.notes.append(note)
-            yield Warned("learned_limit", note)
+        return self.stages.plan(request, reading)
 
     def _encode(self, drawing: Drawing) -> Stage[list[Conditioning]]:
         """Both sides of the guidance; no negative where guidance does not need one."""
@@ -313,7 +190,7 @@ class Engine:
         found = {ids: self._kept(stage, ids, drawing.stages[stage]) for ids in texts}
         missing = [ids for ids, features in found.items() if features is None]
         if missing:
-            made = yield from self._staged(
+            made = yield from self.stages.run(
                 drawing, stage, lambda how, dtype: self._read(stage, missing, place, how, dtype)
             )
             found |= dict(zip(missing, made, strict=True))
@@ -411,7 +288,7 @@ class Engine:
         for glance in delayed(glances, by=int(self.home.on_card)):
             step = glance.step
             if not glance.finite:
-                raise _NotFinite(f"step {step.index}")
+                raise NotFinite(f"step {step.index}")
             yield Stepped(before * step.of + step.index, groups * step.of, glance.previews)
         return glance.step.x
 
@@ -447,78 +324,7 @@ class Engine:
         if self.faults:
             self.faults.strike(place, *tensors)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-            raise _NotFinite(place)
-
-    def _staged(
-        self, drawing: Drawing, name: str, run: Callable[[StagePlan, str], Stage[T]]
-    ) -> Stage[T]:
-        """Run a stage as planned; where it is not finite, once more in float32."""
-        dtype = self.options.dtype
-        try:
-            return (yield from self._laddered(drawing, name, run, self.options))
-        except _NotFinite as place:
-            note = f"NaN or infinity at {place}; once more in float32."
-        drawing.notes.append(note)
-        yield Warned("non_finite", note)
-        options = replace(self.options, dtype="float32")
-        if dtype != "float32":
-            drawing.stages[name] = self._plan(drawing.work, options).stage(name)
-        try:
-            return (yield from self._laddered(drawing, name, run, options))
-        except _NotFinite as place:
-            raise NonFiniteOutput(
-                "every value that leaves a stage must be finite",
-                f"NaN or infinity at {place}, in float32 too",
-                "Check the weights with another prompt, or lower the guidance.",
-            ) from None
-
-    def _laddered(
-        self, drawing: Drawing, name: str, run: Callable[[StagePlan, str], Stage[T]],
-        options: Options,
-    ) -> Stage[T]:  # fmt: skip
-        """Run a stage; each time memory runs out, on the next rung of its plan."""
-        for how in self._ladder(drawing, name, options):
-            drawing.stages[name] = how
-            self.home.begin(name)
-            try:
-                return (yield from self._watched(run(how, options.dtype)))
-            except RuntimeError as error:
-                # Only the CUDA allocator has a class of its own for this; the CPU's and the
-                # driver's words are all there is to go by.
-                if not FULL.search(str(error)):
-                    raise
-                said = str(error).splitlines()[0]
-            # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
-            self.home.keep(False)
-            self.learned = min(self.learned or how.peak_bytes, how.peak_bytes)
-            note = f"Out of memory in {name}, planned for {readable(how.peak_bytes)}: {said[:200]}"
-            drawing.notes.append(note)
-            yield Warned("out_of_memory", note)
-        raise OutOfMemory(
-            f"every stage of a drawing must fit in memory, and {name!r} needs a budget of at least "
-            f"{readable(smallest_limit(how.peak_bytes))}",
-            said,
-            "Ask for a smaller size or fewer pictures at once, or close other programs.",
-        )
-
-    def _ladder(self, drawing: Drawing, name: str, options: Options) -> Iterator[StagePlan]:
-        """The way a stage is planned, then every cheaper one, each taking less than the last."""
-        yield (first := drawing.stages[name])
-        costs = Costs(self.inventory, drawing.work, self.card, options.dtype, options.pinned)
-        for rung in rungs(name, costs, options):
-            if rung.peak_bytes < first.peak_bytes:
-                yield rung
-
-    def _watched(self, stage: Stage[T]) -> Stage[T]:
-        """Let what a stage computes count, and nothing of what a consumer does meanwhile."""
-        with contextlib.closing(stage):
-            while True:
-                with self.home.watch():
-                    try:
-                        event = next(stage)
-                    except StopIteration as end:
-                        return end.value
-                yield event
+            raise NotFinite(place)
 
     def _receipt(self, drawing: Drawing, index: int) -> Receipt:
         request = drawing.request
@@ -531,40 +337,13 @@ class Engine:
             tokens=drawing.reading.counts,
             solver=f"{request.solver}: {SOLVERS[request.solver].source}",
             guidance=formula(request),
-            plan=self._told(drawing),
+            plan=self.stages.told(drawing),
             weights=self.weights,
             versions={"sakuga": version("sakuga"), "torch": torch.__version__,
                       "transformers": version("transformers")},
             notes=tuple(drawing.notes),
             adapters=self.adapters,
         )
-
-
-def work_of(request: Request, reading: Reading, times: Sequence[float]) -> Work:
-    """What of a resolved request decides memory and time."""
-    width, height = request.size
-    counts = {name: tuple(map(len, ids)) for name, ids in reading.ids.items()}
-    evaluations = request.steps * find_solver(request.solver, request.steps).evaluations
-    return Work(
-        width, height, request.number, evaluations, len(counts["gemma"]), counts["gemma"],
-        counts["jina"], times=len(evaluation_times(times, request.solver)),
-    )  # fmt: skip
-
-
-def open_home(device: torch.device, budget: Budget) -> Home:
-    """The device with the budget that people asked for. Raises RequestError."""
-    on_card, limit = device.type == "cuda", None
-    if budget.vram != "auto":
-        limit = parse_bytes(budget.vram)
-    elif on_card:
-        free, _ = torch.cuda.mem_get_info(device)
-        limit = free - LIBRARIES
-    pinned = None
-    if budget.pinned != "auto":
-        pinned = parse_bytes(budget.pinned)
-    elif (available := available_memory()) is not None:
-        pinned = available // 2
-    return Home(device, limit, pinned)
 
 
 def formula(request: Request) -> str:
@@ -577,15 +356,6 @@ def formula(request: Request) -> str:
     if request.truncation < 1:
         text += f"; v_cond from t = {request.truncation:g}"
     return text
-
-
-def _word_at(text: str, tokens: Tokens, limit: int) -> str | None:
-    """The word of `text` that holds the first token past `limit`, if there is one."""
-    if len(tokens.ids) <= limit:
-        return None
-    start, _ = tokens.offsets[limit]
-    start -= len(re.split(r"\s", text[:start])[-1])
-    return re.split(r"\s", text[start:].lstrip(), maxsplit=1)[0]
 
 
 def _stored_preview(checkpoint: Checkpoint) -> Any:

@@ -34,7 +34,7 @@ def ladders(engine: Engine, request: Request) -> dict[str, tuple[StagePlan, ...]
     """All rungs of every stage."""
     resolved = engine.resolve(request)
     work = engine.plan(resolved, engine.read(resolved)).work
-    costs = Costs(engine.inventory, work, engine.card, engine.options.dtype, None)
+    costs = Costs(engine.stages.inventory, work, engine.stages.card, engine.options.dtype, None)
     return {stage: rungs(stage, costs, engine.options) for stage in STAGES}
 
 
@@ -146,7 +146,7 @@ def test_memory_may_run_out_on_every_rung_but_the_last(tiny_model, stage) -> Non
         assert receipt.notes == tuple(event.message for event in warned)
         used = {one.stage: one for one in receipt.plan.stages}
         assert used[stage] == ladder[failures]
-        assert engine.learned == ladder[failures - 1].peak_bytes
+        assert engine.stages.learned == ladder[failures - 1].peak_bytes
         assert engine.home.memory() == (0, 0)
         assert apart(expected, events[-1].result)[0] <= 1
     engine = opened(tiny_model, faults=f"oom@{PLACES[stage]}:{len(ladder)}")

@@ -30,7 +30,7 @@ def limits(engine: Engine) -> list[int]:
     """Every limit at which a plan changes."""
     request = engine.resolve(ASK)
     work = engine.plan(request, engine.read(request)).work
-    costs = Costs(engine.inventory, work, engine.card, engine.options.dtype, None)
+    costs = Costs(engine.stages.inventory, work, engine.stages.card, engine.options.dtype, None)
     front = {stage: rungs(stage, costs, engine.options) for stage in STAGES}
     least = max(plans[-1].peak_bytes for plans in front.values())
     peaks = {plan.peak_bytes for plans in front.values() for plan in plans}

@@ -21,6 +21,7 @@ from torch import nn
 
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
 from sakuga.memory.ledger import Ledger
+from sakuga.memory.plan import Budget, parse_bytes
 from sakuga.memory.report import Recorder
 from sakuga.memory.residency import Names, Pins, lent, streamed
 
@@ -156,6 +157,22 @@ class Home:
         peak = self.ledger.peak
         self.ledger.reset_peak()
         return peak
+
+
+def open_home(device: torch.device, budget: Budget) -> Home:
+    """The device with the budget that people asked for. Raises RequestError."""
+    on_card, limit = device.type == "cuda", None
+    if budget.vram != "auto":
+        limit = parse_bytes(budget.vram)
+    elif on_card:
+        free, _ = torch.cuda.mem_get_info(device)
+        limit = free - LIBRARIES
+    pinned = None
+    if budget.pinned != "auto":
+        pinned = parse_bytes(budget.pinned)
+    elif (available := available_memory()) is not None:
+        pinned = available // 2
+    return Home(device, limit, pinned)
 
 
 def card_of(device: torch.device) -> Card:

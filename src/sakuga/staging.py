@@ -1,0 +1,187 @@
+"""Stages of a drawing, planned within the memory there is, and run as planned or as they can be.
+
+A stage is a generator of events that returns what it made. It runs on the device under watch;
+where memory runs out all the same, it runs again on the next rung of its plan, and where a
+value is not finite, once more in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+
+from sakuga.errors import NonFiniteOutput, OutOfMemory
+from sakuga.memory.costs import Costs, Work
+from sakuga.memory.home import Home, card_of, chip
+from sakuga.memory.inventory import Inventory
+from sakuga.memory.plan import MemoryPlan, Options, make_plan, rungs, smallest_limit
+from sakuga.memory.reasons import readable
+from sakuga.reading import Reading
+from sakuga.request import Event, Plan, Request, StagePlan, Warned
+from sakuga.sample.solvers import evaluation_times, find_solver, grid
+
+T = TypeVar("T")
+Stage = Generator[Event, None, T]
+FULL = re.compile("out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
+
+
+class NotFinite(Exception):
+    """A place where a value was not finite."""
+
+
+@dataclass(slots=True)
+class Drawing:
+    """One request on its way: what it reads, its time grid, what it asks of the device.
+
+    `stages`: how each is run, as planned and then as it was. `notes`: what went otherwise.
+    """
+
+    request: Request
+    reading: Reading
+    times: tuple[float, ...]
+    work: Work
+    plan: MemoryPlan
+    stages: dict[str, StagePlan]
+    notes: list[str] = field(default_factory=list)
+
+
+class Stages:
+    """Plans the stages of drawings on one device, and runs each.
+
+    `learned`: bytes that a stage turned out not to get, by its plan; later plans stay below,
+    for as long as this object lives.
+    """
+
+    def __init__(self, inventory: Inventory, home: Home, options: Options) -> None:
+        self.inventory, self.home, self.options = inventory, home, options
+        self.card = card_of(home.device)
+        self.learned: int | None = None
+
+    def plan(self, request: Request, reading: Reading) -> Drawing:
+        """How a resolved request will be run. Raises BudgetTooSmall."""
+        times = grid(request.steps, request.solver, request.schedule, request.shift)
+        work = work_of(request, reading, times)
+        plan = self._plan(work, self.options)
+        return Drawing(request, reading, times, work, plan, {one.stage: one for one in plan.stages})
+
+    def _plan(self, work: Work, options: Options) -> MemoryPlan:
+        options = replace(options, most=None if self.learned is None else self.learned - 1)
+        return make_plan(self.inventory, self.home.limit, work, self.card, options)
+
+    def told(self, drawing: Drawing) -> Plan:
+        """The plan as a receipt tells it."""
+        on_card = self.home.on_card
+        return Plan(
+            device=str(self.home.device),
+            chip=chip(self.home.device),
+            dtype=self.options.dtype,
+            batch=-(-drawing.request.number // drawing.stages["denoise"].batches),
+            threads=0 if on_card else torch.get_num_threads(),
+            limit=self.home.limit,
+            kept=drawing.plan.kept,
+            pinned=self.options.pinned,
+            stages=tuple(drawing.stages.values()),
+        )
+
+    def say_learned(self, drawing: Drawing) -> Stage[None]:
+        """Say so where a plan starts lower than it would without what was learned."""
+        if self.learned is None:
+            return
+        free = make_plan(
+            self.inventory, self.home.limit, drawing.work, self.card, self.options
+        )
+        if free.stages != drawing.plan.stages:
+            note = f"Planned below {readable(self.learned)}, for which memory ran out before."
+            drawing.notes.append(note)
+            yield Warned("learned_limit", note)
+
+    def run(
+        self, drawing: Drawing, name: str, work: Callable[[StagePlan, str], Stage[T]]
+    ) -> Stage[T]:
+        """Run a stage as planned; where it is not finite, once more in float32.
+
+        work: makes the stage from how it is run and the dtype of the request. Raises
+        NonFiniteOutput, OutOfMemory.
+        """
+        dtype = self.options.dtype
+        try:
+            return (yield from self._laddered(drawing, name, work, self.options))
+        except NotFinite as place:
+            note = f"NaN or infinity at {place}; once more in float32."
+        drawing.notes.append(note)
+        yield Warned("non_finite", note)
+        options = replace(self.options, dtype="float32")
+        if dtype != "float32":
+            drawing.stages[name] = self._plan(drawing.work, options).stage(name)
+        try:
+            return (yield from self._laddered(drawing, name, work, options))
+        except NotFinite as place:
+            raise NonFiniteOutput(
+                "every value that leaves a stage must be finite",
+                f"NaN or infinity at {place}, in float32 too",
+                "Check the weights with another prompt, or lower the guidance.",
+            ) from None
+
+    def _laddered(
+        self, drawing: Drawing, name: str, work: Callable[[StagePlan, str], Stage[T]],
+        options: Options,
+    ) -> Stage[T]:  # fmt: skip
+        """Run a stage; each time memory runs out, on the next rung of its plan."""
+        for how in self._ladder(drawing, name, options):
+            drawing.stages[name] = how
+            self.home.begin(name)
+            try:
+                return (yield from self._watched(work(how, options.dtype)))
+            except RuntimeError as error:
+                # Only the CUDA allocator has a class of its own for this; the CPU's and the
+                # driver's words are all there is to go by.
+                if not FULL.search(str(error)):
+                    raise
+                said = str(error).splitlines()[0]
+            # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
+            self.home.keep(False)
+            self.learned = min(self.learned or how.peak_bytes, how.peak_bytes)
+            note = f"Out of memory in {name}, planned for {readable(how.peak_bytes)}: {said[:200]}"
+            drawing.notes.append(note)
+            yield Warned("out_of_memory", note)
+        raise OutOfMemory(
+            f"every stage of a drawing must fit in memory, and {name!r} needs a budget of at least "
+            f"{readable(smallest_limit(how.peak_bytes))}",
+            said,
+            "Ask for a smaller size or fewer pictures at once, or close other programs.",
+        )
+
+    def _ladder(self, drawing: Drawing, name: str, options: Options) -> Iterator[StagePlan]:
+        """The way a stage is planned, then every cheaper one, each taking less than the last."""
+        yield (first := drawing.stages[name])
+        costs = Costs(self.inventory, drawing.work, self.card, options.dtype, options.pinned)
+        for rung in rungs(name, costs, options):
+            if rung.peak_bytes < first.peak_bytes:
+                yield rung
+
+    def _watched(self, stage: Stage[T]) -> Stage[T]:
+        """Let what a stage computes count, and nothing of what a consumer does meanwhile."""
+        with contextlib.closing(stage):
+            while True:
+                with self.home.watch():
+                    try:
+                        event = next(stage)
+                    except StopIteration as end:
+                        return end.value
+                yield event
+
+
+def work_of(request: Request, reading: Reading, times: Sequence[float]) -> Work:
+    """What of a resolved request decides memory and time."""
+    width, height = request.size
+    counts = {name: tuple(map(len, ids)) for name, ids in reading.ids.items()}
+    evaluations = request.steps * find_solver(request.solver, request.steps).evaluations
+    return Work(
+        width, height, request.number, evaluations, len(counts["gemma"]), counts["gemma"],
+        counts["jina"], times=len(evaluation_times(times, request.solver)),
+    )  # fmt: skip
