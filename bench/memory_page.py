@@ -28,7 +28,8 @@ FORMATS_HEAD = """\
 
 What each format of the matrices of transformer and Gemma costs the pictures of the embedded
 model (`python bench/formats.py`), on the CPU in float32: bytes, time, PSNR against float32 from
-the same seeds, and how often the judge finds the attributes bound.
+the same seeds, and how often the judge finds the attributes bound. Times are the quickest of
+three in turns on a machine that others used too.
 
 """
 Sheets = Mapping[str, Mapping[str, Row]]
@@ -124,11 +125,11 @@ def write_page(out: Path, page: Path) -> None:
                 ("planned_gib", "peak_gib", "gemma_error_%", "jina_error_%", "denoise_error_%",
                  "decode_error_%")),
     ]  # fmt: skip
+    if sheets.get("predictions"):
+        parts.append(f"Predicted peaks against measured ones: {worst(sheets)}.\n")
     formats = out / "formats.md"
     if formats.is_file():
         parts.append(FORMATS_HEAD + formats.read_text())
-    if sheets.get("predictions"):
-        parts.append(f"Predicted peaks against measured ones: {worst(sheets)}.\n")
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
