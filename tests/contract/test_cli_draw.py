@@ -307,6 +307,8 @@ def test_ctrl_c_leaves_nothing_and_exits_130(tiny_model, tmp_path) -> None:
     process = subprocess.Popen(
         command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "SAKUGA_FAULTS": ",".join(f"hang@step{i}:9" for i in (1, 2, 3, 4))},
+        # What runs the tests may itself ignore the signal, as `nohup` does, and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     for line in process.stdout:
         if json.loads(line)["event"] == "stepped":

@@ -20,11 +20,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def shown(monkeypatch, stream: io.StringIO, *, quiet: bool) -> str:
+def shown(monkeypatch, stream: io.StringIO, *, quiet: bool, limit: int | None = None) -> str:
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
-    with open_meter(lambda: 2_500_000_000, quiet=quiet) as meter:
+    with open_meter(lambda: (2_500_000_000, 3_000_000_000), limit, quiet=quiet) as meter:
         for event in EVENTS:
             meter.show(event)
     return stream.getvalue()
@@ -32,8 +32,9 @@ def shown(monkeypatch, stream: io.StringIO, *, quiet: bool) -> str:
 
 def test_a_watcher_sees_steps_pace_and_memory(monkeypatch) -> None:
     text = shown(monkeypatch, Terminal(), quiet=False)
-    for word in ("3/3", "s/step", "2.50 GB"):
+    for word in ("3/3", "s/step", "2.50 GB", "denoise", "decode"):
         assert word in text
+    assert "2.50 of 8.00 GB" in shown(monkeypatch, Terminal(), quiet=False, limit=8 * 10**9)
 
 
 @pytest.mark.parametrize(
