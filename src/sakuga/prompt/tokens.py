@@ -1,12 +1,15 @@
-"""tokenizer.json -> ids, offsets and counts, by the tokenizers library alone."""
+"""A tokenizer's file or vocabulary -> ids, offsets, counts, by the tokenizers library alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sakuga.errors import CorruptFile, ModelNotFound
+from sakuga.pieces import Pieces, open_pieces
 
 if TYPE_CHECKING:
     import tokenizers
@@ -37,31 +40,50 @@ class Tokenizer:
         self._inner = inner
 
     @classmethod
-    def open(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer in a `tokenizer.json`. Raises ModelNotFound or CorruptFile."""
-        if not Path(path).is_file():
+    def open(cls, source: str | Path | Pieces) -> Tokenizer:
+        """The tokenizer in a `tokenizer.json`, in a SentencePiece `.model`, or of its pieces.
+
+        Raises ModelNotFound or CorruptFile.
+        """
+        if isinstance(source, Pieces):
+            from sakuga.prompt.sentencepiece import assemble
+
+            with _refusing("a vocabulary makes a tokenizer", "SentencePiece vocabulary"):
+                return cls(assemble(source))
+        if not Path(source).is_file():
             raise ModelNotFound(
-                "a text encoder comes with its tokenizer.json",
-                f"no file {path}",
+                "a text encoder comes with its tokenizer.json or tokenizer.model",
+                f"no file {source}",
                 "Copy it from the model's repository into that folder.",
             )
+        if Path(source).suffix == ".model":
+            return cls.open(open_pieces(Path(source)))
         from tokenizers import Tokenizer as Inner
 
-        try:
-            inner = Inner.from_file(str(path))
-        except Exception as error:  # the library raises nothing more precise
-            raise CorruptFile(
-                "tokenizer.json is of the Hugging Face tokenizers format",
-                f"{path}: {error}",
-                "Fetch the file again.",
-            ) from error
-        return cls(inner)
+        with _refusing("tokenizer.json is of the Hugging Face tokenizers format", str(source)):
+            return cls(Inner.from_file(str(source)))
 
     def encode(self, text: str) -> Tokens:
-        """The tokens of a text, special ones as the file's post-processor adds them."""
-        encoding = self._inner.encode(text)
+        """The tokens of a text, special ones as the file's post-processor adds them.
+
+        Raises CorruptFile where the tokenizer's own tables contradict themselves.
+        """
+        with _refusing("a tokenizer cuts any text", "a tokenizer that cannot"):
+            encoding = self._inner.encode(text)
         return Tokens(tuple(encoding.ids), tuple(encoding.offsets))
 
     def count(self, text: str) -> int:
         """How many tokens `encode` gives."""
-        return len(self._inner.encode(text).ids)
+        return len(self.encode(text))
+
+
+@contextmanager
+def _refusing(rule: str, source: str) -> Iterator[None]:
+    """Turn what the library says of a broken file into a CorruptFile."""
+    try:
+        yield
+    except BaseException as error:
+        # The library raises plain exceptions, and panics over tables that lead out of themselves.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise CorruptFile(rule, f"{source}: {error}", "Fetch the file again.") from error
+        raise
