@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sakuga.errors import ModelNotFound
+from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
+from sakuga.weights.tokenizer import carrier, own_file
 
 INDEX = "model_index.json"
 EMBEDDED = CHIBI.name
@@ -23,7 +24,7 @@ ELSEWHERE = {
 class Lexicon:
     """The words of a model: its trained length in Gemma tokens, tokenizer and vocabulary.
 
-    `tokenizer` is the path of a tokenizer.json, None without the model's files;
+    `tokenizer` is a file that `weights.tokenizer` reads, None without the model's files;
     `vocabulary` is None for a model that does not list what it can draw. The system
     prompts are what Gemma reads before an XML or a plain prompt.
     """
@@ -81,14 +82,22 @@ def lexicon(model: str) -> Lexicon:
         for key, text in _read(folder, INDEX).get("sakuga", {}).get("drawing", {}).items()
         if key in habits
     }
-    tokenizer = folder / "tokenizer" / "tokenizer.json"
     words = _read(folder, "vocabulary.json").get("words")
     return Lexicon(
         limit,
-        tokenizer if tokenizer.is_file() else None,
+        _tokenizer(folder),
         frozenset(words) if words is not None else None,
         **habits,
     )
+
+
+def _tokenizer(folder: Path) -> Path | None:
+    """The file with Gemma's tokenizer; None where there is none, or where it leads elsewhere."""
+    places = [(folder, name) for name in ("tokenizer", "text_encoder", "text_encoders", "")]
+    try:
+        return own_file(places[:2]) or carrier(places, "text_encoder")
+    except CorruptFile:
+        return None
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

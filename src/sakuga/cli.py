@@ -539,9 +539,10 @@ def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
     """What lint says of a text. The tokenizer is opened only if the text may be too long."""
     from sakuga.prompt.lint import lint
     from sakuga.prompt.tokens import Tokenizer
+    from sakuga.weights.tokenizer import read_tokenizer
 
     path = words.tokenizer
-    tokenizer = None if path is None else lambda: Tokenizer.open(path)
+    tokenizer = None if path is None else lambda: Tokenizer.open(read_tokenizer(path))
     return lint(
         text,
         limit=words.limit,

@@ -39,11 +39,11 @@ from sakuga.weights.save import write_json
 from sakuga.weights.sources import open_source
 from sakuga.weights.specs import OURS
 from sakuga.weights.store import confine, hash_file
+from sakuga.weights.tokenizer import FILES
 
 MANIFEST = "manifest.json"
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    *PIECES_FILES.values(),
+    *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 
 
@@ -144,7 +144,9 @@ def _write_habits(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -
         if pieces.is_file():
             os.replace(pieces, staging / name / pieces.name)
         with contextlib.suppress(ModelNotFound):
-            _copy_tokenizer(model.tokenizer(name).parent, staging / name)
+            found = model.tokenizer(name)
+            if isinstance(found, Path):  # what weights carry was written with them
+                _copy_tokenizer(found.parent, staging / name)
         if not any((staging / name).iterdir()):
             (staging / name).rmdir()
 

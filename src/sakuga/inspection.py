@@ -17,6 +17,7 @@ from sakuga.memory.reasons import readable
 from sakuga.weights.checkpoint import Component, find_parts, is_model, understand
 from sakuga.weights.fates import NAMES, Target, report, unbound
 from sakuga.weights.formats import FORMATS, Stored, logical_shapes, read_storage_metadata
+from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.layouts import Match, explain, recognise
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
@@ -146,7 +147,7 @@ def _goal(sources: tuple[str, ...], store: Store, stored: Mapping[str, Stored], 
     """The dtype that a tensor becomes; float32 where it has to be unfolded and none is given."""
     if dtype != KEEP:
         return dtype
-    return "float32" if sources[0] in stored else NAMES[store.info(sources[0]).dtype]
+    return NAMES["F32" if sources[0] in stored else plain_dtype(store.info(sources[0]).dtype)]
 
 
 def as_json(found: tuple[Inspected, ...]) -> str:

@@ -64,6 +64,10 @@ def test_ours_to_theirs_to_ours_is_the_identity(layout: Layout, data: st.DataObj
     assert told.complete
     assert {piece.target: piece.shape for piece in told.pieces} == ours
     assert told.dropped == ()
+    there = {piece.sources: piece.shift for piece in written}
+    for piece in told.pieces:
+        if piece.shift:
+            assert there[(piece.target,)] == -piece.shift
 
 
 @LAYOUT

@@ -21,6 +21,7 @@ from adapters import (
     saved,
     velocity,
 )
+from gguf_file import write_gguf
 from safetensors.torch import load_file
 from tiny import TINY
 from torch import Tensor
@@ -116,6 +117,25 @@ def test_what_is_not_changed_is_byte_for_byte_what_it_was(
         assert merged.store.info(key).dtype == base.store.info(key).dtype
         same = bytes(merged.store.view(key)) == bytes(base.store.view(key))
         assert same == (key not in changed)
+
+
+def test_blocks_of_gguf_are_unfolded(tmp_path: Path) -> None:
+    tensors = {}
+    for key, value in made().state_dict().items():
+        whole = value.dim() == 2 and value.shape[1] % 32 == 0
+        tensors[key] = ("Q8_0" if whole else "F32", value.numpy())
+    (tmp_path / "base").mkdir()
+    file = write_gguf(tmp_path / "base" / "x.gguf", {}, tensors)
+    write_json(file.parent / "config.json", config_of(TINY.transformer))
+    base = open_component(file, "transformer")
+    assert base.store.info("layers.0.feed_forward.w2.weight").dtype == "Q8_0"
+    save_component(tmp_path / "plain", TINY.transformer, loaded(file).state_dict())
+    few = ("layers.0.feed_forward.w2", "layers.1.attention.out")
+    specs = parse_adapters([f"{peft_folder(tmp_path / 'lora', factors(few, rank=3), 2)}"])
+    for name, component in (("a", base), ("b", open_component(tmp_path / "plain"))):
+        merge(component, specs, tmp_path / f"{name}.safetensors")
+    found, want = (loaded(tmp_path / f"{name}.safetensors").state_dict() for name in "ab")
+    assert all(torch.equal(found[key], value) for key, value in want.items())
 
 
 def test_sums_are_rounded_once(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Fills a module from a store, with every key of the file accounted for.
 
 `plan` explains the keys from headers alone; `bind` does what the plan says. A key is
-bound as it is, cast, dequantised, quantised, or dropped for a stated reason; anything else
-is a BindError that lists it. There is no loose mode.
+bound as it is, cast, shifted, dequantised, quantised, or dropped for a stated reason; anything
+else is a BindError that lists it. There is no loose mode.
 
 A weight that comes with an adapter of its own is filled with their sum, computed in float32.
 
@@ -13,7 +13,7 @@ untouched where the file has that format, and quantised while loading where it h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from sakuga.weights.formats import (
     read_storage_metadata,
     scale_key,
 )
+from sakuga.weights.ggml import dequantise_blocks
+from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.layouts import (
     Adapter,
     Explanation,
@@ -141,9 +143,12 @@ def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, 
 def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
     """One tensor as stored: a view of the mapped file where memory alignment allows.
 
-    rows: a first row and the one after the last, where not the whole is wanted.
+    rows: a first row and the one after the last, where not the whole is wanted. What a file
+    keeps in GGUF's blocks, which is never kept as stored, is given in float32.
     """
     info = store.info(key)
+    if info.dtype in BLOCKS:
+        return _read_blocks(store, key, rows or slice(None), torch.float32)
     dtype, shape = DTYPES[info.dtype], info.shape
     view: memoryview | bytearray = store.view(key)
     start = info.start
@@ -165,7 +170,7 @@ def read_piece(
     dtype: torch.dtype,
     rows: tuple[int, int] | None = None,
 ) -> Tensor:
-    """One tensor of ours, in `dtype`, from the file's: joined, cut, dequantised, baked, cast.
+    """One tensor of ours, in `dtype`, from the file's: joined, cut, dequantised, baked, shifted.
 
     rows: the first row and the one after the last, where not the whole tensor is wanted. No
     more than these are read.
@@ -178,6 +183,9 @@ def read_piece(
     shape = (last - first, *piece.shape[1:])
     if piece.adapter is not None:
         return _baked(store, piece, piece.adapter, window).to(dtype).view(shape)
+    if piece.shift:
+        plain = read_piece(store, replace(piece, shift=0.0), stored, torch.float32, rows)
+        return (plain + piece.shift).to(dtype)
     parts, start = [], 0
     for key in piece.sources:
         whole = (stored[key].shape if key in stored else None) or store.info(key).shape
@@ -220,12 +228,26 @@ def _read_rows(
     store: Store, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
 ) -> Tensor:
     """Rows of one tensor of the file, in `dtype`."""
+    if store.info(key).dtype in BLOCKS:
+        return _read_blocks(store, key, rows, dtype)
     values = read_tensor(store, key, rows)
     if stored is None:
         return values.to(dtype)
     scale = read_tensor(store, scale_key(key), rows)
     shape = stored.shape or store.info(key).shape
     return dequantise(values, scale, stored.form, (len(values), *shape[1:]), dtype)
+
+
+def _read_blocks(store: Store, key: str, rows: slice, dtype: torch.dtype) -> Tensor:
+    """Rows of a tensor in GGUF's blocks, no more of which are unfolded than these."""
+    info = store.info(key)
+    if not info.nbytes:
+        return torch.empty(info.shape, dtype=dtype)[rows]
+    raw = torch.frombuffer(store.view(key), dtype=torch.uint8)
+    if len(info.shape) < 2:  # its one row is not cut between blocks
+        return dequantise_blocks(raw, info.dtype, info.shape, dtype)[rows]
+    raw = raw.view(info.shape[0], -1)[rows]
+    return dequantise_blocks(raw.reshape(-1), info.dtype, (len(raw), *info.shape[1:]), dtype)
 
 
 def _baked(store: Store, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:

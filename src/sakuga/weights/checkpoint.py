@@ -5,8 +5,8 @@
     text_encoder/         Gemma 3
     text_encoder_2/       Jina, or clip_model/ as in the original release
     vae/
-    tokenizer/            tokenizer.json, or beside Gemma's weights
-    tokenizer_2/          tokenizer.json, or beside Jina's weights
+    tokenizer/            tokenizer.json or tokenizer.model, or beside or within Gemma's weights
+    tokenizer_2/          tokenizer.json or tokenizer.model, or beside or within Jina's weights
     vocabulary.json       optional; {"words": [...]}, what the model can draw
 
 Single files are as welcome, in the folder itself or where a node-graph program keeps them
@@ -29,11 +29,13 @@ from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
+from sakuga.pieces import Pieces
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, Piece, detect, recognise, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, compare, read_adapter, read_spec
 from sakuga.weights.store import Store, confine, parse_json
+from sakuga.weights.tokenizer import FILES, carried, own_file
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "transformer": ("transformer",),
@@ -42,6 +44,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "vae": ("vae",),
 }
 SHELVES = ("", "diffusion_models", "text_encoders")  # where single files lie
+KINDS = ("*.safetensors", "*.gguf")
 ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "text_encoder"),
@@ -86,22 +89,25 @@ class Checkpoint:
         """The four parts, in the order a drawing uses them."""
         return (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
 
-    def tokenizer(self, name: str = "tokenizer") -> Path:
-        """The tokenizer.json of Gemma ("tokenizer") or Jina ("tokenizer_2").
+    def tokenizer(self, name: str = "tokenizer") -> Path | Pieces:
+        """What tokenizes for Gemma ("tokenizer") or Jina ("tokenizer_2").
 
-        It lies beside an encoder that came from elsewhere, or in the model's folder.
-        Raises ModelNotFound where there is none.
+        A file of its own, beside an encoder that came from elsewhere or in the model's folder,
+        else the vocabulary within the weights; an encoder from elsewhere is asked for that before
+        the folder. Raises ModelNotFound where there is none, CorruptFile where it makes no sense.
         """
-        places = [*self._beside(name), *((self.path, folder) for folder in TOKENIZERS[name])]
-        files = [root / folder / "tokenizer.json" for root, folder in places]
-        for file, (root, _) in zip(files, places, strict=True):
-            if file.is_file():
-                confine(file, root)
-                return file
+        store = {part.name: part.store for part in self.components}[ENCODERS[name]]
+        beside = self._beside(name)
+        within = [(self.path, folder) for folder in TOKENIZERS[name]]
+        found = (own_file(beside) or carried(store)) if beside else None
+        found = found or own_file(within) or carried(store)
+        if found is not None:
+            return found
+        files = [str(root / folder / FILES[0]) for root, folder in (*beside, *within)]
         raise ModelNotFound(
-            f"a model has a tokenizer.json for its {name}",
-            f"none at {', '.join(str(file) for file in files)}",
-            "Copy the tokenizer.json that belongs to the encoder there",
+            f"a model has a tokenizer.json or tokenizer.model for its {name}",
+            f"none at {', '.join(files)}",
+            "Copy the one that belongs to the encoder there",
         )
 
     def _beside(self, name: str) -> list[tuple[Path, str]]:
@@ -284,7 +290,7 @@ def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
     """The files of a folder that hold wanted components, told by their tensors."""
     files: dict[str, list[Path]] = {}
     for shelf in SHELVES:
-        for file in sorted((path / shelf).glob("*.safetensors")):
+        for file in sorted(each for kind in KINDS for each in (path / shelf).glob(kind)):
             confine(file, path)
             with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
                 component = detect(Store.open(file).keys()).layout.component

@@ -28,6 +28,7 @@ from sakuga.weights.formats import (
     logical_shapes,
     read_storage_metadata,
 )
+from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.layouts import (
     GEMMA,
     JINA_OFFICIAL,
@@ -48,11 +49,11 @@ from sakuga.weights.quantise import DTYPES
 from sakuga.weights.save import write_json
 from sakuga.weights.specs import config_of, lumina2_config
 from sakuga.weights.store import ITEMSIZE
+from sakuga.weights.tokenizer import TENSOR, carried_model
 from sakuga.weights.writer import Promised, write_tensors
 
 KEEP = "keep"
 PART = 1 << 22  # values read, cast and written at once
-PIECES = "spiece_model"  # a tensor that holds the tokenizer's file
 PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepiece.bpe.model"}
 
 
@@ -197,7 +198,7 @@ def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
 def _kept(piece: Piece, dtypes: Mapping[str, str], stored: Mapping[str, Stored]) -> str:
     """The dtype that keeps a tensor as it is: of a baked one its weight's, float32 if quantised."""
     sources = piece.sources[:1] if piece.adapter else piece.sources
-    kinds = ["F32" if key in stored else dtypes[key] for key in sources]
+    kinds = ["F32" if key in stored else plain_dtype(dtypes[key]) for key in sources]
     return max(kinds, key=_width)
 
 
@@ -241,17 +242,17 @@ def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
         metadata["config"] = json.dumps(config)
     else:
         write_json(file.parent / "config.json", config)
-    pieces = _tokenizer_tensor(job.part)
+    pieces = carried_model(job.part.store) if job.part.name in PIECES_FILES else None
     promised = dict(job.promised)
     if pieces and job.goal.loose:
-        promised[PIECES] = Promised("U8", (len(pieces),))
+        promised[TENSOR] = Promised("U8", (len(pieces),))
     elif pieces and not lone:
         (file.parent / PIECES_FILES[job.part.name]).write_bytes(pieces)
     strange: list[str] = []
 
     def read(name: str) -> Iterator[memoryview]:
-        if name == PIECES:
-            yield pieces
+        if name == TENSOR:
+            yield memoryview(pieces or b"")
             return
         sound = True
         for values in job.read(name):
@@ -297,11 +298,3 @@ def _not_finite(job: Job, names: list[str]) -> CorruptFile | RequestError:
         f"values beyond {dtype} in {listed(names)}",
         "Choose bfloat16, which has the range of float32.",
     )
-
-
-def _tokenizer_tensor(part: Component) -> memoryview | None:
-    """The tokenizer's file, where the weights carry it as a tensor of bytes."""
-    for key, dtype in part.store.dtypes().items():
-        if key.endswith(PIECES) and ITEMSIZE[dtype] == 1 and part.name in PIECES_FILES:
-            return part.store.view(key)
-    return None

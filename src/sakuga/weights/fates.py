@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sakuga.errors import BindError
 from sakuga.weights.formats import StorageFormat, Stored, scale_key
+from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.layouts import Explanation, Match, Shape, nearest
 
 SHOWN = 8
@@ -37,7 +38,7 @@ NAMES = {
 class Entry:
     """What became of one key of the file: its fate, and the detail worth telling.
 
-    fate: bound | cast | baked | dequantised | quantised | scale | dropped.
+    fate: bound | cast | baked | shifted | dequantised | quantised | scale | dropped.
     """
 
     key: str
@@ -105,6 +106,8 @@ def report(
         entry = _entry(dtypes[key], key, stored.get(key), targets[piece.target])
         if piece.adapter is not None:
             entry = Entry(key, "baked", f"adapter at scale {piece.adapter.scale:g}")
+        if piece.shift:
+            entry = Entry(key, "shifted", f"{piece.shift:+g}")
         entries.append(entry)
     entries.extend(Entry(scale_key(key), "scale") for key in stored)
     return Report(explanation.match, tuple(entries))
@@ -133,6 +136,8 @@ def _entry(dtype: str, key: str, stored: Stored | None, target: Target) -> Entry
     """What becomes of one key that fills a tensor of ours."""
     keeps = target.form is not None and target.form.quantised
     goal = target.form.name if target.form is not None else target.dtype
+    if dtype in BLOCKS:
+        return Entry(key, "quantised" if keeps else "dequantised", f"{dtype} to {goal}")
     if stored is None and _is_float(NAMES[dtype]) != (keeps or _is_float(target.dtype)):
         raise BindError(
             "only numbers of one kind are cast into each other",

@@ -4,9 +4,10 @@ A layout says how a file spells the tensors of one component. Our own spelling, 
 right of each rule, is the state dict of the module that computes: the original's names
 for NextDiT, transformers' for the encoders, diffusers' for the autoencoder. A rule never
 computes anything but rows: one tensor split, or several joined, along their first
-dimension, or seen with other dimensions of 1. The one exception is baking: a weight that
-comes with an adapter of its own (see `Adapter`) is taken as their sum. Names and shapes are
-all that is looked at; file names and configs play no part.
+dimension, or seen with other dimensions of 1. There are two exceptions: a number added to
+every value, and baking: a weight that comes with an adapter of its own (see `Adapter`) is
+taken as their sum. Names and shapes are all that is looked at; file names and configs play
+no part.
 
 Placeholders in patterns: {n} and {m} are numbers, {up} is a number that the other side
 counts from the other end, {p} is weight or bias, and the words of WORDS below stand for one
@@ -56,17 +57,19 @@ class Rule:
     """Tensors of the file that are tensors of ours: 1 to 1, 1 split to n, or n joined to 1.
 
     `ones`: how many dimensions of 1 theirs have at their end and ours lack, as a 1x1
-    convolution has beside a linear; negative the other way round.
+    convolution has beside a linear; negative the other way round. `shift`: what is added to
+    their values to give ours.
     """
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
     ones: int = 0
+    shift: float = 0.0
 
     @property
     def inverse(self) -> Rule:
         """The same fact, read the other way."""
-        return Rule(self.ours, self.theirs, -self.ones)
+        return Rule(self.ours, self.theirs, -self.ones, -self.shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,8 @@ class Piece:
     """How one tensor is made: rows `rows` (None: all) of its sources laid end to end.
 
     Where there is an `adapter`, the sources are W, A and B instead, and the rows are those of
-    the weight they make. The result is seen in `shape`, () where the sources do not fit.
+    the weight they make. The result is seen in `shape`, () where the sources do not fit, and
+    `shift` is added to its values.
     """
 
     target: str
@@ -150,6 +154,7 @@ class Piece:
     shape: Shape
     rows: tuple[int, int] | None = None
     adapter: Adapter | None = None
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,14 +337,17 @@ def _pieces(
     if adapter and not _fits(adapter, targets[0], *(found[key] for key in sources)):
         whole = ()
     if len(targets) == 1 or not whole:
-        yield from (Piece(target, sources, whole, adapter=adapter) for target in targets)
+        yield from (
+            Piece(target, sources, whole, adapter=adapter, shift=rule.shift) for target in targets
+        )
         return
     counts = [wanted[key][0] if wanted.get(key) else 0 for key in targets]
     if sum(counts) != whole[0]:
         counts = [whole[0] // len(targets)] * len(targets)
     start = 0
     for target, count in zip(targets, counts, strict=True):
-        yield Piece(target, sources, (count, *whole[1:]), (start, start + count), adapter)
+        rows = (start, start + count)
+        yield Piece(target, sources, (count, *whole[1:]), rows, adapter, rule.shift)
         start += count
 
 
@@ -586,6 +594,11 @@ NEXTDIT_DIFFUSERS = Layout(
     ),
 )
 
+GEMMA_UNRUN = (
+    Drop("layers.{beyond}.*", "conditioning is the state before the last layer", spare=True),
+    Drop("norm.weight", "the final norm follows the last layer, which is not run", spare=True),
+)
+
 GEMMA = Layout(
     name="Gemma 3, transformers names",
     component="text_encoder",
@@ -626,8 +639,49 @@ GEMMA = Layout(
         Drop("*lm_head.weight", "nothing is generated"),
         Drop("*rotary_emb.*inv_freq", "rotary frequencies are computed"),
         Drop("*spiece_model", "it is the tokenizer, no weight"),
-        Drop("layers.{beyond}.*", "conditioning is the state before the last layer", spare=True),
-        Drop("norm.weight", "the final norm follows the last layer, which is not run", spare=True),
+        *GEMMA_UNRUN,
+    ),
+)
+
+GEMMA_GGUF = Layout(
+    name="Gemma 3, llama.cpp names",
+    component="text_encoder",
+    marks=(
+        "token_embd.weight",
+        "blk.0.attn_q_norm.weight",
+        "blk.0.post_ffw_norm.weight",
+    ),
+    rules=(
+        *_renamed(
+            {
+                "token_embd.weight": "embed_tokens.weight",
+                "blk.{n}.attn_q.weight": "layers.{n}.self_attn.q_proj.weight",
+                "blk.{n}.attn_k.weight": "layers.{n}.self_attn.k_proj.weight",
+                "blk.{n}.attn_v.weight": "layers.{n}.self_attn.v_proj.weight",
+                "blk.{n}.attn_output.weight": "layers.{n}.self_attn.o_proj.weight",
+                "blk.{n}.ffn_gate.weight": "layers.{n}.mlp.gate_proj.weight",
+                "blk.{n}.ffn_up.weight": "layers.{n}.mlp.up_proj.weight",
+                "blk.{n}.ffn_down.weight": "layers.{n}.mlp.down_proj.weight",
+            }
+        ),
+        # Gemma scales by 1 + weight; llama.cpp stores the sum, so that it may scale by it.
+        *(
+            Rule((theirs,), (ours,), shift=-1.0)
+            for theirs, ours in {
+                "output_norm.weight": "norm.weight",
+                "blk.{n}.attn_q_norm.weight": "layers.{n}.self_attn.q_norm.weight",
+                "blk.{n}.attn_k_norm.weight": "layers.{n}.self_attn.k_norm.weight",
+                "blk.{n}.attn_norm.weight": "layers.{n}.input_layernorm.weight",
+                "blk.{n}.post_attention_norm.weight": "layers.{n}.post_attention_layernorm.weight",
+                "blk.{n}.ffn_norm.weight": "layers.{n}.pre_feedforward_layernorm.weight",
+                "blk.{n}.post_ffw_norm.weight": "layers.{n}.post_feedforward_layernorm.weight",
+            }.items()
+        ),
+    ),
+    drops=(
+        Drop("output.weight", "nothing is generated"),
+        Drop("rope_freqs.weight", "rotary frequencies are computed"),
+        *GEMMA_UNRUN,
     ),
 )
 
@@ -788,6 +842,7 @@ LAYOUTS = (
     NEXTDIT_ORIGINAL,
     NEXTDIT_DIFFUSERS,
     GEMMA,
+    GEMMA_GGUF,
     JINA_TRANSFORMERS,
     JINA_SINGLE_FILE,
     JINA_OFFICIAL,

@@ -19,6 +19,7 @@ from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.bind import read_piece, read_tensor
 from sakuga.weights.checkpoint import Component, pieces_of
 from sakuga.weights.formats import Stored, read_storage_metadata, scale_key
+from sakuga.weights.gguf import BLOCKS, plain_dtype
 from sakuga.weights.layouts import Piece
 from sakuga.weights.lora import read_delta, read_norm_delta
 from sakuga.weights.quantise import DTYPES, dequantise, quantise
@@ -63,10 +64,11 @@ def merge(
 ) -> tuple[Fit, ...]:
     """Write a transformer's file anew with adapters folded in; give how they fit it.
 
-    Names, dtypes and storage formats stay those of the file; shards become one. Sums
-    are made in float32, one tensor at a time, and rounded once. The metadata holds the
-    config, and names the adapters with their digests. Raises what `fit_adapters` raises,
-    OutputExists, and BindError for a norm's bias, which has no place in the file.
+    Names, dtypes and storage formats stay those of the file, but that GGUF's blocks become
+    float32; shards become one. Sums are made in float32, one tensor at a time, and rounded
+    once. The metadata holds the config, and names the adapters with their digests. Raises what
+    `fit_adapters` raises, OutputExists, and BindError for a norm's bias, which has no place in
+    the file.
     """
     refuse_existing(out, force=force)
     base = Base.of(component)
@@ -99,8 +101,11 @@ class Changed:
 
     def read(self, key: str) -> tuple[memoryview]:
         """The bytes of any tensor of the file, as they then are."""
+        store = self._base.component.store
+        if key not in self._sources and store.info(key).dtype not in BLOCKS:
+            return (store.view(key),)
         if key not in self._sources:
-            return (self._base.component.store.view(key),)
+            return (memoryview(read_tensor(store, key).view(torch.uint8).numpy()),)
         # Of a quantised tensor values and scales are asked for far apart: made twice, never kept.
         value = self._stored(self._sources[key])[key]
         return (memoryview(value.contiguous().view(torch.uint8).numpy()),)
@@ -109,7 +114,8 @@ class Changed:
         """A changed tensor as the file stores it; where it is quantised, with its scales."""
         values = self._summed(source)
         if source not in self._base.stored:
-            return {source: values.to(DTYPES[self._base.component.store.info(source).dtype])}
+            dtype = plain_dtype(self._base.component.store.info(source).dtype)
+            return {source: values.to(DTYPES[dtype])}
         stored, scale = quantise(values, self._base.stored[source].form)
         assert scale is not None
         return {source: stored, scale_key(source): scale}
@@ -156,8 +162,9 @@ def _rows(base: Base, key: str) -> int:
 
 
 def _promised(store: Store) -> dict[str, Promised]:
-    """The tensors of a store in form."""
-    return {key: Promised(store.info(key).dtype, store.info(key).shape) for key in store}
+    """The tensors of a store in form; GGUF's blocks in float32, which holds what they hold."""
+    infos = {key: store.info(key) for key in store}
+    return {key: Promised(plain_dtype(info.dtype), info.shape) for key, info in infos.items()}
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

@@ -1,9 +1,10 @@
-"""Reads safetensors files as untrusted bytes: a checked header, then memory-mapped views.
+"""Reads weight files as untrusted bytes: a checked header, then memory-mapped views.
 
-The format: eight bytes of little-endian header length, a JSON header that maps each
-name to dtype, shape and byte range, then the tensors laid end to end. Nothing in it can
-run, but everything in it can lie, so the header is compared with the file before anyone
-sees a byte. Source: https://huggingface.co/docs/safetensors, "Format".
+The format is GGUF, which `weights.gguf` reads, or safetensors: eight bytes of little-endian
+header length, a JSON header that maps each name to dtype, shape and byte range, then the
+tensors laid end to end. Nothing in it can run, but everything in it can lie, so the header
+is compared with the file before anyone sees a byte. Source:
+https://huggingface.co/docs/safetensors, "Format".
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, ModelNotFound
+from sakuga.weights.gguf import MAGIC as GGUF_MAGIC
+from sakuga.weights.gguf import open_gguf
+from sakuga.weights.llama_cpp import metadata_of
 
 MAX_HEADER = 100_000_000
 MAX_RANK = 16
@@ -28,7 +32,7 @@ MAX_COMMAS = 300_000  # parsing more would take seconds; real headers have thous
 INDEX = ".safetensors.index.json"
 CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 AGAIN = "Download or convert the file again"
-CONVERT = "Only safetensors are read; convert the file first"
+CONVERT = "Only safetensors and GGUF are read; convert the file first"
 
 ITEMSIZE = {
     "BOOL": 1,
@@ -52,14 +56,17 @@ ITEMSIZE = {
 IMPOSTORS = {
     b"PK": "a zip archive, as torch.save writes",
     b"\x80": "a pickle",
-    b"GGUF": "a GGUF file",
     b"version ": "a Git LFS pointer, not the file it stands for",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies: `nbytes` bytes of `file`, from the absolute offset `start`."""
+    """Where a tensor lies: `nbytes` bytes of `file`, from the absolute offset `start`.
+
+    dtype: the safetensors name of one, or the name of a block format of `weights.gguf`, where
+    the shape is that of the values the blocks hold.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -146,7 +153,7 @@ class Store:
         return {key: info.shape for key, info in self._infos.items()}
 
     def dtypes(self) -> dict[str, str]:
-        """Every name with the safetensors name of its dtype."""
+        """Every name with its dtype, as `TensorInfo` names it."""
         return {key: info.dtype for key, info in self._infos.items()}
 
     def view(self, key: str) -> memoryview:
@@ -189,15 +196,17 @@ class Header:
 
 
 def read_header(file: Path) -> Header:
-    """Read and check the header of one safetensors file.
+    """Read and check the header of one file, safetensors or GGUF by its first bytes.
 
-    Raises CorruptFile with the rule broken: length at most 100 MB and within the file,
-    a JSON object without double keys, known dtypes, byte ranges that match the shapes and
-    cover the rest of the file exactly once.
+    Raises CorruptFile with the rule broken; of safetensors: length at most 100 MB and within
+    the file, a JSON object without double keys, known dtypes, byte ranges that match the
+    shapes and cover the rest of the file exactly once.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
+        if start.startswith(GGUF_MAGIC):
+            return _gguf_header(file)
         length = int.from_bytes(start, "little")
         if size < 8 or length > min(size - 8, MAX_HEADER):
             for magic, what in IMPOSTORS.items():
@@ -215,6 +224,15 @@ def read_header(file: Path) -> Header:
     infos = {key: _info(file, key, entry, 8 + length) for key, entry in entries.items()}
     _check_cover(file, infos, 8 + length, size)
     return Header(infos, metadata)
+
+
+def _gguf_header(file: Path) -> Header:
+    gguf = open_gguf(file)
+    infos = {
+        name: TensorInfo(each.type, each.shape, each.nbytes, file, each.start)
+        for name, each in gguf.tensors.items()
+    }
+    return Header(infos, metadata_of(gguf))
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:
@@ -355,16 +373,17 @@ def _weights_in(folder: Path) -> Path:
     names = sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
     choices = [name for name in names if name.endswith(INDEX)]
     choices = choices or [name for name in CONVENTIONAL if name in names]
-    choices = choices or [name for name in names if name.endswith(".safetensors")]
+    for kind in (".safetensors", ".gguf"):
+        choices = choices or [name for name in names if name.endswith(kind)]
     if len(choices) == 1:
         return folder / choices[0]
-    rule = "a folder of weights holds one .safetensors file, or shards with one index"
+    rule = "a folder of weights holds one .safetensors or .gguf file, or shards with one index"
     if choices:
         raise ModelNotFound(rule, f"{', '.join(choices)} in {folder}", "Keep the one you mean")
     found = ", ".join(names) or "nothing"
     fix = (
         CONVERT
-        if any(n.endswith((".pt", ".pth", ".bin", ".ckpt", ".gguf")) for n in names)
+        if any(n.endswith((".pt", ".pth", ".bin", ".ckpt")) for n in names)
         else "Check the path, or download the weights"
     )
     raise ModelNotFound(rule, f"{found} in {folder}", fix)

@@ -1,0 +1,122 @@
+"""The block formats of GGUF files to floats, a few blocks at a time.
+
+A block holds its values in a few bits each beside one or two scales in float16; a K block of
+256 values has eight or sixteen finer scales within. Every formula is that of its
+dequantize_row in ggml-quants.c (https://github.com/ggml-org/ggml), in float32 and in the same
+order, so the values are the same to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from sakuga.weights.gguf import BLOCKS
+
+CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache
+
+
+def dequantise_blocks(
+    raw: Tensor, kind: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """Values of a shape in `dtype`, from the bytes (N,) of their blocks.
+
+    kind: a name of `gguf.BLOCKS`. Beside the result no more than a chunk is ever in float32.
+    """
+    block, kernel = BLOCKS[kind], KERNELS[kind]
+    blocks = raw.view(-1, block.nbytes)
+    values = torch.empty(blocks.shape[0], block.values, dtype=dtype)
+    step = CHUNK // block.values
+    for part, into in zip(blocks.split(step), values.split(step), strict=True):
+        into.copy_(kernel(part))
+    return values.view(shape)
+
+
+def _q4_0(blocks: Tensor) -> Tensor:
+    return _half(blocks, 0) * (_nibbles(blocks[:, 2:]).float() - 8)
+
+
+def _q4_1(blocks: Tensor) -> Tensor:
+    return _half(blocks, 0) * _nibbles(blocks[:, 4:]).float() + _half(blocks, 2)
+
+
+def _q5_0(blocks: Tensor) -> Tensor:
+    q = _nibbles(blocks[:, 6:]) | _bits(blocks[:, 2:6]) << 4
+    return _half(blocks, 0) * (q.float() - 16)
+
+
+def _q5_1(blocks: Tensor) -> Tensor:
+    q = _nibbles(blocks[:, 8:]) | _bits(blocks[:, 4:8]) << 4
+    return _half(blocks, 0) * q.float() + _half(blocks, 2)
+
+
+def _q8_0(blocks: Tensor) -> Tensor:
+    return _half(blocks, 0) * blocks[:, 2:].view(torch.int8).float()
+
+
+def _q4_k(blocks: Tensor) -> Tensor:
+    scale, least = _scales_k(blocks)
+    q = _nibbles(blocks[:, 16:].reshape(-1, 32)).view(-1, 8, 32)
+    return (scale * q.float() - least).flatten(1)
+
+
+def _q5_k(blocks: Tensor) -> Tensor:
+    scale, least = _scales_k(blocks)
+    q = _nibbles(blocks[:, 48:].reshape(-1, 32)).view(-1, 8, 32)
+    # Bit j of byte l is the fifth bit of value l in the j-th 32.
+    high = blocks[:, None, 16:48] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1
+    return (scale * (q | high << 4).float() - least).flatten(1)
+
+
+def _q6_k(blocks: Tensor) -> Tensor:
+    # Twice 128 values: 64 bytes of low nibbles, 32 of four high pairs of bits each.
+    low = blocks[:, :128].reshape(-1, 2, 64)
+    low = torch.cat((low & 15, low >> 4), dim=2).view(-1, 2, 4, 32)
+    pairs = torch.arange(0, 8, 2, dtype=torch.uint8)[:, None]
+    high = blocks[:, 128:192].reshape(-1, 2, 1, 32) >> pairs & 3
+    q = (low | high << 4).float() - 32
+    scale = _half(blocks, 208) * blocks[:, 192:208].view(torch.int8).float()
+    return (scale[:, :, None] * q.view(-1, 16, 16)).flatten(1)
+
+
+def _scales_k(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and least value of each 32 values of Q4_K and Q5_K blocks: (blocks, 8, 1) both.
+
+    Twelve bytes hold eight scales and eight minima of 6 bits: get_scale_min_k4 in ggml-quants.c.
+    """
+    first, second, third = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
+    scale = torch.cat((first & 63, third & 15 | first >> 6 << 4), dim=1)
+    least = torch.cat((second & 63, third >> 4 | second >> 6 << 4), dim=1)
+    return (
+        (_half(blocks, 0) * scale.float())[:, :, None],
+        (_half(blocks, 2) * least.float())[:, :, None],
+    )
+
+
+def _half(blocks: Tensor, at: int) -> Tensor:
+    """The float16 at a byte of each block, in float32: (blocks, 1)."""
+    return blocks[:, at : at + 2].contiguous().view(torch.float16).float()
+
+
+def _nibbles(packed: Tensor) -> Tensor:
+    """Low halves of all bytes, then high halves: (N, bytes) to (N, 2 * bytes)."""
+    return torch.cat((packed & 15, packed >> 4), dim=1)
+
+
+def _bits(packed: Tensor) -> Tensor:
+    """The bits of bytes, lowest first: (N, bytes) to (N, 8 * bytes)."""
+    return (packed[:, :, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten(1)
+
+
+KERNELS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
+    "Q8_0": _q8_0,
+    "Q4_K": _q4_k,
+    "Q5_K": _q5_k,
+    "Q6_K": _q6_k,
+}
