@@ -3,7 +3,7 @@
 #   make draw     a picture of two characters, drawn by the model in the package
 #   make test     every test that needs no GPU
 #
-# and two for those who change the code: make check, make docs.
+# and three for those who change the code: make check, make docs, make test-wild.
 
 VENV    ?= .venv
 PROMPT  := examples/two_characters.xml
@@ -13,7 +13,7 @@ PYTHON  := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find src/sakuga -type f -not -path '*/__pycache__/*')
 
-.PHONY: help draw test check docs
+.PHONY: help draw test test-wild check docs
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,10 @@ $(PICTURE): $(PROMPT) $(PACKAGE) | $(VENV)/.installed-draw
 
 test: $(VENV)/.installed-test
 	@scripts/test
+
+# Against real files, which it fetches (330 MB); not part of the tests.
+test-wild: $(VENV)/.installed-test
+	@scripts/test-wild
 
 check: $(VENV)/.installed-test
 	@scripts/check

@@ -1,0 +1,27 @@
+"""Hold our readers against real files: python -m wild FOLDER (see scripts/test-wild)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from wild import files, hidden, words
+
+
+def main(arguments: list[str]) -> int:
+    """Print a line for each comparison and the summary; give the exit status."""
+    if len(arguments) != 1:
+        print("usage: scripts/test-wild", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    gguf, tokenizer = files.gemma(folder), files.tokenizer(folder)
+    rows = [*words.compare(gguf, tokenizer), *hidden.compare(gguf, tokenizer)]
+    for row in rows:
+        print(row)
+    failed = sum(not row.held for row in rows)
+    print(f"{len(rows) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
