@@ -442,10 +442,11 @@ def test_memory_holds_parts_of_tensors_whatever_their_size(tmp_path: Path) -> No
         stream.write(len(text).to_bytes(8, "little") + text)
         stream.truncate(8 + len(text) + end)
     script = (
-        "import resource, sys\n"
+        "import re, sys\n"
         "from pathlib import Path\n"
         "from sakuga.converting import convert\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "status = Path('/proc/self/status')\n"
+        "peak = lambda: 1024 * int(re.search('VmHWM:\\\\s+(\\\\d+)', status.read_text())[1])\n"
         "before = peak()\n"
         "list(convert(Path(sys.argv[1]), Path(sys.argv[2]), 'single-file', 'bfloat16'))\n"
         "print(before, peak())\n"
