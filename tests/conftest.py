@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,8 @@ from sakuga.model.spec import (
     NextDiTSpec,
     VAESpec,
 )
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what the folders of tests share
 
 TINY = ModelSpec(
     name="tiny",

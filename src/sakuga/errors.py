@@ -7,6 +7,7 @@
     │   └── OutputExists        what would be written is already there and force was not given
     ├── WeightsError            a checkpoint cannot be trusted or understood
     │   ├── CorruptFile         the bytes are not what the header says
+    │   ├── UnsafeFile          a file asks to run code, or for more than tensors
     │   ├── LayoutError         no layout, or more than one, explains the keys
     │   ├── BindError           keys are missing, extra, or of another shape
     │   └── SpecMismatch        two sources describe different models
@@ -77,6 +78,12 @@ class CorruptFile(WeightsError):
     """The bytes are not what the header says."""
 
     code = "corrupt_file"
+
+
+class UnsafeFile(WeightsError):
+    """A file asks to run code, or is of a kind that cannot be read without."""
+
+    code = "unsafe_file"
 
 
 class LayoutError(WeightsError):

@@ -20,6 +20,7 @@ ERRORS = {
     "OutputExists": ("output_exists", 2, 400),
     "WeightsError": ("bad_weights", 1, 500),
     "CorruptFile": ("corrupt_file", 1, 500),
+    "UnsafeFile": ("unsafe_file", 1, 500),
     "LayoutError": ("unknown_layout", 1, 500),
     "BindError": ("unbound_weights", 1, 500),
     "SpecMismatch": ("spec_mismatch", 1, 500),

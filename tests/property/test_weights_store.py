@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
@@ -115,6 +116,56 @@ def test_changed_bytes_are_refused_or_true(
     file.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
     if (store := open_or_refuse(file)) is not None:
         assert_truthful(store, file)
+
+
+TOKENS = st.sampled_from(
+    [
+        "{", "}", "[", "]", ",", ":", "[2]", "[0,8]", "[8]", "0", "8", "-0", "1e3", "1e999", "NaN",
+        "-Infinity", "null", "true", "9" * 50, '"a"', '"a":', '"dtype":', '"shape":', '"U8"',
+        '"F32"', '"data_offsets":', '"\\ud800"', '"\\u0061"', '"__metadata__":', '{"x":"y"}', "/*",
+        '"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}', "'a'", "\\", "\0", " ", "\ufeff",
+    ]
+)  # fmt: skip
+
+
+@ROOMY
+@given(st.lists(TOKENS, max_size=12).map("".join))
+def test_odd_json_is_refused_or_true(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path, ("{" + text + "}").encode(), bytes(8))
+    start = time.process_time()
+    if (store := open_or_refuse(file)) is not None:
+        assert_truthful(store, file)
+        with safe_open(file, "np") as reference:
+            assert set(reference.keys()) == set(store)
+    assert time.process_time() - start < 1
+
+
+SHARDS = ("a-00001.safetensors", "a-00002.safetensors")
+PLACES = st.one_of(
+    st.sampled_from(
+        [*SHARDS, "../x.safetensors", "/x.safetensors", ".safetensors", "x/../a-00001.safetensors"]
+    ),
+    st.text(max_size=6).map(lambda text: text + ".safetensors"),
+    ODD,
+)
+
+
+@ROOMY
+@example(places={"a": SHARDS[0], "b": SHARDS[1]}, bare=False)
+@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), PLACES), st.booleans())
+def test_an_index_is_refused_or_true(tmp_path: Path, places: dict[str, Any], bare: bool) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir(exist_ok=True)
+    one = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
+    for name, key in zip(("x.safetensors", *SHARDS), ("a", "a", "b"), strict=True):
+        place = tmp_path if name == "x.safetensors" else folder
+        write(place, json.dumps({key: one}).encode(), b"!").rename(place / name)
+    index = folder / "a.safetensors.index.json"
+    index.write_text(json.dumps(places if bare else {"weight_map": places}))
+    if (store := open_or_refuse(index)) is not None:
+        assert not bare
+        assert places == {key: store.info(key).file.name for key in store}
+        assert {file.parent for file in store.files} == {folder}
 
 
 @ROOMY

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.weights.store import MAX_HEADER, Store, read_header
+from sakuga.weights.store import MAX_HEADER, Store, parse_json, read_header
 
 
 def raw(file: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:
@@ -78,6 +78,8 @@ HOSTILE: dict[str, tuple[Any, bytes]] = {
     "entry is a list": ({"a": [1]}, b""),
     "entry lacks a field": ({"a": {"dtype": "F32", "shape": [2]}}, bytes(8)),
     "entry has a field more": ({"a": {**entry(), "code": "x"}}, bytes(8)),
+    "a name that is no text": (b'{"\\ud800":1}', b""),
+    "a name of a megabyte": ({"a" * 1_000_000: entry()}, bytes(8)),
     "unknown dtype": ({"a": entry("F31")}, bytes(8)),
     "dtype is a list": ({"a": entry(["F32"])}, bytes(8)),
     "negative size": ({"a": entry(shape=(-2,))}, bytes(8)),
@@ -197,6 +199,9 @@ def test_shards_are_one_store(tmp_path: Path) -> None:
         "sub/../model-00002-of-00002.safetensors",
         "..\\x.safetensors",
         "missing.safetensors",
+        "a" * 5000 + ".safetensors",
+        "a\0.safetensors",
+        "\ud800.safetensors",
         "config.json",
         "..",
         "",
@@ -255,6 +260,46 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptFile, match="lie within"):
         Store.open(folder)
     assert Store.open(target).keys() == ("a",)
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a loop", "nowhere"])
+def test_what_is_no_file_is_never_opened(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "model.safetensors"
+    if what == "a pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to({"a device": "/dev/zero", "a loop": place.name, "nowhere": "x"}[what])
+    with pytest.raises(CorruptFile, match="weights are a file"):
+        Store.open(tmp_path)
+
+
+def test_a_folder_that_leads_out_is_not_even_listed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "model", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "diary.txt").write_text("")
+    (root / "vae").symlink_to(outside)
+    with pytest.raises(CorruptFile, match="lie within") as caught:
+        Store.open(root / "vae", root)
+    assert "diary" not in str(caught.value)
+
+
+def test_a_file_that_is_a_zip_to_others_is_refused(tmp_path: Path) -> None:
+    """Its first bytes are the length of a header that fits, and the start of a zip file."""
+    file = tmp_path / "x.safetensors"
+    start = b"PK\x03\x04\0\0\0\0"
+    with file.open("wb") as stream:
+        stream.write(start + b"{}")
+        stream.truncate(8 + int.from_bytes(start, "little"))
+    with pytest.raises(CorruptFile, match="zip archive"):
+        Store.open(file)
+
+
+@pytest.mark.parametrize("digits", ["9" * 41, "-" + "9" * 400])
+def test_numbers_that_no_float_holds_are_refused(digits: str) -> None:
+    with pytest.raises(CorruptFile, match="digits"):
+        parse_json(b'{"a": %s}' % digits.encode(), "x")
+    assert parse_json(b'{"a": -%s}' % (b"9" * 39), "x") == {"a": -int("9" * 39)}
 
 
 def test_links_within_one_download_of_the_hub_are_followed(tmp_path: Path) -> None:

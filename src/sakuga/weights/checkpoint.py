@@ -54,6 +54,8 @@ CONFIG = "config.json"
 INDEX = "model_index.json"
 VOCABULARY = "vocabulary.json"
 MAX_CONFIG = 16_000_000
+AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
+CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,24 @@ def read_json(file: Path, root: Path) -> dict[str, Any]:
             "Use the config that belongs to these weights",
         )
     return parse_json(file.read_bytes(), str(file))
+
+
+def code_in(path: Path) -> tuple[str, ...]:
+    """The code in a model's folder and those within, by its path there: never read, never run.
+
+    An `auto_map` of a config, which asks for code, counts as some. Empty for a lone file.
+    """
+    if not path.is_dir():
+        return ()
+    found = []
+    within = sorted(each for each in path.iterdir() if each.is_dir() and not each.is_symlink())
+    for folder in (path, *within):
+        files = sorted(entry for entry in folder.iterdir() if entry.suffix in CODE)
+        found += [str(file.relative_to(path)) for file in files]
+        config = folder / CONFIG
+        if config.is_file() and AUTO_MAP in read_json(config, path):
+            found.append(f"{AUTO_MAP} in {config.relative_to(path)}")
+    return tuple(found)
 
 
 def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any], str]]:

@@ -28,7 +28,9 @@ from sakuga.weights.llama_cpp import metadata_of
 
 MAX_HEADER = 100_000_000
 MAX_RANK = 16
-MAX_COMMAS = 300_000  # parsing more would take seconds; real headers have thousands
+MAX_DIGITS = 40
+MAX_COMMAS = 150_000  # reading more would take seconds; real headers have thousands
+MAX_KEY = 1000
 INDEX = ".safetensors.index.json"
 CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 AGAIN = "Download or convert the file again"
@@ -58,6 +60,8 @@ IMPOSTORS = {
     b"\x80": "a pickle",
     b"version ": "a Git LFS pointer, not the file it stands for",
 }
+# Also the length of a header, but of one that is only written to be two files in one.
+ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,10 @@ class Store:
         """
         path = Path(path)
         if path.is_dir():
+            confine(path, root or path)
             file = _weights_in(path)
+            if not file.is_file():
+                raise _corrupt(file, "weights are a file", "a link to nowhere, or a device,")
             confine(file, root or path)
         elif path.is_file():
             file = path
@@ -162,9 +169,13 @@ class Store:
         Writing to a view changes it for this process alone, never the file.
         """
         info = self._infos[key]
-        if info.file not in self._maps:
-            self._maps[info.file] = _map(info.file)
-        return self._maps[info.file][info.start : info.start + info.nbytes]
+        return self.mapped(info.file)[info.start : info.start + info.nbytes]
+
+    def mapped(self, file: Path) -> memoryview:
+        """All bytes of one of the files, mapped once."""
+        if file not in self._maps:
+            self._maps[file] = _map(file)
+        return self._maps[file]
 
     def release(self) -> None:
         """Let go of the memory that read pages take; views stay valid, and read them again.
@@ -208,7 +219,7 @@ def read_header(file: Path) -> Header:
         if start.startswith(GGUF_MAGIC):
             return _gguf_header(file)
         length = int.from_bytes(start, "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER):
+        if size < 8 or length > min(size - 8, MAX_HEADER) or start.startswith(ZIP):
             for magic, what in IMPOSTORS.items():
                 if start.startswith(magic):
                     raise CorruptFile("weights are safetensors", f"{what}: {file}", CONVERT)
@@ -245,7 +256,7 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
             "Split the file into shards",
         )
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise CorruptFile(rule, f"{_short(error)} in {where}", AGAIN) from None
     if not isinstance(value, dict):
@@ -298,8 +309,17 @@ def file_sha256(file: Path) -> str:
     return _sha256(file.resolve(), file_state(file))
 
 
+def _whole(digits: str) -> int:
+    """A whole number. Raises ValueError on one that no float could hold, let alone an address."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError on a double key, and on one that is no text in UTF-8."""
     result = dict(pairs)
+    "".join(result).encode()
     if len(result) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         raise ValueError(f"the key {_short(max(counts, key=counts.__getitem__))} twice")
@@ -307,6 +327,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _info(file: Path, key: str, entry: Any, base: int) -> TensorInfo:
+    if len(key) > MAX_KEY:
+        raise _corrupt(file, f"a tensor's name has at most {MAX_KEY} letters", _short(key))
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _corrupt(
             file, "a tensor has dtype, shape and data_offsets", f"{_short(entry)} for {_short(key)}"
@@ -391,6 +413,9 @@ def _weights_in(folder: Path) -> Path:
 
 def _shards(index: Path, root: Path) -> dict[Path, Header]:
     """The headers of all shards, checked against the index both ways."""
+    if index.stat().st_size > MAX_HEADER:
+        got = f"{index.stat().st_size} bytes"
+        raise _corrupt(index, f"an index has at most {MAX_HEADER} bytes", got)
     weight_map = parse_json(index.read_bytes(), str(index)).get("weight_map")
     if (
         not isinstance(weight_map, dict)
@@ -400,7 +425,8 @@ def _shards(index: Path, root: Path) -> dict[Path, Header]:
         raise _corrupt(index, "weight_map maps tensor names to file names", _short(weight_map))
     headers: dict[Path, Header] = {}
     for name in sorted(set(weight_map.values())):
-        if not name.endswith(".safetensors") or "\\" in name or Path(name).name != name:
+        plain = name.isprintable() and "\\" not in name and len(name.encode()) <= MAX_NAME
+        if not plain or not name.endswith(".safetensors") or Path(name).name != name:
             raise _corrupt(index, "a shard is a .safetensors file beside its index", _short(name))
         file = index.parent / name
         if not file.is_file():
@@ -426,5 +452,7 @@ def _corrupt(file: Path, rule: str, got: str) -> CorruptFile:
 
 def _short(value: object) -> str:
     """A value from a file, escaped and short enough for a message."""
+    if isinstance(value, str):
+        value = value[:80]
     text = str(value) if isinstance(value, Exception) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
