@@ -746,7 +746,6 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
 # Adapters
 
 STEM = "base_model.model.layers.0.attention.out"
-TARGETS = {"layers.0.attention.out": (4, 4), "norm": (4,)}
 PEFT = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": "base"}
 
 
@@ -838,7 +837,7 @@ ADAPTERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "a path that climbs in a pattern": (spoil_adapter(alpha_pattern={"../../x": 1}), "leads out"),
     "an expression that takes for ever": (
         spoil_adapter(rank_pattern={"(a+)+$" * 9: 8}),
-        "no module's name",
+        "names no modules",
     ),
     "a rank beyond addresses": (spoil_adapter(r=10**30), "no rank"),
     "a rank of NaN": (spoil_adapter(r=NAN), "no rank"),
@@ -859,10 +858,14 @@ ADAPTERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
 
 @dataclass(frozen=True)
 class Built:
-    """Something hostile on disk, and a part of what the refusal says."""
+    """Something hostile on disk, a part of what the refusal says, and what it would pass for.
+
+    kind: file | model | adapter.
+    """
 
     path: Path
     says: str
+    kind: str = "file"
 
 
 def build(folder: Path, model: Path) -> dict[str, Built]:
@@ -882,16 +885,10 @@ def build(folder: Path, model: Path) -> dict[str, Built]:
         place = folder / str(len(built)) / "model"
         shutil.copytree(model, place)
         spoil(place)
-        built[f"folder: {name}"] = Built(place, says)
-    return built
-
-
-def build_adapters(folder: Path) -> dict[str, Built]:
-    """The folder of every adapter by its name, built in `folder`."""
-    built = {}
+        built[f"folder: {name}"] = Built(place, says, "model")
     for name, (spoil, says) in ADAPTERS.items():
         place = folder / str(len(built)) / "adapter"
         adapter(place)
         spoil(place)
-        built[f"adapter: {name}"] = Built(place, says)
+        built[f"adapter: {name}"] = Built(place, says, "adapter")
     return built

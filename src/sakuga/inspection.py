@@ -14,7 +14,7 @@ from sakuga.codec import plain, unknown
 from sakuga.errors import WeightsError
 from sakuga.memory.inventory import part_of
 from sakuga.memory.reasons import readable
-from sakuga.weights.checkpoint import Component, find_parts, is_model, understand
+from sakuga.weights.checkpoint import Component, code_in, find_parts, is_model, understand
 from sakuga.weights.fates import NAMES, Target, report, unbound
 from sakuga.weights.formats import FORMATS, Stored, logical_shapes, read_storage_metadata
 from sakuga.weights.gguf import plain_dtype
@@ -43,7 +43,11 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What one component's file says; `problem` is why it cannot be used, None if it can."""
+    """What one component's file says; `problem` is why it cannot be used, None if it can.
+
+    beside: what else the file holds, with the reason why it is no weight. unread: code in its
+    folder, or that its config asks for, which nothing here reads or runs.
+    """
 
     path: str
     component: str | None
@@ -55,6 +59,8 @@ class Inspected:
     provisional: tuple[str, ...]
     spec: dict[str, Any] | None
     problem: str | None
+    beside: dict[str, str]
+    unread: tuple[str, ...]
     keys: tuple[Key, ...]
 
 
@@ -76,13 +82,14 @@ def inspect(path: Path, dtype: str = KEEP) -> tuple[Inspected, ...]:
 
 
 def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str) -> Inspected:
-    match, part, problem = None, None, None
+    match, part, problem, unread = None, None, None, ()
     keys = tuple(_key(store, key, "unknown") for key in store)
     try:
         formats = read_storage_metadata(store.metadata)
         match = recognise(logical_shapes(store.shapes(), store.dtypes(), formats), name)
         part = understand(store, name, place, root if root.is_dir() else root.parent)
         keys, problem = _fates(part, dtype)
+        unread = code_in(place)
     except WeightsError as error:
         problem = str(error)
     return Inspected(
@@ -96,6 +103,8 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
         provisional=_provisional(match) if match else (),
         spec=asdict(part.spec) if part else None,
         problem=problem,
+        beside=store.dropped,
+        unread=unread,
         keys=keys,
     )
 
@@ -169,6 +178,10 @@ def describe(found: Inspected) -> Iterator[str]:
         yield "  spec    " + ", ".join(f"{name} {value}" for name, value in found.spec.items())
     yield f"  keys    {_counted(found.fates)}"
     yield from _table(found.keys)
+    for name, reason in found.beside.items():
+        yield f"  beside  {name}: {reason}"
+    for name in found.unread:
+        yield f"  unread  {name}: code, which is never read or run"
     if found.problem:
         yield f"  problem {found.problem}"
 

@@ -56,15 +56,14 @@ class Archive(Store):
     """The tensors of one torch archive, by name.
 
     A store whose views are checked: the first view into a storage compares its checksum.
-    A tensor whose values do not lie side by side is copied on each view. `dropped` names
-    what else the file holds, with the reason why it is no weight.
+    A tensor whose values do not lie side by side is copied on each view.
     """
 
     def __init__(
         self, path: Path, header: Header, views: Mapping[str, View], dropped: Mapping[str, str]
     ) -> None:
         super().__init__(path, {path: header})
-        self.dropped = dict(dropped)
+        self.dropped.update(dropped)
         self._views = views
         self._whole: set[Entry] = set()
 

@@ -93,13 +93,15 @@ class Store:
     """The tensors of one file, or of the shards of one folder, by name.
 
     Nothing but headers is read until `view` is called, and `view` only maps. A view
-    stays valid as long as it is referenced, even after the store is gone.
+    stays valid as long as it is referenced, even after the store is gone. `dropped` names
+    what else the files hold, with the reason why it is no weight; safetensors hold nothing else.
     """
 
     def __init__(self, path: Path, shards: Mapping[Path, Header]) -> None:
         self.path = path
         self.files = tuple(shards)
         self.metadata: dict[str, str] = {}
+        self.dropped: dict[str, str] = {}
         self._infos: dict[str, TensorInfo] = {}
         self._maps: dict[Path, memoryview] = {}
         for file, header in shards.items():
