@@ -113,11 +113,11 @@ def main() -> None:
         results[name] = read_all(STRICT.get(kind, []), Path(path))
         looked[name] = read_all(LOOKING.get(kind, []), Path(path))
         watch.on = False
-    watch.on = True
-    exec(order["provoke"], {})  # what the watch is shown to see
-    watch.on = False
-    seen = [event for event in watch.seen if not event.startswith("exec (<code object <module>")]
-    json.dump({"results": results, "looked": looked, "seen": seen}, sys.stdout)
+    if order["provoke"]:  # what the watch is shown to see
+        watch.on = True
+        exec(order["provoke"], {})
+        watch.on = False
+    json.dump({"results": results, "looked": looked, "seen": watch.seen}, sys.stdout)
 
 
 if __name__ == "__main__":

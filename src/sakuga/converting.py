@@ -62,7 +62,7 @@ def convert(
     """
     if layout not in GOALS:
         raise unknown("layout", layout, tuple(GOALS))
-    model = open_checkpoint(source) if is_model(source) else None
+    model = _open_model(source) if is_model(source) else None
     parts = model.components if model else (understand(open_source(source), None, source),)
     jobs = [plan_job(part, GOALS[layout][part.name], dtype) for part in parts]
     lone = out.suffix == ".safetensors"
@@ -86,6 +86,16 @@ def convert(
         _install(staging, out.parent if lone else out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _open_model(source: Path) -> Checkpoint:
+    """A model whose vocabulary and tokenizers are in order too, before anything is written."""
+    model = open_checkpoint(source)
+    model.vocabulary()
+    for name in ENCODERS:
+        with contextlib.suppress(ModelNotFound):  # an encoder may go without
+            model.tokenizer(name)
+    return model
 
 
 def _place(job: Job, out: Path, model: Checkpoint | None) -> str:

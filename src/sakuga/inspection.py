@@ -82,7 +82,8 @@ def inspect(path: Path, dtype: str = KEEP) -> tuple[Inspected, ...]:
 
 
 def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str) -> Inspected:
-    match, part, problem, unread = None, None, None, ()
+    match, part, problem = None, None, None
+    unread: tuple[str, ...] = ()
     keys = tuple(_key(store, key, "unknown") for key in store)
     try:
         formats = read_storage_metadata(store.metadata)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from hostile import PROGRAMS, torch_zip
 from sakuga.cli import main
 from sakuga.engine import Engine
 from sakuga.request import Finished, Picture, Request
@@ -80,6 +84,42 @@ def test_inspect_ends_with_1_where_a_file_cannot_be_used(run: Run, tiny_model: P
     code, _, error = run("inspect", "nowhere")
     assert code == 2
     assert "nowhere" in error
+
+
+def test_a_torch_archive_is_shown_and_converted(run: Run, tiny_model: Path) -> None:
+    state = load_file(tiny_model / "vae" / "diffusion_pytorch_model.safetensors")
+    torch.save({"state_dict": state, "epoch": 3}, "vae.pt")
+    shutil.copy(tiny_model / "vae" / "config.json", "config.json")
+    Path("train.py").write_text("raise SystemExit('ran')")
+    code, said, _ = run("inspect", "vae.pt")
+    assert code == 0
+    assert "layout  FLUX autoencoder, diffusers names" in said
+    assert "beside  epoch: lies beside 'state_dict'" in said
+    code, said, _ = run("convert", "vae.pt", "vae.safetensors", "--layout", "diffusers")
+    assert code == 0
+    written = load_file("vae.safetensors")
+    assert set(written) == set(state)
+    assert all(torch.equal(written[key], value) for key, value in state.items())
+
+
+def test_a_torch_archive_with_a_program_is_refused_by_name(run: Run) -> None:
+    torch_zip(Path("dit.pt"), PROGRAMS["os.system"][0])
+    for command in (["inspect", "dit.pt"], ["convert", "dit.pt", "out", "--layout", "original"]):
+        code, said, error = run(*command)
+        assert (code, said) == (1, "")
+        assert "'posix.system' at byte" in error
+    assert not Path("out").exists()
+    assert not Path("ran").exists()
+
+
+def test_inspect_names_code_that_is_never_read(run: Run, tiny_model: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, "model"))
+    (model / "text_encoder_2" / "modeling.py").write_text("raise SystemExit('ran')")
+    code, said, _ = run("inspect", model)
+    assert code == 0
+    assert "unread  modeling.py: code, which is never read or run" in said
+    code, said, _ = run("inspect", model, "--json")
+    assert [each["unread"] for each in json.loads(said) if each["unread"]] == [["modeling.py"]]
 
 
 def test_an_unknown_layout_names_the_nearest(run: Run, tiny_model: Path) -> None:

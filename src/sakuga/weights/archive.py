@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sakuga.errors import CorruptFile, ModelNotFound, UnsafeFile
 from sakuga.weights.pickles import MAX_BYTES, TensorRef, kind_of, read_pickle
 from sakuga.weights.store import ITEMSIZE, MAX_RANK, Header, Store, TensorInfo
@@ -83,9 +81,7 @@ class Archive(Store):
         first = place.offset * size
         if place.contiguous:
             return data[first : first + info.nbytes]
-        steps = [size * stride for stride in place.strides]
-        values = np.ndarray(info.shape, f"V{size}", data, first, steps)
-        return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        return _side_by_side(data[first:], info.shape, place.strides, size)
 
 
 def is_from_torch(path: Path) -> bool:
@@ -259,6 +255,16 @@ def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
             return False
         step *= size
     return True
+
+
+def _side_by_side(
+    data: memoryview, shape: tuple[int, ...], strides: tuple[int, ...], size: int
+) -> memoryview:
+    """A copy of the values of `size` bytes that lie at these strides, row after row."""
+    import numpy as np
+
+    values = np.ndarray(shape, f"V{size}", data, 0, [size * stride for stride in strides])
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def _check_growth(path: Path, infos: Mapping[str, TensorInfo]) -> None:
