@@ -31,6 +31,7 @@ MAX_RANK = 16
 MAX_DIGITS = 40
 MAX_COMMAS = 150_000  # reading more would take seconds; real headers have thousands
 MAX_KEY = 1000
+MAX_NAME = 255  # bytes of a file name, as most file systems have it
 INDEX = ".safetensors.index.json"
 CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 AGAIN = "Download or convert the file again"
