@@ -18,7 +18,7 @@ from typing import Any
 from sakuga.errors import CorruptFile, UnsafeFile
 
 MAX_BYTES = 1 << 24
-MAX_STEPS = 400_000  # under a second; a tensor takes about 30
+MAX_STEPS = 300_000  # under a second; a tensor takes about 30
 MAX_LONG = 16  # bytes of a whole number
 MAX_KEY = 100  # letters of a storage's name, which torch makes of digits
 AGAIN = "Download the file again, or save it again with torch.save"
@@ -94,7 +94,7 @@ def read_pickle(data: bytes, where: str) -> Any:
 
     where: what it is called in messages. Containers may hold each other, or themselves.
     Raises UnsafeFile, with the name and the offset, where it asks for anything else,
-    CorruptFile where it is cut short, makes no sense, or has more than 16 MiB or 400,000
+    CorruptFile where it is cut short, makes no sense, or has more than 16 MiB or 300,000
     instructions.
     """
     machine = _Machine(data, where)

@@ -29,7 +29,7 @@ from sakuga.weights.llama_cpp import metadata_of
 MAX_HEADER = 100_000_000
 MAX_RANK = 16
 MAX_DIGITS = 40
-MAX_COMMAS = 150_000  # reading more would take seconds; real headers have thousands
+MAX_COMMAS = 100_000  # reading more would take seconds; real headers have thousands
 MAX_KEY = 1000
 MAX_NAME = 255  # bytes of a file name, as most file systems have it
 INDEX = ".safetensors.index.json"
