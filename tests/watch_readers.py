@@ -22,7 +22,6 @@ from sakuga.weights.adapter_fit import fit_adapters
 from sakuga.weights.adapter_spec import parse_adapter
 from sakuga.weights.archive import open_archive
 from sakuga.weights.checkpoint import code_in, open_checkpoint, open_component
-from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
 
 HARMLESS = {"builtins.id", "mmap.__new__", "os.listdir", "os.scandir", "sys._getframe"}
@@ -75,7 +74,6 @@ STRICT: dict[str, list[Reader]] = {
     "file": [
         lambda path: read_store(Store.open(path)),
         lambda path: read_store(open_archive(path)),
-        lambda path: read_store(open_source(path)),
         lambda path: open_component(path, "vae"),
         lambda path: list(convert(path, made_of(path, ".safetensors"), "original")),
     ],
@@ -113,11 +111,12 @@ def main() -> None:
         results[name] = read_all(STRICT.get(kind, []), Path(path))
         looked[name] = read_all(LOOKING.get(kind, []), Path(path))
         watch.on = False
-    if order["provoke"]:  # what the watch is shown to see
-        watch.on = True
-        exec(order["provoke"], {})
-        watch.on = False
-    json.dump({"results": results, "looked": looked, "seen": watch.seen}, sys.stdout)
+    seen, watch.seen = watch.seen, []
+    watch.on = True
+    exec(order["provoke"], {})  # what the watch is shown to see
+    watch.on = False
+    told = {"results": results, "looked": looked, "seen": seen, "provoked": watch.seen}
+    json.dump(told, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,23 @@ from pathlib import Path
 import pytest
 
 import hostile
+from sakuga.weights.checkpoint import code_in
 
 SECONDS = 1.0
 PROGRAM = Path(hostile.__file__).with_name("watch_readers.py")
 
 
+# What the watch has to see, so that its seeing nothing else means something.
+PROVOKE = """
+import os, pickle, socket, wave
+pickle.loads(b"ccollections\\nCounter\\n.")
+socket.socket().close()
+open("x", "w").close()
+os.remove("x")
+open("evil.py").close()
+"""
+
+Place = tuple[str, Path]  # what a path would pass for, file | model | adapter | opened, and it
 Results = Mapping[str, Sequence[tuple[str, str, float]]]
 
 
@@ -25,22 +37,19 @@ Results = Mapping[str, Sequence[tuple[str, str, float]]]
 class Watched:
     """What came of reading: (error, message, seconds) of each reader, by file; audit events.
 
-    results: of those that must refuse. looked: of those that only look on.
+    results: of those that must refuse. looked: of those that only look on. provoked: the events
+    of PROVOKE.
     """
 
     results: Results
     looked: Results
     seen: Sequence[str]
+    provoked: Sequence[str]
 
 
-Place = tuple[str, Path]  # what a path would pass for, file | model | adapter | opened, and it
-
-
-def watch(
-    folder: Path, paths: Mapping[str, Place], warm: Sequence[Place], provoke: str = ""
-) -> Watched:
+def watch(folder: Path, paths: Mapping[str, Place], warm: Sequence[Place]) -> Watched:
     """Read files with every reader, in a process of its own, after some that are in order."""
-    order = {"paths": paths, "warm": warm, "provoke": provoke}
+    order = {"paths": paths, "warm": warm, "provoke": PROVOKE}
     said = subprocess.run(
         [sys.executable, PROGRAM],
         input=json.dumps(order, default=str),
@@ -56,10 +65,11 @@ def watch(
 
 @dataclass(frozen=True)
 class Corpus:
-    """All hostile files, and what came of reading them."""
+    """All hostile files, two models in order that look odd, and what came of reading them."""
 
     folder: Path
     built: Mapping[str, hostile.Built]
+    coded: Path
     watched: Watched
 
 
@@ -85,21 +95,49 @@ def corpus(
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "evil.py").write_text(hostile.RUN)
     built = hostile.build(folder, tiny_model)
+    coded = with_code(tiny_model, folder / "coded")
     paths = {name: (each.kind, each.path) for name, each in built.items()}
-    return Corpus(folder, built, watch(folder, paths, in_order))
+    paths["code"] = "opened", coded
+    paths["hub"] = "opened", in_a_hub(tiny_model, folder / "models--someone--something")
+    return Corpus(folder, built, coded, watch(folder, paths, in_order))
+
+
+def with_code(model: Path, place: Path) -> Path:
+    """A model as the release is: code lies in its folders, and a config asks for some."""
+    shutil.copytree(model, place)
+    for folder in (place, place / "text_encoder_2"):
+        (folder / "modeling_evil.py").write_text(hostile.RUN)
+        (folder / "__init__.py").write_text(hostile.RUN)
+    asked = {"AutoModel": "modeling_evil.Evil"}
+    hostile.edit(place / "text_encoder_2" / "config.json", auto_map=asked)
+    return place
+
+
+def in_a_hub(model: Path, repo: Path) -> Path:
+    """A model as the hub's cache keeps it: links to blobs of the same repository."""
+    snapshot, blobs = repo / "snapshots" / "abc", repo / "blobs"
+    shutil.copytree(model, snapshot)
+    blobs.mkdir()
+    for number, file in enumerate(sorted(snapshot.rglob("*.*"))):
+        file.rename(blobs / str(number))
+        depth = len(file.relative_to(repo).parts) - 1
+        file.symlink_to("../" * depth + f"blobs/{number}")
+    return snapshot
 
 
 def test_every_hostile_file_is_refused_by_every_reader(corpus: Corpus) -> None:
-    assert len(corpus.watched.results) >= 25
-    for name, readers in corpus.watched.results.items():
+    assert len(corpus.built) >= 25
+    for name in corpus.built:
+        readers = corpus.watched.results[name]
+        assert readers, name
         assert all(error for error, _, _ in readers), (name, readers)
 
 
 def test_a_refusal_says_what_was_found(corpus: Corpus) -> None:
-    for name, readers in corpus.watched.results.items():
-        says = corpus.built[name].says
-        assert any(says in text for _, text, _ in readers), (name, says, readers)
-        assert all(len(text) < 1500 for _, text, _ in readers), name
+    for name, each in corpus.built.items():
+        texts = [text for _, text, _ in corpus.watched.results[name]]
+        assert any(each.says in text for text in texts), (name, each.says, texts)
+        assert all(len(text) < 1500 for text in texts), name
 
 
 def test_a_refusal_takes_less_than_a_second(corpus: Corpus) -> None:
@@ -108,55 +146,36 @@ def test_a_refusal_takes_less_than_a_second(corpus: Corpus) -> None:
             assert all(seconds < SECONDS for _, _, seconds in readers), (name, readers)
 
 
-def test_no_hostile_file_runs_writes_imports_or_calls(corpus: Corpus) -> None:
+def test_no_file_runs_writes_imports_or_calls(corpus: Corpus) -> None:
     assert corpus.watched.seen == []
     assert not (corpus.folder / "ran").exists()
 
 
-def test_the_watch_sees_what_it_watches_for(tmp_path: Path) -> None:
-    provoke = (
-        "import os, pickle, socket, wave\n"
-        "pickle.loads(b'ccollections\\nCounter\\n.')\n"
-        "socket.socket().close()\n"
-        "open('x', 'w').close()\n"
-        "os.remove('x')\n"
-        "open('evil.py').close()\n"
-    )
-    (tmp_path / "evil.py").write_text("")
-    seen = watch(tmp_path, {}, [], provoke).seen
+def test_the_watch_sees_what_it_watches_for(corpus: Corpus) -> None:
+    seen = corpus.watched.provoked
     events = {line.split()[0] for line in seen}
     assert {"import", "pickle.find_class", "socket.__new__", "open", "os.remove"} <= events
     assert any(line.startswith("open") and "evil.py" in line for line in seen)
 
 
-def test_code_beside_weights_is_named_and_never_read(
-    tmp_path: Path, tiny_model: Path, in_order: Sequence[Place]
-) -> None:
-    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    for place in (model, model / "text_encoder_2"):
-        (place / "modeling_evil.py").write_text(hostile.RUN)
-        (place / "__init__.py").write_text(hostile.RUN)
-    hostile.edit(
-        model / "text_encoder_2" / "config.json", auto_map={"AutoModel": "modeling_evil.Evil"}
+@pytest.mark.parametrize("what", ["code", "hub"])
+def test_what_only_looks_odd_is_opened(corpus: Corpus, what: str) -> None:
+    assert [error for error, _, _ in corpus.watched.looked[what]] == ["", "", ""]
+
+
+def test_code_beside_weights_is_named(corpus: Corpus) -> None:
+    assert code_in(corpus.coded) == (
+        "__init__.py",
+        "modeling_evil.py",
+        "text_encoder_2/__init__.py",
+        "text_encoder_2/modeling_evil.py",
+        "auto_map in text_encoder_2/config.json",
     )
-    said = watch(tmp_path, {"model": ("opened", model)}, in_order)
-    assert said.seen == []
-    assert [error for error, _, _ in said.looked["model"]] == ["", "", ""]
-    assert not (tmp_path / "ran").exists()
+    assert code_in(corpus.coded / "vae") == code_in(corpus.coded / "modeling_evil.py") == ()
 
 
-def test_the_hub_s_own_links_are_followed(
-    tmp_path: Path, tiny_model: Path, in_order: Sequence[Place]
-) -> None:
-    """A snapshot of its cache holds links to blobs of the same repository."""
-    repo = tmp_path / "models--someone--something"
-    snapshot, blobs = repo / "snapshots" / "abc", repo / "blobs"
-    shutil.copytree(tiny_model, snapshot)
-    blobs.mkdir()
-    for number, file in enumerate(sorted(snapshot.rglob("*.*"))):
-        file.rename(blobs / str(number))
-        depth = len(file.relative_to(repo).parts) - 1
-        file.symlink_to("../" * depth + f"blobs/{number}")
-    said = watch(tmp_path, {"model": ("opened", snapshot)}, in_order)
-    assert said.seen == []
-    assert [error for error, _, _ in said.looked["model"]] == ["", "", ""]
+def test_code_is_not_looked_for_outside_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text(hostile.RUN)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "more").symlink_to(tmp_path)
+    assert code_in(tmp_path / "model") == ()
