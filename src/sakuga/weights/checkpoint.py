@@ -314,7 +314,7 @@ def _habits(path: Path) -> tuple[str, DrawingSpec]:
     ours: Any = read_json(file, path).get(OURS, {}) if file.is_file() else {}
     if not isinstance(ours, dict):
         raise _odd(file, f'"{OURS}" is a set of named values', ours)
-    name, drawing = ours.get("name", path.resolve().name), ours.get("drawing", {})
+    name, drawing = ours.get("name", _title(path)), ours.get("drawing", {})
     if not isinstance(name, str) or not isinstance(drawing, dict):
         raise _odd(file, "a model has a name and a set of drawing defaults", ours)
     values = {}
@@ -325,6 +325,14 @@ def _habits(path: Path) -> tuple[str, DrawingSpec]:
     if not spec.min_side <= shorter <= longer <= spec.max_side:
         raise _odd(file, "width and height lie between min_side and max_side", drawing)
     return name, spec
+
+
+def _title(path: Path) -> str:
+    """What a folder is called; a snapshot in the hub's cache is called as on the hub."""
+    folder = path.resolve()
+    if folder.parent.name != "snapshots":
+        return folder.name
+    return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
 
 
 def _drawing_value(file: Path, key: str, value: Any) -> Any:
