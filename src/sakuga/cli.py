@@ -346,6 +346,47 @@ def show(
         print(f"{label:>{width}}  " + text.rstrip().replace("\n", f"\n{'':{width}}  "))
 
 
+@app.command("fetch")
+def fetch_command(
+    model: Annotated[str, typer.Argument(help="org/name or org/name@revision of a hub.")],
+) -> None:
+    """Download a model, or find it in the cache, and print its folder."""
+    from sakuga.catalog import locate
+
+    print(locate(_local(model)))
+
+
+@app.command("doctor")
+def doctor_command(
+    model: Annotated[
+        str, typer.Argument(help="chibi, the folder of a model, or org/name of a hub.")
+    ] = EMBEDDED,
+    *,
+    compare: Annotated[
+        bool, typer.Option("--hash", help="Compare files with the digests they should have.")
+    ] = False,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="Look at every number of the weights, not a sample.")
+    ] = False,
+    draw: Annotated[
+        bool, typer.Option("--draw/--no-draw", help="End with a drawing of one step.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Say whether this computer and a model are fit to draw; exit 1 if anything is red."""
+    from sakuga.catalog import locate
+    from sakuga.doctor.examine import Visit, examine
+    from sakuga.doctor.report import tell
+
+    visit = Visit(model, device, dtype, hash=compare, scan=scan, draw=draw)
+    findings = examine(visit, find=lambda name: locate(_local(name)))
+    colour = False if os.environ.get("NO_COLOR") else None
+    if not tell(findings, as_json=as_json, colour=colour):
+        raise typer.Exit(1)
+
+
 @app.command("plan")
 def plan_command(
     ctx: typer.Context,
@@ -533,6 +574,26 @@ def lora_extract_command(
         device=choose_device(device), force=force,
     )  # fmt: skip
     print(found)
+
+
+def _local(model: str) -> str:
+    """A model as given, or, if it is named as on a hub, the folder that holds it now."""
+    from sakuga.hub import Hub, fetch, parse_name
+
+    name = parse_name(model)
+    if name is None:
+        return model
+    cache = os.environ.get("HF_HUB_CACHE")
+    hub = Hub(
+        endpoint=os.environ.get("HF_ENDPOINT"),
+        token=os.environ.get("HF_TOKEN"),
+        cache=Path(cache) if cache else None,
+        offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"},
+        watched=sys.stderr.isatty(),
+    )
+    folder = fetch(name, hub)
+    print(f"{name.repository}@{folder.name}", file=sys.stderr)
+    return str(folder)
 
 
 def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
