@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from sakuga.doctor.finding import Finding, Report, Stage, green, red, trouble
+from sakuga.doctor.finding import Finding, Report, Stage, green, refused, trouble
 from sakuga.memory.inventory import part_of
 from sakuga.memory.reasons import readable
 from sakuga.weights.checkpoint import (
@@ -23,6 +23,7 @@ from sakuga.weights.checkpoint import (
     open_checkpoint,
     open_component,
 )
+from sakuga.weights.fates import unbound
 from sakuga.weights.formats import Shape, logical_shapes, read_storage_metadata, scale_key
 from sakuga.weights.layouts import Explanation, explain
 
@@ -82,12 +83,7 @@ def keys(component: Component, explanation: Explanation) -> Finding:
     """The key report of one component, in a line."""
     store, name = component.store, component.name
     if not explanation.complete:
-        wrong = [f"{key} is {got}, not {want}" for key, got, want in explanation.wrong]
-        groups = {"missing": explanation.missing, "not explained": explanation.unexpected}
-        said = [f"{len(keys)} keys {what}: {some(keys)}" for what, keys in groups.items() if keys]
-        said += [f"{len(wrong)} of another shape: {some(wrong)}"] if wrong else []
-        fix = "Download or convert the file again; it may be another model's."
-        return red(name, f"{explanation.match}: {'; '.join(said)}", fix)
+        return refused(name, unbound(explanation, store.path))
     bound = len(explanation.pieces)
     reasons = Counter(reason for _, reason in explanation.dropped)
     dropped = "".join(f", {count} left out ({why})" for why, count in reasons.items())
