@@ -16,7 +16,7 @@ INDEX = "model_index.json"
 EMBEDDED = CHIBI.name
 EMBEDDED_FOLDER = Path(__file__).parent / "chibi" / "model"
 ELSEWHERE = {
-    NEWBIE_3_5B.name: "Name it as on Hugging Face: NewBie-AI/NewBie-image-Exp0.1; or pass its folder.",
+    NEWBIE_3_5B.name: "Name it as Hugging Face does, NewBie-AI/NewBie-image-Exp0.1, or its folder.",
 }
 
 
