@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gguf_file import write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -33,6 +35,7 @@ from sakuga.memory.inventory import inventory_of
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.weights.bind import plan
 from sakuga.weights.checkpoint import open_checkpoint
+from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.manifest import MANIFEST, read_manifest, write_manifest
 from sakuga.weights.store import ITEMSIZE, Store, TensorInfo
 
@@ -513,6 +516,23 @@ def test_whole_numbers_are_asked_for_zero_alone(tmp_path, dtype) -> None:
     file.write_bytes(struct.pack("<Q", len(text)) + text + data)
     health = look(Store.open(file))
     assert (health.broken, health.empty) == ((), ("empty",))
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_K", "Q6_K"])
+def test_numbers_in_blocks_are_unfolded(tmp_path, kind) -> None:
+    block = BLOCKS[kind]
+    values = np.random.default_rng(0).normal(size=(4, 2 * block.values)).astype(np.float32)
+    tensors = {"good": (kind, values), "bad": (kind, values), "empty": (kind, 0 * values)}
+    file = tmp_path / "a.gguf"
+    write_gguf(file, {"general.architecture": "x"}, tensors)
+    info = Store.open(file).info("bad")
+    with file.open("r+b") as stream:
+        at = {"Q6_K": 208}.get(kind, 0)  # where a block keeps its scale, a float16
+        stream.seek(info.start + info.nbytes - block.nbytes + at)
+        stream.write(b"\x00\x7e")
+    health = look(Store.open(file))
+    assert (health.broken, health.empty) == (("bad",), ("empty",))
+    assert look(Store.open(file), most=100).broken == ("bad",)
 
 
 # Anything at all

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import torch
+from torch import Tensor
 
 from sakuga.doctor.files import Components, some
 from sakuga.doctor.finding import Report, green, red, yellow
 from sakuga.errors import CorruptFile
 from sakuga.memory.reasons import readable
+from sakuga.weights.ggml import dequantise_blocks
+from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.quantise import DTYPES
 from sakuga.weights.store import Store, TensorInfo
 
@@ -94,16 +97,23 @@ def extremes(stream: BinaryIO, info: TensorInfo, first: int, last: int) -> tuple
             "a file stays as it is while it is read", f"an end within {info.file}",
             "Wait until it is whole, then try again",
         )  # fmt: skip
-    numbers = torch.frombuffer(data, dtype=_readable(info.dtype))
-    if numbers.is_floating_point() and numbers.itemsize == 1:
-        numbers = numbers.float()
-    low, high = torch.aminmax(numbers)
+    low, high = torch.aminmax(_numbers(data, info.dtype))
     return float(low), float(high)
 
 
+def _numbers(data: bytearray, name: str) -> Tensor:
+    """Stored bytes as numbers whose least and greatest torch can tell."""
+    if name in BLOCKS:
+        block, raw = BLOCKS[name], torch.frombuffer(data, dtype=torch.uint8)
+        shape = (len(data) // block.nbytes * block.values,)
+        return dequantise_blocks(raw, name, shape, torch.float32)
+    numbers = torch.frombuffer(data, dtype=_readable(name))
+    return numbers.float() if numbers.is_floating_point() and numbers.itemsize == 1 else numbers
+
+
 def _readable(name: str) -> torch.dtype:
-    """The dtype in which stored numbers are looked at; of what torch has none for, the bytes."""
-    dtype = DTYPES.get(name, torch.int8)
+    """The dtype in which stored numbers are looked at."""
+    dtype = DTYPES[name]
     return dtype if dtype.is_floating_point else INTEGERS[dtype.itemsize]
 
 
@@ -114,7 +124,8 @@ def infos(store: Store) -> Iterator[TensorInfo]:
 
 def pieces(info: TensorInfo, most: int | None) -> Iterator[tuple[int, int]]:
     """Ranges of bytes to look at: all in chunks, or a few that reach from first to last."""
-    width = _readable(info.dtype).itemsize
+    block = BLOCKS.get(info.dtype)
+    width = block.nbytes if block else _readable(info.dtype).itemsize
     if most is None or info.nbytes <= most:
         step = max(width, CHUNK // width * width)
         for first in range(0, info.nbytes, step):

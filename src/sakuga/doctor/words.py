@@ -10,20 +10,21 @@ from typing import Any
 from sakuga.doctor.files import Components
 from sakuga.doctor.finding import Finding, Report, green, is_fault, red, trouble, yellow
 from sakuga.errors import ModelNotFound
+from sakuga.pieces import Pieces
 from sakuga.prompt.tokens import Tokenizer
 from sakuga.weights.checkpoint import TOKENIZERS
-from sakuga.weights.store import confine
+from sakuga.weights.tokenizer import FILES, carried, own_file
 
 ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 SAMPLE = "<character_1><n>miku</n><appearance>blue_hair, 1girl</appearance></character_1> smile."
-FIX = "Copy the tokenizer.json that belongs to this encoder into its folder."
+FIX = "Copy the tokenizer that belongs to this encoder into its folder."
 
 
 def tokenizers(folder: Path, components: Components) -> Report:
     """A finding for the tokenizer of each encoder that could be opened."""
     for name, encoder in ENCODERS.items():
         try:
-            tokenizer = Tokenizer.open(_file(folder, name))
+            tokenizer = Tokenizer.open(_source(folder, name, components))
             spec = components[encoder].spec if encoder in components else None
             yield _matched(name, tokenizer, spec)
         except BaseException as error:  # the other one is looked at all the same
@@ -61,17 +62,16 @@ def _mismatches(name: str, tokenizer: Tokenizer, spec: Any) -> Iterator[str]:
         yield f"{SAMPLE!r} comes back as {back!r}"
 
 
-def _file(folder: Path, name: str) -> Path:
-    places = [folder / one / "tokenizer.json" for one in TOKENIZERS[name]]
-    for file in places:
-        if file.is_file():
-            confine(file, folder)
-            return file
-    raise ModelNotFound(
-        "an encoder has a tokenizer.json",
-        f"none at {', '.join(str(file.relative_to(folder)) for file in places)}",
-        FIX,
-    )
+def _source(folder: Path, name: str, components: Components) -> Path | Pieces:
+    """What tokenizes for an encoder: a file of its own, or the vocabulary within its weights."""
+    file = own_file([folder / one for one in TOKENIZERS[name]], folder)
+    encoder = components.get(ENCODERS[name])
+    found = carried(encoder.store) if file is None and encoder is not None else file
+    if found is None:
+        places = ", ".join(TOKENIZERS[name])
+        rule = f"an encoder has one of {', '.join(FILES)}, or a vocabulary in its weights"
+        raise ModelNotFound(rule, f"none in {places}", FIX)
+    return found
 
 
 def _plain(text: str) -> str:
