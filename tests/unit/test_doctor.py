@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_gguf_model import as_gguf
 
 from sakuga.converting import convert
 from sakuga.doctor import values as doctor_values
@@ -116,6 +117,13 @@ def test_every_layout_is_understood_and_held_against_its_manifest(
     findings = examined(tmp_path / "out", hash=True, draw=True)
     assert reds(findings) == {}
     assert [one.colour for one in findings if one.check == "hashes"] == ["green"]
+
+
+def test_a_model_kept_as_gguf_is_sound(model) -> None:
+    as_gguf(model)
+    findings = examined(model, scan=True)
+    assert reds(findings) == {}
+    assert "llama.cpp names" in next(one.says for one in findings if one.check == "text_encoder")
 
 
 @pytest.mark.parametrize("name", ["transformer", "text_encoder", "text_encoder_2", "vae"])

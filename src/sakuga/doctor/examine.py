@@ -11,7 +11,7 @@ from sakuga.catalog import locate
 from sakuga.doctor.computer import computer, host_memory
 from sakuga.doctor.digests import digests
 from sakuga.doctor.files import Components, parts, wanted, whole
-from sakuga.doctor.finding import RED, Finding, Report, is_fault, trouble, yellow
+from sakuga.doctor.finding import RED, Finding, Report, trouble, yellow
 from sakuga.doctor.words import tokenizers
 from sakuga.memory.inventory import Inventory, inventory_of, read_inventory
 from sakuga.memory.reasons import readable
@@ -71,9 +71,7 @@ def _guarded(check: str, findings: Report) -> Iterator[Finding]:
     """The findings of a check; what it raises becomes the last of them."""
     try:
         yield from findings
-    except BaseException as error:
-        if not is_fault(error):
-            raise
+    except Exception as error:
         yield trouble(check, error)
 
 

@@ -55,15 +55,7 @@ def refused(check: str, error: SakugaError) -> Finding:
     return red(check, f"{error.rule}; got {error.got}", error.fix)
 
 
-def is_fault(error: BaseException) -> bool:
-    """Whether a check failed, and not that someone wants to stop.
-
-    A panic within a library in Rust, as tokenizers has over odd tables, is no Exception.
-    """
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
-def trouble(check: str, error: BaseException) -> Finding:
+def trouble(check: str, error: Exception) -> Finding:
     """What nobody expected: the check ends, the examination goes on."""
     if isinstance(error, SakugaError):
         return refused(check, error)

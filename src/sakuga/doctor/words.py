@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.doctor.files import Components
-from sakuga.doctor.finding import Finding, Report, green, is_fault, red, trouble, yellow
+from sakuga.doctor.finding import Finding, Report, green, red, trouble, yellow
 from sakuga.errors import ModelNotFound
 from sakuga.pieces import Pieces
 from sakuga.prompt.tokens import Tokenizer
-from sakuga.weights.checkpoint import TOKENIZERS
+from sakuga.weights.checkpoint import ENCODERS, TOKENIZERS
 from sakuga.weights.tokenizer import FILES, carried, own_file
 
-ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 SAMPLE = "<character_1><n>miku</n><appearance>blue_hair, 1girl</appearance></character_1> smile."
 FIX = "Copy the tokenizer that belongs to this encoder into its folder."
 
@@ -27,9 +26,7 @@ def tokenizers(folder: Path, components: Components) -> Report:
             tokenizer = Tokenizer.open(_source(folder, name, components))
             spec = components[encoder].spec if encoder in components else None
             yield _matched(name, tokenizer, spec)
-        except BaseException as error:  # the other one is looked at all the same
-            if not is_fault(error):
-                raise
+        except Exception as error:  # the other one is looked at all the same
             yield trouble(name, error)
 
 
@@ -64,7 +61,7 @@ def _mismatches(name: str, tokenizer: Tokenizer, spec: Any) -> Iterator[str]:
 
 def _source(folder: Path, name: str, components: Components) -> Path | Pieces:
     """What tokenizes for an encoder: a file of its own, or the vocabulary within its weights."""
-    file = own_file([folder / one for one in TOKENIZERS[name]], folder)
+    file = own_file((folder, one) for one in TOKENIZERS[name])
     encoder = components.get(ENCODERS[name])
     found = carried(encoder.store) if file is None and encoder is not None else file
     if found is None:
