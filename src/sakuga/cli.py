@@ -81,10 +81,9 @@ def part(name: str) -> Any:
     return typer.Option(help=f"The {name} from elsewhere: its folder or file.", show_default=False)
 
 
-MODEL_HELP = "chibi, newbie-3.5b, or the folder of a model."
 PARTS = {"transformer": "transformer", "gemma": "text_encoder", "jina": "text_encoder_2",
          "vae": "vae"}  # fmt: skip
-Model = Annotated[str, typer.Option(help=MODEL_HELP)]
+Model = Annotated[str, typer.Option(help="chibi, newbie-3.5b, or the folder of a model.")]
 Weights = Annotated[
     str, typer.Option(help="How weights lie on the card: auto, or a storage format.")
 ]
@@ -125,7 +124,10 @@ def draw(
     ] = None,
     *,
     model: Annotated[
-        str | None, typer.Option(help=MODEL_HELP, show_default=EMBEDDED)
+        str | None,
+        typer.Option(
+            help="chibi, the folder of a model, or org/name of a hub.", show_default=EMBEDDED
+        ),
     ] = None,
     transformer: Annotated[Path | None, part("transformer")] = None,
     gemma: Annotated[Path | None, part("text encoder Gemma")] = None,
@@ -216,10 +218,11 @@ def draw(
 
 def _origin(given: Mapping[str, Any]) -> Source:
     """Where the weights come from; with all four parts named there is no other model."""
-    parts = {name: given[flag] for flag, name in PARTS.items() if given[flag] is not None}
+    named = {name: given[flag] for flag, name in PARTS.items() if given[flag] is not None}
+    parts = {name: Path(_local(str(place))) for name, place in named.items()}
     model = given["model"] or (EMBEDDED if len(parts) < len(PARTS) else None)
     lora = tuple(given["lora"] or ())
-    return Source(model, parts, lora, given["lora_partial"])
+    return Source(model and _local(model), parts, lora, given["lora_partial"])
 
 
 def _draw(given: Mapping[str, Any], asked: dict[str, Any], started: float) -> None:

@@ -6,14 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hubstand import Stand, standing
 from huggingface_hub import constants
+from PIL import Image
 
+from sakuga.cli import main
 from sakuga.doctor.examine import Visit, examine
 from sakuga.engine import Engine
 from sakuga.errors import ModelNotFound, SakugaError
@@ -302,3 +304,38 @@ def test_what_needs_no_weights_asks_no_hub(stand, tmp_path, command) -> None:
 
 def test_fetch_gives_a_folder_as_it_is(stand, tmp_path, tiny_model) -> None:
     assert run(stand, tmp_path, "fetch", str(tiny_model)) == (0, f"{tiny_model}\n", "")
+
+
+@pytest.fixture
+def draw(stand, tmp_path, monkeypatch, capsys) -> Callable[..., tuple[bytes, str]]:
+    """Draw a step in this process, which has torch already: (pixels, standard error)."""
+    monkeypatch.setenv("HF_ENDPOINT", stand.endpoint)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "a.png"
+    words = ["sakuga", "draw", "blue_hair", "--seed", "1", "--steps", "1", "--out", str(out)]
+    words += ["--device", "cpu", "--no-cache", "--force"]
+
+    def drawn(*source: str) -> tuple[bytes, str]:
+        monkeypatch.setattr(sys, "argv", [*words, *source])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+        with Image.open(out) as picture:
+            return picture.tobytes(), capsys.readouterr().err
+
+    return drawn
+
+
+def test_a_model_of_a_hub_is_drawn(draw, stand, tiny_model) -> None:
+    here, _ = draw("--model", str(tiny_model))
+    there, said = draw("--model", "lab/tiny")
+    assert there == here
+    assert f"lab/tiny@{stand.commit}" in said
+
+
+def test_a_part_may_come_from_a_hub(draw, stand, tiny_model, other_model) -> None:
+    stand.repositories["lab/vae"] = other_model / "vae"
+    here, _ = draw("--model", str(tiny_model), "--vae", str(other_model / "vae"))
+    there, said = draw("--model", str(tiny_model), "--vae", "lab/vae@main")
+    assert there == here
+    assert f"lab/vae@{stand.commit}" in said
