@@ -569,7 +569,7 @@ def lora_extract_command(
 ) -> None:
     """Write the difference of two transformers as a LoRA, and say how near it comes."""
     from sakuga.adapting import open_transformer
-    from sakuga.models import choose_device
+    from sakuga.devices import choose_device
     from sakuga.weights.lora_extract import extract
 
     found = extract(
