@@ -1,4 +1,4 @@
-"""Writes the parts of docs/ that the code already knows: flags, recipes, lint rules, layouts.
+"""Writes the parts of docs/ that the code already knows: flags, recipes, rules, layouts, errors.
 
 A page marks such a part with `<!-- begin: NAME -->` and `<!-- end: NAME -->`; what stands
 between is rewritten. `--check` writes nothing and exits 1 if a page is stale.
@@ -14,9 +14,11 @@ from html import escape
 from pathlib import Path
 
 import typer.main
+from provoked import examples
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from sakuga.cli import app
+from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
 from sakuga.prompt.lint import RULES, lint
 from sakuga.request import RECIPES, Request, option_of
@@ -164,8 +166,34 @@ def _command(name: str, command: TyperCommand) -> str:
     return f"### {name}\n\n{about}\n\n" + table(("argument", "meaning"), rows)
 
 
+def errors() -> str:
+    """Every error of the tree with an example; one that is never raised as itself has none."""
+    found = examples()
+    rows = []
+    for depth, kind in _tree(SakugaError):
+        example, remedy = "only as one of those below it", "what they say"
+        if kind in found:
+            said = found[kind]
+            example = f"{said.rule}; got {said.got.removesuffix('.')}."
+            remedy = said.fix.removesuffix(".") + "."
+        meaning = (kind.__doc__ or "").split("\n")[0]
+        codes = (f"`{kind.code}`", str(kind.exit_code), str(kind.http_status))
+        name = f"{'· ' * depth}`{kind.__name__}`"
+        words = (escape(text, quote=False) for text in (meaning, example, remedy))
+        rows.append((name, *codes, *words))
+    return table(
+        ("error", "code", "exit", "HTTP", "meaning", "for example", "what to do"), rows
+    )
+
+
+def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[SakugaError]]]:
+    yield depth, kind
+    for heir in kind.__subclasses__():
+        yield from _tree(heir, depth + 1)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
-    block.__name__: block for block in (options, recipes, models, rules, layouts, commands)
+    block.__name__: block for block in (options, recipes, models, rules, layouts, commands, errors)
 }
 
 

@@ -16,7 +16,7 @@ INDEX = "model_index.json"
 EMBEDDED = CHIBI.name
 EMBEDDED_FOLDER = Path(__file__).parent / "chibi" / "model"
 ELSEWHERE = {
-    NEWBIE_3_5B.name: "Download NewBie-AI/NewBie-image-Exp0.1 from Hugging Face; pass its folder.",
+    NEWBIE_3_5B.name: "Name it as Hugging Face does, NewBie-AI/NewBie-image-Exp0.1, or its folder.",
 }
 
 
@@ -62,7 +62,8 @@ def locate(model: str) -> Path:
     raise ModelNotFound(
         "a model must be a folder, or known by name",
         f"{model!r}, where there is none",
-        f"Known by name: {', '.join((EMBEDDED, *ELSEWHERE))}.",
+        f"Known by name: {', '.join((EMBEDDED, *ELSEWHERE))}; "
+        "`sakuga fetch org/name` downloads one of a hub.",
     )
 
 

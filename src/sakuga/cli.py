@@ -81,10 +81,9 @@ def part(name: str) -> Any:
     return typer.Option(help=f"The {name} from elsewhere: its folder or file.", show_default=False)
 
 
-MODEL_HELP = "chibi, newbie-3.5b, or the folder of a model."
 PARTS = {"transformer": "transformer", "gemma": "text_encoder", "jina": "text_encoder_2",
          "vae": "vae"}  # fmt: skip
-Model = Annotated[str, typer.Option(help=MODEL_HELP)]
+Model = Annotated[str, typer.Option(help="chibi, newbie-3.5b, or the folder of a model.")]
 Weights = Annotated[
     str, typer.Option(help="How weights lie on the card: auto, or a storage format.")
 ]
@@ -125,7 +124,10 @@ def draw(
     ] = None,
     *,
     model: Annotated[
-        str | None, typer.Option(help=MODEL_HELP, show_default=EMBEDDED)
+        str | None,
+        typer.Option(
+            help="chibi, the folder of a model, or org/name of a hub.", show_default=EMBEDDED
+        ),
     ] = None,
     transformer: Annotated[Path | None, part("transformer")] = None,
     gemma: Annotated[Path | None, part("text encoder Gemma")] = None,
@@ -216,10 +218,11 @@ def draw(
 
 def _origin(given: Mapping[str, Any]) -> Source:
     """Where the weights come from; with all four parts named there is no other model."""
-    parts = {name: given[flag] for flag, name in PARTS.items() if given[flag] is not None}
+    named = {name: given[flag] for flag, name in PARTS.items() if given[flag] is not None}
+    parts = {name: Path(_local(str(place))) for name, place in named.items()}
     model = given["model"] or (EMBEDDED if len(parts) < len(PARTS) else None)
     lora = tuple(given["lora"] or ())
-    return Source(model, parts, lora, given["lora_partial"])
+    return Source(model and _local(model), parts, lora, given["lora_partial"])
 
 
 def _draw(given: Mapping[str, Any], asked: dict[str, Any], started: float) -> None:
@@ -344,6 +347,47 @@ def show(
     for label, text in rows:
         # Only the first line of a text has the label; the others stand below it.
         print(f"{label:>{width}}  " + text.rstrip().replace("\n", f"\n{'':{width}}  "))
+
+
+@app.command("fetch")
+def fetch_command(
+    model: Annotated[str, typer.Argument(help="org/name or org/name@revision of a hub.")],
+) -> None:
+    """Download a model, or find it in the cache, and print its folder."""
+    from sakuga.catalog import locate
+
+    print(locate(_local(model)))
+
+
+@app.command("doctor")
+def doctor_command(
+    model: Annotated[
+        str, typer.Argument(help="chibi, the folder of a model, or org/name of a hub.")
+    ] = EMBEDDED,
+    *,
+    compare: Annotated[
+        bool, typer.Option("--hash", help="Compare files with the digests they should have.")
+    ] = False,
+    scan: Annotated[
+        bool, typer.Option("--scan", help="Look at every number of the weights, not a sample.")
+    ] = False,
+    draw: Annotated[
+        bool, typer.Option("--draw/--no-draw", help="End with a drawing of one step.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Say whether this computer and a model are fit to draw; exit 1 if anything is red."""
+    from sakuga.catalog import locate
+    from sakuga.doctor.examine import Visit, examine
+    from sakuga.doctor.report import tell
+
+    visit = Visit(model, device, dtype, hash=compare, scan=scan, draw=draw)
+    findings = examine(visit, find=lambda name: locate(_local(name)))
+    colour = False if os.environ.get("NO_COLOR") else None
+    if not tell(findings, as_json=as_json, colour=colour):
+        raise typer.Exit(1)
 
 
 @app.command("plan")
@@ -525,7 +569,7 @@ def lora_extract_command(
 ) -> None:
     """Write the difference of two transformers as a LoRA, and say how near it comes."""
     from sakuga.adapting import open_transformer
-    from sakuga.models import choose_device
+    from sakuga.devices import choose_device
     from sakuga.weights.lora_extract import extract
 
     found = extract(
@@ -533,6 +577,26 @@ def lora_extract_command(
         device=choose_device(device), force=force,
     )  # fmt: skip
     print(found)
+
+
+def _local(model: str) -> str:
+    """A model as given, or, if it is named as on a hub, the folder that holds it now."""
+    from sakuga.hub import Hub, fetch, parse_name
+
+    name = parse_name(model)
+    if name is None:
+        return model
+    cache = os.environ.get("HF_HUB_CACHE")
+    hub = Hub(
+        endpoint=os.environ.get("HF_ENDPOINT"),
+        token=os.environ.get("HF_TOKEN"),
+        cache=Path(cache) if cache else None,
+        offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"},
+        watched=sys.stderr.isatty(),
+    )
+    folder = fetch(name, hub)
+    print(f"{name.repository}@{folder.name}", file=sys.stderr)
+    return str(folder)
 
 
 def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:

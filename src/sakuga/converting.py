@@ -35,13 +35,13 @@ from sakuga.weights.convert import (
     plan_job,
     write_job,
 )
+from sakuga.weights.manifest import MANIFEST, write_manifest
 from sakuga.weights.save import write_json
 from sakuga.weights.sources import open_source
 from sakuga.weights.specs import OURS
-from sakuga.weights.store import confine, hash_file
+from sakuga.weights.store import confine
 from sakuga.weights.tokenizer import FILES
 
-MANIFEST = "manifest.json"
 TOKENIZER_FILES = (
     *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
@@ -82,7 +82,8 @@ def convert(
             yield written
         if model:
             _write_habits(model, staging, GOALS[layout])
-        _write_manifest(staging, f"{out.stem}.{MANIFEST}" if lone else MANIFEST, digests)
+        files = (path for path in staging.rglob("*") if path.is_file())
+        write_manifest(staging, files, digests, f"{out.stem}.{MANIFEST}" if lone else MANIFEST)
         _install(staging, out.parent if lone else out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -167,16 +168,6 @@ def _copy_tokenizer(home: Path, folder: Path) -> None:
         if file.is_file():
             confine(file, home)
             shutil.copyfile(file, folder / file.name)
-
-
-def _write_manifest(staging: Path, name: str, digests: Mapping[str, str]) -> None:
-    """Write down what every file should be."""
-    files = {}
-    for file in sorted(path for path in staging.rglob("*") if path.is_file()):
-        place = file.relative_to(staging).as_posix()
-        digest = digests.get(place) or hash_file(file)
-        files[place] = {"sha256": digest, "bytes": file.stat().st_size}
-    write_json(staging / name, {"files": files})
 
 
 def _install(staging: Path, out: Path) -> None:

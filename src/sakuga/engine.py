@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sakuga.catalog import Source, locate
 from sakuga.denoiser import Denoiser, Prepared, Seating, modulated, refined
+from sakuga.devices import DTYPES, choose_device, choose_dtype
 from sakuga.embeddings import EmbeddingCache, EmbeddingKey
 from sakuga.faults import Faults
 from sakuga.memory.adapted import transformer_targets, with_adapters
@@ -29,7 +30,7 @@ from sakuga.memory.inventory import read_inventory
 from sakuga.memory.plan import Budget, Options
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.text import Conditioning
-from sakuga.models import DTYPES, STAGES, Models, choose_device, choose_dtype
+from sakuga.models import STAGES, Models
 from sakuga.preview import Glance, delayed, pictures, preview_map
 from sakuga.prompt.tokens import Tokenizer
 from sakuga.reading import Reading, read_texts

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sakuga.errors import RequestError
+from sakuga.devices import DTYPES
 from sakuga.memory.costs import stage_dtype
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.stored import keep_stored
@@ -33,13 +33,12 @@ BUILDERS: Mapping[str, Any] = {
 ENCODERS = ("text_encoder", "text_encoder_2")
 STAGES = {"gemma": "text_encoder", "jina": "text_encoder_2", "denoise": "transformer",
           "decode": "vae"}  # fmt: skip
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Models:
     """Networks by component name ("transformer", "vae", ...) that compute in `dtype`.
 
-    dtype: a name of `DTYPES`. One variant of each is kept: the one last asked for. adapters:
+    dtype: of `devices.DTYPES`. One variant of each is kept: the one last asked for. adapters:
     what changes the transformer, in order.
     """
 
@@ -80,29 +79,3 @@ class Models:
         if name == "transformer":
             apply_adapters(module, self.adapters)
         return module
-
-
-def choose_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N as a device. Raises RequestError if it is not there."""
-    cards = torch.cuda.device_count() if name != "cpu" else 0
-    if name == "auto":
-        return torch.device("cuda:0" if cards else "cpu")
-    known = ("cpu", "cuda", *(f"cuda:{i}" for i in range(cards)))
-    if name not in known or (name == "cuda" and not cards):
-        found = f"{cards} CUDA devices are here." if cards else "No CUDA device is here."
-        raise RequestError("a device must be auto, cpu, cuda or cuda:N", repr(name), found)
-    return torch.device("cuda:0" if name == "cuda" else name)
-
-
-def choose_dtype(name: str, device: torch.device) -> str:
-    """auto, float32, bfloat16 or float16 as a name of `DTYPES`. Raises RequestError on another.
-
-    auto is bfloat16 on cards that compute in it natively (since Ampere), else float32.
-    """
-    if name == "auto":
-        native = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-        return "bfloat16" if native else "float32"
-    if name not in DTYPES:
-        raise RequestError("a dtype must be a known one", repr(name), f"Known: auto, "
-                           f"{', '.join(DTYPES)}.")
-    return name

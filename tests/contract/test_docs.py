@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from sakuga import errors
+from sakuga.errors import SakugaError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,3 +38,30 @@ def test_the_readme_opens_with_the_picture_and_the_two_commands() -> None:
 
 def test_continuous_integration_runs_the_test_command() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_page_of_errors_has_the_troubles_people_report() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    troubles = {line.split("|")[1].strip(): line for line in page.splitlines() if "|" in line}
+    for seen, done in {
+        "`CUDA out of memory`": "sakuga plan",
+        "`TypeError: ... indices must be integers`": "whole numbers",
+        "`ModuleNotFoundError: flash_attn`": "torch's own",
+        "The picture is blurred, broken, grey or black": "sakuga lint",
+    }.items():
+        assert done in troubles[seen]
+
+
+def test_every_error_stands_with_an_example_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    found = importlib.import_module("provoked").examples()
+    parents = {errors.WeightsError}  # raised as one of its heirs alone
+    kinds = {kind for kind in vars(errors).values() if inspect.isclass(kind)} & _tree(SakugaError)
+    assert set(found) == kinds - parents
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    for written in importlib.import_module("provoked").WRITTEN:
+        assert written.fix in sources
+
+
+def _tree(kind: type[SakugaError]) -> set[type[SakugaError]]:
+    return {kind}.union(*map(_tree, kind.__subclasses__()))

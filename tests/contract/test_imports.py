@@ -23,6 +23,8 @@ COMMANDS = (
     ["inspect", str(EMBEDDED_FOLDER)],
     ["convert", "--help"],
     ["train", "chibi", "--help"],
+    ["doctor", "--help"],
+    ["fetch", "--help"],
 )
 
 

@@ -16,6 +16,8 @@ from sakuga.chibi.vocabulary import WORDS
 from sakuga.model.spec import CHIBI
 from sakuga.models import Models
 from sakuga.weights.checkpoint import open_checkpoint
+from sakuga.weights.manifest import MANIFEST, Promise, read_manifest
+from sakuga.weights.store import hash_file
 
 UNSEEN = 2**31 + 7
 
@@ -77,7 +79,20 @@ def test_unpacked_and_packed_again_the_package_is_the_same(tmp_path: Path, rende
     judge = tmp_path / "judge.safetensors"
     pack(tmp_path / "shelf", renders, tmp_path / "model", judge)
     assert judge.read_bytes() == JUDGE_FILE.read_bytes()
+    made, shipped = (read_manifest(one) for one in (tmp_path / "model", EMBEDDED_FOLDER))
+    assert set(made.files) == set(shipped.files)
     for file in EMBEDDED_FOLDER.rglob("*.safetensors"):
         again = load_file(tmp_path / "model" / file.relative_to(EMBEDDED_FOLDER))
         for key, value in load_file(file).items():
             torch.testing.assert_close(again[key].float(), value.float(), rtol=1e-5, atol=0)
+
+
+def test_the_package_promises_what_every_file_is() -> None:
+    manifest = read_manifest(EMBEDDED_FOLDER)
+    there = {
+        path.relative_to(EMBEDDED_FOLDER).as_posix(): Promise(hash_file(path), path.stat().st_size)
+        for path in EMBEDDED_FOLDER.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    }
+    assert manifest is not None
+    assert manifest.files == there

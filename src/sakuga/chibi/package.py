@@ -21,6 +21,7 @@ from sakuga.model.vae import VAE
 from sakuga.models import Models
 from sakuga.preview import fit
 from sakuga.weights.checkpoint import open_checkpoint
+from sakuga.weights.manifest import MANIFEST, write_manifest
 from sakuga.weights.save import save_component, write_atomically, write_json
 
 JUDGE_FILE = Path(__file__).parent / "judge.safetensors"
@@ -61,6 +62,8 @@ def pack(
     vae = VAE(vae_spec)
     vae.load_state_dict(load_file(shelf / "vae.safetensors"))
     write_json(model / "model_index.json", _index(vae, renders))
+    files = (path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST)
+    write_manifest(model, files)
     half = {k: v.half() for k, v in load_file(shelf / "judge.safetensors").items()}
     write_atomically(judge, lambda path: save_file(half, path))
     return written + judge.stat().st_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,12 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def text_ids(self) -> tuple[int, ...]:
+        """The ids without those of special tokens."""
+        pairs = zip(self.ids, self.offsets, strict=True)
+        return tuple(one for one, (start, end) in pairs if start < end)
 
 
 class Tokenizer:
@@ -75,6 +81,20 @@ class Tokenizer:
     def count(self, text: str) -> int:
         """How many tokens `encode` gives."""
         return len(self.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that ids stand for, special ones spelled out. Raises CorruptFile."""
+        with _refusing("a tokenizer spells its tokens", "a tokenizer that cannot"):
+            return str(self._inner.decode(list(ids), skip_special_tokens=False))
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its spelling; None where there is none."""
+        return self._inner.token_to_id(token)
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id, so that a table of as many rows holds them all."""
+        return max(self._inner.get_vocab().values(), default=-1) + 1
 
 
 @contextmanager

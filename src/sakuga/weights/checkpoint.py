@@ -249,7 +249,8 @@ def read_json(file: Path, root: Path) -> dict[str, Any]:
 def code_in(path: Path) -> tuple[str, ...]:
     """The code in a model's folder and those within, by its path there: never read, never run.
 
-    An `auto_map` of a config, which asks for code, counts as some. Empty for a lone file.
+    An `auto_map` of a config, which asks for code, counts as some; what is no config is told of
+    where it is needed. Empty for a lone file.
     """
     if not path.is_dir():
         return ()
@@ -259,9 +260,16 @@ def code_in(path: Path) -> tuple[str, ...]:
         files = sorted(entry for entry in folder.iterdir() if entry.suffix in CODE)
         found += [str(file.relative_to(path)) for file in files]
         config = folder / CONFIG
-        if config.is_file() and AUTO_MAP in read_json(config, path):
+        if config.is_file() and _asks_for_code(config, path):
             found.append(f"{AUTO_MAP} in {config.relative_to(path)}")
     return tuple(found)
+
+
+def _asks_for_code(config: Path, root: Path) -> bool:
+    try:
+        return AUTO_MAP in read_json(config, root)
+    except CorruptFile:
+        return False
 
 
 def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any], str]]:
@@ -334,7 +342,7 @@ def _habits(path: Path) -> tuple[str, DrawingSpec]:
     ours: Any = read_json(file, path).get(OURS, {}) if file.is_file() else {}
     if not isinstance(ours, dict):
         raise _odd(file, f'"{OURS}" is a set of named values', ours)
-    name, drawing = ours.get("name", path.resolve().name), ours.get("drawing", {})
+    name, drawing = ours.get("name", _title(path)), ours.get("drawing", {})
     if not isinstance(name, str) or not isinstance(drawing, dict):
         raise _odd(file, "a model has a name and a set of drawing defaults", ours)
     values = {}
@@ -345,6 +353,14 @@ def _habits(path: Path) -> tuple[str, DrawingSpec]:
     if not spec.min_side <= shorter <= longer <= spec.max_side:
         raise _odd(file, "width and height lie between min_side and max_side", drawing)
     return name, spec
+
+
+def _title(path: Path) -> str:
+    """What a folder is called; a snapshot in the hub's cache is called as on the hub."""
+    folder = path.resolve()
+    if folder.parent.name != "snapshots":
+        return folder.name
+    return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
 
 
 def _drawing_value(file: Path, key: str, value: Any) -> Any:

@@ -271,14 +271,17 @@ def confine(file: Path, root: Path) -> None:
     """Refuse a file whose links or dots lead out of `root`, with CorruptFile.
 
     The hub's download cache links each file of a snapshot to a blob of the same
-    repository; those links stay within one download and are followed.
+    repository, or through it to the store of blobs that all repositories of the cache
+    share; those links are followed.
     """
     real, home = file.resolve(), root.resolve()
     if real.is_relative_to(home):
         return
     for snapshot in (home, *home.parents):
         if snapshot.parent.name == "snapshots":
-            if real.is_relative_to(snapshot.parent.parent / "blobs"):
+            repository = snapshot.parent.parent
+            stores = (repository / "blobs", repository.parent / "blobs")
+            if any(real.is_relative_to(store) for store in stores):
                 return
             break
     raise CorruptFile(

@@ -1,0 +1,71 @@
+"""What the doctor found at one place: green, yellow or red, in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sakuga.errors import SakugaError
+
+GREEN, YELLOW, RED = "green", "yellow", "red"
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a report: what was looked at, how it is, and what to do about it.
+
+    colour: green, as it should be; yellow, worth knowing; red, no drawing can be trusted. What
+    is red names its remedy.
+    """
+
+    check: str
+    colour: str
+    says: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a problem without a remedy. Raises ValueError."""
+        if self.colour == RED and not self.remedy:
+            raise ValueError(f"no remedy for {self.check}: {self.says}")
+
+
+Report = Iterator[Finding]
+Stage = Generator[Finding, None, Result]
+
+
+def green(check: str, says: str) -> Finding:
+    """All is well."""
+    return Finding(check, GREEN, says)
+
+
+def yellow(check: str, says: str, remedy: str = "") -> Finding:
+    """It draws, but this is worth knowing."""
+    return Finding(check, YELLOW, says, remedy)
+
+
+def red(check: str, says: str, remedy: str) -> Finding:
+    """No drawing can be trusted before this is mended."""
+    return Finding(check, RED, says, remedy)
+
+
+def refused(check: str, error: SakugaError) -> Finding:
+    """What sakuga itself would refuse, with its own words."""
+    return red(check, f"{error.rule}; got {error.got}", error.fix)
+
+
+def trouble(check: str, error: Exception) -> Finding:
+    """What nobody expected: the check ends, the examination goes on."""
+    if isinstance(error, SakugaError):
+        return refused(check, error)
+    if isinstance(error, OSError):
+        return red(check, f"cannot be read: {error}", "Check that it is there and may be read.")
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, ImportError):
+        fix = "Install it again: pip install --force-reinstall sakuga."
+        return red(check, f"a library cannot be imported: {said}", fix)
+    return red(
+        check, f"the check itself failed: {type(error).__name__}: {said}",
+        "Report this line to the makers of sakuga, with the output of --json.",
+    )  # fmt: skip

@@ -1,0 +1,76 @@
+"""Whether each encoder has the tokenizer it was trained with."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sakuga.doctor.files import Components
+from sakuga.doctor.finding import Finding, Report, green, red, trouble, yellow
+from sakuga.errors import ModelNotFound
+from sakuga.pieces import Pieces
+from sakuga.prompt.tokens import Tokenizer
+from sakuga.weights.checkpoint import ENCODERS, TOKENIZERS
+from sakuga.weights.tokenizer import FILES, carried, own_file
+
+SAMPLE = "<character_1><n>miku</n><appearance>blue_hair, 1girl</appearance></character_1> smile."
+FIX = "Copy the tokenizer that belongs to this encoder into its folder."
+
+
+def tokenizers(folder: Path, components: Components) -> Report:
+    """A finding for the tokenizer of each encoder that could be opened."""
+    for name, encoder in ENCODERS.items():
+        try:
+            tokenizer = Tokenizer.open(_source(folder, name, components))
+            spec = components[encoder].spec if encoder in components else None
+            yield _matched(name, tokenizer, spec)
+        except Exception as error:  # the other one is looked at all the same
+            yield trouble(name, error)
+
+
+def _matched(name: str, tokenizer: Tokenizer, spec: Any) -> Finding:
+    """Compare a tokenizer with the encoder's spec; None where that is not known."""
+    if spec is None:
+        return yellow(name, f"{tokenizer.size:,} tokens; no encoder to compare them with")
+    wrong = next(_mismatches(name, tokenizer, spec), None)
+    if wrong:
+        return red(name, wrong, FIX)
+    text = f"{tokenizer.size:,} tokens for {spec.vocab_size:,} rows, special ones as the encoder's"
+    if tokenizer.size < spec.vocab_size * 0.9:
+        return yellow(name, f"{text}, but many rows have no token", FIX)
+    return green(name, f"{text}, a sample comes back as it was")
+
+
+def _mismatches(name: str, tokenizer: Tokenizer, spec: Any) -> Iterator[str]:
+    """What shows that a tokenizer is not the one an encoder was trained with."""
+    if tokenizer.size > spec.vocab_size:
+        yield f"{tokenizer.size:,} tokens for an encoder of {spec.vocab_size:,} rows"
+    ids = tokenizer.encode("").ids
+    ends = (spec.bos_token_id,) if name == "tokenizer" else (spec.bos_token_id, spec.eos_token_id)
+    if ids != ends:
+        yield f"an empty text is {list(ids)}, where the encoder has {list(ends)}"
+    pad = tokenizer.id_of("<pad>")
+    if pad != spec.pad_token_id:
+        yield f"<pad> is {pad}, where the encoder has {spec.pad_token_id}"
+    back = tokenizer.decode(tokenizer.encode(SAMPLE).text_ids)
+    if _plain(back) != _plain(SAMPLE):
+        yield f"{SAMPLE!r} comes back as {back!r}"
+
+
+def _source(folder: Path, name: str, components: Components) -> Path | Pieces:
+    """What tokenizes for an encoder: a file of its own, or the vocabulary within its weights."""
+    file = own_file((folder, one) for one in TOKENIZERS[name])
+    encoder = components.get(ENCODERS[name])
+    found = carried(encoder.store) if file is None and encoder is not None else file
+    if found is None:
+        places = ", ".join(TOKENIZERS[name])
+        rule = f"an encoder has one of {', '.join(FILES)}, or a vocabulary in its weights"
+        raise ModelNotFound(rule, f"none in {places}", FIX)
+    return found
+
+
+def _plain(text: str) -> str:
+    """A text as a tokenizer may give it back: some make all white space one."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
