@@ -9,8 +9,10 @@ are any, it runs once more in float32 before it gives up.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from sakuga.catalog import Source, locate
 from sakuga.denoiser import Denoiser, Prepared, Seating, modulated, refined
 from sakuga.devices import DTYPES, choose_device, choose_dtype
 from sakuga.embeddings import EmbeddingCache, EmbeddingKey
+from sakuga.errors import RequestError
 from sakuga.faults import Faults
 from sakuga.memory.adapted import transformer_targets, with_adapters
 from sakuga.memory.costs import stage_dtype
@@ -31,7 +34,7 @@ from sakuga.memory.plan import Budget, Options
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.text import Conditioning
 from sakuga.models import STAGES, Models
-from sakuga.preview import Glance, delayed, pictures, preview_map
+from sakuga.preview import Glance, Painter, delayed, pictures, preview_map
 from sakuga.prompt.tokens import Tokenizer
 from sakuga.reading import Reading, read_texts
 from sakuga.request import (
@@ -78,6 +81,7 @@ class Engine:
         self.checkpoint, self.models, self.home = models.checkpoint, models, home
         self.options, self.faults = options, faults
         self.spec = self.checkpoint.spec
+        self._free = threading.Lock()
         inventory = with_adapters(read_inventory(self.checkpoint), models.adapters)
         self.stages = Stages(inventory, home, options)
         self.embeddings = EmbeddingCache(cache) if cache else None
@@ -128,9 +132,21 @@ class Engine:
     def generate(self, request: Request) -> Iterator[Event]:
         """Draw. Stop iterating to cancel: the step under way ends and all is released.
 
-        Raises RequestError before any work, PromptRefused, BudgetTooSmall, NonFiniteOutput,
+        One request at a time: another has to wait until this is exhausted or closed. Raises
+        RequestError before any work, PromptRefused, BudgetTooSmall, NonFiniteOutput,
         OutOfMemory.
         """
+        if not self._free.acquire(blocking=False):
+            raise RequestError(
+                "an engine draws one request at a time", "another while one is drawn",
+                "Exhaust or close the generator of the first, or open a second engine.",
+            )  # fmt: skip
+        try:
+            yield from self._draw(request)
+        finally:
+            self._free.release()
+
+    def _draw(self, request: Request) -> Iterator[Event]:
         began = time.perf_counter()
         request = self.resolve(request)
         drawing = self.plan(request, self.read(request))
@@ -139,7 +155,10 @@ class Engine:
         for each in self.models.adapters:
             if each.unmatched or each.adapter.assumed:
                 yield Warned("adapter", str(each))
-        self.home.keep(drawing.plan.kept and tuple(one.weights for one in drawing.plan.stages))
+        if drawing.plan.kept:
+            self.home.keep(tuple(one.weights for one in drawing.plan.stages))
+        else:
+            self.home.release()
         sides = yield from self._encode(drawing)
         latents = yield from self.stages.run(
             drawing, "denoise", lambda how, dtype: self._denoise(drawing, sides, how, dtype)
@@ -168,9 +187,13 @@ class Engine:
 
     def read(self, request: Request) -> Reading:
         """Both texts as each encoder will see them. Raises PromptRefused."""
-        names = ("tokenizer", "tokenizer_2")
-        tokenizers = (Tokenizer.open(self.checkpoint.tokenizer(name)) for name in names)
-        return read_texts(request, self.spec, *tokenizers)
+        return read_texts(request, self.spec, *self._tokenizers)
+
+    @cached_property
+    def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+        """Gemma's and Jina's."""
+        gemma, jina = map(self.checkpoint.tokenizer, ("tokenizer", "tokenizer_2"))
+        return Tokenizer.open(gemma), Tokenizer.open(jina)
 
     def plan(self, request: Request, reading: Reading) -> Drawing:
         """How a resolved request will be run. Raises BudgetTooSmall."""
@@ -181,7 +204,7 @@ class Engine:
         tokens = yield from self._features(drawing, "gemma", "encode")
         pooled = yield from self._features(drawing, "jina", "jina")
         if drawing.request.uncond == "keep-pooled":
-            pooled = [pooled[0]] * len(pooled)
+            pooled = pooled * len(tokens)
         yield Encoded(drawing.reading.counts)
         return [Conditioning(*side) for side in zip(tokens, pooled, strict=True)]
 
@@ -284,7 +307,9 @@ class Engine:
             velocity = guided(denoiser.both, request.guidance, request.renorm,
                               request.truncation if request.truncation < 1 else None, velocity)
         x = noise.to(device, copy=True)
-        glances = map(self._glance, solve(velocity, x, drawing.times, request.solver))
+        painter = self.preview_map.on(device) if self.preview_map else None
+        steps = solve(velocity, x, drawing.times, request.solver)
+        glances = (self._glance(step, painter) for step in steps)
         # One glance late on a card: the host reads a step while the next one is computed.
         for glance in delayed(glances, by=int(self.home.on_card)):
             step = glance.step
@@ -293,10 +318,10 @@ class Engine:
             yield Stepped(before * step.of + step.index, groups * step.of, glance.previews)
         return glance.step.x
 
-    def _glance(self, step: Step) -> Glance:
+    def _glance(self, step: Step, painter: Painter | None) -> Glance:
         if self.faults:
             self.faults.strike(f"step{step.index}", step.x)
-        return Glance(step, self.preview_map)
+        return Glance(step, painter)
 
     def noise(self, request: Request) -> Tensor:
         """Float32 noise (B, C, h, w) from one CPU generator per picture, seeded seed + i."""
@@ -317,9 +342,12 @@ class Engine:
             for one in latents.split(1):
                 image = vae.decode(one.to(kind), how.strips, how.recompute).float()
                 self._check("decode", image)
-                images.append(((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+                pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+                with self.home.host():
+                    images.append(pixels.to("cpu", copy=True))
         yield Decoded()
-        return torch.cat(images).movedim(1, -1).contiguous()
+        with self.home.host():
+            return torch.cat(images).movedim(1, -1).contiguous()
 
     def _check(self, place: str, *tensors: Tensor) -> None:
         if self.faults:

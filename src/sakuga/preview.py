@@ -7,7 +7,7 @@ products per latent show the composition at a thousandth of the cost of decoding
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from sakuga.image import Picture
 from sakuga.sample.solvers import Step
 
 T = TypeVar("T")
+Painter = Callable[[Tensor], Tensor]
 
 # Fitted for FLUX.1's autoencoder by the ComfyUI project (comfy/latent_formats.py): what one
 # unit of each of the 16 scaled latent channels adds to red, green and blue in [-1, 1].
@@ -40,12 +41,19 @@ class PreviewMap:
     factors: Sequence[Sequence[float]]
     bias: Sequence[float]
 
-    def pixels(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) to uint8 (B, h, w, 3), on the device of the latents."""
-        kind = {"dtype": torch.float32, "device": latents.device}
+    def on(self, device: torch.device) -> Painter:
+        """The map of latents (B, C, h, w) there to uint8 (B, h, w, 3).
+
+        Made once for many steps: a card has to be waited for while it gets the numbers.
+        """
+        kind = {"dtype": torch.float32, "device": device}
         factors, bias = torch.tensor(self.factors, **kind), torch.tensor(self.bias, **kind)
-        rgb = latents.float().movedim(1, -1) @ factors + bias
-        return ((rgb + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+        def pixels(latents: Tensor) -> Tensor:
+            rgb = latents.float().movedim(1, -1) @ factors + bias
+            return ((rgb + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+        return pixels
 
 
 FLUX = PreviewMap(FLUX_FACTORS, FLUX_BIAS)
@@ -60,7 +68,7 @@ def preview_map(stored: Mapping[str, Any] | None, channels: int) -> PreviewMap |
         return FLUX if channels == len(FLUX.factors) else None
     try:
         chosen = PreviewMap(stored["factors"], stored["bias"])
-        chosen.pixels(torch.zeros(1, channels, 1, 1))
+        chosen.on(torch.device("cpu"))(torch.zeros(1, channels, 1, 1))
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise SpecMismatch(
             f"a preview map must have {channels} x 3 factors and 3 biases",
@@ -87,14 +95,14 @@ class Glance:
     before the glance. Read one glance late, they cost no time at all.
     """
 
-    def __init__(self, step: Step, mapping: PreviewMap | None) -> None:
+    def __init__(self, step: Step, painter: Painter | None) -> None:
         self.step = step
-        small = mapping.pixels(step.x0) if mapping else None
+        small = painter(step.x0) if painter else None
         self._finite = torch.isfinite(step.x).all().to("cpu", non_blocking=True)
         self._small = small.to("cpu", non_blocking=True) if small is not None else None
         self._copied = torch.cuda.Event() if step.x.is_cuda else None
         if self._copied:
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(step.x.device))
 
     @property
     def finite(self) -> bool:

@@ -16,7 +16,7 @@ class Reading:
     """The texts of a request as they are sent, how long they are, and their token ids.
 
     `ids` by stage, gemma and jina: those of the prompt, then those of the negative if the
-    guidance looks at it.
+    guidance looks at what that encoder makes of it.
     """
 
     sent: SentTexts
@@ -56,9 +56,10 @@ def read_texts(
         texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina
     )
     sides = (positive, negative) if needs_negative(request) else (positive,)
+    pooled = sides[:1] if request.uncond == "keep-pooled" else sides
     return Reading(sent, counts, {
         "gemma": tuple(tuple(side[0].ids[:cut]) for side in sides),
-        "jina": tuple(tuple(side[1].ids) for side in sides),
+        "jina": tuple(tuple(side[1].ids) for side in pooled),
     })  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from sakuga.errors import NonFiniteOutput, OutOfMemory
-from sakuga.memory.costs import Costs, Work
+from sakuga.memory.costs import STAGES, Costs, Work
 from sakuga.memory.home import Home, card_of, chip
 from sakuga.memory.inventory import Inventory
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, rungs, smallest_limit
@@ -27,7 +27,11 @@ from sakuga.sample.solvers import evaluation_times, find_solver, grid
 
 T = TypeVar("T")
 Stage = Generator[Event, None, T]
-FULL = re.compile("out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
+# The words of torch's allocators, of the driver, and of libraries that had no room to begin.
+FULL = re.compile(
+    "out of memory|can't allocate memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
+    "|unable to find an engine", re.IGNORECASE,
+)  # fmt: skip
 
 
 class NotFinite(Exception):
@@ -53,14 +57,14 @@ class Drawing:
 class Stages:
     """Plans the stages of drawings on one device, and runs each.
 
-    `learned`: bytes that a stage turned out not to get, by its plan; later plans stay below,
-    for as long as this object lives.
+    `learned`: bytes that a stage was planned for and turned out not to get; its later plans
+    stay below, for as long as this object lives.
     """
 
     def __init__(self, inventory: Inventory, home: Home, options: Options) -> None:
         self.inventory, self.home, self.options = inventory, home, options
         self.card = card_of(home.device)
-        self.learned: int | None = None
+        self.learned: dict[str, int] = {}
 
     def plan(self, request: Request, reading: Reading) -> Drawing:
         """How a resolved request will be run. Raises BudgetTooSmall."""
@@ -69,9 +73,12 @@ class Stages:
         plan = self._plan(work, self.options)
         return Drawing(request, reading, times, work, plan, {one.stage: one for one in plan.stages})
 
-    def _plan(self, work: Work, options: Options) -> MemoryPlan:
-        options = replace(options, most=None if self.learned is None else self.learned - 1)
-        return make_plan(self.inventory, self.home.limit, work, self.card, options)
+    def _plan(
+        self, work: Work, options: Options, stages: Sequence[str] = STAGES
+    ) -> MemoryPlan:
+        below = {stage: peak - 1 for stage, peak in self.learned.items()}
+        options = replace(options, most=below)
+        return make_plan(self.inventory, self.home.limit, work, self.card, options, stages)
 
     def told(self, drawing: Drawing) -> Plan:
         """The plan as a receipt tells it."""
@@ -89,16 +96,17 @@ class Stages:
         )
 
     def say_learned(self, drawing: Drawing) -> Stage[None]:
-        """Say so where a plan starts lower than it would without what was learned."""
-        if self.learned is None:
+        """Say so where a stage starts lower than it would without what was learned."""
+        if not self.learned:
             return
-        free = make_plan(
-            self.inventory, self.home.limit, drawing.work, self.card, self.options
-        )
-        if free.stages != drawing.plan.stages:
-            note = f"Planned below {readable(self.learned)}, for which memory ran out before."
-            drawing.notes.append(note)
-            yield Warned("learned_limit", note)
+        free = make_plan(self.inventory, self.home.limit, drawing.work, self.card, self.options)
+        for stage, peak in self.learned.items():
+            planned = drawing.stages[stage]
+            if planned != free.stage(stage):
+                note = (f"Memory ran out before in {stage}, planned for {readable(peak)}; now it "
+                        f"is planned for {readable(planned.peak_bytes)}.")
+                drawing.notes.append(note)
+                yield Warned("learned_limit", note)
 
     def run(
         self, drawing: Drawing, name: str, work: Callable[[StagePlan, str], Stage[T]]
@@ -115,9 +123,10 @@ class Stages:
             note = f"NaN or infinity at {place}; once more in float32."
         drawing.notes.append(note)
         yield Warned("non_finite", note)
-        options = replace(self.options, dtype="float32")
+        self._release(drawing)  # what stays computes in the other dtype
+        options = replace(self.options, dtype="float32", keep_resident=False)
         if dtype != "float32":
-            drawing.stages[name] = self._plan(drawing.work, options).stage(name)
+            drawing.stages[name] = self._plan(drawing.work, options, (name,)).stage(name)
         try:
             return (yield from self._laddered(drawing, name, work, options))
         except NotFinite as place:
@@ -144,8 +153,8 @@ class Stages:
                     raise
                 said = str(error).splitlines()[0]
             # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
-            self.home.keep(False)
-            self.learned = min(self.learned or how.peak_bytes, how.peak_bytes)
+            self._release(drawing)
+            self.learned[name] = min(self.learned.get(name, how.peak_bytes), how.peak_bytes)
             note = f"Out of memory in {name}, planned for {readable(how.peak_bytes)}: {said[:200]}"
             drawing.notes.append(note)
             yield Warned("out_of_memory", note)
@@ -164,6 +173,11 @@ class Stages:
             if rung.peak_bytes < first.peak_bytes:
                 yield rung
 
+    def _release(self, drawing: Drawing) -> None:
+        """From here on, each stage of a drawing is lent its network alone."""
+        self.home.release()
+        drawing.plan = replace(drawing.plan, kept=False)
+
     def _watched(self, stage: Stage[T]) -> Stage[T]:
         """Let what a stage computes count, and nothing of what a consumer does meanwhile."""
         with contextlib.closing(stage):
@@ -180,8 +194,9 @@ def work_of(request: Request, reading: Reading, times: Sequence[float]) -> Work:
     """What of a resolved request decides memory and time."""
     width, height = request.size
     counts = {name: tuple(map(len, ids)) for name, ids in reading.ids.items()}
-    evaluations = request.steps * find_solver(request.solver, request.steps).evaluations
+    solver = find_solver(request.solver, request.steps)
     return Work(
-        width, height, request.number, evaluations, len(counts["gemma"]), counts["gemma"],
-        counts["jina"], times=len(evaluation_times(times, request.solver)),
+        width, height, request.number, request.steps * solver.evaluations,
+        len(counts["gemma"]), counts["gemma"], counts["jina"],
+        times=len(evaluation_times(times, request.solver)), held=solver.held,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import gc
 import torch
 
 from sakuga.engine import Engine
-from sakuga.memory.home import resident_bytes
+from sakuga.memory.host import resident_bytes
 from sakuga.request import Request
 
 MIB = 2**20

@@ -23,7 +23,7 @@ from test_gguf_model import as_gguf
 
 from sakuga.converting import convert
 from sakuga.doctor import values as doctor_values
-from sakuga.doctor.computer import computer, disk, host_memory
+from sakuga.doctor.computer import computer, disk
 from sakuga.doctor.examine import Visit, examine
 from sakuga.doctor.files import parts, whole
 from sakuga.doctor.finding import Finding, green, red, trouble
@@ -32,6 +32,7 @@ from sakuga.doctor.room import room
 from sakuga.doctor.values import CHUNK, look, pieces
 from sakuga.doctor.words import tokenizers
 from sakuga.errors import CorruptFile
+from sakuga.memory.host import host_memory
 from sakuga.memory.inventory import inventory_of
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.weights.bind import plan

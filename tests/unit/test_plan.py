@@ -82,10 +82,9 @@ def test_an_evaluation_takes_what_is_predicted(
             denoiser.both(x, times[0])
 
     segments = tuple(Segment(side * side // 4, text) for text in texts for _ in range(batch))
-    predicted = Denoising(shape, batch, segments, parts, kind.itemsize)
+    predicted = Denoising(shape, batch, segments, parts, held=1, size=kind.itemsize)
     rows = table(shape, len(times), len(texts), kind.itemsize)
-    x = 4 * batch * shape.in_channels * side * side
-    whole = predicted.kept + predicted.working + rows + x
+    whole = predicted.kept + predicted.working + rows + predicted.latents
     assert 0.98 <= whole / metered(run) <= 1.05
 
 

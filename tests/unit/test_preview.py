@@ -9,6 +9,7 @@ from sakuga.errors import SpecMismatch
 from sakuga.preview import FLUX, Glance, PreviewMap, delayed, fit, pictures, preview_map
 from sakuga.sample.solvers import Step
 
+CPU = torch.device("cpu")
 PLAIN = PreviewMap(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), (0.0, 0.0, -1.0))
 
 
@@ -18,7 +19,7 @@ def step(x: torch.Tensor) -> Step:
 
 def test_a_map_sends_latents_to_colours() -> None:
     latents = torch.tensor([[-1.0, 1.0, 9.0], [0.0, 0.0, -9.0]]).reshape(1, 2, 1, 3)
-    (picture,) = pictures(PLAIN.pixels(latents))
+    (picture,) = pictures(PLAIN.on(CPU)(latents))
     assert (picture.width, picture.height) == (3, 1)
     assert picture.rgb == bytes([0, 128, 0, 255, 128, 0, 255, 0, 0])
 
@@ -37,7 +38,7 @@ def test_fitting_finds_the_map_that_made_the_pictures() -> None:
 def test_a_checkpoint_may_bring_its_map() -> None:
     stored = {"factors": [[1, 0, 0], [0, 1, 0]], "bias": [0, 0, -1]}
     latents = torch.randn(1, 2, 4, 4)
-    assert torch.equal(preview_map(stored, 2).pixels(latents), PLAIN.pixels(latents))
+    assert torch.equal(preview_map(stored, 2).on(CPU)(latents), PLAIN.on(CPU)(latents))
     assert preview_map(None, 16) is FLUX
     assert preview_map(None, 4) is None
 
@@ -53,9 +54,9 @@ def test_a_map_that_does_not_fit_is_refused(stored) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_glance_sees_one_bad_value(value) -> None:
     x = torch.zeros(2, 2, 4, 4)
-    assert Glance(step(x), PLAIN).finite
+    assert Glance(step(x), PLAIN.on(CPU)).finite
     x[1, 1, 3, 3] = value
-    assert not Glance(step(x), PLAIN).finite
+    assert not Glance(step(x), PLAIN.on(CPU)).finite
 
 
 def test_without_a_map_there_are_no_previews() -> None:

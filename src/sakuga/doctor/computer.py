@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from sakuga.doctor.finding import Finding, Report, green, red, yellow
+from sakuga.memory.host import host_memory
 from sakuga.memory.reasons import readable
 
 OLDEST = (3, 11)
@@ -80,33 +80,6 @@ def disk(folder: Path) -> Finding:
     if free < ROOM:
         return yellow("disk", text, "Make room, or name another place with --out.")
     return green("disk", text)
-
-
-def host_memory() -> tuple[int, int]:
-    """Bytes of memory that this process may count on, and those free; (0, 0) if unknown.
-
-    On Linux a container's own limit counts. Source: cgroup v2, "memory.max".
-    """
-    table = Path("/proc/meminfo")
-    if not table.is_file():
-        try:
-            total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):  # Windows
-            return 0, 0
-        return total, total
-    text = table.read_text(encoding="ascii")
-    total, free = (
-        int(found[1]) << 10
-        for name in ("MemTotal", "MemAvailable")
-        if (found := re.search(rf"^{name}: +(\d+) kB", text, re.MULTILINE))
-    )
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, or "max"
-        return total, free
-    return min(total, limit), min(free, max(0, limit - used))
 
 
 def _version(name: str) -> str | None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.catalog import locate
-from sakuga.doctor.computer import computer, host_memory
+from sakuga.doctor.computer import computer
 from sakuga.doctor.digests import digests
 from sakuga.doctor.files import Components, parts, wanted, whole
 from sakuga.doctor.finding import RED, Finding, Report, trouble, yellow
 from sakuga.doctor.words import tokenizers
+from sakuga.memory.host import host_memory
 from sakuga.memory.inventory import Inventory, inventory_of, read_inventory
 from sakuga.memory.reasons import readable
 from sakuga.model.spec import NEWBIE_3_5B

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec
 
 FLOAT = 4  # bytes of a float32
-SOLVER = 6  # latents of each picture: its noise, where it is, up to four slopes or estimates
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,8 @@ class Denoising:
     """One group of pictures on its way through all evaluations, as `denoiser.Denoiser` runs it.
 
     `segments`: branch by branch, each picture once, the `pictures` of the prompt's first.
-    `parts`: groups of segments that pass each block in turn. `size`: bytes of a value.
+    `parts`: groups of segments that pass each block in turn. `held`: states, slopes and
+    estimates of each picture that the solver holds meanwhile. `size`: bytes of a value.
     `unfolded`: of the largest matrix while it is used, if it lies there in another format.
     """
 
@@ -41,6 +41,7 @@ class Denoising:
     pictures: int
     segments: tuple[Segment, ...]
     parts: int
+    held: int
     size: int
     unfolded: int = 0
 
@@ -68,7 +69,7 @@ class Denoising:
     @property
     def latents(self) -> int:
         """Bytes of what the solver holds between evaluations."""
-        return SOLVER * self.pictures * self._values * FLOAT
+        return self.held * self.pictures * self._values * FLOAT
 
     @property
     def working(self) -> int:

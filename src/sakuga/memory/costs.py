@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
+from sakuga.memory.activations import FLOAT, Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import Card
 from sakuga.memory.inventory import Inventory, Part, Weight, Weights
 from sakuga.memory.vae_cost import decode_flops, decode_peak
@@ -37,8 +37,8 @@ class Work:
     """What of a request decides memory and time.
 
     `branches`: 2 with guidance, else 1. `evaluations` of the velocity, at `times` different
-    times; None if each is at its own. The token counts have one entry per text that is read,
-    the prompt first.
+    times; None if each is at its own. `held`: of each picture, latents that the solver holds
+    meanwhile. The token counts have one entry per text that is read, the prompt first.
     """
 
     width: int
@@ -49,6 +49,7 @@ class Work:
     gemma_tokens: tuple[int, ...]
     jina_tokens: tuple[int, ...]
     times: int | None = None
+    held: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,7 @@ class Costs:
         group = -(-self.work.batch // batches)
         last = self.work.batch - group * (batches - 1)
         beside = self._activations(form, group, parts) + self.card.workspace
+        beside += self._latents(self.work.batch - last)  # of the groups that are done
         total, passing = sum(weights.blocks), sum(weights.passing)
         runs = [(self._evaluation(form, group, parts), batches - 1)]
         runs += [(self._evaluation(form, last, parts), 1)]
@@ -241,7 +243,7 @@ class Costs:
             batches=work.batch,
             strips=strips,
             recompute=recompute,
-            peak_bytes=rest + peak + self.card.workspace,
+            peak_bytes=rest + peak + self._latents(work.batch) + self.card.workspace,
             seconds=self._copy(rest) + work.batch * seconds,
         )
 
@@ -257,11 +259,18 @@ class Costs:
         texts = self.work.gemma_tokens[: self.work.branches]
         return tuple(Segment(image, text) for text in texts for _ in range(pictures))
 
+    def _latents(self, pictures: int) -> int:
+        """Bytes of the latents of so many pictures."""
+        spec, work = self.inventory.spec.vae, self.work
+        pixels = work.width * work.height // spec.downscale**2
+        return pictures * spec.latent_channels * pixels * FLOAT
+
     def _activations(self, form: str, pictures: int, parts: int) -> int:
         """Bytes beside the weights while a group of pictures is denoised."""
         spec, size = self.inventory.spec.transformer, self._size("denoise")
         unfolded = self._unfolded("denoise", form)
-        run = Denoising(spec, pictures, self._segments(pictures), parts, size, unfolded)
+        segments, held = self._segments(pictures), self.work.held
+        run = Denoising(spec, pictures, segments, parts, held, size, unfolded)
         rows = table(spec, self.work.times or self.work.evaluations, self.work.branches, size)
         return run.kept + run.latents + run.working + rows
 

@@ -8,31 +8,31 @@ would hold, and refuses beyond the budget.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
+from sakuga.memory.host import host_memory, resident_bytes
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.plan import Budget, parse_bytes
 from sakuga.memory.report import Recorder
 from sakuga.memory.residency import Names, Pins, lent, streamed
 
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
+PINNED = 2 * 2**30  # bytes that may be pinned where the system does not say what is free
 
 
 class Home:
     """The device of an engine, with the budget it keeps.
 
-    limit: bytes that may be reserved there, None for no limit. pinned: bytes of host memory
-    that a card may pin, None for as many as are wanted. `recorder`: what is told of stages.
+    limit: bytes that may be reserved there, None for no limit; what this process had there
+    before is beside it. pinned: bytes of host memory that a card may pin, None for as many as
+    are wanted. `recorder`: what is told of stages.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class Home:
     ) -> None:
         self.device, self.limit = device, limit
         self.on_card = device.type == "cuda"
-        self.pins = Pins(pinned) if self.on_card else None
+        self.pins = Pins(device, pinned) if self.on_card else None
+        self._others = torch.cuda.memory_allocated(device) if self.on_card else 0
         self.ledger = None if self.on_card or limit is None else Ledger(limit)
         self.recorder: Recorder | None = None
-        self._what: Hashable = False
+        self._what: Hashable = None
         self._stack, self._kept = ExitStack(), dict[Hashable, Any]()
 
     @property
@@ -92,14 +93,16 @@ class Home:
             yield self._kept[key]
 
     def keep(self, what: Hashable) -> None:
-        """Say whether what is lent from now on stays, and what it is; else, all of it leaves.
-
-        What was kept leaves too if it was something else.
-        """
-        if not what or what != self._what:
-            self._stack.close()
-            self._kept.clear()
+        """What is lent from now on stays; what was kept leaves if it was something else."""
+        if what != self._what:
+            self.release()
         self._what = what
+
+    def release(self) -> None:
+        """What was kept leaves, and nothing stays from now on."""
+        self._stack.close()
+        self._kept.clear()
+        self._what = None
 
     def begin(self, stage: str) -> None:
         """A stage begins: give back what nothing holds, so that none finds it in pieces."""
@@ -111,12 +114,13 @@ class Home:
     @property
     def keeps(self) -> bool:
         """Whether what is lent stays lent."""
-        return bool(self._what)
+        return self._what is not None
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Within, what is computed counts, and may not pass the limit."""
-        with torch.inference_mode(), self._limited(), self.ledger or nullcontext():
+        here = torch.cuda.device(self.device) if self.on_card else nullcontext()
+        with torch.inference_mode(), here, self._limited(), self.ledger or nullcontext():
             yield
 
     @contextmanager
@@ -132,11 +136,13 @@ class Home:
             yield
             return
         total = torch.cuda.get_device_properties(self.device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, self.limit / total), self.device)
+        before = torch.cuda.get_per_process_memory_fraction(self.device)
+        ours = min(before, (self.limit + self._others) / total)
+        torch.cuda.set_per_process_memory_fraction(ours, self.device)
         try:
             yield
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+            torch.cuda.set_per_process_memory_fraction(before, self.device)
 
     def memory(self) -> tuple[int, int]:
         """Bytes allocated and reserved now; of a host without a budget, those of this process."""
@@ -166,13 +172,12 @@ def open_home(device: torch.device, budget: Budget) -> Home:
         limit = parse_bytes(budget.vram)
     elif on_card:
         free, _ = torch.cuda.mem_get_info(device)
-        limit = free - LIBRARIES
-    pinned = None
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        limit = free + cached - LIBRARIES
     if budget.pinned != "auto":
-        pinned = parse_bytes(budget.pinned)
-    elif (available := available_memory()) is not None:
-        pinned = available // 2
-    return Home(device, limit, pinned)
+        return Home(device, limit, parse_bytes(budget.pinned))
+    _, free = host_memory()
+    return Home(device, limit, free // 2 or PINNED)
 
 
 def card_of(device: torch.device) -> Card:
@@ -193,25 +198,3 @@ def chip(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return torch.backends.cpu.get_cpu_capability()
-
-
-def resident_bytes() -> int:
-    """Bytes of this process in memory now; where the system does not say, at most so far."""
-    status = Path("/proc/self/statm")
-    if status.is_file():
-        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        import resource  # noqa: PLC0415  # Windows has none
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def available_memory() -> int | None:
-    """Bytes of the host that may still be taken without swapping, where the system tells."""
-    status = Path("/proc/meminfo")
-    if not status.is_file():
-        return None
-    sizes = dict(line.split(":") for line in status.read_text().splitlines() if ":" in line)
-    return int(sizes["MemAvailable"].split()[0]) * 1024

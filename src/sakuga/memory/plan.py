@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import Card
@@ -30,6 +30,7 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
 LOSSY = ("int8", "int4")  # float8_e4m3 is as large as int8, and not nearer
 COMPONENTS = {"gemma": "text_encoder", "denoise": "transformer"}  # that storage formats apply to
 Choices = Mapping[str, Sequence[StagePlan]]
+Rooms = Mapping[str, int | None]
 Stages = tuple[StagePlan, ...]
 Order = tuple[int, float, int, int, int, str]
 
@@ -42,8 +43,8 @@ class Options:
     and Gemma, or "auto". `allow_lossy`: "auto" may choose one that rounds the weights.
     `keep_resident`: hold all networks on the card from stage to stage if there is room.
     `pinned`: bytes of host memory that may be pinned, None for as many as are wanted.
-    `in_place`: weights are used where they lie, so that no block can stream. `most`: bytes
-    that a stage should stay within if it can, because more was seen not to be there.
+    `in_place`: weights are used where they lie, so that no block can stream. `most`: by stage,
+    bytes that it should stay within if it can, because more was seen not to be there.
     """
 
     dtype: str = "bfloat16"
@@ -52,7 +53,7 @@ class Options:
     keep_resident: bool = False
     pinned: int | None = None
     in_place: bool = False
-    most: int | None = None
+    most: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,12 @@ def smallest_limit(peak: int) -> int:
 
 
 def make_plan(
-    inventory: Inventory, limit: int | None, work: Work, card: Card, options: Options
+    inventory: Inventory,
+    limit: int | None,
+    work: Work,
+    card: Card,
+    options: Options,
+    stages: Sequence[str] = STAGES,
 ) -> MemoryPlan:
     """The fastest plan whose every stage stays within the usable part of `limit`, if any.
 
@@ -133,17 +139,17 @@ def make_plan(
     RequestError for a storage format that nobody knows.
     """
     costs = Costs(inventory, work, card, options.dtype, options.pinned)
-    choices = {stage: tuple(candidates(stage, costs, options)) for stage in STAGES}
-    room = _room(choices, limit, options.most)
-    stages = _best(choices, room, costs, options)
-    if stages is None:
+    choices = {stage: tuple(candidates(stage, costs, options)) for stage in stages}
+    rooms = _rooms(choices, limit, options.most)
+    chosen = _best(choices, rooms, costs, options)
+    if chosen is None:
         raise _too_small(choices, limit or 0)
-    kept = _kept(choices, room, costs, options, stages) if options.keep_resident else None
-    reasons = [_release(costs, stages, options, kept is not None)]
-    for plan in kept or stages:
+    kept = _kept(choices, rooms, costs, options, chosen) if options.keep_resident else None
+    reasons = [_release(costs, chosen, options, kept is not None)]
+    for plan in kept or chosen:
         compute = stage_dtype(plan.stage, options.dtype)
-        reasons.extend(explain(plan, choices[plan.stage], compute, room))
-    return MemoryPlan(kept or stages, tuple(reasons), limit, kept is not None)
+        reasons.extend(explain(plan, choices[plan.stage], compute, rooms[plan.stage]))
+    return MemoryPlan(kept or chosen, tuple(reasons), limit, kept is not None)
 
 
 def rungs(stage: str, costs: Costs, options: Options) -> tuple[StagePlan, ...]:
@@ -223,20 +229,22 @@ def _order(stage: str, costs: Costs, options: Options) -> Callable[[StagePlan], 
     )  # fmt: skip
 
 
-def _room(choices: Choices, limit: int | None, most: int | None) -> int | None:
-    """Bytes a stage may fill: what is usable of the limit, and no more than `most` if it can."""
-    room = None if limit is None else usable(limit)
-    if most is None:
-        return room
-    least = max(min(plan.peak_bytes for plan in plans) for plans in choices.values())
-    held = max(most, least)
-    return held if room is None else min(room, held)
+def _rooms(choices: Choices, limit: int | None, most: Mapping[str, int]) -> Rooms:
+    """Bytes each stage may fill: what is usable of the limit; no more than `most` if it can."""
+    rooms: dict[str, int | None] = {}
+    for stage, plans in choices.items():
+        found = [] if limit is None else [usable(limit)]
+        if stage in most:
+            found.append(max(most[stage], min(plan.peak_bytes for plan in plans)))
+        rooms[stage] = min(found, default=None)
+    return rooms
 
 
-def _best(choices: Choices, room: int | None, costs: Costs, options: Options) -> Stages | None:
+def _best(choices: Choices, rooms: Rooms, costs: Costs, options: Options) -> Stages | None:
     """The best choice of every stage that has room, or None where a stage has none."""
     chosen = []
     for stage, plans in choices.items():
+        room = rooms[stage]
         fitting = [plan for plan in plans if room is None or plan.peak_bytes <= room]
         if not fitting:
             return None
@@ -245,7 +253,7 @@ def _best(choices: Choices, room: int | None, costs: Costs, options: Options) ->
 
 
 def _kept(
-    choices: Choices, room: int | None, costs: Costs, options: Options, alone: Stages
+    choices: Choices, rooms: Rooms, costs: Costs, options: Options, alone: Stages
 ) -> Stages | None:
     """The plan that holds all networks at once, unless it does not fit or is slower."""
     held = _held(costs, alone)
@@ -259,7 +267,7 @@ def _kept(
         ]
         for stage, plans in choices.items()
     }
-    kept = _best(whole, room, costs, options)
+    kept = _best(whole, rooms, costs, options)
     return kept if kept and _seconds(kept) <= _seconds(alone) else None
 
 

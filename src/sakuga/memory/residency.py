@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import mmap
 import weakref
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-ALIGNMENT = 256  # bytes; a kernel may be chosen by the alignment of what it reads
-SLOTS = 2
+from sakuga.memory.costs import ALIGNMENT, SLOTS
+
 FERRY = 2 * 2**25  # bytes of pinned memory through which copies from other memory go
-FERRIED = 2**20  # bytes from which on that pays
+FERRIED = 2**20  # bytes; what is smaller is copied without
 
 Place = tuple[dict[str, Tensor | None], str]  # where a module keeps a tensor, and its name there
 Names = frozenset[str]
@@ -62,9 +62,9 @@ class Flat:
         return cls(tuple(pieces), start)
 
     @property
-    def tensors(self) -> tuple[Hashable, ...]:
-        """What tells these tensors from any others of this process."""
-        return tuple((piece.host.data_ptr(), piece.host.nbytes) for piece in self.pieces)
+    def hosts(self) -> tuple[Tensor, ...]:
+        """The tensors themselves."""
+        return tuple(piece.host for piece in self.pieces)
 
     def fill(self, flat: Tensor, ferry: Ferry | None = None) -> None:
         """Copy the block's tensors into a flat buffer, on a card through a `ferry` if given."""
@@ -90,53 +90,80 @@ class Pins:
     """Host memory that a card may read by itself, at most `limit` bytes; None is no limit.
 
     Blocks that stream lie here as flat buffers, from one drawing to the next, as far as the
-    limit and the system allow; what has no room goes through a ferry, if that has. Memory is
-    registered to the byte: torch's own allocator of pinned memory would round a block of 156
-    MB up to 268. `held`: bytes pinned now.
+    limit and the system allow, and for as long as the blocks live; what has no room goes
+    through a ferry, if that has. `held`: bytes pinned now.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit, self.held = limit, 0
-        self._buffers: dict[Hashable, Tensor] = {}
-        self._filled: set[Hashable] = set()
-        self._closed = weakref.finalize(self, _unpin, self._buffers)
+    def __init__(self, device: torch.device, limit: int | None = None) -> None:
+        self.device, self.limit = device, limit
+        self._copies = weakref.WeakKeyDictionary[nn.Module, Copy]()
         self._ferry: Ferry | None = None
 
-    def buffer(self, flat: Flat) -> Tensor | None:
+    @property
+    def held(self) -> int:
+        """Bytes pinned now."""
+        pinned = [copy.pinned for copy in self._copies.values()]
+        pinned += [self._ferry.pinned] if self._ferry else []
+        return sum(one.bytes.nbytes for one in pinned)
+
+    def copy(self, block: nn.Module, flat: Flat) -> Pinned | None:
         """The pinned copy of a block's tensors, made now if there is room; else None."""
-        made = self._take(flat.tensors, flat.size)
-        if made is None or flat.tensors in self._filled:
-            return made
-        flat.fill(made)
-        self._filled.add(flat.tensors)
+        found = self._copies.get(block)
+        if found is not None and found.shows(flat):
+            return found.pinned
+        self._copies.pop(block, None)  # of tensors that the block has no more
+        found = None
+        made = self._pin(flat.size)
+        if made is not None:
+            flat.fill(made.bytes)
+            self._copies[block] = Copy(flat.hosts, made)
         return made
 
     @property
     def ferry(self) -> Ferry | None:
         """The way for copies from memory that is not pinned; None without room for it."""
         if self._ferry is None:
-            buffer = self._take("ferry", FERRY)
-            self._ferry = None if buffer is None else Ferry(buffer)
+            made = self._pin(FERRY)
+            self._ferry = None if made is None else Ferry(made)
         return self._ferry
 
-    def _take(self, key: Hashable, size: int) -> Tensor | None:
-        """Pinned bytes under a key, the same as before or new ones if there is room."""
-        if key not in self._buffers:
-            if self.limit is not None and self.held + size > self.limit:
-                return None
-            made = _pinned(size)
-            if made is None:
-                self.limit = self.held  # the system has no more to give; do not ask again
-                return None
-            self._buffers[key] = made
-            self.held += size
-        return self._buffers[key]
+    def _pin(self, size: int) -> Pinned | None:
+        """So many bytes, if there is room."""
+        if self.limit is not None and self.held + size > self.limit:
+            return None
+        try:
+            return Pinned(size, self.device)
+        except OSError:
+            self.limit = self.held  # the system has no more to give; do not ask again
+            return None
 
-    def close(self) -> None:
-        """Give all of it back."""
-        _unpin(self._buffers)
-        self.held, self._ferry = 0, None
-        self._filled.clear()
+
+class Pinned:
+    """Bytes of the host that no system call moves and a card reads by itself, while this lives.
+
+    Registered to the byte: torch's own allocator of pinned memory would round a block of 156
+    MB up to 268. Raises OSError where the system or the driver has none to give.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        pages = mmap.mmap(-1, max(size, 1))
+        self.bytes = torch.frombuffer(pages, dtype=torch.uint8)
+        if not register(self.bytes, device):
+            raise OSError(f"{size} bytes cannot be pinned")
+        # The pages are an argument so that they are there until the driver has let go.
+        weakref.finalize(self, _let_go, self.bytes.data_ptr(), device, pages)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Pinned bytes, and the tensors that they are a copy of."""
+
+    hosts: tuple[Tensor, ...]
+    pinned: Pinned
+
+    def shows(self, flat: Flat) -> bool:
+        """Whether a block still has the very tensors."""
+        return list(map(id, self.hosts)) == list(map(id, flat.hosts))
 
 
 class Ferry:
@@ -146,8 +173,9 @@ class Ferry:
     the driver, which fills a buffer of its own with one core.
     """
 
-    def __init__(self, buffer: Tensor) -> None:
-        self._halves = buffer.chunk(2)
+    def __init__(self, pinned: Pinned) -> None:
+        self.pinned = pinned
+        self._halves = pinned.bytes.chunk(2)
         self._read = tuple(torch.cuda.Event() for _ in self._halves)
         self._turn = 0
 
@@ -159,35 +187,32 @@ class Ferry:
             half, read = self._halves[self._turn][: some.nbytes], self._read[self._turn]
             read.synchronize()
             there.copy_(half.copy_(some), non_blocking=True)
-            read.record()
+            read.record(torch.cuda.current_stream(target.device))
             self._turn = 1 - self._turn
 
 
-def _pinned(size: int) -> Tensor | None:
-    """Bytes on pages of their own that no system call will move; None if there are none."""
-    try:
-        buffer = torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=torch.uint8)
-    except OSError:
-        return None
-    failed = torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0)
-    return None if int(failed) else buffer
+def register(memory: Tensor, device: torch.device) -> bool:
+    """Ask the driver to pin memory of the host; whether it did."""
+    if not int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)):
+        return True
+    # CUDA tells of a refusal whoever asks next: ask now, so that no kernel is blamed for it.
+    with suppress(RuntimeError):
+        torch.zeros(1, device=device)
+    return False
 
 
-def _unpin(buffers: dict[Hashable, Tensor]) -> None:
-    if buffers:
-        torch.cuda.synchronize()  # a copy may still be reading
-    while buffers:
-        _, buffer = buffers.popitem()
-        torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())
+def _let_go(address: int, device: torch.device, _pages: mmap.mmap) -> None:
+    torch.cuda.synchronize(device)  # a copy may still be reading
+    torch.cuda.cudart().cudaHostUnregister(address)
 
 
 class Stream:
     """Blocks, of which some stay on the card and the others pass through two slots.
 
-    Iterate once per run through the network. A slot is filled again only after the block
-    that used it has run, and a block runs only after its slot is filled; on a card both are
-    events between two streams, and the host never waits while what streams is pinned.
-    `copied`: bytes so far.
+    Once loaded, iterate once per run through the network. A slot is filled again only after
+    the block that used it has run, and a block runs only after its slot is filled; on a card
+    both are events between two streams, and the host never waits while what streams is
+    pinned. `copied`: bytes so far.
     """
 
     def __init__(
@@ -200,34 +225,39 @@ class Stream:
         again: bool,
     ) -> None:
         self.blocks, self.device, self.copied = tuple(blocks), device, 0
-        self._ferry = pins.ferry if pins else None
+        self._pins, self._again = pins, again
         self._flats = [Flat.of(block, without) for block in blocks]
         self._turn = Turn.on(device)
         stay = spread(resident, len(blocks))
         self._order = tuple(i for i in range(len(blocks)) if i not in stay)
-        self._pinned = {
-            i: pins.buffer(self._flats[i]) if pins and again else None for i in self._order
-        }
-        for i in stay:
-            held = torch.empty(self._flats[i].size, dtype=torch.uint8, device=device)
-            self._flats[i].fill(held, self._ferry)
-            self._flats[i].point(held)
-        largest = max((self._flats[i].size for i in self._order), default=0)
-        self._slots = [
-            torch.empty(largest, dtype=torch.uint8, device=device)
-            for _ in range(min(SLOTS, len(self._order)))
-        ]
+        self._pinned: dict[int, Pinned | None] = {}
+        self._slots: list[Tensor] = []
         self._ahead = 0  # of the streamed blocks, in endless rounds: the next to be copied
         self._behind = 0  # and the next to run
+
+    def load(self) -> None:
+        """Copy what stays, and begin with what does not; where that fails, `finish` it."""
+        for i, flat in enumerate(self._flats):
+            if i in self._order:
+                pin = self._pins if self._again else None
+                self._pinned[i] = pin.copy(self.blocks[i], flat) if pin else None
+            else:
+                held = torch.empty(flat.size, dtype=torch.uint8, device=self.device)
+                flat.fill(held, self._ferry)
+                flat.point(held)
+        largest = max((self._flats[i].size for i in self._order), default=0)
+        for _ in self._order[:SLOTS]:
+            self._slots.append(torch.empty(largest, dtype=torch.uint8, device=self.device))
         self._prefetch()
 
     def __iter__(self) -> Iterator[nn.Module]:
         if self._order and self._behind % len(self._order):  # a round was left halfway
             self._turn.restart()
             self._ahead = self._behind = 0
+        if self._ahead == self._behind:
             self._prefetch()
         for i, block in enumerate(self.blocks):
-            if i not in self._pinned:
+            if i not in self._order:
                 yield block
                 continue
             slot = self._behind % len(self._slots)
@@ -238,7 +268,8 @@ class Stream:
             self._turn.note_used(slot)
             # Only now: a copy from memory that is not pinned keeps the host, which by then has
             # handed the card this block to compute.
-            self._prefetch()
+            if self._again or self._ahead % len(self._order):
+                self._prefetch()
 
     def finish(self) -> None:
         """Give the blocks their own tensors, and let later work wait for all copies."""
@@ -246,6 +277,10 @@ class Stream:
         for flat in self._flats:
             flat.return_home()
         self._slots.clear()
+
+    @property
+    def _ferry(self) -> Ferry | None:
+        return self._pins.ferry if self._pins else None
 
     def _prefetch(self) -> None:
         """Start to copy the next streamed block into the slot whose turn it is."""
@@ -258,7 +293,7 @@ class Stream:
             if pinned is None:
                 flat.fill(self._slots[slot], self._ferry)
             else:
-                self._slots[slot][: flat.size].copy_(pinned, non_blocking=True)
+                self._slots[slot][: flat.size].copy_(pinned.bytes, non_blocking=True)
         self.copied += flat.size
         self._ahead += 1
 
@@ -354,6 +389,7 @@ def streamed(
     """
     stream = Stream(blocks, device, resident, without, pins, again)
     try:
+        stream.load()
         yield stream
     finally:
         stream.finish()

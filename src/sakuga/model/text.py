@@ -142,7 +142,7 @@ class JinaEncoder(nn.Module):
         self, texts: Sequence[Tensor], layers: Iterable[nn.Module], device: torch.device | None
     ) -> list[Tensor]:
         embeddings = self.model.embeddings
-        words = [embeddings.word_embeddings(ids).to(device) for ids in texts]
+        words = (embeddings.word_embeddings(ids).to(device) for ids in texts)
         states = [embeddings(inputs_embeds=x) for x in words]
         seats = [self._seats(ids, x) for ids, x in zip(texts, states, strict=True)]
         for layer in layers:

@@ -61,6 +61,17 @@ class Solver:
     start: float = 0.0
     min_steps: int = 1
 
+    @property
+    def held(self) -> int:
+        """The most latents that are alive while the velocity is asked for.
+
+        The noise, the state, and the picture of the step before; older estimates; or within
+        a step, its own state and picture, and the slopes so far.
+        """
+        if isinstance(self.method, Tableau):
+            return 4 if self.evaluations == 1 else 5 + self.evaluations
+        return 3 + self.order
+
 
 def solve(velocity: Velocity, x: Tensor, times: Sequence[float], solver: str) -> Iterator[Step]:
     """Integrate `velocity(x, t)` from `x` at `times[0]` to `times[-1]`, a Step at a time.
