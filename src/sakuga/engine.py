@@ -27,7 +27,6 @@ from sakuga.embeddings import EmbeddingCache, EmbeddingKey
 from sakuga.errors import RequestError
 from sakuga.faults import Faults
 from sakuga.memory.adapted import transformer_targets, with_adapters
-from sakuga.memory.costs import stage_dtype
 from sakuga.memory.home import Home, open_home
 from sakuga.memory.inventory import read_inventory
 from sakuga.memory.plan import Budget, Options
@@ -62,7 +61,7 @@ from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.store import file_sha256
 
-HEADS = frozenset({"adaLN_modulation"})
+HEADS = frozenset({"adaLN_modulation"})  # of blocks: what made the modulations, used no more
 # What of the transformer never lies on a card as a whole: it passes, or its blocks do.
 PASSING = HEADS | {"noise_refiner", "context_refiner", "layers"}
 
@@ -106,7 +105,9 @@ class Engine:
         device: auto, cpu, cuda or cuda:N. dtype: auto (bfloat16 on cards that compute in
         it, else float32), float32, bfloat16 or float16. budget: the memory it may use.
         cache: a folder that keeps embeddings and digests between runs; None keeps nothing.
-        faults: a plan for tests, see `sakuga.faults`. Raises ModelNotFound, WeightsError,
+        faults: a plan for tests, see `sakuga.faults`. On a card, a budget is met most closely
+        with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in the environment before torch
+        is imported, as the command line has it. Raises ModelNotFound, WeightsError,
         RequestError.
         """
         where, asked = choose_device(device), budget or Budget()
@@ -161,10 +162,10 @@ class Engine:
             self.home.release()
         sides = yield from self._encode(drawing)
         latents = yield from self.stages.run(
-            drawing, "denoise", lambda how, dtype: self._denoise(drawing, sides, how, dtype)
+            drawing, "denoise", lambda how: self._denoise(drawing, sides, how)
         )
         pixels = yield from self.stages.run(
-            drawing, "decode", lambda how, dtype: self._decode(latents, how, dtype)
+            drawing, "decode", lambda how: self._decode(latents, how)
         )
         for index, picture in enumerate(pictures(pixels)):
             receipt = self._receipt(drawing, index)
@@ -215,17 +216,17 @@ class Engine:
         missing = [ids for ids, features in found.items() if features is None]
         if missing:
             made = yield from self.stages.run(
-                drawing, stage, lambda how, dtype: self._read(stage, missing, place, how, dtype)
+                drawing, stage, lambda how: self._read(stage, missing, place, how)
             )
             found |= dict(zip(missing, made, strict=True))
         return [found[ids] for ids in texts]
 
     def _read(
-        self, stage: str, texts: Sequence[tuple[int, ...]], place: str, how: StagePlan, dtype: str
+        self, stage: str, texts: Sequence[tuple[int, ...]], place: str, how: StagePlan
     ) -> Stage[list[Tensor]]:
         """Run an encoder over texts, each unpadded, so that none depends on another."""
         with self.home.host():
-            encoder = self.models.for_stage(stage, how.weights, dtype)
+            encoder = self.models.for_stage(stage, how.weights, how.dtype)
             ids = [torch.tensor([one]) for one in texts]
         layers, tables = encoder.model.layers, frozenset({"embed_tokens", "word_embeddings"})
         with (
@@ -238,7 +239,7 @@ class Engine:
             features = [one.to("cpu", copy=True) for one in features]
         for one, made in zip(texts, features, strict=True):
             if self.embeddings:
-                trouble = self.embeddings.put(self._key(stage, one, how, dtype), (made,))
+                trouble = self.embeddings.put(self._key(stage, one, how), (made,))
                 if trouble:
                     yield Warned("cache", trouble)
         return features
@@ -247,27 +248,25 @@ class Engine:
         """What the cache has for a text."""
         if self.embeddings is None:
             return None
-        found = self.embeddings.get(self._key(stage, ids, how, self.options.dtype))
+        found = self.embeddings.get(self._key(stage, ids, how))
         return None if found is None else found[0]
 
-    def _key(
-        self, stage: str, ids: tuple[int, ...], how: StagePlan, dtype: str
-    ) -> EmbeddingKey:
+    def _key(self, stage: str, ids: tuple[int, ...], how: StagePlan) -> EmbeddingKey:
         part = getattr(self.checkpoint, STAGES[stage])
         return EmbeddingKey.of(
             stage, ids, weights=self.weights[part.name], storage=how.weights,
-            compute=DTYPES[stage_dtype(stage, dtype)], device=self.home.device,
+            compute=DTYPES[how.dtype], device=self.home.device,
             mode=f"{part.spec} {part.match}",
         )  # fmt: skip
 
     def _denoise(
-        self, drawing: Drawing, sides: list[Conditioning], how: StagePlan, dtype: str
+        self, drawing: Drawing, sides: list[Conditioning], how: StagePlan
     ) -> Stage[Tensor]:
         """Latents (B, C, h, w) in float32, from noise."""
         home, request = self.home, drawing.request
         lengths = [len(side.tokens) for side in sides]
         with home.host():
-            transformer = self.models.for_stage("denoise", how.weights, dtype)
+            transformer = self.models.for_stage("denoise", how.weights, how.dtype)
             groups = self.noise(request).split(-(-request.number // how.batches))
             seating = [Seating.of(transformer, lengths, len(group), group.shape[-2:], how.parts)
                        for group in groups]
@@ -332,15 +331,14 @@ class Engine:
                       for i in range(request.number))
         return torch.stack([torch.randn(shape, generator=one) for one in generators])
 
-    def _decode(self, latents: Tensor, how: StagePlan, dtype: str) -> Stage[Tensor]:
+    def _decode(self, latents: Tensor, how: StagePlan) -> Stage[Tensor]:
         """Pixels (B, H, W, 3), uint8 on the CPU; one picture at a time."""
         with self.home.host():
-            vae = self.models.for_stage("decode", how.weights, dtype)
+            vae = self.models.for_stage("decode", how.weights, how.dtype)
         images = []
         with self.home.lend(vae, frozenset({"encoder"})):
-            kind = DTYPES[stage_dtype("decode", dtype)]
             for one in latents.split(1):
-                image = vae.decode(one.to(kind), how.strips, how.recompute).float()
+                image = vae.decode(one.to(DTYPES[how.dtype]), how.strips, how.recompute).float()
                 self._check("decode", image)
                 pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
                 with self.home.host():

@@ -266,15 +266,17 @@ def _check_together(request: Request, habits: Habits) -> None:
 class StagePlan:
     """How one stage of a drawing is run: gemma, jina, denoise or decode.
 
-    `weights`: their storage format on the card. Of the blocks, `resident` stay there during
-    the stage and `streamed` pass through two slots at every evaluation. `batches`: groups of
-    pictures run one after the other. `parts`: groups of segments that pass each block in
-    turn. `strips`: of a decoded picture; with `recompute` they are computed twice where a
-    full-size tensor would be stored. `peak_bytes` and `seconds` are predictions.
+    `weights`: their storage format on the card; `dtype`: what it computes in. Of the blocks,
+    `resident` stay there during the stage and `streamed` pass through two slots at every
+    evaluation. `batches`: groups of pictures run one after the other. `parts`: groups of
+    segments that pass each block in turn. `strips`: of a decoded picture; with `recompute`
+    they are computed twice where a full-size tensor would be stored. `peak_bytes` and
+    `seconds` are predictions.
     """
 
     stage: str
     weights: str
+    dtype: str = ""
     resident: int = 0
     streamed: int = 0
     batches: int = 1
@@ -311,7 +313,7 @@ class Plan:
             name: getattr(self, name) for name in ("device", "chip", "dtype", "batch", "threads")
         }
         for one in self.stages:
-            found[f"{one.stage} weights"] = one.weights
+            found |= {f"{one.stage} weights": one.weights, f"{one.stage} dtype": one.dtype}
             if one.stage == "denoise":
                 found["parts"] = one.parts
             if one.stage == "decode":

@@ -73,9 +73,7 @@ class Stages:
         plan = self._plan(work, self.options)
         return Drawing(request, reading, times, work, plan, {one.stage: one for one in plan.stages})
 
-    def _plan(
-        self, work: Work, options: Options, stages: Sequence[str] = STAGES
-    ) -> MemoryPlan:
+    def _plan(self, work: Work, options: Options, stages: Sequence[str] = STAGES) -> MemoryPlan:
         below = {stage: peak - 1 for stage, peak in self.learned.items()}
         options = replace(options, most=below)
         return make_plan(self.inventory, self.home.limit, work, self.card, options, stages)
@@ -109,12 +107,11 @@ class Stages:
                 yield Warned("learned_limit", note)
 
     def run(
-        self, drawing: Drawing, name: str, work: Callable[[StagePlan, str], Stage[T]]
+        self, drawing: Drawing, name: str, work: Callable[[StagePlan], Stage[T]]
     ) -> Stage[T]:
         """Run a stage as planned; where it is not finite, once more in float32.
 
-        work: makes the stage from how it is run and the dtype of the request. Raises
-        NonFiniteOutput, OutOfMemory.
+        work: makes the stage from how it is run. Raises NonFiniteOutput, OutOfMemory.
         """
         dtype = self.options.dtype
         try:
@@ -137,7 +134,7 @@ class Stages:
             ) from None
 
     def _laddered(
-        self, drawing: Drawing, name: str, work: Callable[[StagePlan, str], Stage[T]],
+        self, drawing: Drawing, name: str, work: Callable[[StagePlan], Stage[T]],
         options: Options,
     ) -> Stage[T]:  # fmt: skip
         """Run a stage; each time memory runs out, on the next rung of its plan."""
@@ -145,7 +142,7 @@ class Stages:
             drawing.stages[name] = how
             self.home.begin(name)
             try:
-                return (yield from self._watched(work(how, options.dtype)))
+                return (yield from self._watched(work(how)))
             except RuntimeError as error:
                 # Only the CUDA allocator has a class of its own for this; the CPU's and the
                 # driver's words are all there is to go by.

@@ -110,3 +110,28 @@ def test_resident_blocks_are_spread_evenly():
     assert len(spread(3, 38)) == 3
     gaps = sorted(spread(19, 38))
     assert {b - a for a, b in pairwise(gaps)} == {2}
+
+
+@pytest.mark.parametrize("resident", [0, 3, 6, 7])
+def test_what_passes_once_is_copied_once(model, resident):
+    one = group(model, 0)
+    [expected] = model.denoise([one])
+    size = Flat.of(model.blocks[0]).size
+    with streamed(model.blocks, CPU, resident, again=False) as blocks:
+        for times in (1, 2):  # a second pass is slower than it might be, and as right
+            [found] = model.denoise([one], blocks)
+            assert torch.equal(found, expected)
+            assert blocks.copied == times * size * (7 - resident)
+
+
+def test_what_was_loaded_is_free_when_loading_fails(model):
+    before = {name: id(tensor) for name, tensor in model.named_parameters()}
+    size = Flat.of(model.blocks[0]).size
+    with (
+        Ledger(3 * size) as ledger,
+        pytest.raises(torch.OutOfMemoryError),
+        streamed(model.blocks, CPU, 5),
+    ):
+        raise AssertionError("5 blocks in the room of 3")
+    assert ledger.live == 0
+    assert {name: id(tensor) for name, tensor in model.named_parameters()} == before

@@ -184,6 +184,7 @@ class Costs:
             StagePlan(
                 stage,
                 form,
+                compute,
                 resident=level.resident,
                 streamed=blocks - level.resident,
                 peak_bytes=level.held + beside,
@@ -210,6 +211,7 @@ class Costs:
             StagePlan(
                 "denoise",
                 form,
+                self.dtype,
                 resident=level.resident,
                 streamed=blocks - level.resident,
                 batches=batches,
@@ -239,6 +241,7 @@ class Costs:
             seconds *= WHOLE
         return StagePlan(
             "decode",
+            compute,
             compute,
             batches=work.batch,
             strips=strips,
