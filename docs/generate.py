@@ -175,7 +175,7 @@ def errors() -> str:
         if kind in found:
             said = found[kind]
             example = f"{said.rule}; got {said.got.removesuffix('.')}."
-            remedy = said.fix.removesuffix(".") + "."
+            remedy = said.fix
         meaning = (kind.__doc__ or "").split("\n")[0]
         codes = (f"`{kind.code}`", str(kind.exit_code), str(kind.http_status))
         name = f"{'· ' * depth}`{kind.__name__}`"

@@ -59,6 +59,11 @@ def locate(model: str) -> Path:
         return folder
     if model in ELSEWHERE:
         raise ModelNotFound("weights must be on this machine", repr(model), ELSEWHERE[model])
+    if folder.is_file():
+        raise ModelNotFound(
+            "a model must be a folder, or known by name", f"the file {model}",
+            "Name the folder of its model; `sakuga inspect` says what a file holds.",
+        )  # fmt: skip
     raise ModelNotFound(
         "a model must be a folder, or known by name",
         f"{model!r}, where there is none",

@@ -35,7 +35,8 @@ class SakugaError(Exception):
 
     def __init__(self, rule: str, got: str, fix: str) -> None:
         super().__init__(rule, got, fix)
-        self.rule, self.got, self.fix = rule, got, fix
+        self.rule, self.got = rule, got
+        self.fix = fix if fix.endswith((".", "?", "!")) else f"{fix}."
 
     def __str__(self) -> str:
         return f"{self.rule}; got {self.got}. {self.fix}"

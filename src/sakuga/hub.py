@@ -16,6 +16,7 @@ from sakuga.errors import ModelNotFound, SakugaError
 
 PATTERNS = ("*.safetensors", "*.json", "*.model")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@((?:(?!\.\.)[\w./-])+))?", re.ASCII)
+FILES = (".safetensors", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
 COMMIT = re.compile("[0-9a-f]{40}")
 BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 TOKEN = "set HF_TOKEN to a token that may read it."
@@ -49,9 +50,12 @@ class Hub:
 
 
 def parse_name(model: str) -> Name | None:
-    """What org/name or org/name@revision names; None for any other text, and for a folder."""
+    """What org/name or org/name@revision names.
+
+    None for any other text, for what is there as a path, and for a file of weights by its name.
+    """
     found = NAME.fullmatch(model)
-    if found is None or Path(model).is_dir():
+    if found is None or Path(model).exists() or Path(model).suffix in FILES:
         return None
     return Name(found[1], found[2])
 

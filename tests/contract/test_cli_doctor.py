@@ -55,7 +55,7 @@ def test_a_broken_one_with_one_and_a_remedy(doctor, broken) -> None:
     (at,) = (i for i, line in enumerate(lines) if line.startswith("red "))
     assert (code, err) == (1, "")
     assert lines[at].startswith("red     vae")
-    assert lines[at + 1].strip() == "-> Download or convert the file again"
+    assert lines[at + 1].strip() == "-> Download or convert the file again."
     assert "1 red; " in lines[-1]
 
 

@@ -84,6 +84,16 @@ def test_a_folder_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert parse_name("lab/tiny") is None
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", ["lab/dit.safetensors", "lab/q4.gguf", "lab/dit.pt"])
+def test_a_file_of_weights_is_no_name(tmp_path: Path, monkeypatch, name: str, there: bool) -> None:
+    (tmp_path / "lab").mkdir()
+    if there:
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert parse_name(name) is None
+
+
 def test_what_was_fetched_draws_as_the_folder_does(stand, hub, repository, tiny_model) -> None:
     folder = fetch(TINY, hub)
     assert folder.name == stand.commit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from sakuga.engine import Engine
 from sakuga.errors import NonFiniteOutput
+from sakuga.memory.plan import Budget
 from sakuga.request import Finished, Request, Stepped, Warned
 
 ASK = Request("1girl, blue_hair", seed=5, steps=3)
@@ -62,3 +64,20 @@ def test_stopping_leaves_no_memory_behind(tiny_model) -> None:
         next(event for event in found if isinstance(event, Stepped))
         found.close()
     assert torch.cuda.memory_allocated() == before
+
+
+def test_the_host_never_waits_between_steps(tiny_model) -> None:
+    """But for the event of the step before: no copy, no scalar is fetched, none is sent."""
+    engine = Engine.open(str(tiny_model), device="cuda", budget=Budget(vram="4GB"))
+    ask = replace(ASK, steps=8, guidance=4.0)
+    list(engine.generate(ask))  # libraries may wait while they are set up
+    found = engine.generate(ask)
+    try:
+        for event in found:
+            if isinstance(event, Stepped) and event.index == 2:
+                torch.cuda.set_sync_debug_mode("error")
+            if isinstance(event, Stepped) and event.index == 6:
+                break
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert isinstance(list(found)[-1], Finished)

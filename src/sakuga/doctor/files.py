@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from sakuga.doctor.finding import Finding, Report, Stage, green, refused, trouble
+from sakuga.doctor.finding import Finding, Report, Stage, green, red, refused, trouble
 from sakuga.memory.inventory import part_of
 from sakuga.memory.reasons import readable
 from sakuga.weights.checkpoint import (
     FOLDERS,
     Component,
     code_in,
-    find_parts,
     open_checkpoint,
     open_component,
+    parts_in,
 )
 from sakuga.weights.fates import unbound
 from sakuga.weights.formats import Shape, logical_shapes, read_storage_metadata, scale_key
@@ -35,9 +35,13 @@ Components = Mapping[str, Component]
 def parts(folder: Path) -> Stage[Components]:
     """Every component that can be understood, by name; a finding for each, and for the rest."""
     found: dict[str, Component] = {}
+    places = parts_in(folder)
     for name in FOLDERS:
+        if name not in places:
+            yield absent(folder, name)
+            continue
         try:
-            component = open_component(_place(folder, name), name, folder)
+            component = open_component(places[name], name, folder)
             explanation = explained(component)
         except Exception as error:  # whatever a file does, the next one is looked at
             yield trouble(name, error)
@@ -103,6 +107,15 @@ def dtypes(component: Component) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
+def absent(folder: Path, name: str) -> Finding:
+    """A component that is not there."""
+    there = sorted(entry.name for entry in folder.iterdir()) or ["nothing"]
+    return red(
+        name, f"no folder {' or '.join(FOLDERS[name])}, and no file that holds one, among "
+        f"{some(there)} in {folder}", "Download what is missing, or name another folder."
+    )  # fmt: skip
+
+
 def strangers(folder: Path) -> Finding:
     """Code and pickles that lie in a folder: usual in releases, and never opened."""
     pickles = [file for file in _walk(folder) if file.endswith(PICKLES)]
@@ -117,12 +130,6 @@ def some(names: Collection[str]) -> str:
     """The first of many names, and how many more there are."""
     shown = ", ".join(list(names)[:SHOWN])
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def _place(folder: Path, name: str) -> Path:
-    """Where a component is: in its folder, or in a single file, told by its tensors."""
-    places = [folder / one for one in FOLDERS[name]]
-    return next(filter(Path.is_dir, places), None) or find_parts(folder)[name]
 
 
 def _walk(folder: Path) -> Iterator[str]:

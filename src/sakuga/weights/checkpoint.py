@@ -298,13 +298,7 @@ def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> di
     if path is not None and not path.is_dir():
         what = "a file" if path.exists() else "nothing"
         raise ModelNotFound(rule, f"{what} at {path}", fix)
-    found = dict(given)
-    for name, folders in FOLDERS.items():
-        for folder in folders:
-            if path is not None and (path / folder).is_dir():
-                found.setdefault(name, path / folder)
-    if path is not None and len(found) < len(FOLDERS):
-        found = _single_files(path, FOLDERS.keys() - found.keys()) | found
+    found = {**({} if path is None else parts_in(path, without=given)), **given}
     missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
     if missing:
         entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
@@ -312,6 +306,21 @@ def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> di
         where = "without a folder" if path is None else f"among {there} in {path}"
         raise ModelNotFound(rule, f"no {', no '.join(missing)} {where}", fix)
     return found
+
+
+def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
+    """The components that a folder has, but those named: a folder of each, or a single file.
+
+    Raises ModelNotFound where several files hold one.
+    """
+    missing, found = [], dict[str, Path]()
+    for name in FOLDERS.keys() - set(without):
+        place = next((path / one for one in FOLDERS[name] if (path / one).is_dir()), None)
+        if place is None:
+            missing.append(name)
+        else:
+            found[name] = place
+    return found | _single_files(path, missing) if missing else found
 
 
 def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:

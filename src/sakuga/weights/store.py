@@ -35,7 +35,7 @@ MAX_NAME = 255  # bytes of a file name, as most file systems have it
 INDEX = ".safetensors.index.json"
 CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 AGAIN = "Download or convert the file again"
-CONVERT = "Only safetensors and GGUF are read; convert the file first"
+CONVERT = "Convert it once: sakuga convert FILE OUT.safetensors --layout original"
 
 ITEMSIZE = {
     "BOOL": 1,
@@ -57,9 +57,15 @@ ITEMSIZE = {
 
 # What people rename to .safetensors; the first bytes give it away.
 IMPOSTORS = {
-    b"PK": "a zip archive, as torch.save writes",
-    b"\x80": "a pickle",
-    b"version ": "a Git LFS pointer, not the file it stands for",
+    b"PK": ("a zip archive, as torch.save writes", CONVERT),
+    b"\x80": (
+        "a pickle, which runs code as it is read",
+        "Look for a safetensors release of these weights",
+    ),
+    b"version ": (
+        "a Git LFS pointer, not the file it stands for",
+        "Fetch the file itself: git lfs pull, or sakuga fetch",
+    ),
 }
 # Also the length of a header, but of one that is only written to be two files in one.
 ZIP = b"PK\x03\x04"
@@ -223,9 +229,9 @@ def read_header(file: Path) -> Header:
             return _gguf_header(file)
         length = int.from_bytes(start, "little")
         if size < 8 or length > min(size - 8, MAX_HEADER) or start.startswith(ZIP):
-            for magic, what in IMPOSTORS.items():
+            for magic, (what, fix) in IMPOSTORS.items():
                 if start.startswith(magic):
-                    raise CorruptFile("weights are safetensors", f"{what}: {file}", CONVERT)
+                    raise CorruptFile("weights are safetensors or GGUF", f"{what}: {file}", fix)
             rule = f"a header has at most {MAX_HEADER} bytes and lies within its file"
             raise _corrupt(file, rule, f"a header of {length} bytes among {size}")
         text = stream.read(length)
