@@ -314,13 +314,14 @@ def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
     Raises ModelNotFound where several files hold one.
     """
     missing, found = [], dict[str, Path]()
-    for name in FOLDERS.keys() - set(without):
+    for name in [name for name in FOLDERS if name not in without]:
         place = next((path / one for one in FOLDERS[name] if (path / one).is_dir()), None)
         if place is None:
             missing.append(name)
         else:
             found[name] = place
-    return found | _single_files(path, missing) if missing else found
+    found |= _single_files(path, missing) if missing else {}
+    return {name: found[name] for name in FOLDERS if name in found}
 
 
 def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
