@@ -29,6 +29,7 @@ PARTS = {
     "decode": "ours:measure_decode",
     "encode": "encode:measure_encode",
     "denoise": "denoise:measure_denoise",
+    "loading": "loading:measure_loading",
     "budgets": "whole:measure_budgets",
     "again": "whole:measure_again",
     "predictions": "whole:measure_predictions",

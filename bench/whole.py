@@ -30,7 +30,6 @@ SIZES = ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1
 FORMS = (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
 
 
-
 def measure_budgets(sheet: Sheet, scale: Scale) -> None:
     """The seed's rows under 16 GB, then one picture in less and less, compared to no limit."""
     folder = model_folder(sheet, scale)
@@ -90,11 +89,9 @@ def open_engine(folder: Path, scale: Scale, vram: str, weights: str = "") -> Eng
     return engine
 
 
-def under(
-    folder: Path, scale: Scale, vram: str, request: Request, weights: str = ""
-) -> tuple[Values, Tensor]:
+def under(folder: Path, scale: Scale, vram: str, request: Request) -> tuple[Values, Tensor]:
     """One drawing within a budget by an engine of its own."""
-    return told(open_engine(folder, scale, vram, weights), request)
+    return told(open_engine(folder, scale, vram), request)
 
 
 def told(engine: Engine, request: Request) -> tuple[Values, Tensor]:
@@ -130,7 +127,10 @@ def planned(plan: Plan, measured: Values) -> Values:
 
 
 def again(folder: Path, scale: Scale, vram: str) -> Values:
-    """Seconds of four requests of their own prompts; the first one warms up."""
+    """Seconds of four requests of their own prompts; the first one warms up.
+
+    `warm_over_warm`: those of the next request over those of the first that found all warm.
+    """
     engine = open_engine(folder, scale, vram)
     seconds, grown = [], []
     for turn in range(4):
@@ -139,6 +139,6 @@ def again(folder: Path, scale: Scale, vram: str) -> Values:
         grown.append(torch.cuda.memory_allocated() if scale.on_card else 0)
     return {
         "seconds": seconds,
-        "third_over_second": round(seconds[2] / seconds[1], 4),
+        "warm_over_warm": round(seconds[2] / seconds[1], 4),
         "grown_bytes": grown[-1] - grown[1],
     }
