@@ -26,7 +26,7 @@ def measure_denoise(sheet: Sheet, scale: Scale) -> None:
     """Copies alone, then for each size: all resident, half, none; sides together and in turn."""
     model = build(NextDiT, scale.spec.transformer, scale).to("cpu")
     clean()
-    pins = Pins() if scale.on_card else None
+    pins = Pins(scale.device) if scale.on_card else None
     blocks = len(model.blocks)
     alone = sheet.row("copies alone", lambda: copies(scale, model, pins))
     small, large = scale.sides
@@ -45,8 +45,6 @@ def measure_denoise(sheet: Sheet, scale: Scale) -> None:
         for parts in (1, 2):
             sheet.row(f"{name}, streamed over bound, parts {parts}", lambda r=rows, p=parts:
                       bound(r[blocks, 1], r[0, p], alone))
-    if pins:
-        pins.close()
 
 
 def bound(resident: Values, streaming: Values, alone: Values) -> Values:

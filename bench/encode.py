@@ -31,7 +31,7 @@ def run(
     stays: dict[str, list[Tensor]],
 ) -> Values:  # fmt: skip
     """Time, peak and bits of one pass over both texts; a streamed layer is copied in it."""
-    pins = Pins() if scale.on_card else None
+    pins = Pins(scale.device) if scale.on_card else None
     with streamed(gemma.model.layers, scale.device, resident, pins=pins, again=False) as layers:
         values = measured(lambda: gemma.encode(ids, layers, scale.device), scale)
         found = [one.cpu() for one in gemma.encode(ids, layers, scale.device)]

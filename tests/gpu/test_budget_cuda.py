@@ -93,5 +93,5 @@ def test_kept_networks_stay_and_draw_the_same() -> None:
     second = drawn(engine)
     assert torch.cuda.memory_allocated() == held
     assert first.picture == second.picture == drawn(opened("chibi", "8GB")).picture
-    engine.home.keep(False)
+    engine.home.release()
     assert torch.cuda.memory_allocated() < held

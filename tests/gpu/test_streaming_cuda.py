@@ -69,23 +69,20 @@ def run(
 def test_streaming_changes_no_bit(model, resident, share):
     whole = run(model, len(model.blocks))
     size = sum(Flat.of(block, WITHOUT).size for block in model.blocks)
-    pins = None if share is None else Pins(int(share * size))
+    pins = None if share is None else Pins(CARD, int(share * size))
     assert all(map(torch.equal, run(model, resident, pins=pins), whole))
     if pins is not None:
         assert pins.held <= share * size
         assert (pins.held > 0) == (share > 0)
-        pins.close()
 
 
 def test_a_block_is_pinned_once_and_to_the_byte(model):
-    pins = Pins()
+    pins = Pins(CARD)
     first = run(model, 0, pins=pins)
     held = pins.held
     assert held == FERRY + sum(Flat.of(block, WITHOUT).size for block in model.blocks)
     assert all(map(torch.equal, run(model, 0, pins=pins), first))
     assert pins.held == held
-    pins.close()
-    assert pins.held == 0
 
 
 class Slow(nn.Module):
@@ -104,7 +101,7 @@ class Slow(nn.Module):
 @pytest.mark.parametrize("cycles", [0, 5_000_000])
 def test_no_slot_is_filled_before_its_block_has_run(cycles):
     blocks = nn.ModuleList(Slow(float(2**i), cycles) for i in range(6))
-    with torch.inference_mode(), streamed(list(blocks), CARD, 0, pins=Pins()) as stream:
+    with torch.inference_mode(), streamed(list(blocks), CARD, 0, pins=Pins(CARD)) as stream:
         for _ in range(5):
             x = torch.zeros(1 << 20, device=CARD)
             for block in stream:
@@ -125,7 +122,7 @@ def forbidden_to_wait() -> Iterator[None]:
 
 def test_the_host_never_waits_for_the_card(model):
     made = groups(model, 1)
-    with torch.inference_mode(), on_card(model, 2, Pins()) as blocks:
+    with torch.inference_mode(), on_card(model, 2, Pins(CARD)) as blocks:
         model.denoise(made, blocks)  # libraries may wait while they are set up
         torch.cuda.synchronize()
         with forbidden_to_wait():
