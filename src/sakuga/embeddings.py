@@ -138,7 +138,7 @@ def code_version() -> str:
     source = hashlib.sha256()
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         source.update(file.read_bytes())
-    names = ("sakuga", "torch", "transformers")
+    names = ("sakuga", "torch")
     return " ".join([*(f"{name} {version(name)}" for name in names), source.hexdigest()[:16]])
 
 

@@ -45,6 +45,21 @@ def test_a_command_that_draws_nothing_imports_nothing_heavy(arguments) -> None:
     assert said.stderr.splitlines()[-1] == "[]"
 
 
+def test_a_drawing_loads_no_more_of_torch_than_it_runs() -> None:
+    """Dynamo takes as long to import as torch itself, transformers twice as long."""
+    script = (
+        "import sys\n"
+        "from sakuga.doctor.smoke import smoke\n"
+        "from sakuga.catalog import EMBEDDED_FOLDER\n"
+        "print(smoke(EMBEDDED_FOLDER, 'cpu', 'float32').colour)\n"
+        "print(sorted({'transformers', 'torch._dynamo', 'torch._inductor'} & set(sys.modules)))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert said.stdout.split() == ["green", "[]"], said.stderr
+
+
 def test_a_prompt_shorter_than_the_limit_loads_no_tokenizer(words_model) -> None:
     script = (
         "import sys\n"

@@ -66,7 +66,9 @@ def through(form: StorageFormat, key: str, value: Tensor) -> Tensor:
 def run(part: str, module: nn.Module) -> Tensor:
     """One forward pass of a part."""
     if part == "gemma":
-        return module(input_ids=torch.arange(3, 13)[None]).last_hidden_state
+        encoder = GemmaEncoder(TINY.gemma)
+        encoder.model = module
+        return encoder(torch.arange(3, 13)[None])
     draw = torch.Generator().manual_seed(4)
     spec = TINY.transformer
     latents = torch.randn(1, spec.in_channels, 8, 8, generator=draw)

@@ -3,13 +3,20 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding, Gemma3TextModel
+from transformers import (
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    JinaEmbeddingsV3Config,
+    JinaEmbeddingsV3Model,
+)
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.jina_embeddings_v3.modeling_jina_embeddings_v3 import (
     JinaEmbeddingsV3RotaryEmbedding,
 )
 
-from sakuga.model.spec import GemmaSpec, JinaSpec
-from sakuga.model.text import GemmaEncoder, JinaEncoder, gemma_config, jina_config, masked_mean
+from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec
+from sakuga.model.text import GemmaEncoder, JinaEncoder, masked_mean
+from sakuga.weights.specs import config_of
 
 GEMMA = GemmaSpec(
     vocab_size=50,
@@ -54,16 +61,57 @@ def jina() -> JinaEncoder:
 IDS = torch.tensor([[2, 7, 11, 13, 17, 19, 23], [2, 29, 31, 37, 41, 43, 47]])
 
 
-def test_gemma_gives_the_last_hidden_state_but_one(gemma):
-    config = gemma_config(replace(GEMMA, num_hidden_layers=4, full_attention_layers=(1, 2)))
-    whole = filled(Gemma3TextModel(config))  # three layers and the norm
-    own = gemma.model.state_dict()
-    rest = {key: value for key, value in whole.state_dict().items() if key not in own}
-    assert {key.split(".")[0] for key in rest} == {"layers", "norm"}
-    whole.load_state_dict({**rest, **own})
-    states = whole(input_ids=IDS, output_hidden_states=True, use_cache=False).hidden_states
-    torch.testing.assert_close(gemma(IDS), states[-2])
+def of_transformers(encoder, build, config):
+    """The model of transformers with an encoder's weights; what only it has is random."""
+    whole = filled(build(config(**config_of(encoder.spec)))).to(next(encoder.parameters()).dtype)
+    own = encoder.model.state_dict()
+    left = whole.state_dict().keys() - own.keys()
+    last = f"layers.{encoder.spec.num_hidden_layers - 1}."
+    assert all(key.startswith((last, "norm.", "pooler.")) for key in left)
+    whole.load_state_dict({**whole.state_dict(), **own})
+    whole.rotary_emb = type(whole.rotary_emb)(whole.config)  # a cast took digits of its angles
+    return whole.eval()
+
+
+TEXTS = [IDS, IDS[:, :3], IDS[:, :1]]  # longer than the window of GEMMA, as long, one word
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "spec",
+    [GEMMA, replace(GEMMA, num_key_value_heads=4), CHIBI.gemma],
+    ids=["tiny", "ungrouped", "chibi"],
+)
+def test_gemma_is_that_of_transformers_to_the_bit(spec, dtype):
+    encoder = filled(GemmaEncoder(spec)).to(dtype)
+    theirs = of_transformers(encoder, Gemma3TextModel, Gemma3TextConfig)
+    for ids in TEXTS:
+        states = theirs(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+        assert torch.equal(encoder(ids), states[-2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spec", [JINA, CHIBI.jina], ids=["tiny", "chibi"])
+def test_jina_is_that_of_transformers_to_the_bit(spec, dtype):
+    encoder = filled(JinaEncoder(spec)).to(dtype)
+    theirs = of_transformers(encoder, JinaEmbeddingsV3Model, JinaEmbeddingsV3Config)
+    padded = torch.cat((IDS[:, :4], torch.full((2, 3), spec.pad_token_id)), dim=1)
+    for ids in (*TEXTS, padded):
+        states = theirs(input_ids=ids, attention_mask=ids != spec.pad_token_id)
+        assert torch.equal(encoder.sequence(ids), states.last_hidden_state)
+
+
+def test_gemma_leaves_out_its_last_layer(gemma):
     assert len(gemma.model.layers) == GEMMA.num_hidden_layers - 1
+
+
+@pytest.mark.parametrize("encoder", [GemmaEncoder(GEMMA), JinaEncoder(JINA)])
+def test_training_starts_from_small_random_matrices(encoder):
+    for name, value in encoder.named_parameters():
+        if value.dim() > 1:
+            assert 0.01 < value.std() < 0.03, name
+        elif name.endswith("bias"):
+            assert not value.any(), name
 
 
 def test_gemma_reads_forwards_so_padding_on_the_right_is_never_seen(gemma):
@@ -98,12 +146,12 @@ def test_the_mean_takes_only_what_the_mask_leaves():
 
 def test_rotary_tables_are_those_of_transformers(gemma, jina):
     x, positions = torch.zeros(1), torch.arange(40)[None]
-    theirs = Gemma3RotaryEmbedding(gemma_config(GEMMA))
+    theirs = Gemma3RotaryEmbedding(Gemma3TextConfig(**config_of(GEMMA)))
     for kind in ("full_attention", "sliding_attention"):
-        ours = gemma.model.rotary_emb(x, positions, kind)
+        ours = gemma.rotary(x, positions, kind)
         torch.testing.assert_close(ours, theirs(x, positions, kind))
-    other = JinaEmbeddingsV3RotaryEmbedding(jina_config(JINA))
-    torch.testing.assert_close(jina.model.rotary_emb(x, positions), other(x, positions))
+    other = JinaEmbeddingsV3RotaryEmbedding(JinaEmbeddingsV3Config(**config_of(JINA)))
+    torch.testing.assert_close(jina.rotary(x, positions), other(x, positions))
 
 
 @pytest.mark.parametrize(("encoder", "spec"), [(GemmaEncoder, GEMMA), (JinaEncoder, JINA)])
@@ -124,11 +172,11 @@ def test_a_cast_keeps_the_digits_of_positions(encoder, spec):
     half.load_state_dict(whole.state_dict())
     half.bfloat16()
     positions = torch.arange(40)[None]
-    kind = next(iter(whole.model.rotary_emb.kinds))
+    kind = next(iter(whole.rotary.kinds))
     x = torch.zeros(1)
     for ours, theirs in zip(
-        half.model.rotary_emb(x, positions, kind),
-        whole.model.rotary_emb(x, positions, kind),
+        half.rotary(x, positions, kind),
+        whole.rotary(x, positions, kind),
         strict=True,
     ):
         assert torch.equal(ours, theirs)

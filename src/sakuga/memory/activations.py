@@ -132,6 +132,6 @@ def gemma_layer(spec: GemmaSpec, tokens: int, size: int, unfolded: int = 0) -> i
 
 
 def jina_layer(spec: JinaSpec, tokens: int, size: int) -> int:
-    """The same for Jina: an activation and its input, two sums; or all that attention holds."""
-    inner = 2 * spec.hidden_size + 2 * spec.intermediate_size
+    """The same for Jina: an activation, its input, a norm; or all that attention holds."""
+    inner = spec.hidden_size + 2 * spec.intermediate_size
     return tokens * max(inner, 7 * spec.hidden_size) * size

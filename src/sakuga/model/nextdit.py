@@ -224,7 +224,9 @@ class NextDiT(nn.Module):
         )
         self.layers = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
         self.final_layer = FinalLayer(spec)
-        self.reset_parameters()
+        # Drawn on the meta device, numbers would be none, and torch would load Dynamo for them.
+        if not self.x_embedder.weight.is_meta:
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Start as DiT does (arXiv 2212.09748): every gate shut, the velocity zero."""

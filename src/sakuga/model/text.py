@@ -1,7 +1,7 @@
 """From token ids to what conditions a drawing: Gemma's features, Jina's pooled vector.
 
-Both towers are transformers' own; the adapters here turn our specs into its configs.
-Texts go in without padding where they can, so no prompt depends on its neighbours.
+`model.towers` has the layers; here they are run, wherever they come from. Texts go in
+without padding where they can, so no prompt depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -11,16 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
-from transformers.models.gemma3.modeling_gemma3 import Gemma3TextModel
-from transformers.models.jina_embeddings_v3.configuration_jina_embeddings_v3 import (
-    JinaEmbeddingsV3Config,
-)
-from transformers.models.jina_embeddings_v3.modeling_jina_embeddings_v3 import (
-    JinaEmbeddingsV3Model,
-)
 
 from sakuga.model.spec import GemmaSpec, JinaSpec
+from sakuga.model.towers import GemmaTower, JinaTower
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +34,14 @@ class GemmaEncoder(nn.Module):
     def __init__(self, spec: GemmaSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.model = Gemma3TextModel(gemma_config(spec))
-        self.model.norm = nn.Identity()
-        self.model.rotary_emb = HalfSplitRotary(
+        self.model = GemmaTower(spec)
+        self.rotary = HalfSplitRotary(
             spec.head_dim,
             {
                 "full_attention": (spec.rope_theta, spec.rope_linear_factor),
                 "sliding_attention": (spec.rope_local_theta, 1.0),
             },
         )
-        # Not a buffer: it must be real on the meta device and survive any cast.
-        embedding = self.model.embed_tokens
-        del embedding.embed_scale
-        embedding.embed_scale = torch.tensor(spec.hidden_size**0.5, device="cpu")
 
     def forward(self, ids: Tensor) -> Tensor:
         """Encode texts of one length, unpadded: ids (B, L) to `hidden_states[-2]`, (B, L, W).
@@ -76,13 +64,11 @@ class GemmaEncoder(nn.Module):
         """
         states = [self.model.embed_tokens(ids).to(device) for ids in texts]
         seats = [self._seats(x) for x in states]
-        kinds = self.model.config.layer_types
-        for kind, layer in zip(kinds, self.model.layers if layers is None else layers, strict=True):
+        for number, layer in enumerate(self.model.layers if layers is None else layers):
+            full = number in self.spec.full_attention_layers
+            kind = "full_attention" if full else "sliding_attention"
             for i, (rotary, masks) in enumerate(seats):
-                x, attention_mask = states[i], masks[kind]
-                states[i] = layer(
-                    x, position_embeddings=rotary[kind], attention_mask=attention_mask
-                )
+                states[i] = layer(states[i], rotary[kind], masks[kind])
         return states
 
     def _seats(
@@ -91,8 +77,8 @@ class GemmaEncoder(nn.Module):
         """Rotary tables and masks of a batch by kind of layer; None where causal is all."""
         length, window = x.shape[1], self.spec.sliding_window
         positions = torch.arange(length, device=x.device)
-        kinds = self.model.rotary_emb.kinds
-        rotary = {kind: self.model.rotary_emb(x, positions[None], kind) for kind in kinds}
+        kinds = self.rotary.kinds
+        rotary = {kind: self.rotary(x, positions[None], kind) for kind in kinds}
         masks: dict[str, Tensor | None] = dict.fromkeys(kinds)
         if length > window:
             past = positions[:, None] - positions
@@ -109,11 +95,9 @@ class JinaEncoder(nn.Module):
     def __init__(self, spec: JinaSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.model = JinaEmbeddingsV3Model(jina_config(spec), add_pooling_layer=False)
+        self.model = JinaTower(spec)
         head_dim = spec.hidden_size // spec.num_attention_heads
-        self.model.rotary_emb = HalfSplitRotary(head_dim, {"": (spec.rotary_emb_base, 1.0)})
-        # Never read, and no checkpoint holds them: on the meta device they would stay empty.
-        del self.model.embeddings.position_ids, self.model.embeddings.token_type_ids
+        self.rotary = HalfSplitRotary(head_dim, {"": (spec.rotary_emb_base, 1.0)})
 
     def forward(self, ids: Tensor) -> Tensor:
         """Pool texts, right-padded if need be: ids (B, L) to (B, W)."""
@@ -143,16 +127,16 @@ class JinaEncoder(nn.Module):
     ) -> list[Tensor]:
         embeddings = self.model.embeddings
         words = (embeddings.word_embeddings(ids).to(device) for ids in texts)
-        states = [embeddings(inputs_embeds=x) for x in words]
+        states = [embeddings(x) for x in words]
         seats = [self._seats(ids, x) for ids, x in zip(texts, states, strict=True)]
         for layer in layers:
             for i, (rotary, mask) in enumerate(seats):
-                states[i] = layer(states[i], position_embeddings=rotary, attention_mask=mask)
+                states[i] = layer(states[i], rotary, mask)
         return states
 
     def _seats(self, ids: Tensor, x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
         """Rotary tables of a batch, and a mask if there is padding."""
-        rotary = self.model.rotary_emb(x, torch.arange(ids.shape[1], device=x.device)[None])
+        rotary = self.rotary(x, torch.arange(ids.shape[1], device=x.device)[None])
         mask = ids != self.spec.pad_token_id
         return rotary, None if bool(mask.all()) else mask[:, None, None].to(x.device)
 
@@ -160,9 +144,8 @@ class JinaEncoder(nn.Module):
 class HalfSplitRotary(nn.Module):
     """Rotary tables for heads whose first half turns with the second.
 
-    Stands in for transformers' own, whose buffers are empty when made on the meta
-    device and lose digits when the model is cast; this one has none.
-    `kinds`: base and linear position factor of each kind of layer.
+    It keeps no buffers, which would be empty when made on the meta device and lose digits when
+    the model is cast. `kinds`: base and linear position factor of each kind of layer.
     """
 
     def __init__(self, head_dim: int, kinds: Mapping[str, tuple[float, float]]) -> None:
@@ -186,59 +169,3 @@ def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
     """Mean of (B, L, W) features over the tokens where the (B, L) mask is true: (B, W)."""
     weights = mask.unsqueeze(-1).to(features.dtype)
     return (features * weights).sum(1) / weights.sum(1)
-
-
-def gemma_config(spec: GemmaSpec) -> Gemma3TextConfig:
-    """Say in transformers' words what `GemmaEncoder` runs: one layer less than `spec`."""
-    count = spec.num_hidden_layers - 1
-    kinds = [
-        "full_attention" if layer in spec.full_attention_layers else "sliding_attention"
-        for layer in range(count)
-    ]
-    return Gemma3TextConfig(
-        vocab_size=spec.vocab_size,
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.intermediate_size,
-        num_hidden_layers=count,
-        num_attention_heads=spec.num_attention_heads,
-        num_key_value_heads=spec.num_key_value_heads,
-        head_dim=spec.head_dim,
-        query_pre_attn_scalar=spec.query_pre_attn_scalar,
-        sliding_window=spec.sliding_window,
-        layer_types=kinds,
-        max_position_embeddings=spec.max_position_embeddings,
-        rope_parameters={
-            "full_attention": {
-                "rope_type": "linear",
-                "factor": spec.rope_linear_factor,
-                "rope_theta": spec.rope_theta,
-            },
-            "sliding_attention": {"rope_type": "default", "rope_theta": spec.rope_local_theta},
-        },
-        rms_norm_eps=spec.rms_norm_eps,
-        pad_token_id=spec.pad_token_id,
-        eos_token_id=spec.eos_token_id,
-        bos_token_id=spec.bos_token_id,
-        attn_implementation="sdpa",
-    )
-
-
-def jina_config(spec: JinaSpec) -> JinaEmbeddingsV3Config:
-    """Say in transformers' words what `JinaEncoder` runs."""
-    return JinaEmbeddingsV3Config(
-        vocab_size=spec.vocab_size,
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.intermediate_size,
-        num_hidden_layers=spec.num_hidden_layers,
-        num_attention_heads=spec.num_attention_heads,
-        max_position_embeddings=spec.max_position_embeddings,
-        type_vocab_size=spec.type_vocab_size,
-        layer_norm_eps=spec.layer_norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": spec.rotary_emb_base},
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        pad_token_id=spec.pad_token_id,
-        bos_token_id=spec.bos_token_id,
-        eos_token_id=spec.eos_token_id,
-        attn_implementation="sdpa",
-    )
