@@ -652,6 +652,41 @@ def shard_from_outside(name: str) -> Callable[[Path], None]:
     return spoil
 
 
+def torch_shards(index: Mapping[str, str], **programs: bytes) -> Callable[[Path], None]:
+    """Torch archives and an index in the place of weights; each archive around a program."""
+
+    def spoil(folder: Path) -> None:
+        (folder / VAE).unlink()
+        for name, program in programs.items():
+            torch_zip(folder / "vae" / f"{name}.bin", program)
+        text = json.dumps({"weight_map": index})
+        (folder / "vae" / "diffusion_pytorch_model.bin.index.json").write_text(text)
+
+    return spoil
+
+
+def torch_shard_from_outside(folder: Path) -> None:
+    torch_zip(folder.parent / "secret.bin", state(tensor()))
+    torch_shards({"0": "a.bin"})(folder)
+    link("vae/a.bin", str(folder.parent / "secret.bin"))(folder)
+
+
+def torch_shard_from_a_pipe(folder: Path) -> None:
+    torch_shards({"0": "a.bin"})(folder)
+    queue("vae/a.bin")(folder)
+
+
+def torch_shard_of_safetensors(folder: Path) -> None:
+    shutil.copy(folder / VAE, folder / "vae" / "a.bin")
+    torch_shards({"0": "a.bin"})(folder)
+
+
+def two_torch_archives(folder: Path) -> None:
+    (folder / VAE).unlink()
+    for name in "ab":
+        torch_zip(folder / "vae" / f"{name}.pt", state(tensor()))
+
+
 def endless_index(folder: Path) -> None:
     with (folder / (VAE + ".index.json")).open("w") as stream:
         stream.truncate(10_000_000_000)
@@ -762,6 +797,40 @@ FOLDERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "shard by a drive": (shard_from_outside("..\\..\\secret.safetensors"), "beside its index"),
     "endless index": (endless_index, "an index has at most"),
     "pickle for weights": (pickle_in_place, "a pickle"),
+    "torch shard above": (torch_shards({"0": "../../secret.bin"}), "beside its index"),
+    "torch shard by an absolute path": (torch_shards({"0": "/etc/secret.bin"}), "beside its index"),
+    "torch shard of another kind": (torch_shards({"0": "a.safetensors"}), "beside its index"),
+    "torch shard that is not there": (torch_shards({"0": "a.bin"}), "every shard is there"),
+    "torch shard from outside": (torch_shard_from_outside, "lie within"),
+    "torch shard from a pipe": (torch_shard_from_a_pipe, "every shard is there"),
+    "torch shard of safetensors": (torch_shard_of_safetensors, "is a zip file"),
+    "torch shard of code": (
+        torch_shards({"0": "a.bin", "1": "b.bin"}, a=state(tensor()), b=PROGRAMS["os.system"][0]),
+        "posix.system",
+    ),
+    "torch shards of one name": (
+        torch_shards({"0": "a.bin", "1": "b.bin"}, a=state(tensor()), b=state(tensor(), tensor())),
+        "0' of b.bin missing from the index",
+    ),
+    "torch shard of more than is listed": (
+        torch_shards({"0": "a.bin"}, a=state(tensor(), tensor())),
+        "1' of a.bin missing from the index",
+    ),
+    "torch shards by the hundred": (
+        torch_shards(
+            {str(n): f"s{n}.bin" for n in range(101)},
+            **{f"s{n}": state(tensor()) for n in range(101)},
+        ),
+        "at most 100 shards",
+    ),
+    "torch shards of much work each": (
+        torch_shards(
+            {str(n): f"s{n}.bin" for n in range(100)},
+            **{f"s{n}": state(tensor(), b"N0" * 2000 + b"N") for n in range(100)},
+        ),
+        "at most 3000 instructions",
+    ),
+    "two torch archives": (two_torch_archives, "holds one"),
     "weights of 19000 names": (weights_of_19000_names, "19000 names"),
 }
 

@@ -96,6 +96,9 @@ KeepResident = Annotated[
 Partial = Annotated[
     bool, typer.Option("--lora-partial", help="Leave out what matches nothing of the model.")
 ]
+State = Annotated[
+    str | None, typer.Option(help="Which of several state dicts of a torch archive: model, ema ...")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 
 
@@ -450,13 +453,14 @@ def inspect_command(
     dtype: Annotated[
         str, typer.Option(help="What floats would become: float32, bfloat16, float16 or keep.")
     ] = "keep",
+    state: State = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a file holds, in which layout, and what would become of every tensor."""
     from sakuga.inspection import as_json as to_json
     from sakuga.inspection import describe, inspect
 
-    found = inspect(path, dtype)
+    found = inspect(path, dtype, state)
     print(to_json(found) if as_json else "\n".join(line for one in found for line in describe(one)))
     if any(one.problem for one in found):
         raise typer.Exit(1)
@@ -472,12 +476,13 @@ def convert_command(
         str, typer.Option(help="float32, bfloat16 or float16; keep leaves floats as they are.")
     ] = "keep",
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    state: State = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model, or one component, in another layout or dtype."""
     from sakuga.converting import convert
 
-    for written in convert(source, out, layout, dtype, force=force):
+    for written in convert(source, out, layout, dtype, force=force, state=state):
         print(json.dumps(plain(written)) if as_json else str(written), flush=True)
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from sakuga.weights.checkpoint import (
     INDEX,
     VOCABULARY,
     Checkpoint,
+    Opener,
     is_model,
     open_checkpoint,
+    open_component,
     read_json,
-    understand,
 )
 from sakuga.weights.convert import (
     GOALS,
@@ -48,13 +50,21 @@ TOKENIZER_FILES = (
 
 
 def convert(
-    source: Path, out: Path, layout: str, dtype: str = KEEP, *, force: bool = False
+    source: Path,
+    out: Path,
+    layout: str,
+    dtype: str = KEEP,
+    *,
+    force: bool = False,
+    state: str | None = None,
 ) -> Iterator[Written]:
     """Write a model or a component at `out`, and tell of each file of weights when it is done.
 
-    source: as `open_checkpoint` or `open_component` take it. out: a folder, or the .safetensors
-    file of one component. layout: a key of GOALS. dtype: float32, bfloat16, float16, or keep,
-    which unfolds quantised tensors to float32. A manifest.json holds the SHA-256 of every file.
+    source: as `open_checkpoint` or `open_component` take it, or torch archives in its place.
+    state: of several state dicts in an archive, the one that is meant. out: a folder, or the
+    .safetensors file of one component. layout: a key of GOALS. dtype: float32, bfloat16,
+    float16, or keep, which unfolds quantised tensors to float32. A manifest.json holds the
+    SHA-256 of every file.
 
     Raises OutputExists unless `force`, RequestError on an unknown layout or dtype, or a dtype
     that some value is too large for, CorruptFile where weights are not finite, and whatever
@@ -62,8 +72,9 @@ def convert(
     """
     if layout not in GOALS:
         raise unknown("layout", layout, tuple(GOALS))
-    model = _open_model(source) if is_model(source) else None
-    parts = model.components if model else (understand(open_source(source), None, source),)
+    opens = partial(open_source, state=state)
+    model = _open_model(source, opens) if is_model(source) else None
+    parts = model.components if model else (open_component(source, opens=opens),)
     jobs = [plan_job(part, GOALS[layout][part.name], dtype) for part in parts]
     lone = out.suffix == ".safetensors"
     if lone and model:
@@ -89,9 +100,9 @@ def convert(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _open_model(source: Path) -> Checkpoint:
+def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
-    model = open_checkpoint(source)
+    model = open_checkpoint(source, opens=opens)
     model.vocabulary()
     for name in ENCODERS:
         with contextlib.suppress(ModelNotFound):  # an encoder may go without

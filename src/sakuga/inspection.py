@@ -15,7 +15,7 @@ from sakuga.errors import WeightsError
 from sakuga.memory.inventory import part_of
 from sakuga.memory.reasons import readable
 from sakuga.weights.checkpoint import Component, code_in, find_parts, is_model, understand
-from sakuga.weights.fates import NAMES, Target, report, unbound
+from sakuga.weights.fates import NAMES, Target, gathered, report, unbound
 from sakuga.weights.formats import FORMATS, Stored, logical_shapes, read_storage_metadata
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.layouts import Match, explain, recognise
@@ -64,19 +64,20 @@ class Inspected:
     keys: tuple[Key, ...]
 
 
-def inspect(path: Path, dtype: str = KEEP) -> tuple[Inspected, ...]:
+def inspect(path: Path, dtype: str = KEEP, state: str | None = None) -> tuple[Inspected, ...]:
     """Look at a file, at a component's folder, or at every component of a model's.
 
-    dtype: what floats would become; keep for what they are. Reads headers and configs alone.
+    dtype: what floats would become; keep for what they are. state: as `open_archive` takes it.
+    Reads headers and configs alone.
     Raises ModelNotFound where there is nothing, CorruptFile where a header cannot be trusted.
     """
     dtypes = (KEEP, *(name for name, form in FORMATS.items() if not form.quantised))
     if dtype not in dtypes:
         raise unknown("dtype", dtype, dtypes)
     if not is_model(path):
-        return (_inspect(open_source(path), None, path, path, dtype),)
+        return (_inspect(open_source(path, state=state), None, path, path, dtype),)
     return tuple(
-        _inspect(open_source(place, path), name, place, path, dtype)
+        _inspect(open_source(place, path, state), name, place, path, dtype)
         for name, place in find_parts(path).items()
     )
 
@@ -179,8 +180,8 @@ def describe(found: Inspected) -> Iterator[str]:
         yield "  spec    " + ", ".join(f"{name} {value}" for name, value in found.spec.items())
     yield f"  keys    {_counted(found.fates)}"
     yield from _table(found.keys)
-    for name, reason in found.beside.items():
-        yield f"  beside  {name}: {reason}"
+    for line in gathered(found.beside):
+        yield f"  beside  {line}"
     for name in found.unread:
         yield f"  unread  {name}: code, which is never read or run"
     if found.problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import struct
 import time
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import hostile
 from hostile import PROGRAMS, beside, state, tensor, torch_zip, zip64
-from sakuga.errors import CorruptFile, ModelNotFound, UnsafeFile
-from sakuga.weights.archive import is_from_torch, open_archive
+from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, UnsafeFile
+from sakuga.weights.archive import WRAPPERS, is_from_torch, open_archive
 from sakuga.weights.pickles import read_pickle
+from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
 from sakuga.weights.zips import read_entries
 
@@ -52,7 +55,7 @@ def test_bind_takes_an_archive_as_it_takes_any_store(tmp_path: Path) -> None:
         assert torch.equal(read_tensor(archive, key), value)
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_what_lies_beside_a_wrapped_state_dict_is_named(tmp_path: Path, wrapper: str) -> None:
     value = {
         "epoch": 3,
@@ -68,9 +71,49 @@ def test_what_lies_beside_a_wrapped_state_dict_is_named(tmp_path: Path, wrapper:
     }
 
 
-def test_two_state_dicts_are_both_kept_for_the_layout_to_judge(tmp_path: Path) -> None:
-    value = {"model": {"a": torch.zeros(2)}, "state_dict": {"a": torch.ones(2)}}
-    assert set(open_archive(save(tmp_path / "x.pt", value))) == {"model.a", "state_dict.a"}
+def test_a_state_dict_may_be_wrapped_twice_and_more(tmp_path: Path) -> None:
+    value = {
+        "module": {"model": {"state_dict": {"a": torch.zeros(2)}, "step": 3}},
+        "ds_version": "1",
+    }
+    archive = open_archive(save(tmp_path / "x.ckpt", value))
+    assert archive.keys() == ("a",)
+    assert archive.dropped == {
+        "ds_version": "lies beside 'module'", "step": "lies beside 'state_dict'"
+    }  # fmt: skip
+
+
+BOTH = {"model": {"a": torch.zeros(2)}, "ema": {"a": torch.ones(2)}, "step": 7, "optimizer": {}}
+
+
+def test_of_two_state_dicts_one_has_to_be_named(tmp_path: Path) -> None:
+    file = save(tmp_path / "x.ckpt", BOTH)
+    with pytest.raises(LayoutError, match=r"several: 'model', 'ema' .*--state ema"):
+        open_archive(file)
+    archive = open_archive(file, state="ema")
+    assert bytes(archive.view("a")) == torch.ones(2).numpy().tobytes()
+    assert archive.dropped == dict.fromkeys(("model", "step", "optimizer"), "lies beside 'ema'")
+    for other in ("step", "optimizer", "weights"):
+        with pytest.raises(LayoutError, match=f"no '{other}' among 'model', 'ema', 'step'"):
+            open_archive(file, state=other)
+
+
+def test_a_state_dict_may_be_named_that_has_no_usual_name(tmp_path: Path) -> None:
+    value = {
+        "generator": {"a": torch.zeros(2)},
+        "critic": {"b": torch.zeros(2)},
+        "w": torch.ones(1),
+    }
+    file = save(tmp_path / "x.ckpt", value)
+    assert set(open_archive(file)) == {"generator.a", "critic.b", "w"}
+    assert set(open_archive(file, state="generator")) == {"a"}
+
+
+def test_a_state_dict_is_named_of_torch_archives_alone(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors")
+    assert set(open_source(tmp_path)) == {"a"}
+    with pytest.raises(LayoutError, match="Leave out --state"):
+        open_source(tmp_path, state="ema")
 
 
 def test_a_wrapper_beside_tensors_is_none(tmp_path: Path) -> None:
@@ -239,3 +282,64 @@ def test_a_pickle_of_plain_values_reads_as_them() -> None:
     for protocol in (2, 3, 4, 5):
         assert read_pickle(hostile.dump(value, protocol), "x") == value
     assert read_pickle(hostile.dump(OrderedDict(a=1)), "x") == {"a": 1}
+
+
+def sharded(folder: Path, *shards: dict[str, Any], name: str = "pytorch_model") -> Path:
+    """State dicts as shards of one index, as transformers and diffusers write them."""
+    index = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"{name}-{number:05}-of-{len(shards):05}.bin"
+        torch.save(shard, folder / file)
+        index |= {key: file for key, value in shard.items() if isinstance(value, torch.Tensor)}
+    text = json.dumps({"metadata": {"total_size": 1}, "weight_map": index})
+    (folder / f"{name}.bin.index.json").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["pytorch_model", "diffusion_pytorch_model"])
+def test_shards_read_as_one_store(tmp_path: Path, name: str) -> None:
+    weight = torch.arange(6.0).view(2, 3)
+    sharded(tmp_path, {"a": weight, "b": weight.t(), "step": 3}, {"c": -weight}, name=name)
+    torch.save({"lr": 0.1}, tmp_path / "training_args.bin")  # which no index names
+    index = tmp_path / f"{name}.bin.index.json"
+    assert is_from_torch(tmp_path)
+    for path in (tmp_path, index):
+        archive = open_source(path)
+        assert archive.path == path
+        assert archive.shapes() == {"a": (2, 3), "b": (3, 2), "c": (2, 3)}
+        assert [file.name for file in archive.files] == [
+            f"{name}-00001-of-00002.bin", f"{name}-00002-of-00002.bin"
+        ]  # fmt: skip
+        assert archive.dropped == {"step": "int, not a tensor"}
+        for key, value in {"a": weight, "b": weight.t(), "c": -weight}.items():
+            assert bytes(archive.view(key)) == value.contiguous().numpy().tobytes()
+        assert len(archive.sha256()) == 64
+
+
+def test_each_shard_has_checksums_of_its_own(tmp_path: Path) -> None:
+    same = torch.full((4,), 2.0)  # at the same place, of the same size and sum, in both files
+    sharded(tmp_path, {"a": same}, {"b": same})
+    (file,) = tmp_path.glob("*-00002-of-*")
+    data = same.numpy().tobytes()
+    file.write_bytes(file.read_bytes().replace(data, bytes(reversed(data)), 1))
+    archive = open_archive(tmp_path)
+    assert bytes(archive.view("a")) == data
+    with pytest.raises(CorruptFile, match="checksum"):
+        archive.view("b")
+
+
+def test_safetensors_of_a_folder_go_before_archives(tmp_path: Path) -> None:
+    sharded(tmp_path, {"a": torch.zeros(1)})
+    save_file({"b": torch.zeros(1)}, tmp_path / "model.safetensors")
+    assert not is_from_torch(tmp_path)
+    assert set(open_source(tmp_path)) == {"b"}
+
+
+def test_a_lone_archive_of_a_folder_is_found(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.ckpt")
+    assert set(open_source(tmp_path)) == {"a"}
+    torch.save({"b": torch.zeros(1)}, tmp_path / "pytorch_model.bin")  # the usual name
+    assert set(open_source(tmp_path)) == {"b"}
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "y.ckpt")
+    with pytest.raises(ModelNotFound, match=r"x\.ckpt, y\.ckpt"):
+        open_source(tmp_path)

@@ -3,7 +3,8 @@
 Such a file is a zip of one pickle, `data.pkl`, and of the bytes of each storage, `data/0`
 and so on. Nothing is unpickled: `zips` finds the entries, `pickles` reads the pickle as a
 description, and here each described tensor is held against the bytes that are there. Then
-it is a store like any other: names, shapes, and mapped bytes. Source:
+it is a store like any other: names, shapes, and mapped bytes. So are the shards of a folder
+whose index is a pytorch_model.bin.index.json. Source:
 https://docs.pytorch.org/docs/stable/notes/serialization.html, "Serialized file format".
 """
 
@@ -11,19 +12,39 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sakuga.errors import CorruptFile, ModelNotFound, UnsafeFile
-from sakuga.weights.pickles import MAX_BYTES, TensorRef, kind_of, read_pickle
-from sakuga.weights.store import ITEMSIZE, MAX_RANK, Header, Store, TensorInfo
-from sakuga.weights.zips import MAGIC, Entry, read_entries
+from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, UnsafeFile
+from sakuga.weights.pickles import MAX_BYTES, MAX_STEPS, TensorRef, kind_of, read_pickle
+from sakuga.weights.store import (
+    ITEMSIZE,
+    MAX_RANK,
+    Header,
+    Store,
+    TensorInfo,
+    check_index,
+    locate_file,
+    read_index,
+)
+from sakuga.weights.zips import MAGIC, MAX_ENTRIES, Entry, read_entries
 
+ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
+INDEX = ".bin.index.json"
+CONVENTIONAL = ("pytorch_model.bin", "diffusion_pytorch_model.bin")
+OTHERS = (".safetensors", ".safetensors.index.json", ".gguf")  # which a folder is read from first
 PICKLE = "data.pkl"
 METADATA = "__metadata__"  # a name that safetensors keeps for itself
-WRAPPERS = ("state_dict", "model")  # what people put a state dict under, beside other things
+# What people put a state dict under, beside other things, or under each other.
+WRAPPERS = (
+    "state_dict", "model", "module", "ema", "model_state_dict", "ema_state_dict", "model_ema",
+)  # fmt: skip
+MAX_WRAPPERS = 3
+FIRST = 1000  # values of a dict, of which one is a tensor if it is a state dict
+MAX_SHARDS = 100  # each of which may have its part of what one archive may
 MAX_DEPTH = 32
 MAX_NODES = 200_000
 MAX_NAME = 500
@@ -50,20 +71,29 @@ class View:
     contiguous: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What one archive holds: its tensors, where each lies, and what else, with the reason."""
+
+    header: Header
+    views: Mapping[str, View]
+    dropped: Mapping[str, str]
+
+
 class Archive(Store):
-    """The tensors of one torch archive, by name.
+    """The tensors of a torch archive, or of the shards of one folder, by name.
 
     A store whose views are checked: the first view into a storage compares its checksum.
     A tensor whose values do not lie side by side is copied on each view.
     """
 
-    def __init__(
-        self, path: Path, header: Header, views: Mapping[str, View], dropped: Mapping[str, str]
-    ) -> None:
-        super().__init__(path, {path: header})
-        self.dropped.update(dropped)
-        self._views = views
-        self._whole: set[Entry] = set()
+    def __init__(self, path: Path, opened: Mapping[Path, Opened]) -> None:
+        super().__init__(path, {file: each.header for file, each in opened.items()})
+        self._views: dict[str, View] = {}
+        for each in opened.values():
+            self.dropped.update(each.dropped)
+            self._views.update(each.views)
+        self._whole: set[tuple[Path, Entry]] = set()
 
     def view(self, key: str) -> memoryview:
         """The raw little-endian bytes of one tensor, mapped where they lie side by side.
@@ -74,10 +104,10 @@ class Archive(Store):
         if not info.nbytes:
             return memoryview(b"")
         entry, size = place.entry, ITEMSIZE[info.dtype]
-        data = self.mapped(self.path)[entry.start : entry.start + entry.size]
-        if entry not in self._whole:
-            entry.check(self.path, data)
-            self._whole.add(entry)
+        data = self.mapped(info.file)[entry.start : entry.start + entry.size]
+        if (info.file, entry) not in self._whole:
+            entry.check(info.file, data)
+            self._whole.add((info.file, entry))
         first = place.offset * size
         if place.contiguous:
             return data[first : first + info.nbytes]
@@ -88,36 +118,80 @@ def is_from_torch(path: Path) -> bool:
     """Whether a file is a zip file or a bare pickle by its first bytes, as torch.save writes.
 
     A safetensors file may begin like a pickle, with the length of its header, but a brace
-    follows. What is told apart here is for `open_archive` to read, or to refuse with a remedy.
+    follows. An index is told by its name, a folder by those of its files. What is told apart
+    here is for `open_archive` to read, or to refuse with a remedy.
     """
+    if path.is_dir():
+        return bool(_archives_in(path))
     if not path.is_file():
         return False
     with path.open("rb") as stream:
         start = stream.read(9)
-    return start.startswith(MAGIC) or (_is_pickle(start) and not start.endswith(b"{"))
+    archive = start.startswith(MAGIC) or (_is_pickle(start) and not start.endswith(b"{"))
+    return archive or path.name.endswith(INDEX)
 
 
-def open_archive(path: str | os.PathLike[str]) -> Archive:
+def open_archive(
+    path: str | os.PathLike[str], root: Path | None = None, state: str | None = None
+) -> Archive:
     """Open a torch archive: names, shapes and places of its tensors, no weight yet.
 
-    A state dict may be wrapped in another dict under "state_dict" or "model"; dicts within
-    it give dotted names. Raises ModelNotFound where there is no file; UnsafeFile, naming what
-    was found and where, for a pickle that asks for anything but tensors, for a pickle that
-    is in no archive, and for TorchScript; CorruptFile where the bytes contradict themselves.
+    path: a file, an index of shards, or a folder that holds either. root: as `Store.open` takes
+    it. state: of several state dicts in a file, the name of the one that is meant.
+
+    A state dict may be wrapped in another dict, under one of WRAPPERS; dicts within it give
+    dotted names. Raises ModelNotFound where there is no file; UnsafeFile, naming what was
+    found and where, for a pickle that asks for anything but tensors, for a pickle that is in no
+    archive, and for TorchScript; CorruptFile where the bytes contradict themselves; LayoutError
+    where there is no such state dict, or several and none is named.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelNotFound("a torch archive is a file", f"none at {path}", "Check the path")
+    file = locate_file(path, root, _archive_in)
+    if not file.name.endswith(INDEX):
+        return Archive(path, {file: _open(file, state, 1)})
+    weight_map, shards = read_index(file, root or file.parent, ENDINGS)
+    if len(shards) > MAX_SHARDS:
+        raise _corrupt(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
+    opened = {shard: _open(shard, state, len(shards)) for shard in shards}
+    check_index(file, weight_map, {shard: each.header for shard, each in opened.items()})
+    return Archive(path, opened)
+
+
+def _archives_in(folder: Path) -> list[str]:
+    """The index or the archives of a folder that holds no weights of another kind."""
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
+    if any(name.endswith(OTHERS) for name in names):
+        return []
+    found = [name for name in names if name.endswith(INDEX)]
+    found = found or [name for name in CONVENTIONAL if name in names]
+    return found or [name for name in names if name.endswith(ENDINGS)]
+
+
+def _archive_in(folder: Path) -> Path:
+    """The one archive or index of a folder."""
+    found = _archives_in(folder)
+    if len(found) != 1:
+        raise ModelNotFound(
+            "a folder of torch archives holds one, or shards with one index",
+            f"{', '.join(found[:8]) or 'none'} in {folder}",
+            "Name the one you mean",
+        )
+    return folder / found[0]
+
+
+def _open(path: Path, state: str | None, shards: int) -> Opened:
+    """One archive, of so many that are read together."""
     _refuse_others(path)
-    entries = read_entries(path)
+    entries = read_entries(path, MAX_ENTRIES // shards)
     root = _root(path, entries)
     if _read(path, entries.get(root + "byteorder"), 10) not in (b"", b"little"):
         raise _corrupt(path, "is of little-endian machines", "another byte order")
     program = _read(path, entries[root + PICKLE], MAX_BYTES)
-    state, dropped = _unwrap(path, read_pickle(program, f"{root}{PICKLE} in {path}"))
+    tree = read_pickle(program, f"{root}{PICKLE} in {path}", MAX_STEPS // shards)
+    tree, dropped = _unwrap(path, tree, state)
     infos: dict[str, TensorInfo] = {}
     views: dict[str, View] = {}
-    for name, value in _leaves(path, state):
+    for name, value in _leaves(path, tree):
         if not isinstance(value, TensorRef):
             dropped[name] = f"{kind_of(value)}, not a tensor"
         elif name in infos:
@@ -126,7 +200,7 @@ def open_archive(path: str | os.PathLike[str]) -> Archive:
             entry = entries.get(f"{root}data/{value.storage.key}")
             infos[name], views[name] = _locate(path, name, value, entry)
     _check_growth(path, infos)
-    return Archive(path, Header(infos, {}), views, dropped)
+    return Opened(Header(infos, {}), views, dropped)
 
 
 def _refuse_others(path: Path) -> None:
@@ -175,24 +249,42 @@ def _read(path: Path, entry: Entry | None, limit: int) -> bytes:
     return data
 
 
-def _unwrap(path: Path, tree: object) -> tuple[object, dict[str, str]]:
+def _unwrap(path: Path, tree: object, state: str | None) -> tuple[object, dict[str, str]]:
     """The state dict in what a pickle built, and what lies beside it, with the reason."""
     dropped: dict[str, str] = {}
-    for _ in WRAPPERS:
+    for _ in range(MAX_WRAPPERS):
         if not isinstance(tree, dict):
             raise _corrupt(path, "holds a dict of tensors", kind_of(tree))
-        within = [name for name in WRAPPERS if _holds_tensors(path, tree.get(name))]
-        if len(within) != 1 or any(isinstance(value, TensorRef) for value in tree.values()):
+        bare = any(isinstance(value, TensorRef) for value in tree.values())
+        names = (state,) if state else () if bare else WRAPPERS
+        within = [name for name in names if _holds_tensors(path, tree.get(name))]
+        if state and not within:
+            raise _unclear(path, f"no {_shorten(state, 40)!r} among", tree)
+        if not within:
             break
+        if len(within) > 1:
+            raise _unclear(path, "several:", within)
+        state = None
         beside = f"lies beside {within[0]!r}"
         dropped |= {_shorten(str(name)): beside for name in tree if name != within[0]}
         tree = tree[within[0]]
     return tree, dropped
 
 
+def _unclear(path: Path, what: str, names: Iterable[Any]) -> LayoutError:
+    """The error where it cannot be told which state dict is meant."""
+    shown = ", ".join(repr(_shorten(str(name), 40)) for name in islice(names, 8))
+    return LayoutError(
+        "of an archive one state dict is read",
+        f"{what} {shown} in {path}",
+        "Name the one you mean with --state, as in --state ema",
+    )
+
+
 def _holds_tensors(path: Path, tree: object) -> bool:
+    """Whether something is a state dict, by the first of its values."""
     return isinstance(tree, dict) and any(
-        isinstance(value, TensorRef) for _, value in _leaves(path, tree)
+        isinstance(value, TensorRef) for _, value in islice(_leaves(path, tree), FIRST)
     )
 
 
@@ -277,8 +369,8 @@ def _check_growth(path: Path, infos: Mapping[str, TensorInfo]) -> None:
         raise _corrupt(path, rule, f"{total} bytes of tensors in {most}")
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_NAME else text[:MAX_NAME] + "..."
+def _shorten(text: str, most: int = MAX_NAME) -> str:
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def _corrupt(path: Path, rule: str, got: str) -> CorruptFile:

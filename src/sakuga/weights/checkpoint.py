@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -55,6 +55,7 @@ INDEX = "model_index.json"
 VOCABULARY = "vocabulary.json"
 MAX_CONFIG = 16_000_000
 AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
+Opener = Callable[[Path, Path | None], Store]
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
 
 
@@ -159,13 +160,15 @@ def is_model(path: Path) -> bool:
 
 
 def open_checkpoint(
-    path: str | os.PathLike[str] | None, parts: Mapping[str, str | os.PathLike[str]] | None = None
+    path: str | os.PathLike[str] | None,
+    parts: Mapping[str, str | os.PathLike[str]] | None = None,
+    opens: Opener = Store.open,
 ) -> Checkpoint:
     """Open a model: find its components, read their specs, compare.
 
     path: the model's folder, or None where `parts` names all four. parts: the folder or file
     of each component that comes from elsewhere, by transformer | text_encoder |
-    text_encoder_2 | vae.
+    text_encoder_2 | vae. opens: what opens the weights of a component.
 
     Raises ModelNotFound where something is missing (listing what is there and what is
     expected), CorruptFile or LayoutError where a file cannot be read, SpecMismatch where
@@ -176,7 +179,7 @@ def open_checkpoint(
     base = Path(path) if path is not None else home
     found = find_parts(None if path is None else Path(path), given)
     opened = {
-        name: open_component(place, name, None if name in given else base)
+        name: open_component(place, name, None if name in given else base, opens)
         for name, place in found.items()
     }
     assert base is not None  # without a folder, every component was given
@@ -193,13 +196,16 @@ def open_checkpoint(
     return Checkpoint(base, spec, **opened)
 
 
-def open_component(path: Path, name: str | None = None, root: Path | None = None) -> Component:
+def open_component(
+    path: Path, name: str | None = None, root: Path | None = None, opens: Opener = Store.open
+) -> Component:
     """Open one component from its folder or file.
 
     name: transformer | text_encoder | text_encoder_2 | vae; by default what its tensors tell.
-    root: the folder that no link may lead out of, by default the component's own.
+    root: the folder that no link may lead out of, by default the component's own. opens: what
+    opens the weights.
     """
-    return understand(Store.open(path, root), name, path, root)
+    return understand(opens(path, root), name, path, root)
 
 
 def understand(source: Store, name: str | None, place: Path, root: Path | None = None) -> Component:

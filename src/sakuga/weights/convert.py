@@ -21,7 +21,7 @@ from sakuga.memory.inventory import part_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.weights.bind import read_piece
 from sakuga.weights.checkpoint import Component
-from sakuga.weights.fates import NAMES, Report, Target, listed, report, unbound
+from sakuga.weights.fates import NAMES, Report, Target, gathered, listed, report, unbound
 from sakuga.weights.formats import (
     Stored,
     choose_format,
@@ -102,7 +102,8 @@ GOALS: Mapping[str, Mapping[str, Goal]] = {
 class Written:
     """One file of weights that was written: where, what, and what became of every key.
 
-    `provisional`: names in it that no published file confirms.
+    `provisional`: names in it that no published file confirms. `beside`: what else the source
+    held, with the reason why it was left out.
     """
 
     component: str
@@ -112,13 +113,16 @@ class Written:
     sha256: str
     report: Report
     provisional: tuple[str, ...]
+    beside: Mapping[str, str]
 
     def __str__(self) -> str:
         lines = [f"{self.component} -> {self.file}: {self.layout}, {self.bytes:,} bytes"]
         if self.provisional:
             names = ", ".join(self.provisional)
             lines.append(f"  note: no published file confirms the names of {names}")
-        return "\n".join([*lines, f"  from {self.report}"])
+        lines.append(f"  from {self.report}")
+        lines += [f"  left out: {line}" for line in gathered(self.beside)]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +270,14 @@ def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
     if strange:
         raise _not_finite(job, strange)
     return Written(
-        job.part.name, job.goal.layout.name, place, file.stat().st_size, digest, job.report, names
+        job.part.name,
+        job.goal.layout.name,
+        place,
+        file.stat().st_size,
+        digest,
+        job.report,
+        names,
+        job.part.store.dropped,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +131,16 @@ def unbound(explanation: Explanation, source: Path) -> BindError:
         f"{'; '.join(problems)} in {source} ({explanation.match})",
         "Check that the file is complete and belongs to this model",
     )
+
+
+def gathered(beside: Mapping[str, str]) -> Iterator[str]:
+    """What else lies in a file, with the reason; names that differ by numbers share a line."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, reason in beside.items():
+        groups.setdefault((re.sub("[0-9]+", "*", name), reason), []).append(name)
+    for (pattern, reason), (first, *rest) in groups.items():
+        name = f"{pattern} ({len(rest) + 1} such)" if rest else first
+        yield f"{name}: {reason}"
 
 
 def _entry(dtype: str, key: str, stored: Stored | None, target: Target) -> Entry:

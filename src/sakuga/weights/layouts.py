@@ -29,7 +29,7 @@ Shape = tuple[int, ...]
 ORIGINAL = ".parametrizations.weight.original"
 FACTORS = (".parametrizations.weight.0.lora_A", ".parametrizations.weight.0.lora_B")
 TIME_BIAS = "time_caption_embed.timestep_embedder.linear_1.bias"
-WRAPPERS = ("model.", "state_dict.")
+WRAPPERS = ("model.", "state_dict.", "module.")
 SAMPLE = 2000  # names looked at to find the nearest layout of a strange file
 NUMBER = r"0|[1-9][0-9]{0,5}"
 
@@ -504,7 +504,7 @@ def _renamed(pairs: Mapping[str, str], ones: int = 0) -> tuple[Rule, ...]:
 
 
 def _wrapped(*prefixes: str) -> tuple[str, ...]:
-    """The prefixes, also as they are where a file keeps all under `model` or `state_dict`."""
+    """The prefixes, also as they are where a file keeps all under another name."""
     return tuple(dict.fromkeys(first + prefix for first in ("", *WRAPPERS) for prefix in prefixes))
 
 

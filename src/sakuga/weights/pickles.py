@@ -89,18 +89,18 @@ class TensorRef:
     strides: tuple[int, ...]
 
 
-def read_pickle(data: bytes, where: str) -> Any:
+def read_pickle(data: bytes, where: str, most: int = MAX_STEPS) -> Any:
     """What a pickle builds: dicts, lists, tuples, numbers, strings, None, and `TensorRef`.
 
-    where: what it is called in messages. Containers may hold each other, or themselves.
-    Raises UnsafeFile, with the name and the offset, where it asks for anything else,
-    CorruptFile where it is cut short, makes no sense, or has more than 16 MiB or 300,000
-    instructions.
+    where: what it is called in messages. most: instructions that it may have. Containers may
+    hold each other, or themselves. Raises UnsafeFile, with the name and the offset, where it asks
+    for anything else, CorruptFile where it is cut short, makes no sense, or has more than 16 MiB
+    or `most` instructions.
     """
     machine = _Machine(data, where)
     if len(data) > MAX_BYTES:
         raise machine.corrupt(f"has at most {MAX_BYTES} bytes", f"{len(data)} bytes")
-    for _ in range(MAX_STEPS):
+    for _ in range(most):
         machine.start = machine.at
         code = machine.take(1)
         if code == b".":
@@ -110,7 +110,7 @@ def read_pickle(data: bytes, where: str) -> Any:
             machine.refuse(f"the instruction {REFUSED.get(code, repr(code))}")
         else:
             step(machine)
-    raise machine.corrupt(f"has at most {MAX_STEPS} instructions", "more")
+    raise machine.corrupt(f"has at most {most} instructions", "more")
 
 
 class _Machine:

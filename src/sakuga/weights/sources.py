@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sakuga.errors import LayoutError
 from sakuga.weights.archive import is_from_torch, open_archive
 from sakuga.weights.store import Store
 
 
-def open_source(path: Path, root: Path | None = None) -> Store:
+def open_source(path: Path, root: Path | None = None, state: str | None = None) -> Store:
     """The tensors of a file, of an index of shards, or of a folder that holds either.
 
-    A file may also be a torch archive, which is read without unpickling it. root: as
-    `Store.open` takes it. Raises as that does, and as `open_archive` does.
+    A file or shard may also be a torch archive, which is read without unpickling it. root,
+    state: as `open_archive` takes them. Raises as that does, and as `Store.open` does, and
+    LayoutError where a state dict is named of what is no archive.
     """
-    return open_archive(path) if is_from_torch(path) else Store.open(path, root)
+    if is_from_torch(path):
+        return open_archive(path, root, state)
+    if state is not None:
+        raise LayoutError(
+            "a torch archive may hold several state dicts, other files hold one",
+            f"{state!r} asked of {path}",
+            "Leave out --state",
+        )
+    return Store.open(path, root)

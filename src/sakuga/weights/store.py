@@ -130,22 +130,13 @@ class Store:
         contradict themselves.
         """
         path = Path(path)
-        if path.is_dir():
-            confine(path, root or path)
-            file = _weights_in(path)
-            if not file.is_file():
-                raise _corrupt(file, "weights are a file", "a link to nowhere, or a device,")
-            confine(file, root or path)
-        elif path.is_file():
-            file = path
-        else:
-            raise ModelNotFound(
-                "weights are a file or a folder", f"no such path {path}", "Check the path"
-            )
+        file = locate_file(path, root, _weights_in)
         if not file.name.endswith(INDEX):
             return cls(path, {file: read_header(file)})
-        shards = _shards(file, root or file.parent)
-        return cls(path, shards)
+        weight_map, files = read_index(file, root or file.parent, (".safetensors",))
+        headers = {each: read_header(each) for each in files}
+        check_index(file, weight_map, headers)
+        return cls(path, headers)
 
     def keys(self) -> tuple[str, ...]:
         """Every tensor name, in file order."""
@@ -297,6 +288,69 @@ def confine(file: Path, root: Path) -> None:
     )
 
 
+def locate_file(path: Path, root: Path | None, choose: Callable[[Path], Path]) -> Path:
+    """The file that a path is, or that `choose` finds in a folder, which leads nowhere else.
+
+    root: as `Store.open` takes it. Raises ModelNotFound, CorruptFile.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ModelNotFound(
+            "weights are a file or a folder", f"no such path {path}", "Check the path"
+        )
+    confine(path, root or path)
+    file = choose(path)
+    if not file.is_file():
+        raise _corrupt(file, "weights are a file", "a link to nowhere, or a device,")
+    confine(file, root or path)
+    return file
+
+
+def read_index(
+    index: Path, root: Path, endings: tuple[str, ...]
+) -> tuple[dict[str, str], tuple[Path, ...]]:
+    """What an index says of each tensor, the name of its shard, and the shards, within `root`.
+
+    endings: of their names. Raises CorruptFile where a shard is missing, or lies elsewhere.
+    """
+    if index.stat().st_size > MAX_HEADER:
+        got = f"{index.stat().st_size} bytes"
+        raise _corrupt(index, f"an index has at most {MAX_HEADER} bytes", got)
+    weight_map = parse_json(index.read_bytes(), str(index)).get("weight_map")
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(isinstance(name, str) for name in weight_map.values())
+    ):
+        raise _corrupt(index, "weight_map maps tensor names to file names", _short(weight_map))
+    names = sorted(set(weight_map.values()))
+    for name in names:
+        plain = name.isprintable() and "\\" not in name and len(name.encode()) <= MAX_NAME
+        if not plain or not name.endswith(endings) or Path(name).name != name:
+            rule = f"a shard is a {' or '.join(endings)} file beside its index"
+            raise _corrupt(index, rule, _short(name))
+        file = index.parent / name
+        if not file.is_file():
+            raise _corrupt(index, "every shard is there", f"no {name}")
+        confine(file, root)
+    return weight_map, tuple(index.parent / name for name in names)
+
+
+def check_index(index: Path, weight_map: Mapping[str, str], headers: Mapping[Path, Header]) -> None:
+    """Raise CorruptFile unless an index and its shards list the same tensors."""
+    found = {(key, file.name) for file, header in headers.items() for key in header.infos}
+    odd = sorted(found ^ set(weight_map.items()))
+    if odd:
+        key, name = odd[0]
+        where = "the index" if (key, name) in found else name
+        raise _corrupt(
+            index,
+            "index and shards list the same tensors",
+            f"{_short(key)} of {name} missing from {where} ({len(odd)} such)",
+        )
+
+
 def hash_file(file: Path) -> str:
     """The SHA-256 of a file as it is now, in hex. Raises OSError."""
     with file.open("rb") as stream:
@@ -421,41 +475,6 @@ def _weights_in(folder: Path) -> Path:
         else "Check the path, or download the weights"
     )
     raise ModelNotFound(rule, f"{found} in {folder}", fix)
-
-
-def _shards(index: Path, root: Path) -> dict[Path, Header]:
-    """The headers of all shards, checked against the index both ways."""
-    if index.stat().st_size > MAX_HEADER:
-        got = f"{index.stat().st_size} bytes"
-        raise _corrupt(index, f"an index has at most {MAX_HEADER} bytes", got)
-    weight_map = parse_json(index.read_bytes(), str(index)).get("weight_map")
-    if (
-        not isinstance(weight_map, dict)
-        or not weight_map
-        or not all(isinstance(name, str) for name in weight_map.values())
-    ):
-        raise _corrupt(index, "weight_map maps tensor names to file names", _short(weight_map))
-    headers: dict[Path, Header] = {}
-    for name in sorted(set(weight_map.values())):
-        plain = name.isprintable() and "\\" not in name and len(name.encode()) <= MAX_NAME
-        if not plain or not name.endswith(".safetensors") or Path(name).name != name:
-            raise _corrupt(index, "a shard is a .safetensors file beside its index", _short(name))
-        file = index.parent / name
-        if not file.is_file():
-            raise _corrupt(index, "every shard is there", f"no {name}")
-        confine(file, root)
-        headers[file] = read_header(file)
-    found = {(key, file.name) for file, header in headers.items() for key in header.infos}
-    odd = sorted(found ^ set(weight_map.items()))
-    if odd:
-        key, name = odd[0]
-        where = "the index" if (key, name) in found else name
-        raise _corrupt(
-            index,
-            "index and shards list the same tensors",
-            f"{_short(key)} of {name} missing from {where} ({len(odd)} such)",
-        )
-    return headers
 
 
 def _corrupt(file: Path, rule: str, got: str) -> CorruptFile:

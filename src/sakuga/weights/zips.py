@@ -65,16 +65,16 @@ class _Listed:
     header: int
 
 
-def read_entries(file: Path) -> dict[str, Entry]:
+def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, Entry]:
     """Every entry of a zip file by name, in the order in which they lie there.
 
-    Raises CorruptFile with the rule broken: at most 50,000 entries in a directory of at most
+    Raises CorruptFile with the rule broken: at most `most` entries in a directory of at most
     16 MiB at the very end, no entry within another, names that lead nowhere else, local
     headers that say the same.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
-        start, length, count = _find_directory(file, stream, size)
+        start, length, count = _find_directory(file, stream, size, most)
         listed = sorted(_listed(file, _read(stream, start, length), count), key=_by_header)
         entries: dict[str, Entry] = {}
         end = 0
@@ -93,7 +93,9 @@ def read_entries(file: Path) -> dict[str, Entry]:
     return entries
 
 
-def _find_directory(file: Path, stream: BinaryIO, size: int) -> tuple[int, int, int]:
+def _find_directory(
+    file: Path, stream: BinaryIO, size: int, most: int
+) -> tuple[int, int, int]:
     """Offset, length and number of entries of the directory, from the records at the end."""
     tail = _read(stream, max(0, size - _END64.size - _LOCATOR.size - _END.size), size)
     end = tail[-_END.size :]
@@ -113,8 +115,8 @@ def _find_directory(file: Path, stream: BinaryIO, size: int) -> tuple[int, int, 
     if comment or start + length != after:
         got = f"{length} bytes at {start}, records at {after}"
         raise _corrupt(file, "the directory lies right before the end records", got)
-    if length > MAX_DIRECTORY or count > MAX_ENTRIES:
-        rule = f"a directory has at most {MAX_ENTRIES} entries in {MAX_DIRECTORY} bytes"
+    if length > MAX_DIRECTORY or count > most:
+        rule = f"a directory has at most {most} entries in {MAX_DIRECTORY} bytes"
         raise _corrupt(file, rule, f"{count} in {length}")
     return start, length, count
 
