@@ -39,13 +39,20 @@ class Models:
     """Networks by component name ("transformer", "vae", ...) that compute in `dtype`.
 
     dtype: of `devices.DTYPES`. One variant of each is kept: the one last asked for. adapters:
-    what changes the transformer, in order.
+    what changes the transformer, in order. folded: matrices in GGUF's blocks stay in their file
+    until they are read, for networks that are copied before they compute.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, dtype: str, adapters: Sequence[Fit] = ()
+        self,
+        checkpoint: Checkpoint,
+        dtype: str,
+        adapters: Sequence[Fit] = (),
+        *,
+        folded: bool = False,
     ) -> None:
         self.checkpoint, self.dtype, self.adapters = checkpoint, dtype, tuple(adapters)
+        self.folded = folded
         self._loaded: dict[str, tuple[tuple[str, str], nn.Module]] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -74,7 +81,7 @@ class Models:
                 keep_stored(module, FORMATS[form])
         # Layouts name what transformers' own model holds, which ours wraps.
         inner = module.model if name in ENCODERS else module
-        bind(inner, part.store, match=part.match, dtype=DTYPES[compute])
+        bind(inner, part.store, match=part.match, dtype=DTYPES[compute], folded=self.folded)
         module.eval().requires_grad_(False)
         if name == "transformer":
             apply_adapters(module, self.adapters)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sakuga.errors import BindError
 from sakuga.model.stored import StoredLinear, scale_name, weight_name
 from sakuga.weights.fates import Report, Target, listed, report, unbound
+from sakuga.weights.folded import Folded
 from sakuga.weights.formats import (
     StorageFormat,
     Stored,
@@ -95,19 +96,24 @@ def bind(
     match: Match | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    folded: bool = False,
 ) -> Report:
     """Fill `module`, usually built on the meta device, and say what became of every key.
 
     dtype: what floats become, by default what the module has. On the CPU, weights that
     need no change stay views of the mapped file: read when first touched, shared between
-    processes, never written back. Buffers outside the state dict must be real already.
-    Raises as `plan` does, before any weight is read.
+    processes, never written back. folded: matrices in GGUF's blocks stay there, on the CPU, and
+    are unfolded whenever they are read; else they are now, once and for all. Buffers outside the
+    state dict must be real already. Raises as `plan` does, before any weight is read.
     """
     _refuse_empty_buffers(module)
     todo = plan(module, store, match=match, dtype=dtype)
     filled: dict[str, Tensor] = {}
     for piece in todo.explanation.pieces:
         want = todo.wanted[piece.target]
+        if want.form is None and folded and is_foldable(store, piece):
+            filled[piece.target] = fold(store, piece, want.dtype)
+            continue
         if want.form is None:
             filled[piece.target] = read_piece(store, piece, todo.stored, want.dtype).to(device)
             continue
@@ -194,6 +200,22 @@ def read_piece(
             parts.append(_read_rows(store, key, stored.get(key), part, dtype))
         start += whole[0]
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(shape)
+
+
+def is_foldable(store: Store, piece: Piece) -> bool:
+    """Whether a tensor of ours is rows of one matrix in GGUF's blocks, and nothing else."""
+    plain = len(piece.sources) == 1 and piece.adapter is None and not piece.shift
+    info = store.info(piece.sources[0])
+    return plain and info.dtype in BLOCKS and len(info.shape) == len(piece.shape) == 2
+
+
+def fold(store: Store, piece: Piece, dtype: torch.dtype) -> Folded:
+    """Such a tensor, its values left where they are."""
+    (key,) = piece.sources
+    info = store.info(key)
+    raw = torch.frombuffer(store.view(key), dtype=torch.uint8).view(info.shape[0], -1)
+    first, last = piece.rows or (0, info.shape[0])
+    return Folded(raw[first:last].view(-1), info.dtype, piece.shape, dtype)
 
 
 def read_stored(
