@@ -7,13 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from sakuga.catalog import Source
 from sakuga.engine import Engine
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
 from sakuga.faults import Faults
+from sakuga.memory.adapted import transformer_targets
 from sakuga.memory.costs import STAGES, Costs
 from sakuga.memory.plan import Budget, rungs, smallest_limit
 from sakuga.memory.report import Recorder
+from sakuga.model.spec import CHIBI
 from sakuga.request import Event, Finished, Planned, Request, Result, StagePlan, Warned
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
@@ -22,9 +27,10 @@ SMALL = Request(PROMPT, seed=5, steps=2, width=64, height=64)
 ROOM = "1GB"
 
 
-def opened(model: Path | str, vram: str = ROOM, faults: str = "", **words) -> Engine:
+def opened(model: Path | str | Source, vram: str = ROOM, faults: str = "", **words) -> Engine:
     budget = Budget(vram=vram, **words)
-    return Engine.open(str(model), device="cpu", budget=budget, faults=faults)
+    model = model if isinstance(model, Source) else str(model)
+    return Engine.open(model, device="cpu", budget=budget, faults=faults)
 
 
 def results(events: Iterator[Event]) -> list[Result]:
@@ -103,6 +109,30 @@ def test_many_latents_count(solver, steps) -> None:
     ask = replace(TWO, number=6, steps=steps, solver=solver)
     for stage, measured in peaks(opened("chibi", str(limits(opened("chibi"), ask)[-1])), ask):
         assert 0.98 <= stage.peak_bytes / measured <= 1.05
+
+
+def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path) -> None:
+    shapes = transformer_targets(CHIBI.transformer)
+    names = [name for name in shapes if name.startswith(("layers.1.f", "layers.6.", "noise"))]
+    tensors = {}
+    for name in (name for name in names if len(shapes[name]) == 2):
+        out, into = shapes[name]
+        tensors[f"{name}.lora_A.weight"] = torch.randn(192, into) * 0.01
+        tensors[f"{name}.lora_B.weight"] = torch.randn(out, 192) * 0.01
+    save_file(tensors, tmp_path / "some.safetensors", {"lora_alpha": "8"})
+    source = Source("chibi", lora=(str(tmp_path / "some.safetensors"),))
+    ask, seen = replace(TWO, negative="", number=1), set()
+    feasible = set(limits(opened(source), ask))
+    ladder = ladders(opened(source), ask)["denoise"]
+    streaming = {smallest_limit(plan.peak_bytes) for plan in ladder if plan.streamed} & feasible
+    for limit in sorted(streaming)[::2]:
+        engine = opened(source, str(limit))
+        for stage, measured in peaks(engine, ask):
+            assert 0.98 <= stage.peak_bytes / measured <= 1.05
+            if stage.stage == "denoise":
+                seen.add(stage.streamed)
+        assert engine.home.ledger.peak <= limit
+    assert len(seen) > 2
 
 
 def peaks(engine: Engine, request: Request) -> list[tuple[StagePlan, int]]:

@@ -13,16 +13,16 @@ from tiny import TINY
 from torch import Tensor, nn
 
 from sakuga.memory.adapted import transformer_targets, with_adapters
-from sakuga.memory.costs import PartBytes, part_bytes
+from sakuga.memory.costs import PartBytes, part_bytes, spread
 from sakuga.memory.inventory import inventory_of
-from sakuga.memory.ledger import Ledger
-from sakuga.memory.residency import Flat
+from sakuga.memory.ledger import GRAIN, Ledger
+from sakuga.memory.residency import Flat, streamed
 from sakuga.model.nextdit import Block, NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.stored import keep_stored
 from sakuga.weights.adapter_fit import Fit, Names, fit_adapters, targets_of
 from sakuga.weights.adapter_spec import parse_adapters
-from sakuga.weights.formats import FORMATS
+from sakuga.weights.formats import FLOAT32, FORMATS
 from sakuga.weights.lora import AdaptedLinear, Delta, apply_adapters
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
@@ -62,6 +62,33 @@ def test_a_plan_counts_the_factors_to_the_byte(fits: tuple[Fit, ...], form: str)
     assert [more - less for more, less in zip(counted, before, strict=True)] == added
     told = {weight.key for weight in inventory.transformer if ".deltas." in weight.key}
     assert told == {name for name in names if ".deltas." in name}
+
+
+def test_blocks_unlike_in_size_take_what_is_predicted(tmp_path: Path) -> None:
+    """Whichever stay, and with slots for the largest that does not."""
+    lora = peft_folder(tmp_path / "few", factors(FEW, rank=30), 2)
+    fits = fit_adapters(parse_adapters([str(lora)]), TARGETS)
+    model = NextDiT(TINY.transformer).eval().requires_grad_(False)
+    adapted = with_adapters(inventory_of(TINY), fits)
+    counted = part_bytes(adapted.transformer, FLOAT32, FLOAT32)
+    assert len(set(counted.blocks)) > 2
+    with apply_adapters(model, fits), torch.inference_mode():
+        for level in counted.levels():
+            cpu = torch.device("cpu")
+            with Ledger() as ledger, streamed(model.blocks, cpu, level.resident, HEADS) as blocks:
+                for _ in blocks:
+                    pass
+                rounding = ledger.peak - (level.held - counted.rest)
+            assert 0 <= rounding <= GRAIN // 2 * len(counted.blocks)
+            first = next(
+                (
+                    size
+                    for place, size in enumerate(counted.blocks)
+                    if place not in spread(level.resident, len(counted.blocks))
+                ),
+                0,
+            )
+            assert blocks.copied == level.streamed + first  # which is there again for the next run
 
 
 def places(counted: PartBytes) -> list[int]:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from sakuga.memory.costs import ALIGNMENT, spread
 from sakuga.memory.ledger import Ledger
-from sakuga.memory.residency import ALIGNMENT, Flat, lent, spread, streamed
+from sakuga.memory.residency import Flat, lent, streamed
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import Group, NextDiT
 from sakuga.model.spec import NextDiTSpec

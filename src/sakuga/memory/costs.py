@@ -72,16 +72,20 @@ class PartBytes:
 
     def levels(self) -> tuple[Level, ...]:
         """For every number of blocks that may stay on the card, what that takes."""
-        cuts = ((self.blocks[:n], self.blocks[n:]) for n in range(len(self.blocks) + 1))
-        return tuple(
-            Level(len(stay), self.rest + sum(stay) + sum(sorted(go)[-SLOTS:]), sum(go))
-            for stay, go in cuts
-        )
+        count = len(self.blocks)
+        return tuple(self._level(spread(resident, count)) for resident in range(count + 1))
+
+    def _level(self, stay: frozenset[int]) -> Level:
+        """What it takes that these blocks stay. Each slot has room for the largest that goes."""
+        here = sum(self.blocks[place] for place in stay)
+        go = [size for place, size in enumerate(self.blocks) if place not in stay]
+        slots = min(SLOTS, len(go)) * max(go, default=0)
+        return Level(len(stay), self.rest + here + slots, sum(go))
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """`resident` blocks stay, the others stream through slots; blocks of a network are alike.
+    """`resident` blocks stay, the others stream through slots.
 
     `held`: bytes of weights on the card, slots included. `streamed`: bytes copied at every
     run through the blocks.
@@ -90,6 +94,11 @@ class Level:
     resident: int
     held: int
     streamed: int
+
+
+def spread(resident: int, count: int) -> frozenset[int]:
+    """Which of `count` blocks stay: as evenly as can be, so that copies find time between."""
+    return frozenset(i for i in range(count) if (i + 1) * resident // count > i * resident // count)
 
 
 def flat_bytes(weights: tuple[Weight, ...], form: StorageFormat, compute: StorageFormat) -> int:

@@ -20,7 +20,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from sakuga.memory.costs import ALIGNMENT, SLOTS
+from sakuga.memory.costs import ALIGNMENT, SLOTS, spread
 
 FERRY = 2 * 2**25  # bytes of pinned memory through which copies from other memory go
 FERRIED = 2**20  # bytes; what is smaller is copied without
@@ -393,11 +393,6 @@ def streamed(
         yield stream
     finally:
         stream.finish()
-
-
-def spread(resident: int, count: int) -> frozenset[int]:
-    """Which of `count` blocks stay: as evenly as can be, so that copies find time between."""
-    return frozenset(i for i in range(count) if (i + 1) * resident // count > i * resident // count)
 
 
 def places(module: nn.Module, without: Names = frozenset()) -> Iterator[Place]:
