@@ -127,7 +127,7 @@ class Engine:
             parse_adapters(source.lora), transformer_targets(checkpoint.spec.transformer),
             partial=source.lora_partial,
         )  # fmt: skip
-        models = Models(checkpoint, options.dtype, fits)
+        models = Models(checkpoint, options.dtype, fits, folded=home.lends)
         return cls(models, home, options, cache, Faults(faults) if faults else None)
 
     def generate(self, request: Request) -> Iterator[Event]:
@@ -366,8 +366,7 @@ class Engine:
             guidance=formula(request),
             plan=self.stages.told(drawing),
             weights=self.weights,
-            versions={"sakuga": version("sakuga"), "torch": torch.__version__,
-                      "transformers": version("transformers")},
+            versions={"sakuga": version("sakuga"), "torch": torch.__version__},
             notes=tuple(drawing.notes),
             adapters=self.adapters,
         )

@@ -79,7 +79,7 @@ class Models:
             module = BUILDERS[name](part.spec)
             if form != compute:
                 keep_stored(module, FORMATS[form])
-        # Layouts name what transformers' own model holds, which ours wraps.
+        # Layouts name what a tower holds, which its encoder wraps.
         inner = module.model if name in ENCODERS else module
         bind(inner, part.store, match=part.match, dtype=DTYPES[compute], folded=self.folded)
         module.eval().requires_grad_(False)

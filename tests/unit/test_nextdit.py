@@ -70,7 +70,8 @@ def test_a_picture_does_not_depend_on_its_neighbours(model, lengths, sizes):
     together = run(model, features, latents, t, pooled)
     for i, velocity in enumerate(together):
         [alone] = run(model, features[i : i + 1], [latents[i]], t[i : i + 1], pooled[i : i + 1])
-        torch.testing.assert_close(velocity, alone, atol=1e-5, rtol=1e-5)
+        # As a whole: a value near zero is the difference of large ones, rounded as those are.
+        assert (velocity - alone).norm() <= 1e-6 * alone.norm()
 
 
 @pytest.mark.parametrize("lengths", [(5, 5), (5, 3)])
