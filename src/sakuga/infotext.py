@@ -15,7 +15,7 @@ from dataclasses import fields
 
 from sakuga.codec import plain, typed
 from sakuga.errors import RequestError
-from sakuga.request import Receipt, Request, StagePlan
+from sakuga.request import Plan, Receipt, Request, StagePlan
 
 RECEIPT_KEY = "sakuga"
 PARAMETERS_KEY = "parameters"
@@ -89,6 +89,7 @@ def describe(receipt: Receipt) -> Iterator[tuple[str, str]]:
     past = f", past the trained {tokens.trained} from {tokens.past!r}" if tokens.past else ""
     yield "tokens", f"{tokens.gemma} for Gemma{past}, {tokens.jina} for Jina"
     yield "plan", f"{plan.device} ({plan.chip}), {plan.dtype}, batch {plan.batch}"
+    yield "budget", ", ".join(budget(plan))
     for stage in plan.stages:
         yield f"plan of {stage.stage}", in_words(stage)
     for note in receipt.notes:
@@ -102,9 +103,20 @@ def describe(receipt: Receipt) -> Iterator[tuple[str, str]]:
         yield f"sha256 of {adapter.file}", adapter.sha256
 
 
+def budget(plan: Plan) -> Iterator[str]:
+    """What memory a drawing was allowed, in words."""
+    yield "no limit" if plan.limit is None else f"{plan.limit / 1e9:.2f} GB"
+    if plan.kept:
+        yield "networks stay from stage to stage"
+    if plan.pinned is not None:
+        yield f"at most {plan.pinned / 1e9:.2f} GB of the host pinned"
+
+
 def in_words(stage: StagePlan) -> str:
     """What a stage does to fit, in a few words."""
     words = [stage.weights]
+    if stage.dtype not in ("", stage.weights):
+        words.append(f"computed in {stage.dtype}")
     if stage.streamed:
         words.append(f"{stage.resident} blocks stay, {stage.streamed} stream")
     levers = (("groups", stage.batches), ("parts", stage.parts), ("strips", stage.strips))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from budgets import apart, ladders, limits, results
 from sakuga.catalog import Source
 from sakuga.engine import Engine
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
 from sakuga.faults import Faults
 from sakuga.memory.adapted import transformer_targets
-from sakuga.memory.costs import STAGES, Costs
-from sakuga.memory.plan import Budget, rungs, smallest_limit
+from sakuga.memory.costs import STAGES
+from sakuga.memory.plan import Budget, smallest_limit
 from sakuga.memory.report import Recorder
 from sakuga.model.spec import CHIBI
-from sakuga.request import Event, Finished, Planned, Request, Result, StagePlan, Warned
+from sakuga.request import Planned, Request, StagePlan, Warned
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 TWO = Request(PROMPT, negative="long_hair", seed=5, steps=1, width=128, height=128, number=2)
@@ -31,33 +31,6 @@ def opened(model: Path | str | Source, vram: str = ROOM, faults: str = "", **wor
     budget = Budget(vram=vram, **words)
     model = model if isinstance(model, Source) else str(model)
     return Engine.open(model, device="cpu", budget=budget, faults=faults)
-
-
-def results(events: Iterator[Event]) -> list[Result]:
-    return [event.result for event in events if isinstance(event, Finished)]
-
-
-def ladders(engine: Engine, request: Request) -> dict[str, tuple[StagePlan, ...]]:
-    """All rungs of every stage."""
-    resolved = engine.resolve(request)
-    work = engine.plan(resolved, engine.read(resolved)).work
-    costs = Costs(engine.stages.inventory, work, engine.stages.card, engine.options.dtype, None)
-    return {stage: rungs(stage, costs, engine.options) for stage in STAGES}
-
-
-def limits(engine: Engine, request: Request) -> list[int]:
-    """Every limit at which the plan changes, from the largest to the smallest that works."""
-    front = ladders(engine, request)
-    least = max(plans[-1].peak_bytes for plans in front.values())
-    peaks = {plan.peak_bytes for plans in front.values() for plan in plans}
-    return sorted({smallest_limit(peak) for peak in peaks if peak >= least}, reverse=True)
-
-
-def apart(one: Result, other: Result) -> tuple[int, float]:
-    """The largest difference of two pictures, 0-255, and the share of values that differ."""
-    pairs = zip(one.picture.rgb, other.picture.rgb, strict=True)
-    found = [abs(a - b) for a, b in pairs]
-    return max(found), sum(map(bool, found)) / len(found)
 
 
 def test_every_feasible_budget_draws_the_same_pictures_within_it() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from budgets import apart, limits, results
 from sakuga.engine import Engine
-from sakuga.memory.costs import STAGES, Costs
-from sakuga.memory.plan import Budget, rungs, smallest_limit
-from sakuga.request import Finished, Request, Result, Warned
+from sakuga.memory.plan import Budget
+from sakuga.request import Request, Result, Warned
 
 ASK = Request("1girl, blue_hair", seed=5, steps=2, width=128, height=128)
 MIB = 2**20
@@ -22,19 +22,8 @@ def opened(model: str | Path, vram: str, dtype: str = "float32", **words) -> Eng
 
 
 def drawn(engine: Engine, request: Request = ASK) -> Result:
-    (result,) = [e.result for e in engine.generate(request) if isinstance(e, Finished)]
+    (result,) = results(engine.generate(request))
     return result
-
-
-def limits(engine: Engine) -> list[int]:
-    """Every limit at which a plan changes."""
-    request = engine.resolve(ASK)
-    work = engine.plan(request, engine.read(request)).work
-    costs = Costs(engine.stages.inventory, work, engine.stages.card, engine.options.dtype, None)
-    front = {stage: rungs(stage, costs, engine.options) for stage in STAGES}
-    least = max(plans[-1].peak_bytes for plans in front.values())
-    peaks = {plan.peak_bytes for plans in front.values() for plan in plans}
-    return sorted(smallest_limit(peak) for peak in peaks if peak >= least)
 
 
 def test_every_feasible_budget_draws_the_same_picture_within_it() -> None:
@@ -45,16 +34,15 @@ def test_every_feasible_budget_draws_the_same_picture_within_it() -> None:
 
 def every_feasible_budget() -> None:
     free = drawn(opened("chibi", "auto"))
-    steps = limits(opened("chibi", "8GB"))
+    steps = limits(opened("chibi", "8GB"), ASK)[::-1]
     for limit in steps[:: max(1, len(steps) // 8)]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         result = drawn(opened("chibi", str(limit)))
         assert torch.cuda.max_memory_reserved() <= limit, result.receipt.notes
-        pairs = zip(free.picture.rgb, result.picture.rgb, strict=True)
-        apart = [abs(a - b) for a, b in pairs]
-        assert max(apart) <= 1
-        assert sum(map(bool, apart)) <= len(apart) // 1000
+        most, share = apart(free, result)
+        assert most <= 1
+        assert share <= 0.001
 
 
 def test_memory_that_shrinks_is_met_rung_by_rung() -> None:
@@ -62,7 +50,7 @@ def test_memory_that_shrinks_is_met_rung_by_rung() -> None:
     ask = replace(ASK, number=4, width=256, height=256)
     request = engine.resolve(ask)
     peak = engine.plan(request, engine.read(request)).plan.peak_bytes
-    expected = [e.result for e in engine.generate(ask) if isinstance(e, Finished)]
+    expected = results(engine.generate(ask))
     # Another program takes what the plan counts on: the allocator may reserve less than it says.
     make, planned = engine.plan, engine.home.limit
 
@@ -77,11 +65,10 @@ def test_memory_that_shrinks_is_met_rung_by_rung() -> None:
     events = list(engine.generate(ask))
     warned = [event for event in events if isinstance(event, Warned)]
     assert {event.code for event in warned} == {"out_of_memory"}
-    drawn = [event.result for event in events if isinstance(event, Finished)]
-    assert drawn[0].receipt.notes
-    for one, other in zip(expected, drawn, strict=True):
-        pairs = zip(one.picture.rgb, other.picture.rgb, strict=True)
-        assert max(abs(a - b) for a, b in pairs) <= 2
+    shrunk = results(events)
+    assert shrunk[0].receipt.notes
+    for one, other in zip(expected, shrunk, strict=True):
+        assert apart(one, other)[0] <= 2
 
 
 def test_kept_networks_stay_and_draw_the_same() -> None:

@@ -8,14 +8,9 @@ from torch import Tensor, nn
 
 from sakuga.memory.residency import Pins, lent, streamed
 from sakuga.model.nextdit import Group, NextDiT
-from sakuga.model.spec import NextDiTSpec
 from sakuga.weights.lora import AdaptedLinear, Delta
+from small_transformer import CARD, SPEC, random_transformer
 
-CARD = torch.device("cuda:0")
-SPEC = NextDiTSpec(
-    dim=192, n_layers=6, n_refiner_layers=2, n_heads=4, n_kv_heads=2, axes_dims=(16, 16, 16),
-    cap_feat_dim=20, clip_text_dim=12, multiple_of=16, in_channels=4,
-)  # fmt: skip
 HEADS = frozenset({"adaLN_modulation"})
 REST = HEADS | {"noise_refiner", "layers", "context_refiner"}
 
@@ -23,10 +18,7 @@ REST = HEADS | {"noise_refiner", "layers", "context_refiner"}
 @pytest.fixture
 def model() -> NextDiT:
     """A transformer whose block linears all have a LoRA and a LoKr."""
-    torch.manual_seed(0)
-    made = NextDiT(SPEC).eval().requires_grad_(False)
-    for parameter in made.parameters():
-        parameter.copy_(torch.randn_like(parameter) * 0.1)
+    made = random_transformer()
     linears = [
         (f"{stack}.{name}", linear)
         for stack in ("noise_refiner", "layers")

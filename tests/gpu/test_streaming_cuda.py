@@ -12,24 +12,15 @@ from torch import Tensor, nn
 
 from sakuga.memory.residency import FERRY, Flat, Pins, Stream, lent, streamed
 from sakuga.model.nextdit import Group, NextDiT
-from sakuga.model.spec import NextDiTSpec
+from small_transformer import CARD, SPEC, random_transformer
 
-CARD = torch.device("cuda:0")
-SPEC = NextDiTSpec(
-    dim=192, n_layers=6, n_refiner_layers=2, n_heads=4, n_kv_heads=2, axes_dims=(16, 16, 16),
-    cap_feat_dim=20, clip_text_dim=12, multiple_of=16, in_channels=4,
-)  # fmt: skip
 WITHOUT = frozenset({"adaLN_modulation"})
 REST = WITHOUT | {"noise_refiner", "layers", "context_refiner"}
 
 
 @pytest.fixture
 def model() -> NextDiT:
-    torch.manual_seed(0)
-    made = NextDiT(SPEC).eval().requires_grad_(False)
-    for parameter in made.parameters():
-        parameter.copy_(torch.randn_like(parameter) * 0.1)
-    return made.to(torch.bfloat16)
+    return random_transformer().to(torch.bfloat16)
 
 
 def groups(model: NextDiT, count: int) -> list[Group]:

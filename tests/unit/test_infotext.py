@@ -109,6 +109,11 @@ def test_differences_are_named() -> None:
 
 def test_the_page_for_people_leaves_nothing_out() -> None:
     page = dict(describe(RECEIPT))
+    assert page["budget"] == "no limit"
+    tight = replace(RECEIPT.plan, limit=4 * 10**9, kept=True, pinned=10**9)
+    assert dict(describe(replace(RECEIPT, plan=tight)))["budget"] == (
+        "4.00 GB, networks stay from stage to stage, at most 1.00 GB of the host pinned"
+    )
     assert page["picture"] == "2 of 2"
     assert page["prompt"] == "1girl, smile"
     assert page["tokens"] == "4 for Gemma, past the trained 512 from 'late', 4 for Jina"

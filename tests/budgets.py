@@ -1,0 +1,38 @@
+"""Drawing within budgets, in tests of the simulated card and of a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sakuga.engine import Engine
+from sakuga.memory.costs import STAGES, Costs
+from sakuga.memory.plan import rungs, smallest_limit
+from sakuga.request import Event, Finished, Request, Result, StagePlan
+
+
+def results(events: Iterable[Event]) -> list[Result]:
+    """The pictures of a drawing."""
+    return [event.result for event in events if isinstance(event, Finished)]
+
+
+def ladders(engine: Engine, request: Request) -> dict[str, tuple[StagePlan, ...]]:
+    """All rungs of every stage."""
+    resolved = engine.resolve(request)
+    work = engine.plan(resolved, engine.read(resolved)).work
+    costs = Costs(engine.stages.inventory, work, engine.stages.card, engine.options.dtype, None)
+    return {stage: rungs(stage, costs, engine.options) for stage in STAGES}
+
+
+def limits(engine: Engine, request: Request) -> list[int]:
+    """Every limit at which the plan changes, from the largest to the smallest that works."""
+    front = ladders(engine, request)
+    least = max(plans[-1].peak_bytes for plans in front.values())
+    peaks = {plan.peak_bytes for plans in front.values() for plan in plans}
+    return sorted({smallest_limit(peak) for peak in peaks if peak >= least}, reverse=True)
+
+
+def apart(one: Result, other: Result) -> tuple[int, float]:
+    """The largest difference of two pictures, 0-255, and the share of values that differ."""
+    pairs = zip(one.picture.rgb, other.picture.rgb, strict=True)
+    found = [abs(a - b) for a, b in pairs]
+    return max(found), sum(map(bool, found)) / len(found)
