@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
+from sakuga.weights.store import read_json
 from sakuga.weights.tokenizer import carrier, own_file
 
 INDEX = "model_index.json"
+VOCABULARY = "vocabulary.json"
 EMBEDDED = CHIBI.name
 EMBEDDED_FOLDER = Path(__file__).parent / "chibi" / "model"
 ELSEWHERE = {
@@ -85,16 +87,26 @@ def lexicon(model: str) -> Lexicon:
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
     habits |= {
         key: text
-        for key, text in _read(folder, INDEX).get("sakuga", {}).get("drawing", {}).items()
-        if key in habits
+        for key, text in _told(folder).items()
+        if key in habits and isinstance(text, str)
     }
-    words = _read(folder, "vocabulary.json").get("words")
-    return Lexicon(
-        limit,
-        _tokenizer(folder),
-        frozenset(words) if words is not None else None,
-        **habits,
-    )
+    words = None
+    with suppress(CorruptFile):
+        words = vocabulary(folder)
+    return Lexicon(limit, _tokenizer(folder), words, **habits)
+
+
+def vocabulary(folder: Path) -> frozenset[str] | None:
+    """The words that a model says it can draw; None where it does not. Raises CorruptFile."""
+    file = folder / VOCABULARY
+    if not file.is_file():
+        return None
+    words = read_json(file, folder).get("words")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise CorruptFile(
+            f"{VOCABULARY} holds a list of words", f"another thing in {file}", "Remove it"
+        )
+    return frozenset(words)
 
 
 def _tokenizer(folder: Path) -> Path | None:
@@ -106,13 +118,15 @@ def _tokenizer(folder: Path) -> Path | None:
         return None
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON object of a model's folder; empty where there is none, or where it is broken.
+def _told(folder: Path) -> dict[str, Any]:
+    """What a model's folder says of how it draws; empty where it is broken.
 
     Opening the model says what is wrong with a file; a linter need not.
     """
-    try:
-        data = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
+    found: Any = {}
+    if (folder / INDEX).is_file():
+        with suppress(CorruptFile):
+            found = read_json(folder / INDEX, folder)
+    for name in ("sakuga", "drawing"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

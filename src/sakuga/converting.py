@@ -14,18 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sakuga.catalog import INDEX, VOCABULARY
 from sakuga.codec import unknown
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.weights.checkpoint import (
     ENCODERS,
-    INDEX,
-    VOCABULARY,
     Checkpoint,
     Opener,
     is_model,
     open_checkpoint,
     open_component,
-    read_json,
 )
 from sakuga.weights.convert import (
     GOALS,
@@ -41,7 +39,7 @@ from sakuga.weights.manifest import MANIFEST, write_manifest
 from sakuga.weights.save import write_json
 from sakuga.weights.sources import open_source
 from sakuga.weights.specs import OURS
-from sakuga.weights.store import confine
+from sakuga.weights.store import confine, read_json
 from sakuga.weights.tokenizer import FILES
 
 TOKENIZER_FILES = (

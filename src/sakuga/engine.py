@@ -35,7 +35,7 @@ from sakuga.model.text import Conditioning
 from sakuga.models import STAGES, Models
 from sakuga.preview import Glance, Painter, delayed, pictures, preview_map
 from sakuga.prompt.tokens import Tokenizer
-from sakuga.reading import Reading, read_texts
+from sakuga.reading import Reading, read_texts, strange
 from sakuga.request import (
     AdapterRecord,
     Decoded,
@@ -57,9 +57,9 @@ from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, solve
 from sakuga.staging import Drawing, NotFinite, Stage, Stages
 from sakuga.weights.adapter_fit import fit_adapters, record
 from sakuga.weights.adapter_spec import parse_adapters
-from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, read_json
+from sakuga.weights.checkpoint import ENCODERS, Checkpoint, open_checkpoint
 from sakuga.weights.digests import DigestCache
-from sakuga.weights.store import file_sha256
+from sakuga.weights.store import file_sha256, read_json
 
 HEADS = frozenset({"adaLN_modulation"})  # of blocks: what made the modulations, used no more
 # What of the transformer never lies on a card as a whole: it passes, or its blocks do.
@@ -149,13 +149,16 @@ class Engine:
 
     def _draw(self, request: Request) -> Iterator[Event]:
         began = time.perf_counter()
-        request = self.resolve(request)
+        request, notes = self.resolve(request), self._strange_tokenizers
         drawing = self.plan(request, self.read(request))
         yield Planned(request, self.stages.told(drawing))
         yield from self.stages.say_learned(drawing)
         for each in self.models.adapters:
             if each.unmatched or each.adapter.assumed:
                 yield Warned("adapter", str(each))
+        for note in notes:
+            drawing.notes.append(note)
+            yield Warned("tokenizer", note)
         if drawing.plan.kept:
             self.home.keep(tuple(one.weights for one in drawing.plan.stages))
         else:
@@ -193,8 +196,18 @@ class Engine:
     @cached_property
     def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Gemma's and Jina's."""
-        gemma, jina = map(self.checkpoint.tokenizer, ("tokenizer", "tokenizer_2"))
+        gemma, jina = map(self.checkpoint.tokenizer, ENCODERS)
         return Tokenizer.open(gemma), Tokenizer.open(jina)
+
+    @cached_property
+    def _strange_tokenizers(self) -> tuple[str, ...]:
+        """What shows that a tokenizer is another encoder's. Raises SpecMismatch if it must be."""
+        specs = self.spec.gemma, self.spec.jina
+        found = map(strange, self._tokenizers, specs)
+        return tuple(
+            f"The {name} seems to be another encoder's: {why}."
+            for name, why in zip(ENCODERS, found, strict=True) if why
+        )  # fmt: skip
 
     def plan(self, request: Request, reading: Reading) -> Drawing:
         """How a resolved request will be run. Raises BudgetTooSmall."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sakuga.model.spec import ModelSpec
+from sakuga.errors import SpecMismatch
+from sakuga.model.spec import GemmaSpec, JinaSpec, ModelSpec
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.prompt.tokens import Tokenizer, Tokens
 from sakuga.request import Request, SentTexts, TokenCounts, needs_negative
+
+BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,28 @@ def read_texts(
         "gemma": tuple(tuple(side[0].ids[:cut]) for side in sides),
         "jina": tuple(tuple(side[1].ids) for side in pooled),
     })  # fmt: skip
+
+
+def strange(tokenizer: Tokenizer, spec: GemmaSpec | JinaSpec) -> str | None:
+    """What shows that a tokenizer is not the one an encoder was trained with, if anything does.
+
+    It looks at the special tokens. Raises SpecMismatch where the encoder cannot read its ids at
+    all, and as `Tokenizer.encode`.
+    """
+    ids = tokenizer.encode("").ids
+    if tokenizer.size > spec.vocab_size or not tokenizer.size:
+        raise SpecMismatch(
+            "each token has a row in its encoder's table",
+            f"{tokenizer.size:,} tokens for {spec.vocab_size:,} rows", BELONGS,
+        )  # fmt: skip
+    gemma = isinstance(spec, GemmaSpec)
+    ends = (spec.bos_token_id,) if gemma else (spec.bos_token_id, spec.eos_token_id)
+    if ids != ends:
+        return f"an empty text is {list(ids)}, where the encoder has {list(ends)}"
+    pad = tokenizer.id_of("<pad>")
+    if pad != spec.pad_token_id:
+        return f"<pad> is {pad}, where the encoder has {spec.pad_token_id}"
+    return None
 
 
 def _word_at(text: str, tokens: Tokens, limit: int) -> str | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import re
+import shutil
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from sakuga.errors import (
     OutOfMemory,
     PromptRefused,
     RequestError,
+    SpecMismatch,
 )
 from sakuga.image import read_texts
 from sakuga.infotext import receipt_from
@@ -325,3 +329,43 @@ def test_a_model_that_is_not_there_says_how_to_get_it() -> None:
 def test_a_plan_of_faults_is_read_strictly(tiny_model, plan) -> None:
     with pytest.raises(RequestError, match="WHAT@WHERE"):
         faulty(tiny_model, plan)
+
+
+def edited(model: Path, folder: Path, edit: Callable[[dict], object]) -> Engine:
+    """An engine for a copy of a model whose Gemma tokenizer is another one."""
+    shutil.copytree(model, folder)
+    file = folder / "tokenizer" / "tokenizer.json"
+    parsed = json.loads(file.read_text(encoding="utf-8"))
+    edit(parsed)
+    file.write_text(json.dumps(parsed), encoding="utf-8")
+    return Engine.open(str(folder), device="cpu")
+
+
+def test_a_tokenizer_of_more_words_than_rows_is_refused(tiny_model, tmp_path) -> None:
+    engine = edited(
+        tiny_model, tmp_path / "more", lambda it: it["model"]["vocab"].update(zzgirl=99_999)
+    )
+    with pytest.raises(SpecMismatch, match="100,000 tokens for"):
+        next(engine.generate(ASK))
+
+
+def test_a_tokenizer_without_words_is_refused(tiny_model, tmp_path) -> None:
+    def empty(parsed: dict) -> None:
+        parsed.clear()
+        parsed["model"] = {"type": "BPE", "vocab": {}, "merges": []}
+
+    with pytest.raises(SpecMismatch, match="0 tokens for"):
+        next(edited(tiny_model, tmp_path / "none", empty).generate(ASK))
+
+
+def test_a_tokenizer_of_another_encoder_is_told_of(tiny_model, tmp_path) -> None:
+    def other(parsed: dict) -> None:
+        jina = tiny_model / "tokenizer_2" / "tokenizer.json"
+        parsed |= json.loads(jina.read_text(encoding="utf-8"))
+
+    engine = edited(tiny_model, tmp_path / "swapped", other)
+    events = list(engine.generate(ASK))
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert warned.code == "tokenizer"
+    assert "The tokenizer seems to be another encoder's: an empty text is" in warned.message
+    assert events[-1].result.receipt.notes == (warned.message,)

@@ -211,7 +211,7 @@ def test_a_tokenizer_with_more_words_than_the_encoder_has_rows(model) -> None:
     data = json.loads(file.read_text())
     data["model"]["vocab"] |= {f"word{i}": 512 + i for i in range(9)}
     file.write_text(json.dumps(data))
-    assert "521 tokens for an encoder of 512 rows" in reds(examined(model))["tokenizer_2"]
+    assert "521 tokens for 512 rows" in reds(examined(model))["tokenizer_2"]
 
 
 def test_a_tokenizer_that_loses_words(model) -> None:
@@ -324,6 +324,11 @@ def test_several_faults_are_several_lines(model) -> None:
     assert (findings[-1].check, findings[-1].colour, findings[-1].says) == (
         "drawing", "yellow", "not tried",
     )  # fmt: skip
+
+
+def test_a_vocabulary_that_is_none(model) -> None:
+    (model / "vocabulary.json").write_text('{"words": [1]}', encoding="utf-8")
+    assert list(reds(examined(model))) == ["model"]
 
 
 def test_code_beside_weights_is_told_and_never_run(model, tmp_path) -> None:

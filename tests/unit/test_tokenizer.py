@@ -203,3 +203,36 @@ def test_a_length_is_counted_with_words_within_weights(
     said = capsys.readouterr().out
     assert "[too-long]" in said
     assert "estimated" not in said
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"sakuga": []}', '{"sakuga": null}', '{"sakuga": {"drawing": []}}',
+             '{"sakuga": {"drawing": {"system_xml": 1}}}', '{"a": 1, "a": 2}'],
+)  # fmt: skip
+def test_a_linter_passes_over_an_index_that_makes_no_sense(words_model, tmp_path, text) -> None:
+    shutil.copytree(words_model, tmp_path / "model")
+    plain = lexicon(str(words_model))
+    (tmp_path / "model" / "model_index.json").write_text(text, encoding="utf-8")
+    found = lexicon(str(tmp_path / "model"))
+    assert (found.limit, found.vocabulary) == (plain.limit, plain.vocabulary)
+    assert isinstance(found.system_xml, str)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"words": [1]}', '{"words": "blue"}', "{}"])
+def test_a_linter_knows_no_words_where_the_list_makes_no_sense(words_model, tmp_path, text) -> None:
+    shutil.copytree(words_model, tmp_path / "model")
+    (tmp_path / "model" / "vocabulary.json").write_text(text, encoding="utf-8")
+    assert lexicon(str(tmp_path / "model")).vocabulary is None
+
+
+def test_a_linter_follows_no_link_and_reads_no_sea_of_words(words_model, tmp_path) -> None:
+    shutil.copytree(words_model, tmp_path / "model")
+    file = tmp_path / "model" / "vocabulary.json"
+    (tmp_path / "words.json").write_text('{"words": ["secret"]}', encoding="utf-8")
+    file.unlink(missing_ok=True)
+    file.symlink_to(tmp_path / "words.json")
+    assert lexicon(str(tmp_path / "model")).vocabulary is None
+    file.unlink()
+    with file.open("wb") as stream:
+        stream.truncate(300_000_000)
+    assert lexicon(str(tmp_path / "model")).vocabulary is None

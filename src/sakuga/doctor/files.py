@@ -60,6 +60,7 @@ def whole(folder: Path, components: Components) -> Report:
     yield strangers(folder)
     if len(components) == len(FOLDERS):
         checkpoint = open_checkpoint(folder)
+        checkpoint.vocabulary()
         size = sum(file.stat().st_size for part in components.values() for file in part.store.files)
         yield green("model", f"{checkpoint.spec.name}: its parts fit together, {readable(size)}")
 

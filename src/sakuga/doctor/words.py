@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from sakuga.doctor.finding import Finding, Report, green, red, trouble, yellow
 from sakuga.errors import ModelNotFound
 from sakuga.pieces import Pieces
 from sakuga.prompt.tokens import Tokenizer
+from sakuga.reading import BELONGS, strange
 from sakuga.weights.checkpoint import ENCODERS, TOKENIZERS
 from sakuga.weights.tokenizer import FILES, carried, own_file
 
 SAMPLE = "<character_1><n>miku</n><appearance>blue_hair, 1girl</appearance></character_1> smile."
-FIX = "Copy the tokenizer that belongs to this encoder into its folder."
 
 
 def tokenizers(folder: Path, components: Components) -> Report:
@@ -34,29 +33,16 @@ def _matched(name: str, tokenizer: Tokenizer, spec: Any) -> Finding:
     """Compare a tokenizer with the encoder's spec; None where that is not known."""
     if spec is None:
         return yellow(name, f"{tokenizer.size:,} tokens; no encoder to compare them with")
-    wrong = next(_mismatches(name, tokenizer, spec), None)
-    if wrong:
-        return red(name, wrong, FIX)
-    text = f"{tokenizer.size:,} tokens for {spec.vocab_size:,} rows, special ones as the encoder's"
-    if tokenizer.size < spec.vocab_size * 0.9:
-        return yellow(name, f"{text}, but many rows have no token", FIX)
-    return green(name, f"{text}, a sample comes back as it was")
-
-
-def _mismatches(name: str, tokenizer: Tokenizer, spec: Any) -> Iterator[str]:
-    """What shows that a tokenizer is not the one an encoder was trained with."""
-    if tokenizer.size > spec.vocab_size:
-        yield f"{tokenizer.size:,} tokens for an encoder of {spec.vocab_size:,} rows"
-    ids = tokenizer.encode("").ids
-    ends = (spec.bos_token_id,) if name == "tokenizer" else (spec.bos_token_id, spec.eos_token_id)
-    if ids != ends:
-        yield f"an empty text is {list(ids)}, where the encoder has {list(ends)}"
-    pad = tokenizer.id_of("<pad>")
-    if pad != spec.pad_token_id:
-        yield f"<pad> is {pad}, where the encoder has {spec.pad_token_id}"
+    wrong = strange(tokenizer, spec)
     back = tokenizer.decode(tokenizer.encode(SAMPLE).text_ids)
     if _plain(back) != _plain(SAMPLE):
-        yield f"{SAMPLE!r} comes back as {back!r}"
+        wrong = wrong or f"{SAMPLE!r} comes back as {back!r}"
+    if wrong:
+        return red(name, wrong, BELONGS)
+    text = f"{tokenizer.size:,} tokens for {spec.vocab_size:,} rows, special ones as the encoder's"
+    if tokenizer.size < spec.vocab_size * 0.9:
+        return yellow(name, f"{text}, but many rows have no token", BELONGS)
+    return green(name, f"{text}, a sample comes back as it was")
 
 
 def _source(folder: Path, name: str, components: Components) -> Path | Pieces:
@@ -67,7 +53,7 @@ def _source(folder: Path, name: str, components: Components) -> Path | Pieces:
     if found is None:
         places = ", ".join(TOKENIZERS[name])
         rule = f"an encoder has one of {', '.join(FILES)}, or a vocabulary in its weights"
-        raise ModelNotFound(rule, f"none in {places}", FIX)
+        raise ModelNotFound(rule, f"none in {places}", BELONGS)
     return found
 
 

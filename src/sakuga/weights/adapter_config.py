@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError
-from sakuga.weights.checkpoint import read_json
-from sakuga.weights.store import Store, parse_json
+from sakuga.weights.store import Store, parse_json, read_json
 
 CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."

@@ -27,6 +27,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from sakuga.catalog import INDEX, vocabulary
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.pieces import Pieces
@@ -34,7 +35,7 @@ from sakuga.weights.digests import DigestCache
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, Piece, detect, recognise, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, compare, read_adapter, read_spec
-from sakuga.weights.store import Store, confine, parse_json
+from sakuga.weights.store import Store, confine, parse_json, read_json
 from sakuga.weights.tokenizer import FILES, carried, own_file
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
@@ -51,9 +52,6 @@ TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer_2": ("tokenizer_2", "clip_tokenizer", "text_encoder_2", "clip_model"),
 }
 CONFIG = "config.json"
-INDEX = "model_index.json"
-VOCABULARY = "vocabulary.json"
-MAX_CONFIG = 16_000_000
 AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
 Opener = Callable[[Path, Path | None], Store]
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
@@ -132,15 +130,9 @@ class Checkpoint:
 
         Of a transformer from elsewhere, the model's folder knows nothing.
         """
-        file = self.path / VOCABULARY
-        if not file.is_file() or not self.transformer.place.is_relative_to(self.path):
+        if not self.transformer.place.is_relative_to(self.path):
             return None
-        words = read_json(file, self.path).get("words")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise CorruptFile(
-                "vocabulary.json holds a list of words", f"another thing in {file}", "Remove it"
-            )
-        return frozenset(words)
+        return vocabulary(self.path)
 
     def sha256(self, digests: DigestCache | None = None) -> dict[str, str]:
         """The digest of each component's weights, by component.
@@ -238,18 +230,6 @@ def pieces_of(component: Component) -> dict[str, Piece]:
     shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
     made, _ = rewrite(component.match, shapes)
     return {piece.target: piece for piece in made}
-
-
-def read_json(file: Path, root: Path) -> dict[str, Any]:
-    """A JSON object from a file within `root`. Raises CorruptFile on anything else."""
-    confine(file, root)
-    if file.stat().st_size > MAX_CONFIG:
-        raise CorruptFile(
-            f"a config has at most {MAX_CONFIG} bytes",
-            f"{file.stat().st_size} bytes in {file}",
-            "Use the config that belongs to these weights",
-        )
-    return parse_json(file.read_bytes(), str(file))
 
 
 def code_in(path: Path) -> tuple[str, ...]:

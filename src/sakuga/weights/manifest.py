@@ -14,8 +14,7 @@ from pathlib import Path
 from sakuga.codec import plain, typed
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.image import write_atomically
-from sakuga.weights.checkpoint import read_json
-from sakuga.weights.store import hash_file
+from sakuga.weights.store import hash_file, read_json
 
 MANIFEST = "manifest.json"
 

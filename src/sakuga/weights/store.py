@@ -33,6 +33,7 @@ MAX_COMMAS = 100_000  # reading more would take seconds; real headers have thous
 MAX_KEY = 1000
 MAX_NAME = 255  # bytes of a file name, as most file systems have it
 INDEX = ".safetensors.index.json"
+MAX_CONFIG = 16_000_000  # bytes
 CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 AGAIN = "Download or convert the file again"
 CONVERT = "Convert it once: sakuga convert FILE OUT.safetensors --layout original"
@@ -262,6 +263,18 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptFile(rule, f"a {type(value).__name__} in {where}", AGAIN)
     return value
+
+
+def read_json(file: Path, root: Path) -> dict[str, Any]:
+    """A JSON object from a file within `root`. Raises CorruptFile on anything else."""
+    confine(file, root)
+    if file.stat().st_size > MAX_CONFIG:
+        raise CorruptFile(
+            f"a config has at most {MAX_CONFIG} bytes",
+            f"{file.stat().st_size} bytes in {file}",
+            "Use the config that belongs to these weights",
+        )
+    return parse_json(file.read_bytes(), str(file))
 
 
 def confine(file: Path, root: Path) -> None:
