@@ -192,6 +192,16 @@ def test_a_matrix_of_zeros_is_worth_knowing(model) -> None:
     assert "nothing but zeros in decoder.conv_in.weight" in found.says
 
 
+def test_a_network_of_zeros_computes_nothing(model) -> None:
+    def empty(tensors: dict) -> None:
+        for tensor in tensors.values():
+            if tensor.dim() > 1:
+                tensor.zero_()
+
+    rewrite(model / VAE, empty)
+    assert "nothing but zeros in all" in reds(examined(model))["vae"]
+
+
 def test_swapped_components(model) -> None:
     swap(model / "transformer", model / "vae")
     found = reds(examined(model))
@@ -433,6 +443,14 @@ def test_a_manifest_is_held_against_every_file(model) -> None:
     assert bad.colour == "red"
     assert bad.says.startswith(f"{VAE} is {digest(model / VAE)[:16]}")
     assert rest.says.startswith("3 files are as promised")
+
+
+def test_small_files_are_held_against_their_manifest_unasked(model) -> None:
+    (said,) = (one.says for one in examined(model) if one.check == "hashes")
+    assert said.endswith("not compared with their digests; --hash does")
+    write_manifest(model, [model / VAE])
+    rewrite(model / VAE, lambda tensors: tensors["decoder.conv_in.bias"].add_(1))
+    assert list(reds(examined(model))) == ["hashes"]
 
 
 def test_a_file_that_the_manifest_promises_is_there(model) -> None:

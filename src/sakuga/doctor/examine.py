@@ -11,21 +11,24 @@ from sakuga.catalog import locate
 from sakuga.doctor.computer import computer
 from sakuga.doctor.digests import digests
 from sakuga.doctor.files import Components, parts, wanted, whole
-from sakuga.doctor.finding import RED, Finding, Report, trouble, yellow
+from sakuga.doctor.finding import RED, Finding, Report, green, trouble, yellow
 from sakuga.doctor.words import tokenizers
 from sakuga.memory.host import host_memory
 from sakuga.memory.inventory import Inventory, inventory_of, read_inventory
 from sakuga.memory.reasons import readable
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.weights.checkpoint import open_checkpoint
+from sakuga.weights.manifest import MANIFEST
+
+QUICK = 256 << 20  # bytes that are hashed in a fraction of a second
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
     """What is examined, and how closely.
 
-    model: a name or a folder. hash: compare files with their digests. scan: look at every
-    number instead of a sample. draw: end with a drawing of one step.
+    model: a name or a folder. hash: compare even large files with their digests. scan: look
+    at every number instead of a sample. draw: end with a drawing of one step.
     """
 
     model: str
@@ -61,8 +64,7 @@ def _look(folder: Path, visit: Visit) -> Report:
     components = yield from parts(folder)
     yield from _guarded("model", whole(folder, components))
     yield from _guarded("tokenizer", tokenizers(folder, components))
-    if visit.hash:
-        yield from _guarded("hashes", digests(folder, components))
+    yield from _guarded("hashes", _digests(folder, components, visit))
     yield from _guarded("torch", _graphics(_inventory(folder), visit))
     if components:
         yield from _guarded("values", _values(components, visit))
@@ -81,6 +83,15 @@ def _inventory(folder: Path) -> Inventory:
         return read_inventory(open_checkpoint(folder))
     except Exception:  # told already; the real model stands in
         return inventory_of(NEWBIE_3_5B)
+
+
+def _digests(folder: Path, components: Components, visit: Visit) -> Report:
+    """Compare what is asked for, and what is compared in a blink."""
+    size = sum(file.stat().st_size for part in components.values() for file in part.store.files)
+    if visit.hash or ((folder / MANIFEST).is_file() and size <= QUICK):
+        yield from digests(folder, components)
+    elif size:
+        yield green("hashes", f"{readable(size)} not compared with their digests; --hash does")
 
 
 # torch takes a second to import: what is known without it stands on the terminal by then.

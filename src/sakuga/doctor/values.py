@@ -29,9 +29,10 @@ INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What was seen of a file: bytes looked at, keys that hold NaN or infinity, empty ones."""
+    """What was seen of a file: bytes looked at, keys of matrices, of NaN or infinity, of zeros."""
 
     looked: int
+    matrices: tuple[str, ...]
     broken: tuple[str, ...]
     empty: tuple[str, ...]
 
@@ -48,7 +49,10 @@ def values(components: Components, *, everything: bool) -> Report:
         if health.broken:
             fix = "Download or convert the file again: these weights draw noise or nothing."
             yield red(name, f"NaN or infinity in {some(health.broken)}", fix)
-        if health.empty:
+        if health.empty and health.empty == health.matrices:
+            fix = "Download or convert the file again: the network computes nothing."
+            yield red(name, f"nothing but zeros in all {len(health.matrices)} matrices", fix)
+        elif health.empty:
             fix = "Compare with another copy of the file; a few may be so by design."
             yield yellow(name, f"nothing but zeros in {some(health.empty)}", fix)
     if most is None:
@@ -60,7 +64,7 @@ def values(components: Components, *, everything: bool) -> Report:
 
 def look(store: Store, most: int | None = None) -> Health:
     """Read the numbers of a file piece by piece, at most about `most` bytes of each tensor."""
-    looked, broken, empty = 0, [], []
+    looked, matrices, broken, empty = 0, [], [], []
     for key in store:
         info = store.info(key)
         finite, zero = True, True
@@ -70,9 +74,11 @@ def look(store: Store, most: int | None = None) -> Health:
             zero = zero and low == high == 0
         if not finite:
             broken.append(key)
-        elif zero and len(info.shape) > 1 and info.nbytes:
-            empty.append(key)
-    return Health(looked, tuple(broken), tuple(empty))
+        if len(info.shape) > 1 and info.nbytes:
+            matrices.append(key)
+            if zero:
+                empty.append(key)
+    return Health(looked, tuple(matrices), tuple(broken), tuple(empty))
 
 
 def _spans(info: TensorInfo, most: int | None) -> Iterator[tuple[float, float, int]]:
