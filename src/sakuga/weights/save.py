@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sakuga.errors import SakugaError
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.weights.formats import (
     FORMATS,
@@ -73,13 +76,30 @@ def write_json(file: Path, value: object) -> None:
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `file`, then put it in its place."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    """Let `write` fill a temporary file beside `file`, then put it in its place.
+
+    Raises SakugaError where the system cannot write there.
+    """
+    with writing(file):
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise SakugaError where the system cannot write what belongs at `path`."""
     try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors has errors of its own for files
+        raise SakugaError(
+            "weights must be written whole",
+            f"{getattr(error, 'strerror', None) or error} for {path}",
+            "Nothing was left there; make room, or choose another place.",
+        ) from None
