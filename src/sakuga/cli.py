@@ -559,8 +559,7 @@ def lora_merge_command(
     from sakuga.weights.lora_merge import merge
 
     specs = parse_adapters(adapters)
-    for each in merge(open_transformer(model), specs, out, partial=partial, force=force):
-        print(each)
+    print(merge(open_transformer(model), specs, out, partial=partial, force=force))
 
 
 @lora_app.command("extract")

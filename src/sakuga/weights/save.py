@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -76,20 +76,15 @@ def write_json(file: Path, value: object) -> None:
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `file`, then put it in its place.
+    """Let `write` make a file of that name in a folder beside it, then put it in its place.
 
     Raises SakugaError where the system cannot write there.
     """
-    with writing(file):
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            write(temporary)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(file), TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+        draft = Path(folder) / file.name
+        write(draft)
+        os.chmod(draft, 0o644)
+        os.replace(draft, file)
 
 
 @contextlib.contextmanager
