@@ -16,8 +16,8 @@ from sakuga.weights.adapter_config import CONFIG, PEFT_PREFIX
 from sakuga.weights.adapter_file import PEFT_FILE
 from sakuga.weights.adapter_fit import WEIGHT, listed, targets_of
 from sakuga.weights.checkpoint import Component
-from sakuga.weights.lora_merge import Base, refuse_existing
-from sakuga.weights.save import write_atomically, write_json, writing
+from sakuga.weights.lora_merge import Base
+from sakuga.weights.save import refuse_existing, write_atomically, write_json, writing
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sakuga.errors import BindError, OutputExists, RequestError
+from sakuga.errors import BindError, RequestError
 from sakuga.memory.adapted import transformer_targets
 from sakuga.weights.adapter_fit import WEIGHT, Change, Fit, fit_adapters, record
 from sakuga.weights.adapter_spec import AdapterSpec
@@ -29,7 +29,7 @@ from sakuga.weights.gguf import BLOCKS, plain_dtype
 from sakuga.weights.layouts import Piece
 from sakuga.weights.lora import read_delta, read_norm_delta
 from sakuga.weights.quantise import DTYPES, dequantise
-from sakuga.weights.save import write_atomically, writing
+from sakuga.weights.save import refuse_existing, refuse_itself, write_atomically, writing
 from sakuga.weights.specs import config_of
 from sakuga.weights.store import ITEMSIZE, Store
 from sakuga.weights.writer import Promised, write_tensors
@@ -127,7 +127,7 @@ def merge(
     refuse_existing(out, force=force)
     base = Base.of(component)
     fits = fit_adapters(specs, transformer_targets(component.spec), partial=partial)
-    _refuse_itself(out, [component.store, *(each.adapter.store for each in fits)])
+    refuse_itself(out, [component.store, *(each.adapter.store for each in fits)])
     changed = Changed(base, fits)
     names = [asdict(record(each)) for each in fits]
     metadata = {"config": json.dumps(config_of(component.spec))} | component.store.metadata
@@ -263,24 +263,3 @@ def _counted(kinds: Mapping[tuple[str, str], int]) -> str:
         f"{count} {now}" if now == before else f"{count} {before} -> {now}"
         for (before, now), count in sorted(kinds.items())
     )
-
-
-def _refuse_itself(out: Path, stores: Iterable[Store]) -> None:
-    """Refuse to replace what is being read."""
-    read = {file.resolve() for store in stores for file in store.files}
-    if out.resolve() in read:
-        raise RequestError(
-            "a merged file does not replace what it is made of", f"{out}", "Write elsewhere."
-        )
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Refuse to write over a file unless told to, and over a folder, with OutputExists."""
-    with writing(path):
-        there, folder = path.exists() or path.is_symlink(), path.is_dir()
-    if folder:
-        raise OutputExists("one file is written", f"the folder {path}", "Choose another name.")
-    if there and not force:
-        raise OutputExists(
-            "a file is never overwritten unasked", str(path), "Use --force, or another name."
-        )

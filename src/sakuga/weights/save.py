@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sakuga.errors import SakugaError
+from sakuga.errors import OutputExists, RequestError, SakugaError
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.weights.formats import (
     FORMATS,
@@ -24,6 +24,7 @@ from sakuga.weights.formats import (
 )
 from sakuga.weights.quantise import DTYPES, quantise
 from sakuga.weights.specs import config_of
+from sakuga.weights.store import Store
 
 Choice = Callable[[str, Tensor], StorageFormat]
 
@@ -98,3 +99,23 @@ def writing(path: Path) -> Iterator[None]:
             f"{getattr(error, 'strerror', None) or error} for {path}",
             "Nothing was left there; make room, or choose another place.",
         ) from None
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Refuse to write over a file unless told to, and over a folder, with OutputExists."""
+    with writing(path):
+        there, folder = path.exists() or path.is_symlink(), path.is_dir()
+    if folder:
+        raise OutputExists("one file is written", f"the folder {path}", "Choose another name.")
+    if there and not force:
+        raise OutputExists(
+            "a file is never overwritten unasked", str(path), "Use --force, or another name."
+        )
+
+
+def refuse_itself(out: Path, stores: Iterable[Store]) -> None:
+    """Refuse to replace what is being read, with RequestError."""
+    if out.resolve() in {file.resolve() for store in stores for file in store.files}:
+        raise RequestError(
+            "a file does not replace what it is made of", f"{out}", "Write elsewhere."
+        )
