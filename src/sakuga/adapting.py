@@ -101,6 +101,7 @@ def fields_of(shown: Shown) -> dict[str, Any]:
         "sha256": adapter.store.sha256(),
         "parts": [asdict(part) for part in adapter.parts],
         "odd": adapter.odd,
+        "assumed": assumption(adapter) or None,
     }
     if shown.model is not None:
         told["model"] = shown.model

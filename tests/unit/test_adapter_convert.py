@@ -44,7 +44,7 @@ def checkpoint(file: Path, kind: str, name: str, tensors: dict[str, Tensor]) -> 
     weights(torch.ones(1, 4)).sum().backward()
     optimizer.step()
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    told = {"step": 1000, "epoch": 2, "adapter_type": kind, name: tensors,
+    told = {"step": 1000, "rng_state": torch.get_rng_state(), "adapter_type": kind, name: tensors,
             "optimizer_state_dict": optimizer.state_dict(),
             "scheduler_state_dict": scheduler.state_dict()}  # fmt: skip
     torch.save(told, file)
@@ -79,7 +79,7 @@ def test_a_trainers_checkpoint_becomes_a_file_of_its_adapter(
     assert all(torch.equal(found[key], value) for key, value in tensors.items())
     assert Store.open(out).metadata["adapter_type"] == kind
     assert made_of.beside.keys() == {
-        "step", "epoch", "optimizer_state_dict", "scheduler_state_dict"
+        "step", "rng_state", "optimizer_state_dict", "scheduler_state_dict"
     }  # fmt: skip
     assert made_of.sha256 == opened(out).store.sha256()
     assert made_of.modules == len(opened(out).parts)

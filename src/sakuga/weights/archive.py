@@ -38,7 +38,8 @@ CONVENTIONAL = ("pytorch_model.bin", "diffusion_pytorch_model.bin")
 OTHERS = (".safetensors", ".safetensors.index.json", ".gguf")  # which a folder is read from first
 PICKLE = "data.pkl"
 METADATA = "__metadata__"  # a name that safetensors keeps for itself
-# What people put a state dict under, beside other things, or under each other.
+# What people put a state dict under, beside other things, or under each other. Where tensors lie
+# beside it, such as the state of a random generator, only a name that says so is one.
 WRAPPERS = (
     "state_dict", "model", "module", "ema", "model_state_dict", "ema_state_dict", "model_ema",
     "adapter_state_dict", "lora_state_dict",
@@ -277,7 +278,8 @@ def _unwrap(
             raise _corrupt(path, "holds a dict of tensors", kind_of(tree))
         told |= {name: str(tree[name]) for name in TOLD if _is_told(tree.get(name))}
         bare = any(isinstance(value, TensorRef) for value in tree.values())
-        names = (state,) if state else () if bare else WRAPPERS
+        likely = [name for name in WRAPPERS if not bare or name.endswith("state_dict")]
+        names = [state] if state else likely
         within = [name for name in names if _holds_tensors(path, tree.get(name))]
         if state and not within:
             raise _unclear(path, f"no {_shorten(state, 40)!r} among", tree)
