@@ -915,8 +915,8 @@ ADAPTERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
         "F32 [1000000]",
     ),
     "an alpha of nothing": (
-        holding((".lora_A.weight", (2, 4)), (".lora_B.weight", (4, 2)), (".alpha", ())),
-        "'0.0' as",
+        holding((".lora_A.weight", (2, 4)), (".lora_B.weight", (4, 2)), (".alpha", (0,))),
+        "F32 [0]",
     ),
     "an alpha that is no number": (holding(metadata={"lora_alpha": "nan"}), "'nan' as"),
     "an alpha beyond floats": (holding(metadata={"lora_alpha": "1e999"}), "'1e999' as"),

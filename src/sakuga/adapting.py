@@ -15,7 +15,7 @@ from sakuga.errors import BindError
 from sakuga.memory.adapted import transformer_targets
 from sakuga.model.spec import PRESETS, NextDiTSpec
 from sakuga.weights.adapter_file import Adapter, Part, read_adapter
-from sakuga.weights.adapter_fit import Change, Fit, fit, listed
+from sakuga.weights.adapter_fit import Change, Fit, assumption, fit, listed
 from sakuga.weights.adapter_spec import parse_adapter
 from sakuga.weights.checkpoint import Component, open_component
 
@@ -79,6 +79,8 @@ def describe(shown: Shown) -> Iterator[str]:
     yield f"{adapter.spec}: {len(adapter.parts)} modules ({counts}), {values:,} values"
     yield f"sha256 {adapter.store.sha256()}"
     yield from _table(adapter.parts)
+    if assumed := assumption(adapter):
+        yield assumed
     if adapter.odd:
         yield f"of no adapter: {listed(adapter.odd)}"
     if shown.fit is not None:
@@ -99,6 +101,7 @@ def fields_of(shown: Shown) -> dict[str, Any]:
         "sha256": adapter.store.sha256(),
         "parts": [asdict(part) for part in adapter.parts],
         "odd": adapter.odd,
+        "assumed": assumption(adapter) or None,
     }
     if shown.model is not None:
         told["model"] = shown.model

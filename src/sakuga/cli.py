@@ -468,9 +468,14 @@ def inspect_command(
 
 @app.command("convert")
 def convert_command(
-    source: Annotated[Path, typer.Argument(help="A model's folder, or a component's or its file.")],
+    source: Annotated[
+        Path, typer.Argument(help="A model's folder, a component's or its file, or an adapter.")
+    ],
     out: Annotated[Path, typer.Argument(help="A folder, or a .safetensors file.")],
-    layout: Annotated[str, typer.Option(help="diffusers, original or single-file.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(help="diffusers, original or single-file; an adapter keeps its names."),
+    ] = None,
     *,
     dtype: Annotated[
         str, typer.Option(help="float32, bfloat16 or float16; keep leaves floats as they are.")
@@ -479,7 +484,7 @@ def convert_command(
     state: State = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model, or one component, in another layout or dtype."""
+    """Write a model or one component in another layout or dtype, an adapter as safetensors."""
     from sakuga.converting import convert
 
     for written in convert(source, out, layout, dtype, force=force, state=state):
@@ -559,8 +564,7 @@ def lora_merge_command(
     from sakuga.weights.lora_merge import merge
 
     specs = parse_adapters(adapters)
-    for each in merge(open_transformer(model), specs, out, partial=partial, force=force):
-        print(each)
+    print(merge(open_transformer(model), specs, out, partial=partial, force=force))
 
 
 @lora_app.command("extract")

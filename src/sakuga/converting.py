@@ -17,6 +17,9 @@ from typing import Any
 from sakuga.catalog import INDEX, VOCABULARY
 from sakuga.codec import unknown
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
+from sakuga.weights.adapter_convert import WrittenAdapter, convert_adapter
+from sakuga.weights.adapter_file import is_adapter, read_adapter
+from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.checkpoint import (
     ENCODERS,
     Checkpoint,
@@ -50,17 +53,18 @@ TOKENIZER_FILES = (
 def convert(
     source: Path,
     out: Path,
-    layout: str,
+    layout: str | None,
     dtype: str = KEEP,
     *,
     force: bool = False,
     state: str | None = None,
-) -> Iterator[Written]:
-    """Write a model or a component at `out`, and tell of each file of weights when it is done.
+) -> Iterator[Written | WrittenAdapter]:
+    """Write a model, a component or an adapter at `out`, and tell of each file when it is done.
 
     source: as `open_checkpoint` or `open_component` take it, or torch archives in its place.
     state: of several state dicts in an archive, the one that is meant. out: a folder, or the
-    .safetensors file of one component. layout: a key of GOALS. dtype: float32, bfloat16,
+    .safetensors file of one component. layout: a key of GOALS; of an adapter, which keeps its
+    names and its dtypes, it makes no difference. dtype: float32, bfloat16,
     float16, or keep, which unfolds quantised tensors to float32. A manifest.json holds the
     SHA-256 of every file.
 
@@ -68,9 +72,16 @@ def convert(
     that some value is too large for, CorruptFile where weights are not finite, and whatever
     opening the source raises. Nothing but what is whole is ever at `out`.
     """
-    if layout not in GOALS:
+    if layout is not None and layout not in GOALS:
         raise unknown("layout", layout, tuple(GOALS))
     opens = partial(open_source, state=state)
+    if not is_model(source) and is_adapter(opens(source, None)):
+        yield _convert_adapter(source, out, dtype, opens, force)
+        return
+    if layout is None:
+        raise RequestError(
+            "a model is written in a layout", "none", f"Give --layout: {', '.join(GOALS)}."
+        )
     model = _open_model(source, opens) if is_model(source) else None
     parts = model.components if model else (open_component(source, opens=opens),)
     jobs = [plan_job(part, GOALS[layout][part.name], dtype) for part in parts]
@@ -96,6 +107,14 @@ def convert(
         _install(staging, out.parent if lone else out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _convert_adapter(
+    source: Path, out: Path, dtype: str, opens: Opener, force: bool
+) -> WrittenAdapter:
+    if dtype != KEEP:
+        raise RequestError("an adapter keeps its dtypes", f"{dtype}", "Leave out --dtype.")
+    return convert_adapter(read_adapter(AdapterSpec(source), opens), out, force=force)
 
 
 def _open_model(source: Path, opens: Opener) -> Checkpoint:

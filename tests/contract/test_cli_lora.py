@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,12 @@ MODULE = "layers.0.attention.qkv"
 
 
 def lora(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return sakuga("lora", *arguments)
+
+
+def sakuga(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "sakuga", "lora", *map(str, arguments)],
+        [sys.executable, "-m", "sakuga", *map(str, arguments)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -88,3 +93,39 @@ def test_a_slip_of_the_pen_ends_with_two(style: Path) -> None:
     done = lora("show", f"{style}:strong")
     assert done.returncode == 2
     assert "FILE[:STRENGTH]" in done.stderr
+
+
+def test_a_trainers_checkpoint_is_applied_after_the_command_that_is_named(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    tensors = {f"base_model.model.{MODULE}.lora_A.weight": torch.randn(4, 32),
+               f"base_model.model.{MODULE}.lora_B.weight": torch.randn(64, 4)}  # fmt: skip
+    file = tmp_path / "checkpoint 1.pt"
+    torch.save({"step": 1, "adapter_type": "lora", "adapter_state_dict": tensors}, file)
+    refused = lora("show", file)
+    assert refused.returncode == 1
+    command = refused.stderr.partition("Convert it once: ")[2].strip().rstrip(".")
+    program, *arguments = shlex.split(command)
+    assert program == "sakuga"
+    done = sakuga(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 module under the names they had" in done.stdout
+    assert "alpha assumed: as large as the rank" in done.stdout
+    shown = lora("show", arguments[-1], "--model", tiny_model)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "1 of 1 modules match" in shown.stdout
+
+
+def test_what_cannot_be_written_ends_with_one_line(
+    style: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (base,) = (tiny_model / "transformer").glob("*.safetensors")
+    before = base.read_bytes()
+    for out in (tmp_path / f"{'n' * 300}.safetensors", base):
+        done = lora("merge", style, "--model", tiny_model, "--out", out, "--force")
+        assert done.returncode in (1, 2)
+        assert "Traceback" not in done.stderr
+    assert base.read_bytes() == before

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SakugaError
 from sakuga.weights.adapter_file import Adapter, read_adapter
+from sakuga.weights.adapter_fit import assumption
 from sakuga.weights.adapter_spec import AdapterSpec, parse_adapter
 
 QKV = "layers.0.attention.qkv"
@@ -186,7 +187,7 @@ LOKR = lokr_tensors(QKV, 4, 4, rank=3)
         (PEFT | {DOWN.replace("lora_A", "lora_down"): torch.zeros(4, 48)}, BindError),
         (PEFT | {DOWN.replace("lora_A.weight", "dora_scale"): torch.zeros(96)}, LayoutError),
         (PEFT | {DOWN.replace("lora_A", "lora_magnitude_vector"): torch.zeros(96)}, LayoutError),
-        ({"x.hada_w1_a": torch.zeros(4, 4)}, LayoutError),
+        (kohya_tensors(factors((QKV,)), float("inf")), CorruptFile),
         ({"layers.0.attention.qkv.weight": torch.zeros(4, 4)}, LayoutError),
         ({}, LayoutError),
         ({f"{QKV}.alpha": torch.tensor(4.0)}, LayoutError),
@@ -200,6 +201,56 @@ def test_what_is_no_whole_adapter_is_refused(
 ) -> None:
     with pytest.raises(error):
         opened(saved(tmp_path / "a.safetensors", tensors))
+
+
+@pytest.mark.parametrize(
+    ("ends", "name"),
+    [
+        (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"), "LoHa"),
+        (("hada_t1", "hada_t2"), "LoHa"),
+        (("oft_blocks",), "OFT"),
+        (("oft_diag",), "OFT"),
+        (("oft_R.weight",), "OFT"),
+        (("diff", "diff_b"), "whole differences"),
+        (("diff_b",), "whole differences"),
+        (("dora_scale",), "DoRA"),
+    ],
+)
+def test_other_kinds_go_by_their_names(tmp_path: Path, ends: tuple[str, ...], name: str) -> None:
+    tensors = {f"lycoris_layers_0_attention_qkv.{end}": torch.ones(4, 4) for end in ends}
+    for beside in ({}, PEFT):
+        with pytest.raises(LayoutError, match=rf"{name}.*Merge it with the program"):
+            opened(saved(tmp_path / "a.safetensors", tensors | beside))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_an_alpha_of_zero_stands_for_the_rank_and_is_said_to(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    tensors = kohya_tensors(factors(FEW, rank=4), 0.0)
+    tensors |= lokr_tensors("layers.0.attention.out", 4, 4, rank=3)
+    tensors |= {"lycoris_layers_0_attention_out.alpha": torch.tensor(0.0)}
+    tensors = {k: v.to(dtype) if k.endswith("alpha") else v for k, v in tensors.items()}
+    adapter = opened(saved(tmp_path / "a.safetensors", tensors, {"ss_network_alpha": "2"}))
+    assert scales(adapter) == {1.0}
+    assert {part.alpha for part in adapter.parts} == {4.0, 3.0}
+    assert adapter.assumed == adapter.parts
+    assert "a 0 in the file stands for" in assumption(adapter)
+    assert scales(opened(f"{tmp_path / 'a.safetensors'}:alpha=12")) == {3.0, 4.0}
+
+
+def test_a_config_beside_another_name_is_mentioned(tmp_path: Path) -> None:
+    folder = peft_folder(tmp_path / "style", factors(FEW, rank=8), 4)
+    file = folder / "pytorch_lora_weights.safetensors"
+    (folder / "adapter_model.safetensors").rename(file)
+    told = assumption(opened(file))
+    assert "adapter_config.json lies beside it" in told
+    assert told.endswith(f"give the folder, {folder}")
+    assert scales(opened(folder)) == {0.5}
+    assert assumption(opened(f"{file}:alpha=4")) == ""
+    assert assumption(opened(folder)) == ""
+    saved(folder / "adapter_model.safetensors", peft_tensors(factors(FEW, rank=8)))
+    assert "adapter_config.json" not in assumption(opened(file))  # it is that one's
 
 
 def nested(depth: int) -> list[Any]:

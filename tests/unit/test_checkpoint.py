@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import TINY
 
-from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
+from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import (
     NEWBIE_3_5B,
@@ -23,7 +23,7 @@ from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.bind import bind
 from sakuga.weights.checkpoint import is_model, open_checkpoint, open_component
-from sakuga.weights.save import save_component, write_atomically, write_json
+from sakuga.weights.save import save_component, write_atomically, write_json, writing
 from sakuga.weights.store import Store
 
 
@@ -278,7 +278,7 @@ def test_saving_leaves_the_old_file_whole_when_it_fails(model: Path) -> None:
     before = file.read_bytes()
     with pytest.raises(KeyError):
         save_component(model / "vae", TINY.vae, {"a": torch.zeros(2, 2)}, "float99")
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(SakugaError, match=f"written whole; got disk full for {file}"):
         write_atomically_failing(file)
     assert file.read_bytes() == before
     assert {entry.name for entry in (model / "vae").iterdir()} == {file.name, "config.json"}
@@ -290,6 +290,15 @@ def write_atomically_failing(file: Path) -> None:
         raise OSError("disk full")
 
     write_atomically(file, half)
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> None:
+    for place in (tmp_path / "no" / "a.json", tmp_path / f"{'n' * 300}.json", tmp_path):
+        with pytest.raises(SakugaError, match="written whole"):
+            write_json(place, {})
+    with pytest.raises(SakugaError, match="written whole"), writing(tmp_path):
+        save_file({"a": torch.zeros(2)}, tmp_path / "no" / "a.safetensors")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from adapters import FEW, TARGETS, factors, made, near, peft_folder, velocity
 from tiny import TINY
 
-from sakuga.errors import OutputExists, RequestError, SpecMismatch
+from sakuga.errors import OutputExists, RequestError, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.weights.adapter_fit import fit_adapters
 from sakuga.weights.adapter_spec import parse_adapters
@@ -46,6 +46,31 @@ def test_what_was_merged_is_found_again(tmp_path: Path, base: Component) -> None
         ):
             results.append(velocity(model))
     assert near(*results)
+
+
+@pytest.mark.parametrize("storage", ["int8", "float8_e4m3", "int4"])
+def test_what_was_merged_into_a_quantised_file_is_found_again(
+    tmp_path: Path, storage: str
+) -> None:
+    save_component(tmp_path / "base", TINY.transformer, made().state_dict(), storage)
+    base = open_component(tmp_path / "base", "transformer")
+    lora = peft_folder(tmp_path / "lora", factors(FEW, rank=3), 6)
+    merge(base, parse_adapters([str(lora)]), tmp_path / "tuned.safetensors")
+    tuned = open_component(tmp_path / "tuned.safetensors", "transformer")
+    found = extract(base, tuned, tmp_path / "again", 3)
+    assert found.errors.keys() == set(FEW)
+    assert found.error <= 1e-5
+    assert found.left == ()
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_ours(
+    tmp_path: Path, base: Component
+) -> None:
+    tuned = stored(tmp_path / "tuned", made(seed=1))
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / ("n" * 300)):
+        with pytest.raises(SakugaError, match="written whole"):
+            extract(base, tuned, out, 4)
 
 
 def test_errors_are_those_of_what_was_written(tmp_path: Path, base: Component) -> None:

@@ -9,26 +9,31 @@ A file changes modules; each change is one of three kinds, and W is the module's
 The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
 for a LoKr of two whole factors, whose alpha means nothing (trainers write 114514 there), and
 for norms. Alpha comes from, in this order: the user, the tensor beside the factors,
-adapter_config.json, the metadata; else it is taken to be the rank, and the report says so.
+adapter_config.json, the metadata; else it is taken to be the rank, and the report says so. The
+rank is also what trainers mean by an alpha of 0.
 Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
 """
 
 from __future__ import annotations
 
 import math
+import shlex
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sakuga.errors import BindError, LayoutError, ModelNotFound
+from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
 from sakuga.weights.adapter_config import ASSUMED, CONFIG, Settings, positive, settings_of, short
 from sakuga.weights.adapter_spec import AdapterSpec
+from sakuga.weights.archive import ENDINGS, is_from_torch, is_zip
+from sakuga.weights.checkpoint import Opener
 from sakuga.weights.store import Store, confine
 
 Shape = tuple[int, ...]
 
 PEFT_FILE = "adapter_model.safetensors"
+PEFT_FILES = (PEFT_FILE, "adapter_model.bin")
 FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 # The ends of tensor names, and the part each plays. Alpha is a number, all others factors.
@@ -60,7 +65,8 @@ KINDS: Mapping[frozenset[str], str] = {
     frozenset({"w_norm"}): "norm",
     frozenset({"w_norm", "b_norm"}): "norm",
 }
-# Tensors that change what those beside them mean: leaving them out would draw something else.
+# Changes of other kinds, and tensors that change what those beside them mean: leaving one out
+# would draw something else.
 OTHER_KINDS: Mapping[str, str] = {
     ".dora_scale": "DoRA",
     ".lora_magnitude_vector": "DoRA",
@@ -68,8 +74,13 @@ OTHER_KINDS: Mapping[str, str] = {
     ".lora_mid.weight": "a Tucker decomposition",
     ".lokr_t2": "a Tucker decomposition",
     ".scalar": "a trained scalar",
+    **dict.fromkeys((".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"), "LoHa"),
+    **dict.fromkeys((".hada_t1", ".hada_t2"), "LoHa"),
+    **dict.fromkeys((".oft_blocks", ".oft_diag", ".oft_R.weight"), "OFT"),
+    **dict.fromkeys((".diff", ".diff_b"), "whole differences of weights"),
 }
 ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
+ALPHA_ZERO = f"{ASSUMED}, which a 0 in the file stands for"
 MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
 _NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h"}
 
@@ -104,29 +115,32 @@ class Part:
 class Adapter:
     """An adapter's file, opened: its parts, and the tensors that are part of no adapter.
 
-    config: the adapter_config.json that belongs to it, if there is one.
+    config: the adapter_config.json that belongs to it, if there is one. other_config: one that
+    lies beside it, and may belong to it or not.
     """
 
     spec: AdapterSpec
     store: Store
     config: Path | None
+    other_config: Path | None
     parts: tuple[Part, ...]
     odd: tuple[str, ...]
 
     @property
     def assumed(self) -> tuple[Part, ...]:
         """Those parts of which nothing says what alpha is."""
-        return tuple(part for part in self.parts if part.alpha_from == ASSUMED)
+        return tuple(part for part in self.parts if part.alpha_from in (ASSUMED, ALPHA_ZERO))
 
 
-def read_adapter(spec: AdapterSpec) -> Adapter:
+def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
     """Open an adapter and understand it. Reads the header, the config, and each alpha.
 
-    Raises ModelNotFound where there is none, CorruptFile where bytes or config contradict
-    themselves, LayoutError where it is no adapter, or of another kind, BindError where
+    opens: what opens its file, for who reads more than safetensors. Raises ModelNotFound where
+    there is none, CorruptFile where bytes or config contradict themselves, or the file is a
+    torch archive, LayoutError where it is no adapter, or of another kind, BindError where
     factors are incomplete or do not fit each other.
     """
-    store, config_file = _open(spec.path)
+    store, config_file, other_config = _open(spec.path, opens or _open_safe)
     groups, odd = _grouped(store)
     if not groups:
         raise LayoutError(
@@ -137,13 +151,20 @@ def read_adapter(spec: AdapterSpec) -> Adapter:
         )
     settings = settings_of(store, config_file)
     parts = tuple(_part(store, stem, roles, settings, spec) for stem, roles in groups.items())
-    return Adapter(spec, store, config_file, parts, odd)
+    return Adapter(spec, store, config_file, other_config, parts, odd)
 
 
-def _open(path: Path) -> tuple[Store, Path | None]:
-    """The tensors of an adapter, and the config that belongs to them, if there is one.
+def is_adapter(store: Store) -> bool:
+    """Whether most tensors of a file are an adapter's by their names, of any kind."""
+    ends = (*ROLES, *OTHER_KINDS)
+    return 2 * sum(key.endswith(ends) for key in store) > len(store)
 
-    A config describes the file that PEFT writes beside it, and no other of that folder.
+
+def _open(path: Path, opens: Opener) -> tuple[Store, Path | None, Path | None]:
+    """The tensors of an adapter, the config that belongs to them, and one that may.
+
+    A config describes the file that PEFT writes beside it, or the one file of its folder where
+    that is what is named.
     """
     if not path.exists():
         raise ModelNotFound(
@@ -155,10 +176,31 @@ def _open(path: Path) -> tuple[Store, Path | None]:
     file = path / PEFT_FILE if path.is_dir() and (path / PEFT_FILE).exists() else path
     if file != path:
         confine(file, path)
-    store = Store.open(file)
+    store = opens(file, None)
     config = folder / CONFIG
-    described = path.is_dir() or path.name == PEFT_FILE
-    return store, config if described and config.is_file() else None
+    if not config.is_file():
+        return store, None, None
+    if path.is_dir() or path.name in PEFT_FILES:
+        return store, config, None
+    taken = any((folder / name).exists() for name in PEFT_FILES)
+    return store, None, None if taken else config
+
+
+def _open_safe(path: Path, root: Path | None = None) -> Store:
+    """Open safetensors; of a torch archive say what makes that of it."""
+    files = [path]
+    if path.is_dir():
+        files = [each for each in path.iterdir() if each.name.endswith(ENDINGS)]
+    if is_from_torch(path) and len(files) == 1 and is_zip(files[0]):
+        (file,) = files
+        out = file.with_suffix(".safetensors")
+        out = out if out != file else file.with_name(f"{file.stem}-converted.safetensors")
+        raise CorruptFile(
+            "an adapter is applied from a .safetensors file",
+            f"a torch archive, {file}",
+            f"Convert it once: sakuga convert {shlex.quote(str(file))} {shlex.quote(str(out))}",
+        )
+    return Store.open(path, root)
 
 
 def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
@@ -206,9 +248,7 @@ def _part(
     wanted = settings.rank_of(stem) if kind == "lora" else None
     if wanted is not None and wanted != rank:
         raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
-    alpha, source = (None, "") if not rank else _alpha(store, stem, roles, settings, spec)
-    if rank and alpha is None:
-        alpha, source = float(rank), ASSUMED
+    alpha, source = _alpha(store, stem, roles, rank, settings, spec) if rank else (None, "")
     scale = 1.0
     if alpha is not None:
         scale = alpha / (math.sqrt(rank) if settings.root else rank)
@@ -216,14 +256,22 @@ def _part(
 
 
 def _alpha(
-    store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
-) -> tuple[float | None, str]:
+    store: Store,
+    stem: str,
+    roles: Mapping[str, str],
+    rank: int,
+    settings: Settings,
+    spec: AdapterSpec,
+) -> tuple[float, str]:
     """The alpha of one module's factors, and what says so."""
     if spec.alpha is not None:
         return spec.alpha, ALPHA_GIVEN
     if "alpha" in roles:
-        return _number(store, roles["alpha"]), ALPHA_BESIDE
-    return settings.alpha_of(stem), settings.alpha_from
+        beside = _number(store, roles["alpha"])
+        # kohya's networks and LyCORIS', given an alpha of 0, take the rank.
+        return (beside, ALPHA_BESIDE) if beside else (float(rank), ALPHA_ZERO)
+    known = settings.alpha_of(stem)
+    return (float(rank), ASSUMED) if known is None else (known, settings.alpha_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +335,7 @@ SHAPES: Mapping[str, Callable[[Mapping[str, Shape]], Measured | None]] = {
 
 
 def _number(store: Store, key: str) -> float:
-    """The value of an alpha tensor."""
+    """The value of an alpha tensor, 0 or above. Raises CorruptFile."""
     info, data = store.info(key), store.view(key)
     value: float | None = None
     if math.prod(info.shape) == 1:
@@ -295,6 +343,8 @@ def _number(store: Store, key: str) -> float:
             (value,) = struct.unpack("<f", b"\0\0" + bytes(data))
         elif info.dtype in _NUMBERS:
             (value,) = struct.unpack(_NUMBERS[info.dtype], data)
+    if value == 0:
+        return 0.0
     got = f"{info.dtype} {list(info.shape)}" if value is None else value
     return positive(value, got, f"{short(key)} of {store.path}")
 

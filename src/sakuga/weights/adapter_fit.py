@@ -73,12 +73,24 @@ class Fit:
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing"
         modules = f"{len(self.changes)} module{'s' * (len(self.changes) != 1)}"
         lines = [f"{self.adapter.spec}: changes {modules} ({counts})"]
-        if assumed := self.adapter.assumed:
-            stems = listed([part.stem for part in assumed])
-            lines.append(f"  alpha {assumed[0].alpha_from} (else give :alpha=NUMBER) in {stems}")
+        if assumed := assumption(self.adapter):
+            lines.append(f"  {assumed}")
         if self.unmatched:
             lines.append(f"  left out: {listed(self.unmatched)}")
         return "\n".join(lines)
+
+
+def assumption(adapter: Adapter) -> str:
+    """What alpha is taken to be where nothing says it, and how to say it; "" where all is said."""
+    if not adapter.assumed:
+        return ""
+    sources = " or ".join(dict.fromkeys(part.alpha_from for part in adapter.assumed))
+    stems = listed([part.stem for part in adapter.assumed])
+    told = f"alpha {sources} (else give :alpha=NUMBER) in {stems}"
+    if adapter.other_config is not None:
+        told += (f"; {adapter.other_config.name} lies beside it, which may be another file's: "
+                 f"if it is this one's, give the folder, {adapter.other_config.parent}")
+    return told
 
 
 def fit_adapters(

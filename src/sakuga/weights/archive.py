@@ -38,10 +38,15 @@ CONVENTIONAL = ("pytorch_model.bin", "diffusion_pytorch_model.bin")
 OTHERS = (".safetensors", ".safetensors.index.json", ".gguf")  # which a folder is read from first
 PICKLE = "data.pkl"
 METADATA = "__metadata__"  # a name that safetensors keeps for itself
-# What people put a state dict under, beside other things, or under each other.
+# What people put a state dict under, beside other things, or under each other. Where tensors lie
+# beside it, such as the state of a random generator, only a name that says so is one.
 WRAPPERS = (
     "state_dict", "model", "module", "ema", "model_state_dict", "ema_state_dict", "model_ema",
+    "adapter_state_dict", "lora_state_dict",
 )  # fmt: skip
+# What people say of an adapter beside its tensors, in the words of a safetensors file's metadata.
+TOLD = ("adapter_type", "lora_rank", "lora_alpha", "network_alpha")
+MAX_TOLD = 100  # letters of such a value
 MAX_WRAPPERS = 3
 FIRST = 1000  # values of a dict, of which one is a tensor if it is a state dict
 MAX_SHARDS = 100  # each of which may have its part of what one archive may
@@ -131,6 +136,14 @@ def is_from_torch(path: Path) -> bool:
     return archive or path.name.endswith(INDEX)
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip file by its first bytes, as all are that are read here."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
 def open_archive(
     path: str | os.PathLike[str], root: Path | None = None, state: str | None = None
 ) -> Archive:
@@ -188,10 +201,12 @@ def _open(path: Path, state: str | None, shards: int) -> Opened:
         raise _corrupt(path, "is of little-endian machines", "another byte order")
     program = _read(path, entries[root + PICKLE], MAX_BYTES)
     tree = read_pickle(program, f"{root}{PICKLE} in {path}", MAX_STEPS // shards)
-    tree, dropped = _unwrap(path, tree, state)
+    tree, dropped, told = _unwrap(path, tree, state)
     infos: dict[str, TensorInfo] = {}
     views: dict[str, View] = {}
     for name, value in _leaves(path, tree):
+        if name in told:
+            continue
         if not isinstance(value, TensorRef):
             dropped[name] = f"{kind_of(value)}, not a tensor"
         elif name in infos:
@@ -200,7 +215,7 @@ def _open(path: Path, state: str | None, shards: int) -> Opened:
             entry = entries.get(f"{root}data/{value.storage.key}")
             infos[name], views[name] = _locate(path, name, value, entry)
     _check_growth(path, infos)
-    return Opened(Header(infos, {}), views, dropped)
+    return Opened(Header(infos, told), views, dropped)
 
 
 def _refuse_others(path: Path) -> None:
@@ -249,14 +264,22 @@ def _read(path: Path, entry: Entry | None, limit: int) -> bytes:
     return data
 
 
-def _unwrap(path: Path, tree: object, state: str | None) -> tuple[object, dict[str, str]]:
-    """The state dict in what a pickle built, and what lies beside it, with the reason."""
+def _unwrap(
+    path: Path, tree: object, state: str | None
+) -> tuple[object, dict[str, str], dict[str, str]]:
+    """The state dict in what a pickle built, what lies beside it with the reason, and what is told.
+
+    Told is what lies beside it under one of TOLD.
+    """
     dropped: dict[str, str] = {}
+    told: dict[str, str] = {}
     for _ in range(MAX_WRAPPERS):
         if not isinstance(tree, dict):
             raise _corrupt(path, "holds a dict of tensors", kind_of(tree))
+        told |= {name: str(tree[name]) for name in TOLD if _is_told(tree.get(name))}
         bare = any(isinstance(value, TensorRef) for value in tree.values())
-        names = (state,) if state else () if bare else WRAPPERS
+        likely = [name for name in WRAPPERS if not bare or name.endswith("state_dict")]
+        names = [state] if state else likely
         within = [name for name in names if _holds_tensors(path, tree.get(name))]
         if state and not within:
             raise _unclear(path, f"no {_shorten(state, 40)!r} among", tree)
@@ -266,9 +289,15 @@ def _unwrap(path: Path, tree: object, state: str | None) -> tuple[object, dict[s
             raise _unclear(path, "several:", within)
         state = None
         beside = f"lies beside {within[0]!r}"
-        dropped |= {_shorten(str(name)): beside for name in tree if name != within[0]}
+        others = (name for name in tree if name != within[0] and name not in told)
+        dropped |= {_shorten(str(name)): beside for name in others}
         tree = tree[within[0]]
-    return tree, dropped
+    return tree, dropped, told
+
+
+def _is_told(value: object) -> bool:
+    """Whether a value is one of metadata: a number or a short text."""
+    return isinstance(value, str | int | float) and len(str(value)) <= MAX_TOLD
 
 
 def _unclear(path: Path, what: str, names: Iterable[Any]) -> LayoutError:

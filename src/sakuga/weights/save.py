@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sakuga.errors import OutputExists, RequestError, SakugaError
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.weights.formats import (
     FORMATS,
@@ -21,6 +24,7 @@ from sakuga.weights.formats import (
 )
 from sakuga.weights.quantise import DTYPES, quantise
 from sakuga.weights.specs import config_of
+from sakuga.weights.store import Store
 
 Choice = Callable[[str, Tensor], StorageFormat]
 
@@ -73,13 +77,45 @@ def write_json(file: Path, value: object) -> None:
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `file`, then put it in its place."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    """Let `write` make a file of that name in a folder beside it, then put it in its place.
+
+    Raises SakugaError where the system cannot write there.
+    """
+    with writing(file), TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+        draft = Path(folder) / file.name
+        write(draft)
+        os.chmod(draft, 0o644)
+        os.replace(draft, file)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise SakugaError where the system cannot write what belongs at `path`."""
     try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors has errors of its own for files
+        raise SakugaError(
+            "weights must be written whole",
+            f"{getattr(error, 'strerror', None) or error} for {path}",
+            "Nothing was left there; make room, or choose another place.",
+        ) from None
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Refuse to write over a file unless told to, and over a folder, with OutputExists."""
+    with writing(path):
+        there, folder = path.exists() or path.is_symlink(), path.is_dir()
+    if folder:
+        raise OutputExists("one file is written", f"the folder {path}", "Choose another name.")
+    if there and not force:
+        raise OutputExists(
+            "a file is never overwritten unasked", str(path), "Use --force, or another name."
+        )
+
+
+def refuse_itself(out: Path, stores: Iterable[Store]) -> None:
+    """Refuse to replace what is being read, with RequestError."""
+    if out.resolve() in {file.resolve() for store in stores for file in store.files}:
+        raise RequestError(
+            "a file does not replace what it is made of", f"{out}", "Write elsewhere."
+        )
