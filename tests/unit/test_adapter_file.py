@@ -14,6 +14,7 @@ import torch
 from adapters import (
     FEW,
     LINEARS,
+    Factors,
     factors,
     kohya_tensors,
     lokr_tensors,
@@ -24,6 +25,7 @@ from adapters import (
 from safetensors.torch import save_file
 
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SakugaError
+from sakuga.weights.adapter_config import ASSUMED
 from sakuga.weights.adapter_file import Adapter, read_adapter
 from sakuga.weights.adapter_fit import assumption
 from sakuga.weights.adapter_spec import AdapterSpec, parse_adapter
@@ -119,6 +121,7 @@ def test_patterns_and_rslora_of_a_config_are_honoured(tmp_path: Path) -> None:
         ("kv", set()),
         ("layers.1.attention.qkv", {"layers.1.attention.qkv"}),
         (r"layers\.\d+\.attention\.qkv", {QKV, "layers.1.attention.qkv"}),
+        (r"layers\.\d\.attention\.(qkv|out)", {QKV, "layers.1.attention.qkv"}),
         ("layers.[1-9].*", {"layers.1.attention.qkv", "layers.1.feed_forward.w2"}),
         (r"^layers\.[0-9]+\.feed_forward.*$", {"layers.1.feed_forward.w2"}),
     ],
@@ -299,6 +302,49 @@ def test_the_slowest_patterns_take_no_time(tmp_path: Path) -> None:
     started = time.process_time()
     assert scales(opened(folder)) == {1.0}
     assert time.process_time() - started <= 1.0
+
+
+def slow_modules(count: int) -> Factors:
+    names = (".".join(["a" * 4] * 50) + str(i) for i in range(count))
+    return {name: (torch.ones(1, 2), torch.ones(2, 1)) for name in names}
+
+
+@pytest.mark.parametrize("pattern", ["a{}", "^aaaa{}", "aaaa.{}$"])
+def test_many_plain_names_for_many_modules_take_no_time(tmp_path: Path, pattern: str) -> None:
+    names = {pattern.format(i): 4 for i in range(30_000)}
+    folder = peft_folder(tmp_path / "a", slow_modules(400), 4, alpha_pattern=names)
+    started = time.process_time()
+    opened(folder)
+    assert time.process_time() - started <= 1.0
+
+
+@pytest.mark.parametrize("pattern", [r"a\d{}", "a[ab]{}", ".*a.*{}", "(a|b){}"])
+def test_many_expressions_for_many_modules_are_refused(tmp_path: Path, pattern: str) -> None:
+    names = {pattern.format(i): 4 for i in range(64)}
+    folder = peft_folder(tmp_path / "a", slow_modules(600), 4, alpha_pattern=names)
+    started = time.process_time()
+    with pytest.raises(CorruptFile, match="expressions that take"):
+        opened(folder)
+    assert time.process_time() - started <= 1.0
+
+
+@pytest.mark.parametrize("bad", [0, "x", -1, {"a": 1}])
+def test_an_alpha_given_by_hand_needs_none_of_the_config(tmp_path: Path, bad: object) -> None:
+    modules = factors((QKV,), rank=4)
+    folder = peft_folder(tmp_path / "style", modules, bad, alpha_pattern={"qkv": bad})
+    with pytest.raises(CorruptFile, match="Give it by hand"):
+        opened(folder)
+    assert scales(read_adapter(AdapterSpec(folder, alpha=2.0))) == {0.5}
+
+
+@pytest.mark.parametrize("name", ["lora_alpha", "ss_network_alpha"])
+def test_what_a_trainer_was_asked_for_is_no_factor_of_a_lokr(tmp_path: Path, name: str) -> None:
+    tensors = {f"{QKV}.lokr_w1": torch.ones(2, 2), f"{QKV}.lokr_w2_a": torch.ones(48, 2),
+               f"{QKV}.lokr_w2_b": torch.ones(2, 24)}  # fmt: skip
+    said = {"lora_rank": "114514", name: "114514"}
+    save_file(tensors, tmp_path / "a.safetensors", said)
+    (part,) = opened(tmp_path / "a.safetensors").parts
+    assert (part.scale, part.alpha, part.alpha_from) == (1.0, 2.0, ASSUMED)
 
 
 def test_other_entries_of_a_config_do_not_matter(tmp_path: Path) -> None:

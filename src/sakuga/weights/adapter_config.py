@@ -6,8 +6,9 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,72 @@ DIFFUSERS_CONFIG = "lora_adapter_metadata"  # PEFT's config as JSON, each name a
 
 MAX_DEPTH = 32
 MAX_NAME = 300  # characters of a module's name; longer ones are no module's
-EXPRESSION = re.compile(r"\^?(?:(?:[\w-]|\.|\\[.d]|\[[\w-]+\])[*+?]?){1,200}\$?", re.ASCII)
-REPEATS = re.compile(r"[*+?]")
+MAX_EXPRESSIONS = 64  # and any number of plain names
+MAX_STEPS = 50_000_000  # of matching, a fraction of a second
+PLAIN = re.compile(r"\^?[\w.-]+\$?", re.ASCII)
+EXPRESSION = re.compile(
+    r"\^?(?:(?:[\w-]|\.|\\[.d]|\[[\w-]+\])[*+?]?|\((?:[\w-]+\|)*[\w-]+\)){1,200}\$?", re.ASCII
+)
+REPEATS = re.compile(r"[*+?(]")  # what may be tried in many ways
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
-    """A value for the modules whose name, or the end of it after a dot, an expression is.
+class Expression:
+    """A value for the modules whose name, or the end of it after a dot, matches.
 
-    PEFT runs these as regular expressions. One from a file may take forever, so few forms are
-    run: letters, digits, `_`, `-`, `.`, `\\.`, `\\d` and `[...]`, of which two may repeat.
+    place: among all that a config says, of which the first counts. whole: no end will do.
     """
 
-    expression: re.Pattern[str]
-    whole: bool
+    place: int
     value: float
+    regex: re.Pattern[str]
+    whole: bool
 
-    def covers(self, name: str) -> bool:
-        """Whether a module, by its full name, is one of these."""
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Values for modules by their names. The first in the file that covers a module counts.
+
+    PEFT runs all of them as regular expressions. Those from a file may take forever, so few
+    forms are run: letters, digits, `_`, `-`, `.`, `\\.`, `\\d`, `[...]` and `(a|b)`, of which
+    two may repeat or choose. names: place and value of those that are plain names, as most
+    are: they are looked up, by the end of a module's name, or after a `^` by all of it.
+    """
+
+    names: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    expressions: tuple[Expression, ...] = ()
+
+    def of(self, stem: str, other: float | None) -> float | None:
+        """The value for a module, by its name in a file; else `other`."""
+        name = stem.removeprefix(PEFT_PREFIX)
         if len(name) > MAX_NAME:
-            return False
-        starts = [0] if self.whole else [0, *(hit.end() for hit in re.finditer(r"\.", name))]
-        return any(self.expression.fullmatch(name, start) for start in starts)
+            return other
+        starts = _starts(name)
+        ends = ("^" + name, *(name[start:] for start in starts))
+        found = [self.names[end] for end in ends if end in self.names]
+        for one in self.expressions:
+            here = starts[:1] if one.whole else starts
+            if any(one.regex.fullmatch(name, start) for start in here):
+                found.append((one.place, one.value))
+                break
+        return min(found)[1] if found else other
+
+    def steps(self, stems: Iterable[str]) -> int:
+        """At most so many steps it takes to match all expressions with all of these modules.
+
+        What repeats or chooses may try as many ways as a name's rest has letters.
+        """
+        repeats = Counter(len(REPEATS.findall(one.regex.pattern)) for one in self.expressions)
+        if not repeats:
+            return 0
+        names = (stem.removeprefix(PEFT_PREFIX) for stem in stems)
+        rests = Counter(len(name) - start for name in names for start in _starts(name)
+                        if len(name) <= MAX_NAME)  # fmt: skip
+        return sum(
+            often * count * rest ** (times + 1)
+            for rest, often in rests.items()
+            for times, count in repeats.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +102,46 @@ class Settings:
     alpha: float | None = None
     alpha_from: str = ASSUMED
     rank: int | None = None
-    alphas: tuple[Pattern, ...] = ()
-    ranks: tuple[Pattern, ...] = ()
+    alphas: Patterns = Patterns()
+    ranks: Patterns = Patterns()
     root: bool = False
 
     def alpha_of(self, stem: str) -> float | None:
         """The alpha of one module, by its name in the file; None where nothing says."""
-        return _first(self.alphas, stem, self.alpha)
+        return self.alphas.of(stem, self.alpha)
 
     def rank_of(self, stem: str) -> float | None:
         """The rank that a config says one module's factors have; None where it says nothing."""
-        return _first(self.ranks, stem, self.rank)
+        return self.ranks.of(stem, self.rank)
 
 
-def settings_of(store: Store, config_file: Path | None) -> Settings:
-    """What is said of all parts, by the config or else by the metadata."""
+def check_steps(settings: Settings, stems: Collection[str], where: str) -> None:
+    """Raise CorruptFile where expressions of a config would take long to match."""
+    steps = max(settings.alphas.steps(stems), settings.ranks.steps(stems))
+    if steps > MAX_STEPS:
+        raise _bad_config(f"expressions that take {steps:,} steps for {len(stems)} modules {where}")
+
+
+def _starts(name: str) -> tuple[int, ...]:
+    """Where a module's name begins, and every part of it after a dot."""
+    return (0, *(dot.end() for dot in re.finditer(r"\.", name)))
+
+
+def settings_of(store: Store, config_file: Path | None, *, given: bool = False) -> Settings:
+    """What is said of all parts, by the config or else by the metadata.
+
+    given: the user says what alpha is, so that nothing else that is said of it is looked at.
+    """
     if config_file is not None:
         config = read_json(config_file, config_file.parent)
-        return _config_settings(config, str(config_file), CONFIG)
+        return _config_settings(config, str(config_file), CONFIG, given=given)
     if DIFFUSERS_CONFIG in store.metadata:
         source = f"{DIFFUSERS_CONFIG} of {store.path}"
         data = store.metadata[DIFFUSERS_CONFIG].encode("utf-8", "surrogatepass")
         named = parse_json(data, source)
         config = {key.removeprefix("transformer."): value for key, value in named.items()}
-        return _config_settings({"peft_type": "LORA", **config}, source, METADATA)
-    for name in ALPHAS:
+        return _config_settings({"peft_type": "LORA", **config}, source, METADATA, given=given)
+    for name in () if given else ALPHAS:
         text = store.metadata.get(name, "None")
         if text != "None":
             return Settings(positive(_float(text), text, f"{name} of {store.path}"),
@@ -89,7 +149,9 @@ def settings_of(store: Store, config_file: Path | None) -> Settings:
     return Settings()
 
 
-def _config_settings(config: Mapping[str, Any], where: str, source: str) -> Settings:
+def _config_settings(
+    config: Mapping[str, Any], where: str, source: str, *, given: bool
+) -> Settings:
     """What PEFT's config says. Its other entries are about training, and not looked at."""
     _refuse_traversal(config, where)
     kind = config.get("peft_type")
@@ -100,7 +162,7 @@ def _config_settings(config: Mapping[str, Any], where: str, source: str) -> Sett
             f"{short(told)} in {where}",
             "Merge it with the program that trained it, and use the merged model",
         )
-    alpha = config.get("lora_alpha")
+    alpha = None if given else config.get("lora_alpha")
     known = None if alpha is None else positive(alpha, alpha, f"lora_alpha of {where}")
     if kind == "LYCORIS":  # its rank is what was asked of the trainer, not what became of it
         return Settings(known, source)
@@ -111,7 +173,7 @@ def _config_settings(config: Mapping[str, Any], where: str, source: str) -> Sett
         known,
         source,
         rank,
-        _patterns(config, "alpha_pattern", where),
+        Patterns() if given else _patterns(config, "alpha_pattern", where),
         _patterns(config, "rank_pattern", where),
         config.get("use_rslora") is True,
     )
@@ -133,31 +195,29 @@ def _refuse_traversal(config: Mapping[str, Any], where: str) -> None:
     raise _bad_config(f"more than {MAX_DEPTH} levels in {where}")
 
 
-def _patterns(config: Mapping[str, Any], name: str, where: str) -> tuple[Pattern, ...]:
+def _patterns(config: Mapping[str, Any], name: str, where: str) -> Patterns:
     given = config.get(name) or {}
     if not isinstance(given, dict):
         raise _bad_config(f"{name} {short(given)} in {where}")
-    if sum(bool(REPEATS.search(key)) for key in given) > 64:
-        raise _bad_config(f"more than 64 expressions as {name} in {where}")
-    return tuple(
-        Pattern(_expression(key, f"{name} of {where}"), key.startswith("^"),
-                positive(value, value, f"{name} of {where}"))
-        for key, value in given.items()
-    )  # fmt: skip
+    names, expressions = {}, []
+    for place, (key, said) in enumerate(given.items()):
+        value = positive(said, said, f"{name} of {where}")
+        if PLAIN.fullmatch(key):
+            names[key.removesuffix("$")] = place, value
+        else:
+            regex = _expression(key, f"{name} of {where}")
+            expressions.append(Expression(place, value, regex, key.startswith("^")))
+    if len(expressions) > MAX_EXPRESSIONS:
+        raise _bad_config(f"more than {MAX_EXPRESSIONS} expressions as {name} in {where}")
+    return Patterns(names, tuple(expressions))
 
 
 def _expression(key: str, where: str) -> re.Pattern[str]:
     """What is run of a pattern. Raises CorruptFile where it is of no form that is."""
-    if EXPRESSION.fullmatch(key) and len(REPEATS.findall(key)) <= 2:
+    if len(key) <= MAX_NAME and EXPRESSION.fullmatch(key) and len(REPEATS.findall(key)) <= 2:
         with contextlib.suppress(re.error):  # a range that runs backwards
             return re.compile(key.removeprefix("^").removesuffix("$"))
     raise _bad_config(f"{short(key)}, which names no modules, in the {where}")
-
-
-def _first(patterns: tuple[Pattern, ...], stem: str, other: float | None) -> float | None:
-    """The value of the first pattern that covers a module; else `other`."""
-    name = stem.removeprefix(PEFT_PREFIX)
-    return next((each.value for each in patterns if each.covers(name)), other)
 
 
 def positive(value: object, got: object, where: str) -> float:

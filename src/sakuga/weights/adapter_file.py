@@ -8,9 +8,9 @@ A file changes modules; each change is one of three kinds, and W is the module's
 
 The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
 for a LoKr of two whole factors, whose alpha means nothing (trainers write 114514 there), and
-for norms. Alpha comes from, in this order: the user, the tensor beside the factors,
-adapter_config.json, the metadata; else it is taken to be the rank, and the report says so. The
-rank is also what trainers mean by an alpha of 0.
+for norms. Alpha comes from, in this order: the user, the tensor beside the factors, and of a
+LoRA adapter_config.json and the metadata; else it is taken to be the rank, and the report says
+so. The rank is also what trainers mean by an alpha of 0.
 Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
 """
 
@@ -24,7 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
-from sakuga.weights.adapter_config import ASSUMED, CONFIG, Settings, positive, settings_of, short
+from sakuga.weights.adapter_config import (
+    ASSUMED,
+    CONFIG,
+    Settings,
+    check_steps,
+    positive,
+    settings_of,
+    short,
+)
 from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.archive import ENDINGS, is_from_torch, is_zip
 from sakuga.weights.checkpoint import Opener
@@ -82,7 +90,8 @@ OTHER_KINDS: Mapping[str, str] = {
 ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
 ALPHA_ZERO = f"{ASSUMED}, which a 0 in the file stands for"
 MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
-_NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h"}
+_NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h",
+            "I8": "<b", "U64": "<Q", "U32": "<I", "U16": "<H", "U8": "<B"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +158,8 @@ def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
             f"in {store.path}",
             "Give a model's own weights with --model or --transformer",
         )
-    settings = settings_of(store, config_file)
+    settings = settings_of(store, config_file, given=spec.alpha is not None)
+    check_steps(settings, groups, f"of {store.path}")
     parts = tuple(_part(store, stem, roles, settings, spec) for stem, roles in groups.items())
     return Adapter(spec, store, config_file, other_config, parts, odd)
 
@@ -248,7 +258,10 @@ def _part(
     wanted = settings.rank_of(stem) if kind == "lora" else None
     if wanted is not None and wanted != rank:
         raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
-    alpha, source = _alpha(store, stem, roles, rank, settings, spec) if rank else (None, "")
+    # Of a LoKr they say what the trainer was asked for (114514), which is no factor.
+    known = settings.alpha_of(stem) if kind == "lora" else None
+    said = (float(rank), ASSUMED) if known is None else (known, settings.alpha_from)
+    alpha, source = (_alpha(store, roles, rank, spec) or said) if rank else (None, "")
     scale = 1.0
     if alpha is not None:
         scale = alpha / (math.sqrt(rank) if settings.root else rank)
@@ -256,22 +269,16 @@ def _part(
 
 
 def _alpha(
-    store: Store,
-    stem: str,
-    roles: Mapping[str, str],
-    rank: int,
-    settings: Settings,
-    spec: AdapterSpec,
-) -> tuple[float, str]:
-    """The alpha of one module's factors, and what says so."""
+    store: Store, roles: Mapping[str, str], rank: int, spec: AdapterSpec
+) -> tuple[float, str] | None:
+    """The alpha of one module's factors, by the user or a tensor beside them, and what says so."""
     if spec.alpha is not None:
         return spec.alpha, ALPHA_GIVEN
     if "alpha" in roles:
         beside = _number(store, roles["alpha"])
         # kohya's networks and LyCORIS', given an alpha of 0, take the rank.
         return (beside, ALPHA_BESIDE) if beside else (float(rank), ALPHA_ZERO)
-    known = settings.alpha_of(stem)
-    return (float(rank), ASSUMED) if known is None else (known, settings.alpha_from)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
