@@ -19,19 +19,20 @@ from sakuga.memory.residency import Pins, lent, streamed
 from sakuga.model.nextdit import Group, Modulations, NextDiT
 
 RUN = 4  # evaluations of one timing
-BATCHES = (1, 2, 4, 8)
+FEW = 2  # timings of what takes long enough to be steady
+SIZES = ((0.5, (1, 4, 8)), (1, (1, 2, 4, 8)), (2, (1,)))  # times the first side; pictures
 
 
 def measure_denoise(sheet: Sheet, scale: Scale) -> None:
-    """Copies alone, then for each size: all resident, half, none; sides together and in turn."""
+    """Copies alone; then at each size all blocks resident, and none; for one also in between."""
     model = build(NextDiT, scale.spec.transformer, scale).to("cpu")
     clean()
     pins = Pins(scale.device) if scale.on_card else None
     blocks = len(model.blocks)
     alone = sheet.row("copies alone", lambda: copies(scale, model, pins))
-    small, large = scale.sides
-    settings = [(small // 2, 1), *((small, batch) for batch in BATCHES), (large, 1)]
-    for side, pictures in settings[1:3] if scale.quick else settings:
+    for side, pictures in settings(scale):
+        one = (side, pictures) == (scale.sides[0], 1)
+        levers = ((blocks, 1), (blocks // 2, 1), (0, 1), (0, 2)) if one else ((blocks, 1), (0, 1))
         stays: dict[str, Tensor] = {}
         name = f"{side} x{pictures}"
         rows = {
@@ -40,11 +41,19 @@ def measure_denoise(sheet: Sheet, scale: Scale) -> None:
                 lambda a=(side, pictures, parts), r=resident, s=stays:
                 run(scale, model, a, r, s, pins),
             )
-            for resident, parts in ((blocks, 1), (blocks // 2, 1), (0, 1), (0, 2))
+            for resident, parts in levers
         }  # fmt: skip
-        for parts in (1, 2):
+        for parts in (1, 2) if one else (1,):
             sheet.row(f"{name}, streamed over bound, parts {parts}", lambda r=rows, p=parts:
                       bound(r[blocks, 1], r[0, p], alone))
+
+
+def settings(scale: Scale) -> list[tuple[int, int]]:
+    """Sides and numbers of pictures, the larger side last."""
+    side = scale.sides[0]
+    if scale.quick:
+        return [(side, 1), (side, 2)]
+    return [(int(side * times), pictures) for times, numbers in SIZES for pictures in numbers]
 
 
 def bound(resident: Values, streaming: Values, alone: Values) -> Values:
@@ -70,6 +79,7 @@ def run(
 ) -> Values:
     """Time, peak and bits of evaluations in a run; the first of `stays` is compared to."""
     began = time.perf_counter()
+    heavy = work[0] ** 2 * work[1] > scale.sides[0] ** 2
     with (
         lent(model, scale.device, PASSING),
         streamed(model.blocks, scale.device, resident, HEADS, pins) as blocks,
@@ -78,7 +88,7 @@ def run(
             torch.cuda.synchronize()
         lending = time.perf_counter() - began
         groups, _table = both_sides(scale, model, *work)
-        values = in_a_run(lambda: model.denoise(groups, blocks), scale)
+        values = in_a_run(lambda: model.denoise(groups, blocks), scale, FEW if heavy else None)
         found = torch.cat([one.cpu() for one in model.denoise(groups, blocks)])
     values |= {"lending_s": round(lending, 2)}
     if pins:
@@ -99,14 +109,14 @@ def copies(scale: Scale, model: NextDiT, pins: Pins | None) -> Values:
     return values | {"gb_per_s": round(size / float(str(values["ms"])) / 1e6, 2)}
 
 
-def in_a_run(evaluate: Callable[[], object], scale: Scale) -> Values:
+def in_a_run(evaluate: Callable[[], object], scale: Scale, repeats: int | None = None) -> Values:
     """The time of one evaluation among several that follow each other."""
 
     def several() -> None:
         for _ in range(RUN):
             evaluate()
 
-    values = measured(several, scale)
+    values = measured(several, scale, repeats)
     times = {name: values[name] for name in ("ms", "spread_ms") if name in values}
     return values | {name: round(float(str(ms)) / RUN, 2) for name, ms in times.items()}
 

@@ -69,9 +69,7 @@ def copy(scale: Scale, size: int) -> None:
         target.copy_(host, non_blocking=True)
 
 
-def loading(
-    checkpoint: Checkpoint, scale: Scale, pinned: int | None, slower: float
-) -> Values:
+def loading(checkpoint: Checkpoint, scale: Scale, pinned: int | None, slower: float) -> Values:
     """Seconds from the opened headers to networks on the card, and anonymous memory meanwhile."""
     size, turns = 0, []
     for _ in range(2):

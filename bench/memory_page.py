@@ -32,6 +32,7 @@ the same seeds, and how often the judge finds the attributes bound. Times are th
 three in turns on a machine that others used too.
 
 """
+WARM = 3  # percent that a warm request may take beyond the warm one before it
 Sheets = Mapping[str, Mapping[str, Row]]
 
 SHOWN = ("ms", "peak_gib", "planned_gib", "seconds", "step_ms", "identical", "gb_per_s",
@@ -100,6 +101,9 @@ def write_page(out: Path, page: Path) -> None:
     sheets = read_sheets(out)
     machine = ", ".join(f"{name} {value}" for name, value in sheets.get("machine", {}).items())
     parts = [INTRODUCTION, f"Measured on: {machine}.\n"]
+    notes = out / "notes.md"  # what a reader must know of these sheets, if anything
+    if notes.is_file():
+        parts.append(notes.read_text(encoding="utf-8"))
     parts += [
         section("Rates of this card", sheets, "rates",
                 ("gb_per_s", "tflop_per_s", "gib", "bytes_per_head_and_token", "plain_bytes",
@@ -123,6 +127,7 @@ def write_page(out: Path, page: Path) -> None:
         beside_article(sheets),
         section("One request after the other", sheets, "again",
                 ("seconds", "warm_over_warm", "grown_bytes")),
+        one_after_other(sheets),
         section("Predicted and measured peaks", sheets, "predictions",
                 ("planned_gib", "peak_gib", "gemma_error_%", "jina_error_%", "denoise_error_%",
                  "decode_error_%")),
@@ -132,7 +137,23 @@ def write_page(out: Path, page: Path) -> None:
     formats = out / "formats.md"
     if formats.is_file():
         parts.append(FORMATS_HEAD + formats.read_text())
-    page.write_text("\n".join(parts), encoding="utf-8")
+    page.write_text("\n".join(filter(None, parts)), encoding="utf-8")
+
+
+def one_after_other(sheets: Sheets) -> str:
+    """What the rows of requests in a row say, and which of them miss what is asked."""
+    rows = sheets.get("again", {})
+    more = {name: 100 * (row["warm_over_warm"] - 1) for name, row in rows.items()
+            if "warm_over_warm" in row}  # fmt: skip
+    if not more:
+        return ""
+    missed = [name for name, percent in more.items() if percent > WARM]
+    said = ", ".join(f"{percent:+.2f}% ({name})" for name, percent in more.items())
+    ended = f"missed by: {', '.join(missed)}" if missed else "all keep it"
+    return (
+        "Each request has a prompt of its own, and the first one warms up. The third against the\n"
+        f"second, both warm: {said}.\nAsked is at most +{WARM:.2f}%; {ended}.\n"
+    )
 
 
 def beside_article(sheets: Sheets) -> str:

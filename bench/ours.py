@@ -192,7 +192,7 @@ def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
     values["peak_gib"] = round(max(peaks.values()), 4)
     values["seconds"] = round(results[-1].seconds, 3)
     if len(marks) > 2:
-        # A card's steps are told one late, but for the last, which comes with the one before.
+        # Without the last: a host that waits within steps is told of it with the one before.
         values["step_ms"] = round(1000 * (marks[-2] - marks[0]) / (len(marks) - 2), 2)
     if torch.cuda.is_available():
         values["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 4)
@@ -222,5 +222,3 @@ def asked(
         begin + PROMPT, negative=NEGATIVE, seed=7, width=side, height=side, number=number,
         steps=steps or scale.steps, system="", verbatim=True, max_tokens=scale.texts[0],
     )  # fmt: skip
-
-

@@ -22,7 +22,7 @@ from sakuga.weights.digests import SETTLED, DigestCache
 # side and pictures; the first five are the rows of the seed's own table, which ends there
 ROWS = ((512, 4), (768, 2), (1024, 1), (1024, 2), (2048, 1), (1024, 8))
 SHRINKING = {
-    1024: ("8GB", "4GB", "2GB", "1.6GB", "1.2GB"),
+    1024: ("8GB", "4GB", "3GB", "2GB", "1.6GB", "1.2GB"),
     2048: ("16GB", "6GB", "4GB", "3GB"),
 }
 FEW = 4  # steps: neither a peak nor a step's time depends on their number
