@@ -78,6 +78,10 @@ def test_names_of_an_adapter(tiny_model: Path, tmp_path: Path) -> None:
     assert fitted.unmatched
     assert printable(str(fitted))
     assert r"\x1b" in str(fitted)
+    torch.save({"adapter_state_dict": load_file(file), EVIL: 1}, tmp_path / "x.pt")
+    (told,) = convert(tmp_path / "x.pt", tmp_path / "y.safetensors", None)
+    assert printable(str(told))
+    assert SAFE in str(told)
 
 
 def test_other_files_that_the_doctor_names(
