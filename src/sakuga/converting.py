@@ -234,7 +234,7 @@ def _install_folder(staging: Path, out: Path) -> None:
     os.rename(out, old)
     try:
         os.rename(staging, out)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         os.rename(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
