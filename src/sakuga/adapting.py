@@ -14,10 +14,12 @@ from sakuga.catalog import ELSEWHERE, locate
 from sakuga.errors import BindError
 from sakuga.memory.adapted import transformer_targets
 from sakuga.model.spec import PRESETS, NextDiTSpec
+from sakuga.printable import shown as printable
 from sakuga.weights.adapter_file import Adapter, Part, read_adapter
 from sakuga.weights.adapter_fit import Change, Fit, assumption, fit, listed
 from sakuga.weights.adapter_spec import parse_adapter
 from sakuga.weights.checkpoint import Component, open_component
+from sakuga.weights.store import reading
 
 KINDS = {"lora": "LoRA", "lokr": "LoKr", "norm": "norm"}
 COLUMNS = ("modules", "named", "kind", "shape", "rank", "alpha", "scale")
@@ -43,7 +45,9 @@ def open_transformer(model: str) -> Component:
 
     Raises ModelNotFound, CorruptFile, LayoutError or SpecMismatch.
     """
-    if Path(model).is_file():
+    with reading(Path(model)):
+        lone = Path(model).is_file()
+    if lone:
         return open_component(Path(model), "transformer")
     folder = locate(model)
     inner = folder / "transformer"
@@ -72,6 +76,10 @@ def look(text: str, model: str | None) -> Shown:
 
 def describe(shown: Shown) -> Iterator[str]:
     """What was seen, as lines for people."""
+    yield from map(printable, _lines(shown))
+
+
+def _lines(shown: Shown) -> Iterator[str]:
     adapter = shown.adapter
     kinds = Counter(KINDS[part.kind] for part in adapter.parts)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
@@ -129,7 +137,7 @@ def _table(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _row(part: Part) -> tuple[str, ...]:
-    named = re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem)
+    named = printable(re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem))
     alpha = "-" if part.alpha is None else f"{part.alpha:g} ({part.alpha_from})"
     shape = "x".join(map(str, part.shape))
     return named, KINDS[part.kind], shape, str(part.rank or "-"), alpha, f"{part.scale:g}"

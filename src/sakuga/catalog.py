@@ -10,7 +10,7 @@ from typing import Any
 
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
-from sakuga.weights.store import read_json
+from sakuga.weights.store import read_json, reading
 from sakuga.weights.tokenizer import carrier, own_file
 
 INDEX = "model_index.json"
@@ -57,8 +57,9 @@ class Source:
 def locate(model: str) -> Path:
     """The folder of a model, given by name or path. Raises ModelNotFound."""
     folder = EMBEDDED_FOLDER if model == EMBEDDED else Path(model)
-    if folder.is_dir():
-        return folder
+    with reading(folder):
+        if folder.is_dir():
+            return folder
     if model in ELSEWHERE:
         raise ModelNotFound("weights must be on this machine", repr(model), ELSEWHERE[model])
     if folder.is_file():

@@ -58,6 +58,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if any("\0" in argument for argument in sys.argv):  # as only another program could
+            raise RequestError("arguments are text", "a NUL in one", "Leave it out.")
         app()
     except SakugaError as error:
         print(f"sakuga: {error}", file=sys.stderr)

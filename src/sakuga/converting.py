@@ -1,6 +1,8 @@
 """The `convert` command behind its flags: a model or a component, whole or not at all.
 
-Everything is written beside its place and moved there when it is whole.
+Everything is written beside its place and moved there when it is whole. A folder that is
+replaced is moved aside first: stopped between the two, nothing is at the place for once, and
+old and new lie beside it.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 from sakuga.catalog import INDEX, VOCABULARY
 from sakuga.codec import unknown
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
+from sakuga.prompt.tokens import Tokenizer
+from sakuga.reading import strange
 from sakuga.weights.adapter_convert import WrittenAdapter, convert_adapter
 from sakuga.weights.adapter_file import is_adapter, read_adapter
 from sakuga.weights.adapter_spec import AdapterSpec
@@ -39,7 +43,7 @@ from sakuga.weights.convert import (
     write_job,
 )
 from sakuga.weights.manifest import MANIFEST, write_manifest
-from sakuga.weights.save import write_json
+from sakuga.weights.save import write_json, writing
 from sakuga.weights.sources import open_source
 from sakuga.weights.specs import OURS
 from sakuga.weights.store import confine, read_json
@@ -58,26 +62,27 @@ def convert(
     *,
     force: bool = False,
     state: str | None = None,
-) -> Iterator[Written | WrittenAdapter]:
-    """Write a model, a component or an adapter at `out`, and tell of each file when it is done.
+) -> tuple[Written | WrittenAdapter, ...]:
+    """Write a model, a component or an adapter at `out`, and tell of each file that is there then.
 
     source: as `open_checkpoint` or `open_component` take it, or torch archives in its place.
     state: of several state dicts in an archive, the one that is meant. out: a folder, or the
     .safetensors file of one component. layout: a key of GOALS; of an adapter, which keeps its
     names and its dtypes, it makes no difference. dtype: float32, bfloat16,
     float16, or keep, which unfolds quantised tensors to float32. A manifest.json holds the
-    SHA-256 of every file.
+    SHA-256 of every file. Equal tensors give equal files, however the source spelled them.
 
     Raises OutputExists unless `force`, RequestError on an unknown layout or dtype, or a dtype
-    that some value is too large for, CorruptFile where weights are not finite, and whatever
-    opening the source raises. Nothing but what is whole is ever at `out`.
+    that some value is too large for, CorruptFile where weights are not finite, SpecMismatch
+    where a tokenizer is not its encoder's, SakugaError where the system cannot write there, and
+    whatever opening the source raises. Nothing but what is whole is ever at `out`; what else
+    a folder holds stays in it.
     """
     if layout is not None and layout not in GOALS:
         raise unknown("layout", layout, tuple(GOALS))
     opens = partial(open_source, state=state)
     if not is_model(source) and is_adapter(opens(source, None)):
-        yield _convert_adapter(source, out, dtype, opens, force)
-        return
+        return (_convert_adapter(source, out, dtype, opens, force),)
     if layout is None:
         raise RequestError(
             "a model is written in a layout", "none", f"Give --layout: {', '.join(GOALS)}."
@@ -89,24 +94,39 @@ def convert(
     if lone and model:
         raise RequestError("a model is written to a folder", f"{out}", "Name a folder.")
     places = [_place(job, out, model) for job in jobs]
-    _refuse(out, lone, force, places)
-    _refuse_itself([(out.parent if lone else out) / place for place in places], jobs)
+    with writing(out):
+        _refuse(out, lone, force, places)
+        _refuse_itself([(out.parent if lone else out) / place for place in places], jobs)
+        return _write(jobs, places, out, model, GOALS[layout])
+
+
+def _write(
+    jobs: list[Job], places: list[str], out: Path, model: Checkpoint | None,
+    goals: Mapping[str, Goal],
+) -> tuple[Written, ...]:
+    """Write everything beside `out`, and install it."""
+    lone = out.suffix == ".safetensors"
+    out = out if lone else out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     _check_room(out.parent, jobs)
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        digests = {}
-        for job, place in zip(jobs, places, strict=True):
-            written = write_job(job, staging, place, lone)
-            digests[written.file] = written.sha256
-            yield written
+        written = tuple(
+            write_job(job, staging, place, lone) for job, place in zip(jobs, places, strict=True)
+        )
         if model:
-            _write_habits(model, staging, GOALS[layout])
+            _write_habits(model, staging, goals)
         files = (path for path in staging.rglob("*") if path.is_file())
+        digests = {each.file: each.sha256 for each in written}
         write_manifest(staging, files, digests, f"{out.stem}.{MANIFEST}" if lone else MANIFEST)
-        _install(staging, out.parent if lone else out)
+        os.chmod(staging, 0o755)
+        if lone:
+            _install_files(staging, out.parent)
+        else:
+            _install_folder(staging, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    return written
 
 
 def _convert_adapter(
@@ -121,9 +141,9 @@ def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
     model = open_checkpoint(source, opens=opens)
     model.vocabulary()
-    for name in ENCODERS:
+    for name, spec in zip(ENCODERS, (model.spec.gemma, model.spec.jina), strict=True):
         with contextlib.suppress(ModelNotFound):  # an encoder may go without
-            model.tokenizer(name)
+            strange(Tokenizer.open(model.tokenizer(name)), spec)
     return model
 
 
@@ -198,13 +218,48 @@ def _copy_tokenizer(home: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _install(staging: Path, out: Path) -> None:
-    """Move what was written to its place: a new folder at once, else file by file."""
-    os.chmod(staging, 0o755)
+def _install_files(staging: Path, folder: Path) -> None:
+    """Move files to their places, each at once; the manifest, which tells of the rest, last."""
+    for file in sorted(staging.iterdir(), key=lambda file: file.name.endswith(MANIFEST)):
+        os.replace(file, folder / file.name)
+
+
+def _install_folder(staging: Path, out: Path) -> None:
+    """Move a folder to its place, in one piece; what it replaces is there until then."""
     if not out.exists():
         os.rename(staging, out)
         return
-    for file in sorted(path for path in staging.rglob("*") if path.is_file()):
-        place = out / file.relative_to(staging)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, place)
+    _keep_others(out, staging)
+    old = staging.with_name(f"{staging.name}.old")
+    os.rename(out, old)
+    try:
+        os.rename(staging, out)
+    except BaseException:  # Ctrl-C too
+        os.rename(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Let what lies in an old folder lie in the new one too, where that has nothing of the name."""
+
+    def taken(folder: str, names: list[str]) -> list[str]:
+        there = new / Path(folder).relative_to(old)
+        both = [name for name in names if os.path.lexists(there / name)]
+        return [name for name in both if not _is_folder(Path(folder, name), there / name)]
+
+    shutil.copytree(
+        old, new, symlinks=True, ignore=taken, copy_function=_link, dirs_exist_ok=True
+    )
+
+
+def _is_folder(*places: Path) -> bool:
+    return all(place.is_dir() and not place.is_symlink() for place in places)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under another name, or a copy where the disk has no such thing."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)

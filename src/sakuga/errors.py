@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from sakuga.printable import shown
+
 
 class SakugaError(Exception):
     """The root: a rule, what was got instead, and what to do about it."""
@@ -39,7 +41,7 @@ class SakugaError(Exception):
         self.fix = fix if fix.endswith((".", "?", "!")) else f"{fix}."
 
     def __str__(self) -> str:
-        return f"{self.rule}; got {self.got}. {self.fix}"
+        return shown(f"{self.rule}; got {self.got}. {self.fix}")
 
 
 class RequestError(SakugaError):

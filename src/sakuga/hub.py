@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.errors import ModelNotFound, SakugaError
+from sakuga.weights.store import reading
 
 PATTERNS = ("*.safetensors", "*.json", "*.model")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@((?:(?!\.\.)[\w./-])+))?", re.ASCII)
@@ -55,8 +56,11 @@ def parse_name(model: str) -> Name | None:
     None for any other text, for what is there as a path, and for a file of weights by its name.
     """
     found = NAME.fullmatch(model)
-    if found is None or Path(model).exists() or Path(model).suffix in FILES:
+    if found is None:
         return None
+    with reading(Path(model)):
+        if Path(model).exists() or Path(model).suffix in FILES:
+            return None
     return Name(found[1], found[2])
 
 

@@ -14,9 +14,10 @@ from sakuga.codec import plain, unknown
 from sakuga.errors import WeightsError
 from sakuga.memory.inventory import part_of
 from sakuga.memory.reasons import readable
+from sakuga.printable import shown
 from sakuga.weights.checkpoint import Component, code_in, find_parts, is_model, understand
 from sakuga.weights.fates import NAMES, Target, gathered, report, unbound
-from sakuga.weights.formats import FORMATS, Stored, logical_shapes, read_storage_metadata
+from sakuga.weights.formats import FLOATS, Stored, logical_shapes, read_storage_metadata
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.layouts import Match, explain, recognise
 from sakuga.weights.sources import open_source
@@ -71,9 +72,8 @@ def inspect(path: Path, dtype: str = KEEP, state: str | None = None) -> tuple[In
     Reads headers and configs alone.
     Raises ModelNotFound where there is nothing, CorruptFile where a header cannot be trusted.
     """
-    dtypes = (KEEP, *(name for name, form in FORMATS.items() if not form.quantised))
-    if dtype not in dtypes:
-        raise unknown("dtype", dtype, dtypes)
+    if dtype not in (KEEP, *FLOATS):
+        raise unknown("dtype", dtype, (KEEP, *FLOATS))
     if not is_model(path):
         return (_inspect(open_source(path, state=state), None, path, path, dtype),)
     return tuple(
@@ -168,6 +168,10 @@ def as_json(found: tuple[Inspected, ...]) -> str:
 
 def describe(found: Inspected) -> Iterator[str]:
     """What one file says, for people; tensors that differ by a number share a line."""
+    yield from map(shown, _lines(found))
+
+
+def _lines(found: Inspected) -> Iterator[str]:
     what = found.component or "not understood"
     yield f"{found.path}: {what}, {len(found.keys)} tensors, {readable(found.bytes)}"
     if found.layout:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hostile import PROGRAMS, torch_zip
 from sakuga.cli import main
@@ -67,6 +67,37 @@ def test_convert_for_programs(run: Run, tiny_model: Path) -> None:
     assert (code, said) == (2, "")
     assert "--force" in error
     assert run(*arguments, "--force")[0] == 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_conversion_that_fails_tells_of_no_file(
+    flags: tuple[str, ...], run: Run, tiny_model: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_model, "model"))
+    state = load_file(model / "vae" / "diffusion_pytorch_model.safetensors")
+    state["decoder.conv_in.bias"][0] = float("nan")
+    save_file(state, model / "vae" / "diffusion_pytorch_model.safetensors")
+    code, said, error = run("convert", model, "out", "--layout", "original", *flags)
+    assert (code, said) == (1, "")
+    assert "decoder.conv_in.bias" in error
+    assert not Path("out").exists()
+
+
+def test_places_and_names_that_no_system_takes(run: Run, tiny_model: Path) -> None:
+    Path("file").write_text("")
+    vae = tiny_model / "vae"
+    for command in (
+        ("inspect", "n" * 5000), ("lora", "show", "n" * 5000), ("inspect", "a\0b"),
+        ("convert", "n" * 5000, "out", "--layout", "original"),
+        ("convert", vae, "a\0b", "--layout", "original"),
+        ("convert", vae, "n" * 5000, "--layout", "original"),
+        ("convert", vae, "file/x.safetensors", "--layout", "original"),
+    ):  # fmt: skip
+        code, said, error = run(*command)
+        assert code in (1, 2)
+        assert said == ""
+        assert error.startswith("sakuga: ")
+    assert [path.name for path in Path().iterdir()] == ["file"]
 
 
 def test_inspect_for_programs(run: Run, tiny_model: Path) -> None:

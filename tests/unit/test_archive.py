@@ -184,6 +184,28 @@ def test_what_torch_itself_writes_as_legacy_and_script_is_refused(tmp_path: Path
         open_archive(file)
 
 
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_a_pickle_of_an_old_protocol_is_not_called_harmful(tmp_path: Path, protocol: int) -> None:
+    state = {"a": torch.zeros(2), "layers": 3, "name": "x", "rate": 0.5}
+    torch.save(state, tmp_path / "x.pt", pickle_protocol=protocol)
+    with pytest.raises(UnsafeFile) as caught:
+        open_archive(tmp_path / "x.pt")
+    assert "protocol 2" in caught.value.fix
+    assert "save it again" in caught.value.fix
+    assert "Do not load" not in caught.value.fix
+    torch.save(state, tmp_path / "x.pt", pickle_protocol=2)
+    assert open_archive(tmp_path / "x.pt").keys() == ("a",)
+
+
+@pytest.mark.parametrize(
+    "program", [b"cos\nsystem\n(X\x01\0\0\0atR.", b"(X\x01\0\0\0aios\nsystem\n."]
+)
+def test_an_old_pickle_that_asks_for_a_program_still_is(tmp_path: Path, program: bytes) -> None:
+    torch_zip(tmp_path / "x.pt", program)
+    with pytest.raises(UnsafeFile, match=r"os\.system.*Do not load it"):
+        open_archive(tmp_path / "x.pt")
+
+
 def test_no_file_and_another_file(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
         open_archive(tmp_path / "x.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY
 from torch import Tensor
 
+from sakuga import converting
 from sakuga.converting import convert
 from sakuga.errors import (
     BindError,
@@ -25,6 +27,8 @@ from sakuga.errors import (
     ModelNotFound,
     OutputExists,
     RequestError,
+    SakugaError,
+    SpecMismatch,
 )
 from sakuga.memory.inventory import part_of
 from sakuga.models import Models
@@ -59,6 +63,10 @@ def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files_in(folder)}
+
+
 @pytest.mark.parametrize("layout", GOALS)
 def test_a_model_is_the_same_in_every_layout(layout: str, tiny_model: Path, tmp_path: Path) -> None:
     first = open_checkpoint(tiny_model)
@@ -77,6 +85,16 @@ def test_a_model_is_the_same_in_every_layout(layout: str, tiny_model: Path, tmp_
     for name in ("transformer", "vae"):
         there = tmp_path / "back" / name / "diffusion_pytorch_model.safetensors"
         assert same(load_file(there), load_file(tiny_model / name / there.name))
+
+
+def test_equal_tensors_give_equal_files_from_every_layout(tiny_model: Path, tmp_path: Path) -> None:
+    for layout in GOALS:
+        written(tiny_model, tmp_path / layout, layout)
+    for source in GOALS:
+        for layout in GOALS:
+            out = tmp_path / f"{layout} from {source}"
+            written(tmp_path / source, out, layout)
+            assert contents(out) == contents(tmp_path / layout)
 
 
 @pytest.mark.parametrize("layout", GOALS)
@@ -312,6 +330,148 @@ def test_what_is_there_stays(tiny_model: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+class Killed(BaseException):
+    """Nothing runs after it in a process that was killed."""
+
+
+def test_a_killed_replacement_never_mixes_old_and_new(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each change to the disk in turn, until one conversion comes through."""
+    out, aside = tmp_path / "out", tmp_path / "old"
+    written(tiny_model / "vae", aside, "diffusers")
+    (aside / "notes").mkdir()
+    (aside / "notes" / "mine.txt").write_text("mine")
+    (aside / "link.txt").symlink_to("notes/mine.txt")
+    written(tiny_model / "vae", tmp_path / "new", "diffusers", "bfloat16")
+    old = contents(aside)
+    new = old | contents(tmp_path / "new")
+    seen = []
+    for deadline in range(99):
+        shutil.copytree(aside, out, symlinks=True)
+        with monkeypatch.context() as patch:
+            killing(patch, deadline)
+            try:
+                convert(tiny_model / "vae", out, "diffusers", "bfloat16", force=True)
+                ended = True
+            except Killed:
+                ended = False
+        seen.append(contents(out) if out.exists() else None)
+        assert seen[-1] in (old, new, None)
+        if ended:
+            break
+        if not out.exists():  # what was there lies beside it, whole
+            (kept,) = tmp_path.glob(".out.*.old")
+            assert contents(kept) == old
+        for path in (out, *tmp_path.glob(".out.*")):
+            shutil.rmtree(path, ignore_errors=True)
+    assert seen[-1] == new
+    assert (out / "link.txt").is_symlink()
+    assert seen.count(None) == 1  # the moment between two renames
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "old", "new"}
+
+
+def killing(patch: pytest.MonkeyPatch, deadline: int) -> None:
+    """Let a process be killed before its next change of names on the disk but `deadline`."""
+    left = [deadline]
+
+    def mortal(module: Any, name: str) -> None:
+        change = getattr(module, name)
+
+        def attempt(*args: Any, **how: Any) -> Any:
+            if left[0] <= 0:
+                left[0] = -1
+                raise Killed
+            left[0] -= 1
+            return change(*args, **how)
+
+        patch.setattr(module, name, attempt)
+
+    for name in ("rename", "replace", "link", "unlink"):
+        mortal(os, name)
+    mortal(shutil, "rmtree")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [(PermissionError(13, "Permission denied"), SakugaError), (KeyboardInterrupt(), None)],
+)
+def test_a_folder_that_cannot_be_replaced_stays(
+    trouble: BaseException, told: type | None, tiny_model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    written(tiny_model / "vae", out, "diffusers")
+    old, rename = contents(out), os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(target) == out and not str(source).endswith(".old"):
+            raise trouble
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(told or type(trouble), match=f"denied for {out}" if told else None):
+        convert(tiny_model / "vae", out, "diffusers", "bfloat16", force=True)
+    assert contents(out) == old
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_is_replaced_through_a_link_and_without_hard_links(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tiny_model / "vae", tmp_path / "disk" / "real", "diffusers")
+    (tmp_path / "disk" / "real" / "notes.txt").write_text("mine")
+    (tmp_path / "out").symlink_to("disk/real")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    convert(tiny_model / "vae", tmp_path / "out", "diffusers", "bfloat16", force=True)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert set(Store.open(tmp_path / "out").dtypes().values()) == {"BF16"}
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
+
+
+@pytest.mark.parametrize(
+    "out", ["{file}/x.safetensors", "{file}/x", "{long}", "{long}.safetensors"]
+)
+def test_a_place_where_nothing_can_be_written(out: str, tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    place = tmp_path / out.format(file=file, long="n" * 300)
+    with pytest.raises(SakugaError, match="weights must be written whole") as caught:
+        convert(tiny_model / "vae", place, "original")
+    assert type(caught.value) is SakugaError
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "tokenizer_2"])
+@pytest.mark.parametrize(
+    "text", ["{}", "[" * 100_000, '{"model":{"type":"BPE","vocab":{},"merges":[]}}']
+)
+def test_a_broken_tokenizer_is_refused_before_anything_is_written(
+    text: str, name: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "in"))
+    (model / name / "tokenizer.json").write_text(text)
+    with pytest.raises((CorruptFile, SpecMismatch)):
+        convert(model, tmp_path / "a" / "out", "original")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_dtypes_that_are_written_are_told(tiny_model: Path, tmp_path: Path) -> None:
+    for asked, told in {
+        "q5": "Known: keep, float32, float16, bfloat16.",
+        "int8": "Known: keep, float32, float16, bfloat16.",
+        "bf16": "Did you mean 'bfloat16'?",
+    }.items():
+        with pytest.raises(RequestError) as caught:
+            convert(tiny_model / "vae", tmp_path / "out", "original", asked)
+        assert caught.value.fix == told
+
+
 def test_a_conversion_onto_itself_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     written(tiny_model, tmp_path / "out", "single-file")
     file = tmp_path / "out" / "vae" / "ae.safetensors"
@@ -402,11 +562,16 @@ def test_a_key_that_nothing_explains_stops_it(tiny_model: Path, tmp_path: Path) 
         written(file, tmp_path / "out", "original")
 
 
-def test_stopping_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:
-    running = convert(tiny_model, tmp_path / "out", "diffusers")
-    next(running)
-    assert [path.name[:5] for path in tmp_path.iterdir()] == [".out."]
-    running.close()
+def test_stopping_leaves_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        assert [path.name[:5] for path in tmp_path.iterdir()] == [".out."]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(converting, "write_manifest", stop)
+    with pytest.raises(KeyboardInterrupt):
+        convert(tiny_model, tmp_path / "out", "diffusers")
     assert list(tmp_path.iterdir()) == []
 
 

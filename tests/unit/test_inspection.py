@@ -76,7 +76,7 @@ def test_a_file_of_no_known_layout_still_shows_its_names(tmp_path: Path) -> None
     text = "\n".join(describe(found))
     assert "a.*.b (2 such)" in text
     assert "2x3" in text
-    assert "nearest is" in text
+    assert "no layout is near" in text
 
 
 def test_a_contradicting_config_is_a_problem_and_the_layout_is_told(

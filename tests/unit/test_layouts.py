@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,62 @@ def test_a_strange_file_is_told_the_nearest_layout_and_its_odd_keys() -> None:
     assert NEXTDIT_ORIGINAL.name in str(caught.value)
     assert "'clip_text_pooled_proj.0.weight'" in caught.value.got
     assert "'control.weight'" in caught.value.got
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "net.inner.", "net_"])
+@pytest.mark.parametrize("name", FILES)
+def test_an_unknown_prefix_is_named_with_the_layout_under_it(name: str, prefix: str) -> None:
+    found = {prefix + key: shape for key, shape in shapes(name).items()}
+    for component in (None, FILES[name].component):
+        with pytest.raises(LayoutError) as caught:
+            detect(found, component)
+        assert f"nearest is {FILES[name].name!r}" in caught.value.got
+        assert caught.value.got.endswith(f"under the unknown prefix {prefix!r}")
+        assert caught.value.fix == f"Take {prefix!r} off its names, and save it again."
+
+
+def test_part_of_a_file_under_an_unknown_prefix() -> None:
+    found = ["_orig_mod." + key for key in shapes("flux_ae_bfl") if key.startswith("encoder.")]
+    with pytest.raises(LayoutError) as caught:
+        detect([*found, "_orig_mod.surprise"])
+    assert f"{VAE_BFL.name!r} under the unknown prefix '_orig_mod.'" in caught.value.got
+    assert "would need '_orig_mod.decoder.conv_in.weight'" in caught.value.got
+    assert "cannot explain '_orig_mod.surprise'" in caught.value.got
+
+
+def test_a_name_by_chance_brings_no_layout_near() -> None:
+    with pytest.raises(LayoutError) as caught:
+        detect(["blocks.0.norm.weight", *(f"blocks.{n}.attn.query" for n in range(9))])
+    assert "no layout is near" in caught.value.got
+    assert "'blocks.0.attn.query'" in caught.value.got
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["base_model.model.layers.0.attention.qkv.lora_A.weight"],
+        ["x.lora_B.default.weight", "x.lora_A.default.weight"],
+        ["lora_unet_layers_0_attention_qkv.lora_down.weight", "lora_unet_layers_0.alpha"],
+        ["transformer.layers.0.attn.to_q.lora.up.weight"],
+        ["lycoris_layers_0_attention_qkv.lokr_w1", "lycoris_layers_0_attention_qkv.lokr_w2_a"],
+        ["lycoris_layers_0_attention_qkv.hada_w1_a"],
+    ],
+)
+def test_an_adapter_is_told_what_it_is_for(keys: list[str]) -> None:
+    with pytest.raises(LayoutError, match="names of an adapter") as caught:
+        detect(keys)
+    assert repr(min(keys)) in caught.value.got
+    assert "sakuga lora show" in caught.value.fix
+    assert "--lora" in caught.value.fix
+    detect([*shapes("nextdit_original"), *keys])  # an odd key of a model is told of later
+
+
+@pytest.mark.parametrize("name", ["layers." * 140, "a_" * 480, "layers.0." * 100])
+def test_long_names_that_fit_none_are_refused_quickly(name: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(LayoutError):
+        detect([f"{name}{n}.weight" for n in range(10_000)])
+    assert time.perf_counter() - began < 2
 
 
 def test_two_components_in_one_file_are_refused() -> None:

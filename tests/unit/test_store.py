@@ -8,6 +8,7 @@ import os
 import pickle
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sakuga.adapting import open_transformer
+from sakuga.catalog import locate
+from sakuga.converting import convert
 from sakuga.errors import CorruptFile, ModelNotFound
+from sakuga.hub import parse_name
+from sakuga.inspection import inspect
+from sakuga.weights.adapter_file import read_adapter
+from sakuga.weights.adapter_spec import AdapterSpec
+from sakuga.weights.archive import open_archive
+from sakuga.weights.checkpoint import is_model, open_checkpoint, open_component
+from sakuga.weights.sources import open_source
 from sakuga.weights.store import MAX_HEADER, Store, parse_json, read_header
 
 
@@ -29,6 +40,41 @@ def raw(file: Path, header: Any, data: bytes = b"", length: int | None = None) -
 
 def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "n" * 300, "a\0b", "a\0b/c"])
+def test_a_path_that_cannot_be_looked_up_is_not_there(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    opens: list[Callable[[Path], object]] = [
+        Store.open, open_archive, open_source, open_component, open_checkpoint, inspect, is_model,
+        lambda path: locate(str(path)), lambda path: read_adapter(AdapterSpec(path)),
+        lambda path: open_checkpoint(None, {"transformer": path}),
+        lambda path: open_transformer(str(path)),
+        lambda path: convert(path, tmp_path / "out", "original"),
+    ]  # fmt: skip
+    for each in opens:
+        if each is is_model and "\0" in name:
+            continue  # it is none
+        with pytest.raises(ModelNotFound) as caught:
+            each(path)
+        assert "Check the path" in caught.value.fix or "Known by name" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_of_the_hub_that_cannot_be_looked_up_as_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match="too long"):
+        parse_name(f"lab/{'n' * 300}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that none can read")
+def test_a_file_that_cannot_be_read_names_its_remedy() -> None:
+    for opens in (Store.open, open_archive, open_source):
+        with pytest.raises(ModelNotFound, match=r"for /proc/self/mem\. Check the path, and who"):
+            opens(Path("/proc/self/mem"))
 
 
 def test_reads_what_the_reference_library_writes(tmp_path: Path) -> None:

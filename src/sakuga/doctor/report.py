@@ -10,6 +10,7 @@ import typer
 
 from sakuga.codec import plain
 from sakuga.doctor.finding import GREEN, RED, YELLOW, Finding, Report
+from sakuga.printable import shown
 
 WIDTH = max(map(len, (GREEN, YELLOW, RED)))
 
@@ -31,14 +32,14 @@ def tell(findings: Report, *, as_json: bool, colour: bool | None = None) -> bool
         form = {"healthy": not counts[RED], "seconds": round(seconds, 3), "findings": plain(told)}
         typer.echo(json.dumps(form, indent=2))
     else:
-        shown = ", ".join(f"{counts[one]} {one}" for one in (GREEN, YELLOW, RED) if counts[one])
-        typer.echo(f"{shown}; {seconds:.1f} s")
+        told_of = [f"{counts[one]} {one}" for one in (GREEN, YELLOW, RED) if counts[one]]
+        typer.echo(f"{', '.join(told_of)}; {seconds:.1f} s")
     return not counts[RED]
 
 
 def _print(finding: Finding, colour: bool | None) -> None:
     """One line, and below it what to do."""
     mark = typer.style(f"{finding.colour:<{WIDTH}}", fg=finding.colour, bold=True)
-    typer.echo(f"{mark}  {finding.check:<14} {finding.says}", color=colour)
+    typer.echo(f"{mark}  {finding.check:<14} {shown(finding.says)}", color=colour)
     if finding.remedy:
-        typer.echo(f"{'':{WIDTH}}  {'':14} -> {finding.remedy}", color=colour)
+        typer.echo(f"{'':{WIDTH}}  {'':14} -> {shown(finding.remedy)}", color=colour)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sakuga.errors import CorruptFile, LayoutError, RequestError
+from sakuga.printable import shown
 from sakuga.weights.adapter_config import DIFFUSERS_CONFIG
 from sakuga.weights.adapter_file import Adapter
 from sakuga.weights.adapter_fit import assumption, listed
@@ -41,7 +42,7 @@ class WrittenAdapter:
         lines = [f"adapter -> {self.file}: {count} under the names they had, {self.bytes:,} bytes"]
         lines += [f"  {self.assumed}"] * bool(self.assumed)
         lines += [f"  left out: {line}" for line in gathered(self.beside)]
-        return "\n".join(lines)
+        return "\n".join(map(shown, lines))
 
 
 def convert_adapter(adapter: Adapter, out: Path, *, force: bool = False) -> WrittenAdapter:

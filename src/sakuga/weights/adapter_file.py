@@ -36,7 +36,7 @@ from sakuga.weights.adapter_config import (
 from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.archive import ENDINGS, is_from_torch, is_zip
 from sakuga.weights.checkpoint import Opener
-from sakuga.weights.store import Store, confine
+from sakuga.weights.store import Store, confine, reading
 
 Shape = tuple[int, ...]
 
@@ -149,7 +149,8 @@ def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
     torch archive, LayoutError where it is no adapter, or of another kind, BindError where
     factors are incomplete or do not fit each other.
     """
-    store, config_file, other_config = _open(spec.path, opens or _open_safe)
+    with reading(spec.path):
+        store, config_file, other_config = _open(spec.path, opens or _open_safe)
     groups, odd = _grouped(store)
     if not groups:
         raise LayoutError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.errors import BindError, LayoutError
+from sakuga.printable import shown
 from sakuga.request import AdapterRecord
 from sakuga.weights.adapter_config import MAX_NAME
 from sakuga.weights.adapter_file import Adapter, Part, Shape, read_adapter
@@ -77,7 +78,7 @@ class Fit:
             lines.append(f"  {assumed}")
         if self.unmatched:
             lines.append(f"  left out: {listed(self.unmatched)}")
-        return "\n".join(lines)
+        return "\n".join(map(shown, lines))
 
 
 def assumption(adapter: Adapter) -> str:
@@ -254,10 +255,10 @@ def _check_blocks(made: Fit) -> None:
 
 
 def _unmatched(adapter: Adapter, keys: Sequence[str], names: Names) -> BindError:
-    shown = [key[:120] for key in keys[:SHOWN]]
+    first = [key[:120] for key in keys[:SHOWN]]
     stems = {key: part.stem for part in adapter.parts for key in part.tensors.values()}
     hints = [names.hint(stems.get(key, key)) for key in keys[:SHOWN]]
-    told = ", ".join(f"{key!r}{hint}" for key, hint in zip(shown, hints, strict=True))
+    told = ", ".join(f"{key!r}{hint}" for key, hint in zip(first, hints, strict=True))
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return BindError(
         "every tensor of an adapter changes a module of the model",
@@ -274,5 +275,5 @@ def _unfit(adapter: Adapter, rule: str, got: str) -> BindError:
 
 def listed(keys: Sequence[str]) -> str:
     """The first few of many names, for a message."""
-    shown = ", ".join(repr(key[:120]) for key in keys[:SHOWN])
-    return shown + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+    first = ", ".join(repr(key[:120]) for key in keys[:SHOWN])
+    return first + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")

@@ -29,6 +29,7 @@ from sakuga.weights.store import (
     check_index,
     locate_file,
     read_index,
+    reading,
 )
 from sakuga.weights.zips import MAGIC, MAX_ENTRIES, Entry, read_entries
 
@@ -159,13 +160,14 @@ def open_archive(
     where there is no such state dict, or several and none is named.
     """
     path = Path(path)
-    file = locate_file(path, root, _archive_in)
-    if not file.name.endswith(INDEX):
-        return Archive(path, {file: _open(file, state, 1)})
-    weight_map, shards = read_index(file, root or file.parent, ENDINGS)
-    if len(shards) > MAX_SHARDS:
-        raise _corrupt(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
-    opened = {shard: _open(shard, state, len(shards)) for shard in shards}
+    with reading(path):
+        file = locate_file(path, root, _archive_in)
+        if not file.name.endswith(INDEX):
+            return Archive(path, {file: _open(file, state, 1)})
+        weight_map, shards = read_index(file, root or file.parent, ENDINGS)
+        if len(shards) > MAX_SHARDS:
+            raise _corrupt(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
+        opened = {shard: _open(shard, state, len(shards)) for shard in shards}
     check_index(file, weight_map, {shard: each.header for shard, each in opened.items()})
     return Archive(path, opened)
 

@@ -35,7 +35,7 @@ from sakuga.weights.digests import DigestCache
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, Piece, detect, recognise, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, compare, read_adapter, read_spec
-from sakuga.weights.store import Store, confine, parse_json, read_json
+from sakuga.weights.store import Store, confine, parse_json, read_json, reading
 from sakuga.weights.tokenizer import FILES, carried, own_file
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
@@ -146,9 +146,12 @@ class Checkpoint:
 def is_model(path: Path) -> bool:
     """Whether a path is a whole model, not the file or folder of one component."""
     folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
-    if not path.is_dir():
-        return False
-    return any((path / name).is_dir() for name in folders) or len(_single_files(path, FOLDERS)) > 1
+    with reading(path):
+        if not path.is_dir():
+            return False
+        if any((path / name).is_dir() for name in folders):
+            return True
+        return len(_single_files(path, FOLDERS)) > 1
 
 
 def open_checkpoint(
@@ -281,9 +284,11 @@ def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> di
     fix = "Check the path, download what is missing, or name its file"
     if unknown := given.keys() - FOLDERS.keys():
         raise ModelNotFound(f"a component is one of {', '.join(FOLDERS)}", repr(min(unknown)), fix)
-    if path is not None and not path.is_dir():
-        what = "a file" if path.exists() else "nothing"
-        raise ModelNotFound(rule, f"{what} at {path}", fix)
+    if path is not None:
+        with reading(path):
+            what = "" if path.is_dir() else "a file" if path.exists() else "nothing"
+        if what:
+            raise ModelNotFound(rule, f"{what} at {path}", fix)
     found = {**({} if path is None else parts_in(path, without=given)), **given}
     missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
     if missing:
@@ -329,7 +334,9 @@ def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
 
 
 def _folder(place: Path) -> Path:
-    return place if place.is_dir() else place.parent
+    """The folder that a component is, or that its file is in."""
+    with reading(place):
+        return place if place.is_dir() else place.parent
 
 
 def _habits(path: Path) -> tuple[str, DrawingSpec]:

@@ -16,13 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sakuga.codec import unknown
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.memory.inventory import part_of
 from sakuga.model.spec import NextDiTSpec
+from sakuga.printable import shown
 from sakuga.weights.bind import read_piece
 from sakuga.weights.checkpoint import Component
 from sakuga.weights.fates import NAMES, Report, Target, gathered, listed, report, unbound
 from sakuga.weights.formats import (
+    FLOATS,
     Stored,
     choose_format,
     logical_shapes,
@@ -120,9 +123,9 @@ class Written:
         if self.provisional:
             names = ", ".join(self.provisional)
             lines.append(f"  note: no published file confirms the names of {names}")
-        lines.append(f"  from {self.report}")
+        lines += f"  from {self.report}".splitlines()
         lines += [f"  left out: {line}" for line in gathered(self.beside)]
-        return "\n".join(lines)
+        return "\n".join(map(shown, lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +173,9 @@ def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
     dtype: float32, bfloat16, float16, or KEEP. Raises BindError where a key is missing or
     unexplained, RequestError on a dtype that is not written.
     """
+    if dtype not in (KEEP, *FLOATS):
+        raise unknown("the dtype of a written file", dtype, (KEEP, *FLOATS))
     form = None if dtype == KEEP else choose_format(dtype, part.name)
-    if form is not None and form.quantised:
-        raise RequestError("files are written in a float format", repr(dtype), "Choose bfloat16.")
     store = part.store
     stored = read_storage_metadata(store.metadata)
     found = logical_shapes(store.shapes(), store.dtypes(), stored)

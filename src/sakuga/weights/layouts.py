@@ -17,6 +17,7 @@ of a few names. `*` in a drop stands for anything.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -30,7 +31,13 @@ ORIGINAL = ".parametrizations.weight.original"
 FACTORS = (".parametrizations.weight.0.lora_A", ".parametrizations.weight.0.lora_B")
 TIME_BIAS = "time_caption_embed.timestep_embedder.linear_1.bias"
 WRAPPERS = ("model.", "state_dict.", "module.")
-SAMPLE = 2000  # names looked at to find the nearest layout of a strange file
+SAMPLE = 300  # names looked at to find the nearest layout of a strange file
+MANY = 2000  # names looked at to say what that layout cannot explain
+# How the factors of adapters are called, but for those that a layout bakes in.
+ADAPTER = re.compile(
+    r"(?<!parametrizations\.weight\.0)\.(?:lora_(?:A|B|up|down|mid|magnitude_vector)|lora\.(?:up|down)"
+    r"|(?:lokr|hada|oft|boft|glora|diff)_\w+|dora_scale|[wb]_norm|alpha)(?:\.|$)"
+)
 NUMBER = r"0|[1-9][0-9]{0,5}"
 
 WORDS = {
@@ -461,23 +468,59 @@ def _beyond(wanted: Collection[str]) -> int:
 
 def _unknown(names: frozenset[str], component: str | None) -> LayoutError:
     """The error for a key set that no layout explains, with the nearest one."""
-    some = sorted(names)[:SAMPLE]
-    matches = [
-        Match(layout, prefix)
-        for layout in LAYOUTS
-        for prefix in layout.prefixes
-        if component in (None, layout.component)
-        and (not prefix or any(key.startswith(prefix) for key in some))
-    ]
-    odd = {match: _odd(match, some) for match in matches}
-    best = min(matches, key=lambda match: (len(odd[match]), len(match.prefix)))
+    rule = "the tensor names of a file tell its layout"
+    fix = "Check that this is the file you mean; `sakuga inspect` lists its names"
+    ordered = sorted(names)
+    some = ordered[:: 1 + len(names) // SAMPLE]
+    best, count = _nearest(some, names, component)
+    factors = [key for key in some if ADAPTER.search(key)]
+    if len(factors) > count:
+        got = f"names of an adapter, such as {factors[0]!r}"
+        return LayoutError(rule, got, "`sakuga lora show` tells of it, and --lora draws with it")
+    if best is None:
+        got = f"{len(names)} names to which no layout is near: {_list(ordered)}"
+        return LayoutError(rule, got, fix)
+    got = f"{len(names)} names that fit none; nearest is {best.layout.name!r}"
+    if best.prefix not in best.layout.prefixes:
+        known = [each for each in best.layout.prefixes if best.prefix.endswith(each)]
+        strange = best.prefix.removesuffix(max(known, key=len, default=""))
+        got += f" under the unknown prefix {strange!r}"
+        fix = f"Take {strange!r} off its names, and save it again"
     lacking = [best.prefix + mark for mark in best.layout.marks if best.prefix + mark not in names]
-    return LayoutError(
-        "the tensor names of a file tell its layout",
-        f"{len(names)} names that fit none; nearest is {best.layout.name!r}, which would need "
-        f"{_list(lacking)} and cannot explain {_list(odd[best])}",
-        "Check that this is the file you mean; `sakuga inspect` lists its names",
-    )
+    odd = _odd(best, ordered[:MANY])
+    wrong = [f"would need {_list(lacking)}"] if lacking else []
+    wrong += [f"cannot explain {_list(odd)}"] if odd else []
+    return LayoutError(rule, ", which ".join(filter(None, (got, " and ".join(wrong)))), fix)
+
+
+def _nearest(
+    some: list[str], names: frozenset[str], component: str | None
+) -> tuple[Match | None, int]:
+    """The layout and prefix that know most of some names, and how many; (None, 0) for none.
+
+    A prefix that no layout has counts with one of its marks, or with half of the names.
+    """
+    best: Match | None = None
+    most = (0, 0, False)
+    for layout in LAYOUTS:
+        if component not in (None, layout.component):
+            continue
+        ends = _ends(layout)
+        hits = [ends.fullmatch(name) for name in _weights(layout, dict.fromkeys(some, ()))]
+        for prefix, count in Counter(hit[1] for hit in hits if hit).most_common(4):
+            marks = sum(prefix + mark in names for mark in layout.marks)
+            known = prefix in layout.prefixes
+            rank = count, marks, known
+            if rank > most and (known or marks or 2 * count >= len(some)):
+                best, most = Match(layout, prefix), rank
+    return best, most[0]
+
+
+@lru_cache(maxsize=32)
+def _ends(layout: Layout) -> re.Pattern[str]:
+    """A pattern of every name that ends as one of a layout does, whatever it begins with."""
+    known = (re.sub(r"\?P<\w+>", "?:", each.pattern) for _, _, each in _compiled(layout))
+    return re.compile(rf"((?:.*?[._])?)(?:{'|'.join(known)})")
 
 
 def _odd(match: Match, names: Collection[str]) -> list[str]:

@@ -20,11 +20,18 @@ from sakuga.errors import CorruptFile, UnsafeFile
 MAX_BYTES = 1 << 24
 MAX_STEPS = 300_000  # under a second; a tensor takes about 30
 MAX_LONG = 16  # bytes of a whole number
+PROTOCOL = b"\x80"  # the instruction that pickles begin with since protocol 2
 MAX_KEY = 100  # letters of a storage's name, which torch makes of digits
 AGAIN = "Download the file again, or save it again with torch.save"
 REMEDY = (
     "Do not load it. If you trust who made it, open it with torch.load on a machine of no "
     "value, and torch.save its state dict alone, as a plain dict of tensors"
+)
+
+OLD = frozenset(each.encode() for each in "FILPSVdglp")  # how protocols 0 and 1 write values
+RESAVE = (
+    "Pickles of protocol 0 and 1 are not read, harmless or not. If you trust who made it, load it "
+    "and save it again with torch.save in protocol 2, which is its default, or later"
 )
 
 STORAGES = {
@@ -107,7 +114,9 @@ def read_pickle(data: bytes, where: str, most: int = MAX_STEPS) -> Any:
             return machine.pop()
         step = STEPS.get(code)
         if step is None:
-            machine.refuse(f"the instruction {REFUSED.get(code, repr(code))}")
+            old = code in OLD and not data.startswith(PROTOCOL)
+            told = f"the instruction {REFUSED.get(code, repr(code))}"
+            machine.refuse(told, RESAVE if old else REMEDY)
         else:
             step(machine)
     raise machine.corrupt(f"has at most {most} instructions", "more")
@@ -199,12 +208,12 @@ class _Machine:
             raise self.corrupt("recalls what it has kept", f"number {place}")
         self.push(self.memo[place])
 
-    def refuse(self, what: str) -> None:
+    def refuse(self, what: str, remedy: str = REMEDY) -> None:
         """Raise UnsafeFile: the program asks for more than tensors."""
         raise UnsafeFile(
             "nothing but tensors, numbers, texts, dicts and lists is read from a torch archive",
             f"{what} at byte {self.start} of {self.where}",
-            REMEDY,
+            remedy,
         )
 
     def corrupt(self, rule: str, got: str) -> CorruptFile:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sakuga.errors import LayoutError
 from sakuga.weights.archive import is_from_torch, open_archive
-from sakuga.weights.store import Store
+from sakuga.weights.store import Store, reading
 
 
 def open_source(path: Path, root: Path | None = None, state: str | None = None) -> Store:
@@ -16,7 +16,9 @@ def open_source(path: Path, root: Path | None = None, state: str | None = None) 
     state: as `open_archive` takes them. Raises as that does, and as `Store.open` does, and
     LayoutError where a state dict is named of what is no archive.
     """
-    if is_from_torch(path):
+    with reading(path):
+        archive = is_from_torch(path)
+    if archive:
         return open_archive(path, root, state)
     if state is not None:
         raise LayoutError(

@@ -9,6 +9,7 @@ https://huggingface.co/docs/safetensors, "Format".
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -131,11 +132,12 @@ class Store:
         contradict themselves.
         """
         path = Path(path)
-        file = locate_file(path, root, _weights_in)
-        if not file.name.endswith(INDEX):
-            return cls(path, {file: read_header(file)})
-        weight_map, files = read_index(file, root or file.parent, (".safetensors",))
-        headers = {each: read_header(each) for each in files}
+        with reading(path):
+            file = locate_file(path, root, _weights_in)
+            if not file.name.endswith(INDEX):
+                return cls(path, {file: read_header(file)})
+            weight_map, files = read_index(file, root or file.parent, (".safetensors",))
+            headers = {each: read_header(each) for each in files}
         check_index(file, weight_map, headers)
         return cls(path, headers)
 
@@ -197,6 +199,19 @@ class Store:
             return next(iter(digests.values()))
         lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
         return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise ModelNotFound where the system cannot look at `path`, or at what is in it."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelNotFound(
+            "weights are where the system can read them",
+            f"{error.strerror or error} for {str(path)[:MAX_NAME]}",
+            "Check the path, and who may read what is there",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,13 +283,16 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
 def read_json(file: Path, root: Path) -> dict[str, Any]:
     """A JSON object from a file within `root`. Raises CorruptFile on anything else."""
     confine(file, root)
-    if file.stat().st_size > MAX_CONFIG:
+    with reading(file):
+        size = file.stat().st_size
+        text = file.read_bytes() if size <= MAX_CONFIG else b""
+    if size > MAX_CONFIG:
         raise CorruptFile(
             f"a config has at most {MAX_CONFIG} bytes",
-            f"{file.stat().st_size} bytes in {file}",
+            f"{size} bytes in {file}",
             "Use the config that belongs to these weights",
         )
-    return parse_json(file.read_bytes(), str(file))
+    return parse_json(text, str(file))
 
 
 def confine(file: Path, root: Path) -> None:

@@ -1,7 +1,8 @@
 """Writes a safetensors file as its tensors come, holding no more than a part of one.
 
 The format is that of `weights.store`. Tensors of wide values lie first, so that each starts
-where its values are aligned, as the format's own library lays them.
+where its values are aligned, and those of one width by name, as the format's own library lays
+them: what holds the same tensors is the same file.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def write_tensors(
     read: the bytes of one tensor, part by part. Raises OSError, FileExistsError among them,
     and whatever `read` raises; the file is then not whole.
     """
-    names = sorted(tensors, key=lambda name: -ITEMSIZE[tensors[name].dtype])
+    names = sorted(tensors, key=lambda name: (-ITEMSIZE[tensors[name].dtype], name))
     digest = hashlib.sha256()
     with file.open("xb") as stream:
         header = _header(tensors, names, metadata)
