@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sakuga.cache import cache_folder
-from sakuga.catalog import ELSEWHERE, EMBEDDED, Lexicon, Source, lexicon
+from sakuga.catalog import ELSEWHERE, EMBEDDED, EMBEDDED_FOLDER, Lexicon, Source, lexicon
 from sakuga.codec import plain
 from sakuga.errors import RequestError, SakugaError
+from sakuga.printable import shown
 from sakuga.prompt.document import MAX_BYTES
 from sakuga.request import RECIPES, Request, option_of, parse_size
 
@@ -351,7 +352,8 @@ def show(
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
         # Only the first line of a text has the label; the others stand below it.
-        print(f"{label:>{width}}  " + text.rstrip().replace("\n", f"\n{'':{width}}  "))
+        lines = map(shown, text.rstrip().split("\n"))
+        print(f"{label:>{width}}  " + f"\n{'':{width}}  ".join(lines))
 
 
 @app.command("fetch")
@@ -462,7 +464,7 @@ def inspect_command(
     from sakuga.inspection import as_json as to_json
     from sakuga.inspection import describe, inspect
 
-    found = inspect(path, dtype, state)
+    found = inspect(_place(path), dtype, state)
     print(to_json(found) if as_json else "\n".join(line for one in found for line in describe(one)))
     if any(one.problem for one in found):
         raise typer.Exit(1)
@@ -489,7 +491,7 @@ def convert_command(
     """Write a model or one component in another layout or dtype, an adapter as safetensors."""
     from sakuga.converting import convert
 
-    for written in convert(source, out, layout, dtype, force=force, state=state):
+    for written in convert(_place(source), out, layout, dtype, force=force, state=state):
         print(json.dumps(plain(written)) if as_json else str(written), flush=True)
 
 
@@ -588,6 +590,11 @@ def lora_extract_command(
         device=choose_device(device), force=force,
     )  # fmt: skip
     print(found)
+
+
+def _place(path: Path) -> Path:
+    """A path as given, or the folder of the model that ships, by its name."""
+    return EMBEDDED_FOLDER if str(path) == EMBEDDED and not path.exists() else path
 
 
 def _local(model: str) -> str:

@@ -334,6 +334,14 @@ def test_show_prints_the_receipt(draw, run) -> None:
     assert typed(Receipt, json.loads(out)) == receipt("a.png")
 
 
+def test_show_lets_no_text_of_a_picture_command_the_terminal(draw, run) -> None:
+    draw("1girl\x1b]0;gone\x07, \u202esmile\nbeach", "--steps", "2", "--out", "a.png")
+    code, out, _ = run("show", "a.png")
+    assert code == 0
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
+    assert r"1girl\x1b]0;gone\x07, \u202esmile" in out
+
+
 def test_other_programs_find_their_parameters(draw) -> None:
     forged = "cat\nSteps: 99, Sampler: x, Seed: 1"
     draw(forged, "--negative", "a\nb", "--seed", "3", "--steps", "2", "--out", "a.png")

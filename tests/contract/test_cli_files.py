@@ -55,6 +55,13 @@ def test_every_layout_draws_the_same_picture(layout: str, run: Run, tiny_model: 
     assert said.count(" bound") > 100
 
 
+def test_the_model_that_ships_goes_by_its_name(run: Run) -> None:
+    code, said, _ = run("inspect", "chibi")
+    assert (code, said.count("  layout ")) == (0, 4)
+    code, said, _ = run("convert", "chibi", "out", "--layout", "diffusers")
+    assert (code, said.count(" -> ")) == (0, 4)
+
+
 def test_convert_for_programs(run: Run, tiny_model: Path) -> None:
     arguments = ("convert", tiny_model / "vae", "vae.safetensors", "--layout", "single-file")
     code, said, _ = run(*arguments, "--dtype", "float16", "--json")

@@ -373,6 +373,9 @@ def test_a_folder_without_weights_says_what_it_holds(tmp_path: Path) -> None:
         Store.open(tmp_path)
     with pytest.raises(ModelNotFound, match="no such path"):
         Store.open(tmp_path / "missing")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelNotFound, match="pipe, which is neither"):
+        Store.open(tmp_path / "pipe")
 
 
 def test_one_file_of_any_name_is_found_and_two_are_not_guessed(tmp_path: Path) -> None:

@@ -327,9 +327,9 @@ def locate_file(path: Path, root: Path | None, choose: Callable[[Path], Path]) -
     if path.is_file():
         return path
     if not path.is_dir():
-        raise ModelNotFound(
-            "weights are a file or a folder", f"no such path {path}", "Check the path"
-        )
+        other = path.exists() or path.is_symlink()
+        got = f"{path}, which is neither" if other else f"no such path {path}"
+        raise ModelNotFound("weights are a file or a folder", got, "Check the path")
     confine(path, root or path)
     file = choose(path)
     if not file.is_file():
