@@ -69,7 +69,7 @@ def measure_predictions(sheet: Sheet, scale: Scale) -> None:
 
 def scaled(scale: Scale, side: int) -> int:
     """A side of the table at the size that is measured."""
-    return side * scale.sides[0] // 1024
+    return max(side * scale.sides[0] // 1024, scale.spec.drawing.min_side)
 
 
 def model_folder(sheet: Sheet, scale: Scale) -> Path:
