@@ -173,7 +173,13 @@ def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
     marks: list[float] = []
     home, before = engine.home, time.perf_counter()
     home.peak()
-    home.recorder = Recorder(home.memory, home.peak, interval=0)
+    reserved: list[int] = []
+
+    def peak() -> int:
+        reserved.append(torch.cuda.max_memory_reserved() if home.on_card else 0)
+        return home.peak()  # which lets both begin anew
+
+    home.recorder = Recorder(home.memory, peak, interval=0)
     for event in engine.generate(request):
         if isinstance(event, Stepped):
             marks.append(time.perf_counter())
@@ -194,8 +200,8 @@ def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
     if len(marks) > 2:
         # Without the last: a host that waits within steps is told of it with the one before.
         values["step_ms"] = round(1000 * (marks[-2] - marks[0]) / (len(marks) - 2), 2)
-    if torch.cuda.is_available():
-        values["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 4)
+    if home.on_card:
+        values["reserved_gib"] = round(max(reserved) / GIB, 4)
     receipt = results[0].receipt
     if receipt.notes:
         values["notes"] = receipt.notes

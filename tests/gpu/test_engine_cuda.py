@@ -66,6 +66,7 @@ def test_stopping_leaves_no_memory_behind(tiny_model) -> None:
     assert torch.cuda.memory_allocated() == before
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_the_host_never_waits_between_steps(tiny_model) -> None:
     """But for the event of the step before: no copy, no scalar is fetched, none is sent."""
     engine = Engine.open(str(tiny_model), device="cuda", budget=Budget(vram="4GB"))

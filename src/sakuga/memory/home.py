@@ -41,7 +41,7 @@ class Home:
         self.device, self.limit = device, limit
         self.on_card = device.type == "cuda"
         self.pins = Pins(device, pinned) if self.on_card else None
-        self._others = torch.cuda.memory_allocated(device) if self.on_card else 0
+        self._others = others(device) if self.on_card else 0
         self.ledger = None if self.on_card or limit is None else Ledger(limit)
         self.recorder: Recorder | None = None
         self._what: Hashable = None
@@ -178,6 +178,11 @@ def open_home(device: torch.device, budget: Budget) -> Home:
         return Home(device, limit, parse_bytes(budget.pinned))
     _, free = host_memory()
     return Home(device, limit, free // 2 or PINNED)
+
+
+def others(device: torch.device) -> int:
+    """Bytes that this process holds of a card, but for the libraries' own, which plans count."""
+    return max(0, torch.cuda.memory_allocated(device) - card_of(device).workspace)
 
 
 def card_of(device: torch.device) -> Card:
