@@ -27,10 +27,11 @@ from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.checkpoint import (
     ENCODERS,
     Checkpoint,
+    Component,
     Opener,
     is_model,
     open_checkpoint,
-    open_component,
+    understand,
 )
 from sakuga.weights.convert import (
     GOALS,
@@ -43,10 +44,10 @@ from sakuga.weights.convert import (
     write_job,
 )
 from sakuga.weights.manifest import MANIFEST, write_manifest
-from sakuga.weights.save import write_json, writing
+from sakuga.weights.save import refuse_itself, write_json, writing
 from sakuga.weights.sources import open_source
 from sakuga.weights.specs import OURS
-from sakuga.weights.store import confine, read_json
+from sakuga.weights.store import Store, confine, read_json
 from sakuga.weights.tokenizer import FILES
 
 TOKENIZER_FILES = (
@@ -81,14 +82,14 @@ def convert(
     if layout is not None and layout not in GOALS:
         raise unknown("layout", layout, tuple(GOALS))
     opens = partial(open_source, state=state)
-    if not is_model(source) and is_adapter(opens(source, None)):
+    store = None if is_model(source) else opens(source, None)
+    if store is not None and is_adapter(store):
         return (_convert_adapter(source, out, dtype, opens, force),)
     if layout is None:
         raise RequestError(
             "a model is written in a layout", "none", f"Give --layout: {', '.join(GOALS)}."
         )
-    model = _open_model(source, opens) if is_model(source) else None
-    parts = model.components if model else (open_component(source, opens=opens),)
+    model, parts = _understood(source, store, opens)
     jobs = [plan_job(part, GOALS[layout][part.name], dtype) for part in parts]
     lone = out.suffix == ".safetensors"
     if lone and model:
@@ -96,7 +97,8 @@ def convert(
     places = [_place(job, out, model) for job in jobs]
     with writing(out):
         _refuse(out, lone, force, places)
-        _refuse_itself([(out.parent if lone else out) / place for place in places], jobs)
+        targets = [(out.parent if lone else out) / place for place in places]
+        refuse_itself(targets, [job.part.store for job in jobs])
         return _write(jobs, places, out, model, GOALS[layout])
 
 
@@ -137,6 +139,16 @@ def _convert_adapter(
     return convert_adapter(read_adapter(AdapterSpec(source), opens), out, force=force)
 
 
+def _understood(
+    source: Path, store: Store | None, opens: Opener
+) -> tuple[Checkpoint | None, tuple[Component, ...]]:
+    """A model and its components, or the one component that a store is."""
+    if store is not None:
+        return None, (understand(store, None, source),)
+    model = _open_model(source, opens)
+    return model, model.components
+
+
 def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
     model = open_checkpoint(source, opens=opens)
@@ -168,13 +180,6 @@ def _refuse(out: Path, lone: bool, force: bool, files: list[str]) -> None:
             raise OutputExists(
                 "a folder keeps one model in one layout", f"{odd[0]}", "Move it away first."
             )
-
-
-def _refuse_itself(targets: list[Path], jobs: list[Job]) -> None:
-    """Refuse to replace what is being read."""
-    sources = {file.resolve() for job in jobs for file in job.part.store.files}
-    if both := sorted(sources & {target.resolve() for target in targets}):
-        raise RequestError("a model is not written over itself", f"{both[0]}", "Write elsewhere.")
 
 
 def _check_room(folder: Path, jobs: list[Job]) -> None:

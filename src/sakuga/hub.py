@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.errors import ModelNotFound, SakugaError
-from sakuga.weights.store import reading
+from sakuga.weights.store import FROM_TORCH, reading
 
 PATTERNS = ("*.safetensors", "*.json", "*.model")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@((?:(?!\.\.)[\w./-])+))?", re.ASCII)
-FILES = (".safetensors", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
+FILES = (".safetensors", ".gguf", *FROM_TORCH)
 COMMIT = re.compile("[0-9a-f]{40}")
 BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 TOKEN = "set HF_TOKEN to a token that may read it."

@@ -31,7 +31,8 @@ def base(tmp_path: Path) -> Component:
     return stored(tmp_path / "base", made())
 
 
-def test_what_was_merged_is_found_again(tmp_path: Path, base: Component) -> None:
+def merged_and_found_again(tmp_path: Path, base: Component) -> Path:
+    """Merge a LoRA, extract it to tmp_path / "again", and give the one that was merged."""
     lora = peft_folder(tmp_path / "lora", factors(FEW, rank=3), 6)
     merge(base, parse_adapters([str(lora)]), tmp_path / "tuned.safetensors")
     tuned = open_component(tmp_path / "tuned.safetensors", "transformer")
@@ -39,6 +40,11 @@ def test_what_was_merged_is_found_again(tmp_path: Path, base: Component) -> None
     assert found.errors.keys() == set(FEW)
     assert found.error <= 1e-5
     assert found.left == ()
+    return lora
+
+
+def test_what_was_merged_is_found_again(tmp_path: Path, base: Component) -> None:
+    lora = merged_and_found_again(tmp_path, base)
     model, results = made(), []
     for path in (lora, tmp_path / "again"):
         with torch.inference_mode(), apply_adapters(
@@ -53,14 +59,7 @@ def test_what_was_merged_into_a_quantised_file_is_found_again(
     tmp_path: Path, storage: str
 ) -> None:
     save_component(tmp_path / "base", TINY.transformer, made().state_dict(), storage)
-    base = open_component(tmp_path / "base", "transformer")
-    lora = peft_folder(tmp_path / "lora", factors(FEW, rank=3), 6)
-    merge(base, parse_adapters([str(lora)]), tmp_path / "tuned.safetensors")
-    tuned = open_component(tmp_path / "tuned.safetensors", "transformer")
-    found = extract(base, tuned, tmp_path / "again", 3)
-    assert found.errors.keys() == set(FEW)
-    assert found.error <= 1e-5
-    assert found.left == ()
+    merged_and_found_again(tmp_path, open_component(tmp_path / "base", "transformer"))
 
 
 def test_a_place_that_cannot_be_written_is_an_error_of_ours(

@@ -24,8 +24,9 @@ from sakuga.weights.checkpoint import (
 from sakuga.weights.fates import unbound
 from sakuga.weights.formats import Shape, logical_shapes, read_storage_metadata, scale_key
 from sakuga.weights.layouts import Explanation, explain
+from sakuga.weights.store import FROM_TORCH
 
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+PICKLES = (*FROM_TORCH, ".pkl", ".pickle")
 MOST_ENTRIES = 10_000  # of a folder, in case it is somebody's home
 SHOWN = 4
 

@@ -15,10 +15,10 @@ from sakuga.weights.adapter_config import DIFFUSERS_CONFIG
 from sakuga.weights.adapter_file import Adapter
 from sakuga.weights.adapter_fit import assumption, listed
 from sakuga.weights.bind import read_tensor
-from sakuga.weights.checkpoint import read_json
 from sakuga.weights.fates import gathered
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.save import refuse_existing, refuse_itself, write_atomically, writing
+from sakuga.weights.save import make_folder, refuse_existing, refuse_itself, write_atomically
+from sakuga.weights.store import read_json
 from sakuga.weights.writer import Promised, write_tensors
 
 
@@ -57,7 +57,7 @@ def convert_adapter(adapter: Adapter, out: Path, *, force: bool = False) -> Writ
     if out.suffix != ".safetensors":
         raise RequestError("an adapter is written to a .safetensors file", f"{out}", "Name one.")
     refuse_existing(out, force=force)
-    refuse_itself(out, [store])
+    refuse_itself([out], [store])
     if not BLOCKS.keys().isdisjoint(store.dtypes().values()):
         raise LayoutError(
             "an adapter is read from safetensors or a torch archive",
@@ -82,8 +82,7 @@ def convert_adapter(adapter: Adapter, out: Path, *, force: bool = False) -> Writ
     def write(file: Path) -> None:
         digests.append(write_tensors(file, promised, metadata, lambda key: (store.view(key),)))
 
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomically(out, write)
     return WrittenAdapter(
         str(out),

@@ -34,9 +34,9 @@ from sakuga.weights.adapter_config import (
     short,
 )
 from sakuga.weights.adapter_spec import AdapterSpec
-from sakuga.weights.archive import ENDINGS, is_from_torch, is_zip
+from sakuga.weights.archive import is_from_torch, is_zip
 from sakuga.weights.checkpoint import Opener
-from sakuga.weights.store import Store, confine, reading
+from sakuga.weights.store import FROM_TORCH, Store, confine, reading
 
 Shape = tuple[int, ...]
 
@@ -201,7 +201,7 @@ def _open_safe(path: Path, root: Path | None = None) -> Store:
     """Open safetensors; of a torch archive say what makes that of it."""
     files = [path]
     if path.is_dir():
-        files = [each for each in path.iterdir() if each.name.endswith(ENDINGS)]
+        files = [each for each in path.iterdir() if each.name.endswith(FROM_TORCH)]
     if is_from_torch(path) and len(files) == 1 and is_zip(files[0]):
         (file,) = files
         out = file.with_suffix(".safetensors")

@@ -21,6 +21,7 @@ from typing import Any
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, UnsafeFile
 from sakuga.weights.pickles import MAX_BYTES, MAX_STEPS, TensorRef, kind_of, read_pickle
 from sakuga.weights.store import (
+    FROM_TORCH,
     ITEMSIZE,
     MAX_RANK,
     Header,
@@ -33,7 +34,6 @@ from sakuga.weights.store import (
 )
 from sakuga.weights.zips import MAGIC, MAX_ENTRIES, Entry, read_entries
 
-ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 INDEX = ".bin.index.json"
 CONVENTIONAL = ("pytorch_model.bin", "diffusion_pytorch_model.bin")
 OTHERS = (".safetensors", ".safetensors.index.json", ".gguf")  # which a folder is read from first
@@ -164,7 +164,7 @@ def open_archive(
         file = locate_file(path, root, _archive_in)
         if not file.name.endswith(INDEX):
             return Archive(path, {file: _open(file, state, 1)})
-        weight_map, shards = read_index(file, root or file.parent, ENDINGS)
+        weight_map, shards = read_index(file, root or file.parent, FROM_TORCH)
         if len(shards) > MAX_SHARDS:
             raise _corrupt(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
         opened = {shard: _open(shard, state, len(shards)) for shard in shards}
@@ -179,7 +179,7 @@ def _archives_in(folder: Path) -> list[str]:
         return []
     found = [name for name in names if name.endswith(INDEX)]
     found = found or [name for name in CONVENTIONAL if name in names]
-    return found or [name for name in names if name.endswith(ENDINGS)]
+    return found or [name for name in names if name.endswith(FROM_TORCH)]
 
 
 def _archive_in(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from sakuga.weights.adapter_file import PEFT_FILE
 from sakuga.weights.adapter_fit import WEIGHT, listed, targets_of
 from sakuga.weights.checkpoint import Component
 from sakuga.weights.lora_merge import Base
-from sakuga.weights.save import refuse_existing, write_atomically, write_json, writing
+from sakuga.weights.save import make_folder, refuse_existing, write_atomically, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,7 @@ def _write_peft(folder: Path, tensors: Mapping[str, Tensor], rank: int) -> None:
         "inference_mode": True,
         "base_model_name_or_path": None,
     }
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomically(
         folder / PEFT_FILE, lambda file: save_file(dict(tensors), file, {"format": "pt"})
     )

@@ -29,7 +29,7 @@ from sakuga.weights.gguf import BLOCKS, plain_dtype
 from sakuga.weights.layouts import Piece
 from sakuga.weights.lora import read_delta, read_norm_delta
 from sakuga.weights.quantise import DTYPES, dequantise
-from sakuga.weights.save import refuse_existing, refuse_itself, write_atomically, writing
+from sakuga.weights.save import make_folder, refuse_existing, refuse_itself, write_atomically
 from sakuga.weights.specs import config_of
 from sakuga.weights.store import ITEMSIZE, Store
 from sakuga.weights.writer import Promised, write_tensors
@@ -127,14 +127,13 @@ def merge(
     refuse_existing(out, force=force)
     base = Base.of(component)
     fits = fit_adapters(specs, transformer_targets(component.spec), partial=partial)
-    refuse_itself(out, [component.store, *(each.adapter.store for each in fits)])
+    refuse_itself([out], [component.store, *(each.adapter.store for each in fits)])
     changed = Changed(base, fits)
     names = [asdict(record(each)) for each in fits]
     metadata = {"config": json.dumps(config_of(component.spec))} | component.store.metadata
     metadata.pop(STORAGE_KEY, None)
     metadata |= storage_metadata(changed.stored) | {MERGED_KEY: json.dumps(names)}
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomically(
         out, lambda file: write_tensors(file, changed.promised(), metadata, changed.read)
     )

@@ -88,6 +88,12 @@ def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
         os.replace(draft, file)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in. Raises SakugaError where the system cannot."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Raise SakugaError where the system cannot write what belongs at `path`."""
@@ -113,9 +119,11 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         )
 
 
-def refuse_itself(out: Path, stores: Iterable[Store]) -> None:
+def refuse_itself(outs: Iterable[Path], stores: Iterable[Store]) -> None:
     """Refuse to replace what is being read, with RequestError."""
-    if out.resolve() in {file.resolve() for store in stores for file in store.files}:
-        raise RequestError(
-            "a file does not replace what it is made of", f"{out}", "Write elsewhere."
-        )
+    read = {file.resolve() for store in stores for file in store.files}
+    for out in outs:
+        if out.resolve() in read:
+            raise RequestError(
+                "a file does not replace what it is made of", f"{out}", "Write elsewhere."
+            )

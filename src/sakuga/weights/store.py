@@ -35,6 +35,7 @@ MAX_KEY = 1000
 MAX_NAME = 255  # bytes of a file name, as most file systems have it
 INDEX = ".safetensors.index.json"
 MAX_CONFIG = 16_000_000  # bytes
+FROM_TORCH = (".bin", ".pt", ".pth", ".ckpt")  # how files of torch.save are called
 CONVENTIONAL = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 AGAIN = "Download or convert the file again"
 CONVERT = "Convert it once: sakuga convert FILE OUT.safetensors --layout original"
@@ -502,7 +503,7 @@ def _weights_in(folder: Path) -> Path:
     found = ", ".join(names) or "nothing"
     fix = (
         CONVERT
-        if any(n.endswith((".pt", ".pth", ".bin", ".ckpt")) for n in names)
+        if any(n.endswith(FROM_TORCH) for n in names)
         else "Check the path, or download the weights"
     )
     raise ModelNotFound(rule, f"{found} in {folder}", fix)
