@@ -39,8 +39,9 @@ def _matched(name: str, tokenizer: Tokenizer, spec: Any) -> Finding:
         wrong = wrong or f"{SAMPLE!r} comes back as {back!r}"
     if wrong:
         return red(name, wrong, BELONGS)
-    text = f"{tokenizer.size:,} tokens for {spec.vocab_size:,} rows, special ones as the encoder's"
-    if tokenizer.size < spec.vocab_size * 0.9:
+    size = tokenizer.size
+    text = f"{size:,} tokens for {spec.vocab_size:,} rows, special ones as the encoder's"
+    if size < spec.vocab_size * 0.9:
         return yellow(name, f"{text}, but many rows have no token", BELONGS)
     return green(name, f"{text}, a sample comes back as it was")
 
