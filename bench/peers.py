@@ -10,7 +10,7 @@ import torch
 from measured import Scale, Sheet, Values, clean, measured, randomise
 from torch import Tensor, nn
 
-from sakuga.model.text import gemma_config
+from sakuga.weights.specs import config_of
 
 
 def measure_peers(sheet: Sheet, scale: Scale) -> None:
@@ -106,9 +106,9 @@ def decode(scale: Scale, side: int, tile: int | None) -> Values:
 @torch.inference_mode()
 def encode(scale: Scale) -> Values:
     """Two texts, one after the other, through Gemma with its table of words on the card."""
-    from transformers.models.gemma3.modeling_gemma3 import Gemma3TextModel  # noqa: PLC0415
+    from transformers import Gemma3TextConfig, Gemma3TextModel  # noqa: PLC0415
 
-    config = gemma_config(scale.spec.gemma)
+    config = Gemma3TextConfig(**config_of(scale.spec.gemma))
     torch.set_default_dtype(scale.dtype)
     try:
         with scale.device:

@@ -1,0 +1,35 @@
+"""The programs that measure still fit what they measure: each can be opened, a few rows run."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture(autouse=True)
+def _beside_each_other(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(BENCH)
+    yield
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in BENCH.glob("*.py")))
+def test_a_program_finds_all_that_it_imports(name: str) -> None:
+    importlib.import_module(name)
+
+
+def test_every_part_of_the_memory_bench_is_there() -> None:
+    for part in importlib.import_module("memory").PARTS.values():
+        module, function = part.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_encoder_of_the_peers_runs() -> None:
+    values = importlib.import_module("peers").encode(importlib.import_module("measured").TINY)
+    assert math.isfinite(values["ms"])
+    assert values["ms"] > 0
