@@ -123,14 +123,15 @@ def write_page(out: Path, page: Path) -> None:
                 ("seconds", "gb_per_s", "over_slower", "anonymous_gib")),
         section("Whole pictures", sheets, "budgets",
                 ("peak_gib", "planned_gib", "gemma_gib", "denoise_gib", "decode_gib",
-                 "reserved_gib", "seconds", "step_ms", "max_level", "identical")),
+                 "reserved_gib", "planned_reserved_gib", "retries", "seconds", "step_ms",
+                 "max_level", "identical", "notes")),
         beside_article(sheets),
         section("One request after the other", sheets, "again",
                 ("seconds", "warm_over_warm", "grown_bytes")),
         one_after_other(sheets),
         section("Predicted and measured peaks", sheets, "predictions",
                 ("planned_gib", "peak_gib", "gemma_error_%", "jina_error_%", "denoise_error_%",
-                 "decode_error_%")),
+                 "decode_error_%", "reserved_gib", "planned_reserved_gib", "retries", "notes")),
     ]  # fmt: skip
     if sheets.get("predictions"):
         parts.append(f"Predicted peaks against measured ones: {worst(sheets)}.\n")

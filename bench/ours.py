@@ -174,6 +174,7 @@ def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
     home, before = engine.home, time.perf_counter()
     home.peak()
     reserved: list[int] = []
+    retries = allocator_retries()
 
     def peak() -> int:
         reserved.append(torch.cuda.max_memory_reserved() if home.on_card else 0)
@@ -202,11 +203,17 @@ def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
         values["step_ms"] = round(1000 * (marks[-2] - marks[0]) / (len(marks) - 2), 2)
     if home.on_card:
         values["reserved_gib"] = round(max(reserved) / GIB, 4)
+        values["retries"] = allocator_retries() - retries
     receipt = results[0].receipt
     if receipt.notes:
         values["notes"] = receipt.notes
     pixels = [torch.frombuffer(bytearray(one.picture.rgb), dtype=torch.uint8) for one in results]
     return values, torch.stack(pixels), receipt.plan
+
+
+def allocator_retries() -> int:
+    """Times so far that the allocator had to give back what it cached before it had room."""
+    return torch.cuda.memory_stats().get("num_alloc_retries", 0) if torch.cuda.is_available() else 0
 
 
 def ended(event: object) -> str | None:

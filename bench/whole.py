@@ -25,7 +25,7 @@ SHRINKING = {
     1024: ("8GB", "4GB", "3GB", "2GB", "1.6GB", "1.2GB"),
     2048: ("16GB", "6GB", "4GB", "3GB"),
 }
-FEW = 4  # steps: neither a peak nor a step's time depends on their number
+FEW = 10  # steps; with fewer, how unevenly a host is told of them shows in the time of one
 SIZES = ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1))
 FORMS = (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
 
@@ -123,6 +123,8 @@ def planned(plan: Plan, measured: Values) -> Values:
         if got:
             values[f"{stage.stage}_error_%"] = round(100 * (stage.peak_bytes / GIB / got - 1), 2)
     values["planned_gib"] = round(max(stage.peak_bytes for stage in plan.stages) / GIB, 4)
+    reserved = max(stage.reserved_bytes for stage in plan.stages)
+    values["planned_reserved_gib"] = round(reserved / GIB, 4)
     return values
 
 

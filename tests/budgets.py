@@ -26,9 +26,9 @@ def ladders(engine: Engine, request: Request) -> dict[str, tuple[StagePlan, ...]
 def limits(engine: Engine, request: Request) -> list[int]:
     """Every limit at which the plan changes, from the largest to the smallest that works."""
     front = ladders(engine, request)
-    least = max(plans[-1].peak_bytes for plans in front.values())
-    peaks = {plan.peak_bytes for plans in front.values() for plan in plans}
-    return sorted({smallest_limit(peak) for peak in peaks if peak >= least}, reverse=True)
+    least = max(plans[-1].reserved_bytes for plans in front.values())
+    needs = {plan.reserved_bytes for plans in front.values() for plan in plans}
+    return sorted({smallest_limit(need) for need in needs if need >= least}, reverse=True)
 
 
 def apart(one: Result, other: Result) -> tuple[int, float]:

@@ -171,6 +171,7 @@ def fields_of(asked: Asked, plan: MemoryPlan) -> dict[str, Any]:
         "usable_bytes": usable(asked.limit),
         "context_bytes": context(asked.card),
         "peak_bytes": plan.peak_bytes,
+        "reserved_bytes": plan.reserved_bytes,
         "seconds": plan.seconds,
         "kept": plan.kept,
         "work": plain(asked.work),
@@ -191,8 +192,9 @@ def describe(asked: Asked, plan: MemoryPlan) -> Iterator[str]:
     head = ("stage", "weights", "on card", "streamed", "split", "peak", "time")
     yield from columns((head, *map(_row, plan.stages)), right=(2, 3, 5, 6))
     yield ""
-    room = f"{readable(plan.peak_bytes)} of {readable(usable(asked.limit))} usable"
-    yield f"Peak {room}; {duration(plan.seconds)} in all."
+    peak, reserved = readable(plan.peak_bytes), readable(plan.reserved_bytes)
+    yield (f"Peak {peak}, with the holes of an allocator {reserved} of "
+           f"{readable(usable(asked.limit))} usable; {duration(plan.seconds)} in all.")
     yield ""
     rows = [("+" if one.pulled else "-", one.stage, one.lever, one.why) for one in plan.reasons]
     yield from columns(rows)

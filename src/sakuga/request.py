@@ -270,8 +270,8 @@ class StagePlan:
     `resident` stay there during the stage and `streamed` pass through two slots at every
     evaluation. `batches`: groups of pictures run one after the other. `parts`: groups of
     segments that pass each block in turn. `strips`: of a decoded picture; with `recompute`
-    they are computed twice where a full-size tensor would be stored. `peak_bytes` and
-    `seconds` are predictions.
+    they are computed twice where a full-size tensor would be stored. `peak_bytes` of tensors,
+    `reserved_bytes` of their allocator and `seconds` are predictions.
     """
 
     stage: str
@@ -284,6 +284,7 @@ class StagePlan:
     strips: int = 1
     recompute: bool = False
     peak_bytes: int = 0
+    reserved_bytes: int = 0
     seconds: float = 0.0
 
 

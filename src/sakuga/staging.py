@@ -74,7 +74,7 @@ class Stages:
         return Drawing(request, reading, times, work, plan, {one.stage: one for one in plan.stages})
 
     def _plan(self, work: Work, options: Options, stages: Sequence[str] = STAGES) -> MemoryPlan:
-        below = {stage: peak - 1 for stage, peak in self.learned.items()}
+        below = {stage: reserved - 1 for stage, reserved in self.learned.items()}
         options = replace(options, most=below)
         return make_plan(self.inventory, self.home.limit, work, self.card, options, stages)
 
@@ -98,11 +98,11 @@ class Stages:
         if not self.learned:
             return
         free = make_plan(self.inventory, self.home.limit, drawing.work, self.card, self.options)
-        for stage, peak in self.learned.items():
+        for stage, reserved in self.learned.items():
             planned = drawing.stages[stage]
             if planned != free.stage(stage):
-                note = (f"Memory ran out before in {stage}, planned for {readable(peak)}; now it "
-                        f"is planned for {readable(planned.peak_bytes)}.")
+                note = (f"Memory ran out before in {stage}, planned for {readable(reserved)}; now "
+                        f"it is planned for {readable(planned.reserved_bytes)}.")
                 drawing.notes.append(note)
                 yield Warned("learned_limit", note)
 
@@ -151,13 +151,14 @@ class Stages:
                 said = str(error).splitlines()[0]
             # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
             self._release(drawing)
-            self.learned[name] = min(self.learned.get(name, how.peak_bytes), how.peak_bytes)
-            note = f"Out of memory in {name}, planned for {readable(how.peak_bytes)}: {said[:200]}"
+            planned = how.reserved_bytes
+            self.learned[name] = min(self.learned.get(name, planned), planned)
+            note = f"Out of memory in {name}, planned for {readable(planned)}: {said[:200]}"
             drawing.notes.append(note)
             yield Warned("out_of_memory", note)
         raise OutOfMemory(
             f"every stage of a drawing must fit in memory, and {name!r} needs a budget of at least "
-            f"{readable(smallest_limit(how.peak_bytes))}",
+            f"{readable(smallest_limit(how.reserved_bytes))}",
             said,
             "Ask for a smaller size or fewer pictures at once, or close other programs.",
         )
@@ -167,7 +168,7 @@ class Stages:
         yield (first := drawing.stages[name])
         costs = Costs(self.inventory, drawing.work, self.card, options.dtype, options.pinned)
         for rung in rungs(name, costs, options):
-            if rung.peak_bytes < first.peak_bytes:
+            if rung.reserved_bytes < first.reserved_bytes:
                 yield rung
 
     def _release(self, drawing: Drawing) -> None:

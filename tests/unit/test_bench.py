@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 
 @pytest.fixture(autouse=True)
-def _beside_each_other(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCH)
-    yield
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in BENCH.glob("*.py")))

@@ -22,8 +22,8 @@ def room(inventory: Inventory, title: str, free: int, dtype: str) -> Finding:
     asked = Asked(inventory, free, nearest_card(title), Options(dtype), request, tokens)
     size = f"{drawing.width}x{drawing.height}"
     try:
-        peak = asked.plan().peak_bytes
+        taken = asked.plan().reserved_bytes
     except BudgetTooSmall as error:
         says = f"{size} does not fit {readable(free)}: {error.rule}"
         return yellow("room", says, "Close what else uses the card, or ask for a smaller --size.")
-    return green("room", f"{size} in {dtype} takes {readable(peak)} of {readable(free)}")
+    return green("room", f"{size} in {dtype} takes {readable(taken)} of {readable(free)}")

@@ -24,7 +24,7 @@ from sakuga.memory.vae_cost import strip_choices
 from sakuga.request import StagePlan
 from sakuga.weights.formats import FORMATS, choose_format, is_block_linear
 
-RESERVE = 32 * 2**20  # kept below a limit besides 3% of it: an allocator's rounding and holes
+RESERVE = 32 * 2**20  # kept below a limit besides 3% of it: an allocator rounds sizes up
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
          "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
 LOSSY = ("int8", "int4")  # float8_e4m3 is as large as int8, and not nearer
@@ -96,6 +96,11 @@ class MemoryPlan:
         return max(stage.peak_bytes for stage in self.stages)
 
     @property
+    def reserved_bytes(self) -> int:
+        """The most that is reserved at once: what is allocated, and the holes between."""
+        return max(stage.reserved_bytes for stage in self.stages)
+
+    @property
     def seconds(self) -> float:
         """From the first text to the last pixel."""
         return sum(stage.seconds for stage in self.stages)
@@ -120,9 +125,9 @@ def usable(limit: int) -> int:
     return limit * 97 // 100 - RESERVE
 
 
-def smallest_limit(peak: int) -> int:
-    """The smallest limit whose usable part holds `peak` bytes."""
-    return -(-(peak + RESERVE) * 100 // 97)
+def smallest_limit(reserved: int) -> int:
+    """The smallest limit whose usable part holds `reserved` bytes."""
+    return -(-(reserved + RESERVE) * 100 // 97)
 
 
 def make_plan(
@@ -155,12 +160,12 @@ def make_plan(
 def rungs(stage: str, costs: Costs, options: Options) -> tuple[StagePlan, ...]:
     """All ways to run a stage that nothing beats in memory, time and what is lost, best first.
 
-    Peaks descend from the fastest to the least memory there is, while seconds rise. Where
-    formats that lose something are allowed, theirs follow, fastest first again.
+    What they reserve descends from the fastest to the least memory there is, while seconds
+    rise. Where formats that lose something are allowed, theirs follow, fastest first again.
     """
     front: list[StagePlan] = []
     for plan in sorted(candidates(stage, costs, options), key=_order(stage, costs, options)):
-        if not front or plan.peak_bytes < front[-1].peak_bytes:
+        if not front or plan.reserved_bytes < front[-1].reserved_bytes:
             front.append(plan)
     return tuple(front)
 
@@ -224,7 +229,7 @@ def _order(stage: str, costs: Costs, options: Options) -> Callable[[StagePlan], 
     """
     loss = formats(stage, costs, options)
     return lambda plan: (
-        loss.get(plan.weights, 0), plan.seconds, plan.peak_bytes, plan.batches, plan.parts,
+        loss.get(plan.weights, 0), plan.seconds, plan.reserved_bytes, plan.batches, plan.parts,
         plan.weights,
     )  # fmt: skip
 
@@ -235,7 +240,7 @@ def _rooms(choices: Choices, limit: int | None, most: Mapping[str, int]) -> Room
     for stage, plans in choices.items():
         found = [] if limit is None else [usable(limit)]
         if stage in most:
-            found.append(max(most[stage], min(plan.peak_bytes for plan in plans)))
+            found.append(max(most[stage], min(plan.reserved_bytes for plan in plans)))
         rooms[stage] = min(found, default=None)
     return rooms
 
@@ -245,7 +250,7 @@ def _best(choices: Choices, rooms: Rooms, costs: Costs, options: Options) -> Sta
     chosen = []
     for stage, plans in choices.items():
         room = rooms[stage]
-        fitting = [plan for plan in plans if room is None or plan.peak_bytes <= room]
+        fitting = [plan for plan in plans if room is None or plan.reserved_bytes <= room]
         if not fitting:
             return None
         chosen.append(min(fitting, key=_order(stage, costs, options)))
@@ -260,8 +265,12 @@ def _kept(
     forms = {plan.stage: plan.weights for plan in alone}
     whole = {
         stage: [
-            replace(plan, peak_bytes=plan.peak_bytes + sum(held.values()) - own)
-            for own in [costs.weights(stage, forms[stage]).stage]
+            replace(
+                plan,
+                peak_bytes=plan.peak_bytes + others,
+                reserved_bytes=plan.reserved_bytes + others,
+            )
+            for others in [sum(held.values()) - costs.weights(stage, forms[stage]).stage]
             for plan in plans
             if not plan.streamed and plan.weights == forms[stage]
         ]
@@ -294,9 +303,9 @@ def _seconds(stages: Iterable[StagePlan]) -> float:
 
 def _too_small(choices: Choices, limit: int) -> BudgetTooSmall:
     """The error that names the smallest budget, and the stage that needs it."""
-    least = {stage: min(plan.peak_bytes for plan in plans) for stage, plans in choices.items()}
-    stage, peak = max(least.items(), key=lambda item: item[1])
-    smallest = smallest_limit(peak)
+    least = {stage: min(plan.reserved_bytes for plan in plans) for stage, plans in choices.items()}
+    stage, reserved = max(least.items(), key=lambda item: item[1])
+    smallest = smallest_limit(reserved)
     enough = -(-smallest // 10**6)
     return BudgetTooSmall(
         f"this drawing needs a budget of at least {enough}MB, for its stage {stage!r}",

@@ -68,13 +68,13 @@ def explain(
 def _reason(lever: Lever, plan: StagePlan, others: Sequence[StagePlan], room: int | None) -> Reason:
     """Why not one of `others`, which differ in this lever."""
     pulled = lever.pulled(plan)
-    fitting = [one for one in others if room is None or one.peak_bytes <= room]
+    fitting = [one for one in others if room is None or one.reserved_bytes <= room]
     told = lever.done(plan) if pulled else lever.undone
     if fitting:
-        rival = min(fitting, key=lambda one: (one.seconds, one.peak_bytes))
+        rival = min(fitting, key=lambda one: (one.seconds, one.reserved_bytes))
         why = _comparison(plan, rival, pulled)
     else:
-        least = min(one.peak_bytes for one in others)
+        least = min(one.reserved_bytes for one in others)
         why = f"otherwise it would take {readable(least)} or more, of {readable(room or 0)} usable"
     return Reason(plan.stage, lever.name, pulled, f"{told}: {why}")
 
@@ -86,7 +86,7 @@ def _comparison(plan: StagePlan, rival: StagePlan, pulled: bool) -> str:
         return f"otherwise {theirs} instead of {ours}"
     if not pulled:
         return "there is room"
-    taken = f"{readable(rival.peak_bytes)} instead of {readable(plan.peak_bytes)}"
+    taken = f"{readable(rival.reserved_bytes)} instead of {readable(plan.reserved_bytes)}"
     return f"otherwise no faster, in {taken}"
 
 
