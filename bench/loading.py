@@ -119,6 +119,6 @@ def watched() -> Iterator[list[int]]:
 
 def anonymous() -> int:
     """Bytes of this process that no file stands behind, as Linux counts them."""
-    text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    found = re.search(r"^Anonymous: +(\d+) kB", text, re.MULTILINE)
+    text = Path("/proc/self/status").read_text(encoding="utf-8")
+    found = re.search(r"^RssAnon:\s+(\d+) kB", text, re.MULTILINE)
     return int(found[1]) << 10 if found else 0

@@ -125,6 +125,7 @@ def planned(plan: Plan, measured: Values) -> Values:
     values["planned_gib"] = round(max(stage.peak_bytes for stage in plan.stages) / GIB, 4)
     reserved = max(stage.reserved_bytes for stage in plan.stages)
     values["planned_reserved_gib"] = round(reserved / GIB, 4)
+    values["planned_s"] = round(sum(stage.seconds for stage in plan.stages), 3)
     return values
 
 

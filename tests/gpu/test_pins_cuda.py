@@ -35,6 +35,6 @@ def test_other_tensors_of_a_block_are_copied_anew() -> None:
 
 
 def test_a_refusal_is_blamed_on_no_kernel() -> None:
-    memory = Pinned(2**20, CARD)
+    memory = Pinned(2**20, CARD, torch.Tensor.zero_)
     assert not register(memory.bytes, CARD)  # it is pinned already
     assert torch.ones(8, device=CARD).sum().item() == 8

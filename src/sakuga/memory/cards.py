@@ -16,19 +16,21 @@ GIB = 2**30
 CONTEXT = 600 * 2**20  # what a driver and its libraries take, until measured; no limit counts it
 # With biases, of the default size: 32 MiB since Hopper, 8.5 MiB before.
 LARGE_WORKSPACE, SMALL_WORKSPACE = 33 * 2**20, 8_912_896
-ROOFLINE = "roofline of published rates: linear layers at 85% of the vendor's peak"
+ROOFLINE = (
+    "roofline of published rates: linear layers at 85% of the vendor's peak, convolutions at 20%"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One card. `tflops` of matrix products and convolutions, `attention_tflops` of attention.
+    """One card. `tflops` of matrix products, `attention_tflops` of attention.
 
-    Both are rates in the 16-bit format the card computes in; float32 runs `float32_share`
-    as fast. `memory_gbs` and `link_gbs` are GB/s within the card and from pinned host
-    memory. `workspace`: bytes that cuBLAS takes beside our tensors. `bfloat16`: whether it
-    computes in it natively. `unified`: its memory is the host's, so nothing has to be moved
-    to stay, and a copy takes the processor's own time. `measured`: by us, on such a card;
-    otherwise `source` says where the estimate is from.
+    These and `convolution_tflops` are rates in the 16-bit format the card computes in, kept up
+    for seconds on end; float32 runs `float32_share` as fast. `memory_gbs` and `link_gbs` are
+    GB/s within the card and from pinned host memory. `workspace`: bytes that cuBLAS takes
+    beside our tensors. `bfloat16`: whether it computes in it natively. `unified`: its memory
+    is the host's, so nothing has to be moved to stay, and a copy takes the processor's own
+    time. `measured`: by us, on such a card; otherwise `source` says where the estimate is from.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Card:
     memory: int
     tflops: float
     attention_tflops: float
+    convolution_tflops: float
     memory_gbs: float
     link_gbs: float
     source: str
@@ -49,28 +52,36 @@ class Card:
         """Operations per second of linear layers in `dtype`."""
         return self.tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
 
+    def convolution_peak(self, dtype: str) -> float:
+        """Operations per second of convolutions in `dtype`."""
+        return self.convolution_tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
+
     def attention_peak(self, dtype: str) -> float:
         """Operations per second of attention in `dtype`."""
         return self.attention_tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
 
 
 H200 = Card(
-    "h200", "NVIDIA H200", 141 * GB, 680.0, 600.0, 4300.0, 55.0,
-    "measured: linear layers, cuDNN attention at head width 96, pinned copies",
+    "h200", "NVIDIA H200", 141 * GB, 475.0, 475.0, 163.0, 4300.0, 55.0,
+    "measured: evaluations of the transformer at eight sizes, decoding, pinned copies",
     float32_share=0.5, workspace=LARGE_WORKSPACE, measured=True,
 )  # fmt: skip
 H100 = Card(
-    "h100", "NVIDIA H100 80GB", 80 * GB, 660.0, 580.0, 3000.0, 44.7,
-    "measured: matrix products, pinned copies; the rest by the H200 and both data sheets",
-    float32_share=0.5, workspace=LARGE_WORKSPACE,
+    "h100", "NVIDIA H100 80GB", 80 * GB, 475.0, 475.0, 148.0, 3000.0, 44.7,
+    "measured: evaluations of the transformer at three sizes, decoding, pinned copies",
+    float32_share=0.5, workspace=LARGE_WORKSPACE, measured=True,
 )  # fmt: skip
-RTX_4090 = Card("4090", "NVIDIA GeForce RTX 4090", 24 * GIB, 140.0, 135.0, 1008.0, 25.0, ROOFLINE)
-RTX_4060_TI = Card(
-    "4060ti", "NVIDIA GeForce RTX 4060 Ti 16GB", 16 * GIB, 37.0, 36.0, 288.0, 12.0, ROOFLINE
+RTX_4090 = Card(
+    "4090", "NVIDIA GeForce RTX 4090", 24 * GIB, 140.0, 135.0, 34.0, 1008.0, 25.0, ROOFLINE
 )
-RTX_3060 = Card("3060", "NVIDIA GeForce RTX 3060 12GB", 12 * GIB, 21.7, 20.0, 360.0, 25.0, ROOFLINE)
+RTX_4060_TI = Card(
+    "4060ti", "NVIDIA GeForce RTX 4060 Ti 16GB", 16 * GIB, 37.0, 36.0, 8.9, 288.0, 12.0, ROOFLINE
+)
+RTX_3060 = Card(
+    "3060", "NVIDIA GeForce RTX 3060 12GB", 12 * GIB, 21.7, 20.0, 5.2, 360.0, 25.0, ROOFLINE
+)
 CPU = Card(
-    "cpu", "simulated card", 16 * GIB, 0.1, 0.1, 20.0, 10.0,
+    "cpu", "simulated card", 16 * GIB, 0.1, 0.1, 0.024, 20.0, 10.0,
     "two cores of a laptop; on it a plan decides what is held, not how long it takes",
     float32_share=1.0, workspace=0, bfloat16=False, unified=True,
 )  # fmt: skip

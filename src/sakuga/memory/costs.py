@@ -31,9 +31,9 @@ TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block
 # between tensors: measured 0.09 to 0.24 on an H200, and where less is left it frees and maps
 # pages at every step, which made one a third slower.
 HOLES = 0.22
-# Measured while decoding: convolutions reach this share of the rate of matrix products; with
-# whole maps a card needs so many times as long; every strip takes the host that many seconds.
-CONVOLUTIONS, WHOLE, STRIP = 0.24, 1.3, 1e-3
+# Measured while decoding: with whole maps a card needs so many times as long; every strip takes
+# the host that many seconds.
+WHOLE, STRIP = 1.3, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class Costs:
         copied = not self.card.unified  # by cuDNN, into its own layout
         peak = decode_peak(spec, work.width, work.height, size, strips, recompute, copied)
         operations = decode_flops(spec, work.width, work.height, strips, recompute)
-        seconds = operations / (self.card.peak(compute) * CONVOLUTIONS)
+        seconds = operations / self.card.convolution_peak(compute)
         if strips > 1:
             seconds += strips * STRIP
         elif not self.card.unified:
