@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ SHRINKING = {
     2048: ("16GB", "6GB", "4GB", "3GB"),
 }
 FEW = 10  # steps; with fewer, how unevenly a host is told of them shows in the time of one
+ENGINES = 5  # that each draw a first and a second request
 SIZES = ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1))
 FORMS = (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
 
@@ -48,10 +50,10 @@ def measure_budgets(sheet: Sheet, scale: Scale) -> None:
 
 
 def measure_again(sheet: Sheet, scale: Scale) -> None:
-    """Requests one after the other in one process, of other prompts, once it is warm."""
+    """A second request beside the first, once an engine is warm."""
     folder = model_folder(sheet, scale)
     for vram in ("auto", "16GB", "3GB"):
-        sheet.row(f"requests in a row, {vram}", lambda v=vram: again(folder, scale, v))
+        sheet.row(f"a second request, {vram}", lambda v=vram: again(folder, scale, v))
 
 
 def measure_predictions(sheet: Sheet, scale: Scale) -> None:
@@ -130,18 +132,25 @@ def planned(plan: Plan, measured: Values) -> Values:
 
 
 def again(folder: Path, scale: Scale, vram: str) -> Values:
-    """Seconds of four requests of their own prompts; the first one warms up.
+    """Seconds of a first and a second request of their own prompts, after one that warms up.
 
-    `warm_over_warm`: those of the next request over those of the first that found all warm.
+    By several engines: one pair alone tells how evenly its machine ran. `warm_over_warm`: the
+    median of the second over the first.
     """
-    engine = open_engine(folder, scale, vram)
-    seconds, grown = [], []
-    for turn in range(4):
-        request = asked(scale, scale.sides[0], steps=FEW, begin=f"{turn + 2} girls, ")
-        seconds.append(float(drawn(engine, request)[0]["seconds"]))
-        grown.append(torch.cuda.memory_allocated() if scale.on_card else 0)
+    firsts, seconds, grown = [], [], []
+    for _ in range(1 if scale.quick else ENGINES):
+        engine = open_engine(folder, scale, vram)
+        for turn, taken in enumerate(([], firsts, seconds)):
+            request = asked(scale, scale.sides[0], steps=FEW, begin=f"{turn + 2} girls, ")
+            taken.append(float(str(drawn(engine, request)[0]["seconds"])))
+            grown.append(torch.cuda.memory_allocated() if scale.on_card else 0)
+        del engine
+        clean()
+    ratios = [second / first for first, second in zip(firsts, seconds, strict=True)]
     return {
-        "seconds": seconds,
-        "warm_over_warm": round(seconds[2] / seconds[1], 4),
-        "grown_bytes": grown[-1] - grown[1],
+        "first_s": firsts,
+        "second_s": seconds,
+        "warm_over_warm": round(statistics.median(ratios), 4),
+        "ratios": [round(ratio, 4) for ratio in ratios],
+        "grown_bytes": grown[-1] - grown[-2],
     }
