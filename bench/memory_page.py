@@ -112,6 +112,7 @@ def write_page(out: Path, page: Path) -> None:
                 ("ms", "spread_ms", "peak_gib", "device_gib", "gb_per_s", "bound_ms", "over_bound",
                  "over_resident", "hidden", "equal", "relative_error", "lending_s",
                  "pinned_gib")),
+        hiding(sheets),
         section("Encoding a prompt of 256 tokens and a negative of 40", sheets, "encode",
                 ("ms", "spread_ms", "peak_gib", "device_gib", "equal")),
         section("Decoding", sheets, "decode",
@@ -139,6 +140,21 @@ def write_page(out: Path, page: Path) -> None:
     if formats.is_file():
         parts.append(FORMATS_HEAD + formats.read_text())
     page.write_text("\n".join(filter(None, parts)), encoding="utf-8")
+
+
+def hiding(sheets: Sheets) -> str:
+    """From which size on streaming costs next to nothing."""
+    rows = {name.split(",")[0]: row for name, row in sheets.get("denoise", {}).items()
+            if "hidden" in row and name.endswith("parts 1")}  # fmt: skip
+    if not rows:
+        return ""
+    hidden = [name for name, row in rows.items() if row["hidden"]]
+    shown = [f"{name} ({row['over_resident']:.2f} times the time of blocks that stay)"
+             for name, row in rows.items() if not row["hidden"]]  # fmt: skip
+    return (
+        f"Computing takes longer than copying, and hides it, at: {', '.join(hidden) or 'none'}.\n"
+        f"It does not at: {', '.join(shown) or 'none of these'}.\n"
+    )
 
 
 def one_after_other(sheets: Sheets) -> str:

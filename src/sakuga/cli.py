@@ -52,7 +52,7 @@ def main() -> None:
     """Run the command line; the exit code says how it ended."""
     # Threads that spin while they wait for each other make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Segments that grow leave no holes, so that a budget may be filled to its edge.
+    # Segments that grow leave few holes, and for those a budget has room.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     # A prompt may be in any script; a console or a pipe in another encoding must not end it.
     for stream in (sys.stdout, sys.stderr):

@@ -32,6 +32,7 @@ from sakuga.memory.inventory import read_inventory
 from sakuga.memory.plan import Budget, Options
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.text import Conditioning
+from sakuga.model.vae import VAE
 from sakuga.models import STAGES, Models
 from sakuga.preview import Glance, Painter, delayed, pictures, preview_map
 from sakuga.prompt.tokens import Tokenizer
@@ -348,17 +349,19 @@ class Engine:
         """Pixels (B, H, W, 3), uint8 on the CPU; one picture at a time."""
         with self.home.host():
             vae = self.models.for_stage("decode", how.weights, how.dtype)
-        images = []
         with self.home.lend(vae, frozenset({"encoder"})):
-            for one in latents.split(1):
-                image = vae.decode(one.to(DTYPES[how.dtype]), how.strips, how.recompute).float()
-                self._check("decode", image)
-                pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-                with self.home.host():
-                    images.append(pixels.to("cpu", copy=True))
+            images = [self._pixels(vae, one, how) for one in latents.split(1)]
         yield Decoded()
         with self.home.host():
             return torch.cat(images).movedim(1, -1).contiguous()
+
+    def _pixels(self, vae: VAE, latents: Tensor, how: StagePlan) -> Tensor:
+        """Pixels (1, 3, H, W) of one picture, uint8 on the CPU; nothing else of it is left."""
+        image = vae.decode(latents.to(DTYPES[how.dtype]), how.strips, how.recompute).float()
+        self._check("decode", image)
+        pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        with self.home.host():
+            return pixels.to("cpu", copy=True)
 
     def _check(self, place: str, *tensors: Tensor) -> None:
         if self.faults:
