@@ -59,7 +59,7 @@ from sakuga.staging import Drawing, NotFinite, Stage, Stages
 from sakuga.weights.adapter_fit import fit_adapters, record
 from sakuga.weights.adapter_spec import parse_adapters
 from sakuga.weights.checkpoint import ENCODERS, Checkpoint, open_checkpoint
-from sakuga.weights.digests import DigestCache
+from sakuga.weights.digests import DigestCache, Unhashed
 from sakuga.weights.store import file_sha256, read_json
 
 HEADS = frozenset({"adaLN_modulation"})  # of blocks: what made the modulations, used no more
@@ -85,7 +85,7 @@ class Engine:
         inventory = with_adapters(read_inventory(self.checkpoint), models.adapters)
         self.stages = Stages(inventory, home, options)
         self.embeddings = EmbeddingCache(cache) if cache else None
-        self.digests = DigestCache(cache) if cache else None
+        self.digests: DigestCache | Unhashed | None = DigestCache(cache) if cache else None
         self.preview_map = preview_map(
             _stored_preview(self.checkpoint), self.spec.vae.latent_channels
         )

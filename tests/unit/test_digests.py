@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from sakuga.catalog import locate
+from sakuga.doctor.finding import GREEN
+from sakuga.doctor.smoke import smoke
 from sakuga.weights import digests
 from sakuga.weights.checkpoint import open_checkpoint
 from sakuga.weights.digests import DigestCache
@@ -193,3 +196,12 @@ def test_a_checkpoint_asks_it(tiny_model: Path, tmp_path: Path, hashed: list[str
     for _ in range(2):
         assert open_checkpoint(model).sha256(cache(tmp_path)) == plain
     assert len(hashed) == 4
+
+
+def test_a_drawing_of_the_doctor_hashes_no_weights(monkeypatch) -> None:
+    def refuse(file: Path, *_: object) -> str:
+        raise AssertionError(f"{file} was hashed")
+
+    monkeypatch.setattr("sakuga.weights.store._sha256", refuse)
+    monkeypatch.setattr("sakuga.weights.digests.hash_file", refuse)
+    assert smoke(locate("chibi"), "cpu", "auto").colour == GREEN
