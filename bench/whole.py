@@ -87,7 +87,7 @@ def open_engine(folder: Path, scale: Scale, vram: str, weights: str = "") -> Eng
     """An engine within a budget; it remembers digests of files, and no embedding."""
     budget = Budget(vram=vram, weights=weights or "auto")
     engine = Engine.open(str(folder), device=str(scale.device), budget=budget)
-    engine.digests = DigestCache(folder)
+    engine.digest = DigestCache(folder).of
     return engine
 
 

@@ -59,7 +59,7 @@ from sakuga.staging import Drawing, NotFinite, Stage, Stages
 from sakuga.weights.adapter_fit import fit_adapters, record
 from sakuga.weights.adapter_spec import parse_adapters
 from sakuga.weights.checkpoint import ENCODERS, Checkpoint, open_checkpoint
-from sakuga.weights.digests import DigestCache, Unhashed
+from sakuga.weights.digests import DigestCache
 from sakuga.weights.store import file_sha256, read_json
 
 HEADS = frozenset({"adaLN_modulation"})  # of blocks: what made the modulations, used no more
@@ -85,7 +85,7 @@ class Engine:
         inventory = with_adapters(read_inventory(self.checkpoint), models.adapters)
         self.stages = Stages(inventory, home, options)
         self.embeddings = EmbeddingCache(cache) if cache else None
-        self.digests: DigestCache | Unhashed | None = DigestCache(cache) if cache else None
+        self.digest = DigestCache(cache).of if cache else file_sha256
         self.preview_map = preview_map(
             _stored_preview(self.checkpoint), self.spec.vae.latent_channels
         )
@@ -182,13 +182,12 @@ class Engine:
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of each component's weights."""
-        return self.checkpoint.sha256(self.digests)
+        return self.checkpoint.sha256(self.digest)
 
     @property
     def adapters(self) -> tuple[AdapterRecord, ...]:
         """What changes the transformer, in order."""
-        digest = self.digests.of if self.digests else file_sha256
-        return tuple(record(each, digest) for each in self.models.adapters)
+        return tuple(record(each, self.digest) for each in self.models.adapters)
 
     def read(self, request: Request) -> Reading:
         """Both texts as each encoder will see them. Raises PromptRefused."""
@@ -268,7 +267,7 @@ class Engine:
     def _key(self, stage: str, ids: tuple[int, ...], how: StagePlan) -> EmbeddingKey:
         part = getattr(self.checkpoint, STAGES[stage])
         return EmbeddingKey.of(
-            stage, ids, weights=self.weights[part.name], storage=how.weights,
+            stage, ids, weights=part.store.sha256(self.digest), storage=how.weights,
             compute=DTYPES[how.dtype], device=self.home.device,
             mode=f"{part.spec} {part.match}",
         )  # fmt: skip

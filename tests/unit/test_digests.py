@@ -194,7 +194,7 @@ def test_a_checkpoint_asks_it(tiny_model: Path, tmp_path: Path, hashed: list[str
     shutil.copytree(tiny_model, model)
     plain = open_checkpoint(model).sha256()
     for _ in range(2):
-        assert open_checkpoint(model).sha256(cache(tmp_path)) == plain
+        assert open_checkpoint(model).sha256(cache(tmp_path).of) == plain
     assert len(hashed) == 4
 
 

@@ -9,7 +9,6 @@ from sakuga.doctor.finding import Finding, green, red, yellow
 from sakuga.engine import Engine
 from sakuga.model.spec import DrawingSpec
 from sakuga.request import Finished, Request, Warned
-from sakuga.weights.digests import Unhashed
 
 PROMPT = "<character_1><appearance>blue_hair</appearance></character_1>"
 
@@ -18,7 +17,8 @@ def smoke(folder: Path, device: str, dtype: str) -> Finding:
     """Draw a picture of one step, as small as the model allows. Raises what a drawing does."""
     start = time.perf_counter()
     engine = Engine.open(str(folder), device=device, dtype=dtype)
-    engine.digests = Unhashed()  # of 16 GB, which would take longer than all else
+    # Nobody keeps this picture; to hash the 16 GB that drew it would take longer than all else.
+    engine.digest = lambda file: f"{file.name} was not hashed"
     side = least_side(engine.spec.drawing)
     request = Request(PROMPT, seed=0, steps=1, width=side, height=side)
     events = list(engine.generate(request))

@@ -50,15 +50,18 @@ class Card:
 
     def peak(self, dtype: str) -> float:
         """Operations per second of linear layers in `dtype`."""
-        return self.tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
+        return self._rate(self.tflops, dtype)
 
     def convolution_peak(self, dtype: str) -> float:
         """Operations per second of convolutions in `dtype`."""
-        return self.convolution_tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
+        return self._rate(self.convolution_tflops, dtype)
 
     def attention_peak(self, dtype: str) -> float:
         """Operations per second of attention in `dtype`."""
-        return self.attention_tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
+        return self._rate(self.attention_tflops, dtype)
+
+    def _rate(self, tflops: float, dtype: str) -> float:
+        return tflops * 1e12 * (self.float32_share if dtype == "float32" else 1.0)
 
 
 H200 = Card(

@@ -31,7 +31,6 @@ from sakuga.catalog import INDEX, vocabulary
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.pieces import Pieces
-from sakuga.weights.digests import DigestCache, Unhashed
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.layouts import Match, Piece, detect, recognise, rewrite
 from sakuga.weights.specs import FAMILIES, OURS, compare, read_adapter, read_spec
@@ -134,12 +133,8 @@ class Checkpoint:
             return None
         return vocabulary(self.path)
 
-    def sha256(self, digests: DigestCache | Unhashed | None = None) -> dict[str, str]:
-        """The digest of each component's weights, by component.
-
-        digests: what remembers them between runs; without it each run hashes each file once.
-        """
-        digest = digests.of if digests else None
+    def sha256(self, digest: Callable[[Path], str] | None = None) -> dict[str, str]:
+        """The digest of each component's weights, by component; digest: as in `Store.sha256`."""
         return {part.name: part.store.sha256(digest) for part in self.components}
 
 

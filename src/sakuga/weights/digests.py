@@ -47,14 +47,6 @@ class Page:
     files: tuple[Known, ...]
 
 
-class Unhashed:
-    """Stands in where a picture is thrown away, so that nobody will ask what drew it."""
-
-    def of(self, file: Path) -> str:
-        """No digest, at once."""
-        return f"{file.name} was not hashed"
-
-
 class DigestCache:
     """SHA-256 by file, kept in one JSON file of a cache folder that processes may share.
 
