@@ -14,7 +14,7 @@ import torch
 from measured import GIB, Scale, Sheet, Values, build, clean, measured
 from torch import Tensor
 
-from sakuga.engine import HEADS, PASSING
+from sakuga.engine.engine import HEADS, PASSING
 from sakuga.memory.residency import Pins, lent, streamed
 from sakuga.model.nextdit import Group, Modulations, NextDiT
 

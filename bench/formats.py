@@ -32,9 +32,9 @@ from sakuga.chibi.prompts import CAREFUL, joined, write_prompt
 from sakuga.chibi.scene import random_scene, to_codes
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
-from sakuga.model.stored import StoredLinear, keep_stored
 from sakuga.model.text import GemmaEncoder
 from sakuga.weights.formats import FORMATS, StorageFormat, is_block_linear
+from sakuga.weights.stored import StoredLinear, keep_stored
 
 SEED = 2**31 + 1  # beyond every seed of training
 BATCH = 8

@@ -17,9 +17,9 @@ import torch
 from measured import GIB, Scale, Sheet, Values, clean
 from whole import model_folder
 
-from sakuga.memory.home import Home
-from sakuga.models import STAGES, Models
-from sakuga.weights.checkpoint import Checkpoint, open_checkpoint
+from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
+from sakuga.engine.networks import STAGES, Models
+from sakuga.memory.device import Home
 
 CHUNK = 64 * 2**20  # bytes of the buffer that is read into, and of the copies
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sakuga.planning import ARTICLE
+from sakuga.commands.plan import ARTICLE
 
 Row = Mapping[str, Any]
 # What the article's table holds of one picture of 1024x1024, where everything is resident; ours is

@@ -10,12 +10,12 @@ from measured import GIB, Scale, Sheet, Values, build, clean, measured
 from torch import Tensor
 from torch.nn import functional as F
 
-from sakuga.engine import Engine
+from sakuga.api.request import Decoded, Encoded, Finished, Plan, Planned, Request, Result, Stepped
+from sakuga.engine.engine import Engine
 from sakuga.memory.costs import STAGES
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.report import Recorder
 from sakuga.model.vae import VAE
-from sakuga.request import Decoded, Encoded, Finished, Plan, Planned, Request, Result, Stepped
 
 PROMPT = ", ".join(f"{hair}_hair, {eyes}_eyes" for hair in ("blue", "red", "long", "short")
                    for eyes in ("green", "brown", "closed", "grey") * 8)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from measured import REAL, TINY, Scale, build, clean
 
-from sakuga.catalog import locate
+from sakuga.checkpoint.catalog import locate
+from sakuga.checkpoint.save import save_component, write_json
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
-from sakuga.weights.save import save_component, write_json
 
 
 def write_random_model(folder: Path, scale: Scale) -> int:

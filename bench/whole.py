@@ -14,10 +14,10 @@ from ours import asked, drawn
 from random_model import write_random_model
 from torch import Tensor
 
-from sakuga.engine import Engine
-from sakuga.infotext import in_words
+from sakuga.api.infotext import in_words
+from sakuga.api.request import Plan, Request
+from sakuga.engine.engine import Engine
 from sakuga.memory.plan import Budget
-from sakuga.request import Plan, Request
 from sakuga.weights.digests import SETTLED, DigestCache
 
 # side and pictures; the first five are the rows of the seed's own table, which ends there

@@ -1,4 +1,4 @@
-"""Writes the parts of docs/ that the code already knows: flags, recipes, rules, layouts, errors.
+"""Writes the parts of docs/ that the code already knows: the tree, flags, recipes, rules, errors.
 
 A page marks such a part with `<!-- begin: NAME -->` and `<!-- end: NAME -->`; what stands
 between is rewritten. `--check` writes nothing and exits 1 if a page is stale.
@@ -6,8 +6,10 @@ between is rewritten. `--check` writes nothing and exits 1 if a page is stale.
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, fields
 from html import escape
@@ -17,14 +19,16 @@ import typer.main
 from provoked import examples
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from sakuga.cli import app
+from sakuga.api.request import RECIPES, Request, option_of
+from sakuga.checkpoint.layouts import LAYOUTS, WRAPPERS
+from sakuga.commands.cli import app
 from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
 from sakuga.prompt.lint import RULES, lint
-from sakuga.request import RECIPES, Request, option_of
-from sakuga.weights.layouts import LAYOUTS, WRAPPERS
 
 DOCS = Path(__file__).parent
+PACKAGE = DOCS.parent / "src" / "sakuga"
+SETTINGS = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
 
 # One prompt for each rule, so that the table of rules is what the linter says, not what someone
 # remembers of it.
@@ -186,6 +190,43 @@ def errors() -> str:
     )
 
 
+def tree() -> str:
+    """Every file of the package with the first line of its docstring, folders first told of."""
+    lines = ["src/sakuga/"]
+    for name, about in _rooms():
+        depth = name.rstrip("/").count("/") + 1
+        lines.append(f"{'  ' * depth}{name.rstrip('/').rpartition('/')[2]}"
+                     f"{'/' * name.endswith('/')}".ljust(22) + f" {about}")
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+def layers() -> str:
+    """The folders, the highest first: what each is, and whether torch may be imported there."""
+    contracts = SETTINGS["tool"]["importlinter"]["contracts"]
+    order = next(one["layers"] for one in contracts if one["type"] == "layers")
+    free = next(one["source_modules"] for one in contracts
+                if "torch" in one.get("forbidden_modules", ()))
+    about = {name.rstrip("/").removesuffix(".py"): text for name, text in _rooms()}
+    heavy = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")
+             if re.search("^(import|from) torch", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    rows = []
+    for name in order:
+        torch = "never" if f"sakuga.{name}" in free else "yes" if name in heavy else "no"
+        rows.append((f"`{name}`", about.get(name, "`python -m sakuga`"), torch))
+    return table(("layer", "what it is", "torch"), rows)
+
+
+def _rooms() -> Iterator[tuple[str, str]]:
+    """Files and folders ("weights/", "weights/store.py") and what they say of themselves."""
+    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: (path.parent, path.name)):
+        name = str(path.relative_to(PACKAGE))
+        about = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")
+        if path.name == "__init__.py":
+            name = name.removesuffix("__init__.py")
+        if name and path.name != "__main__.py":
+            yield name, about[0].removesuffix(".")
+
+
 def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[SakugaError]]]:
     yield depth, kind
     for heir in kind.__subclasses__():
@@ -193,7 +234,8 @@ def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[S
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    block.__name__: block for block in (options, recipes, models, rules, layouts, commands, errors)
+    block.__name__: block
+    for block in (options, recipes, models, rules, layouts, commands, errors, tree, layers)
 }
 
 

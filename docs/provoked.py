@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sakuga import errors
-from sakuga.catalog import locate
+from sakuga.api.request import Request, resolve
+from sakuga.checkpoint.catalog import locate
+from sakuga.checkpoint.layouts import detect
+from sakuga.checkpoint.specs import FAMILIES, read_spec
+from sakuga.commands.plan import Question, understand
 from sakuga.errors import SakugaError
-from sakuga.image import refuse_existing
+from sakuga.files.png import refuse_existing
 from sakuga.model.spec import CHIBI
-from sakuga.planning import Question, understand
 from sakuga.prompt.document import read
-from sakuga.request import Request, resolve
-from sakuga.weights.layouts import detect
 from sakuga.weights.pickles import read_pickle
-from sakuga.weights.specs import FAMILIES, read_spec
 from sakuga.weights.store import Store
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sakuga.engine import Engine
+from sakuga.api.request import Event, Finished, Request, Result, StagePlan
+from sakuga.engine.engine import Engine
 from sakuga.memory.costs import STAGES, Costs
 from sakuga.memory.plan import rungs, smallest_limit
-from sakuga.request import Event, Finished, Request, Result, StagePlan
 
 
 def results(events: Iterable[Event]) -> list[Result]:

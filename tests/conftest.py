@@ -87,10 +87,10 @@ def write_model(folder: Path, spec: ModelSpec, seed: int) -> None:
     """Write a model of random weights; no layer keeps the zeros it starts from."""
     import torch
 
+    from sakuga.checkpoint.save import save_component
     from sakuga.model.nextdit import NextDiT
     from sakuga.model.text import GemmaEncoder, JinaEncoder
     from sakuga.model.vae import VAE
-    from sakuga.weights.save import save_component
 
     torch.manual_seed(seed)
     parts = {

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sakuga.converting import convert
+from sakuga.adapters.fit import fit_adapters
+from sakuga.adapters.spec import parse_adapter
+from sakuga.checkpoint.folder import code_in, open_checkpoint, open_component
+from sakuga.commands.convert import convert
+from sakuga.commands.inspect import inspect
 from sakuga.errors import SakugaError
-from sakuga.inspection import inspect
-from sakuga.weights.adapter_fit import fit_adapters
-from sakuga.weights.adapter_spec import parse_adapter
 from sakuga.weights.archive import open_archive
-from sakuga.weights.checkpoint import code_in, open_checkpoint, open_component
 from sakuga.weights.store import Store
 
 HARMLESS = {"builtins.id", "mmap.__new__", "os.listdir", "os.scandir", "sys._getframe"}

@@ -1,6 +1,6 @@
 """`python -m sakuga`."""
 
-from sakuga.cli import main
+from sakuga.commands.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,66 +1,55 @@
-"""The tree that the documents draw is the tree on the disk, and every room has its layer."""
+"""Where torch may be imported, and that nothing else loads it."""
 
 from __future__ import annotations
 
-import re
+import ast
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "src" / "sakuga"
+PACKAGE = Path(__file__).parents[2] / "src" / "sakuga"
+
+# Whole folders, and in the others the files that compute; all else starts in a blink.
+WITH_TORCH = {
+    "sample", "engine",
+    "weights/folded", "weights/ggml", "weights/quantise", "weights/stored",
+    "model/layers", "model/nextdit", "model/strips", "model/text", "model/towers", "model/vae",
+    "checkpoint/bind", "checkpoint/convert", "checkpoint/save",
+    "memory/device", "memory/devices", "memory/ledger", "memory/residency",
+    "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
+    "commands/convert", "commands/draw", "commands/doctor/graphics",
+    "commands/doctor/smoke", "commands/doctor/values",
+    "chibi/data", "chibi/judge", "chibi/measure", "chibi/muon", "chibi/package", "chibi/train",
+}  # fmt: skip
 
 
-def modules_on_disk() -> set[str]:
-    every = PACKAGE.rglob("*.py")
-    return {str(path.relative_to(PACKAGE)) for path in every if not path.name.startswith("__")}
+def modules() -> list[str]:
+    """Every module, as "weights/store"."""
+    paths = (path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+    return sorted(str(path.with_suffix("")) for path in paths if not path.name.startswith("__"))
 
 
-def contracts() -> list[dict[str, Any]]:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    every: list[dict[str, Any]] = settings["tool"]["importlinter"]["contracts"]
-    return every
+def imports_at_once(module: str) -> set[str]:
+    """What a module imports when it is imported, by dotted name."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    named: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named.add(str(node.module))
+    return named
 
 
-def torch_free() -> list[str]:
-    """The modules that the contract keeps from torch; a package stands for what it holds."""
-    (named,) = (
-        contract["source_modules"]
-        for contract in contracts()
-        if "torch" in contract.get("forbidden_modules", ())
-    )
-    every = [
-        "sakuga." + module.removesuffix(".py").replace("/", ".") for module in modules_on_disk()
+def test_nothing_but_what_computes_loads_torch() -> None:
+    free = [
+        "sakuga." + name.replace("/", ".")
+        for name in modules()
+        if not {name, name.split("/")[0]} & WITH_TORCH
     ]
-    return sorted(name for name in every if name in named or name.rpartition(".")[0] in named)
-
-
-def in_a_layer(module: str, layers: list[str]) -> bool:
-    """Whether `module` ("prompt/lint.py") or its package is named in a layer."""
-    name = "sakuga." + module.removesuffix(".py").replace("/", ".")
-    named = {part.strip() for layer in layers for part in re.split(r"[|:]", layer)}
-    return name in named or name.rpartition(".")[0] in named - {"sakuga"}
-
-
-def test_the_drawn_tree_is_the_tree() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    block = page.split("```")[1]
-    drawn = dict(re.findall(r"^  (\S+\.py) +(\S.*)$", block, flags=re.MULTILINE))
-    assert set(drawn) == modules_on_disk()
-
-
-def test_every_room_has_its_layer() -> None:
-    (layers,) = (contract["layers"] for contract in contracts() if contract["type"] == "layers")
-    homeless = {module for module in modules_on_disk() if not in_a_layer(module, layers)}
-    assert homeless == set()
-
-
-def test_a_room_below_torch_imports_without_it() -> None:
     script = (
         "import importlib, sys\n"
-        f"for name in {torch_free()}:\n"
+        f"for name in {free}:\n"
         "    importlib.import_module(name)\n"
         "    heavy = sorted({'torch', 'transformers'} & set(sys.modules))\n"
         "    assert not heavy, (name, heavy)\n"
@@ -69,3 +58,12 @@ def test_a_room_below_torch_imports_without_it() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert said.returncode == 0, said.stderr
+
+
+def test_who_may_load_torch_does() -> None:
+    computing = {"sakuga." + name.replace("/", ".") for name in WITH_TORCH}
+    for name in WITH_TORCH - {"sample", "engine"}:
+        named = imports_at_once(name)
+        torch = {one for one in named if one.split(".")[0] == "torch"}
+        ours = {one for one in named if one in computing or one.startswith("sakuga.engine.")}
+        assert torch | ours, f"{name} is listed, and imports nothing that computes"

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import save_file
 
 from budgets import apart, ladders, limits, results
-from sakuga.catalog import Source
-from sakuga.engine import Engine
+from sakuga.adapters.inventory import transformer_targets
+from sakuga.api.request import Planned, Request, StagePlan, Warned
+from sakuga.checkpoint.catalog import Source
+from sakuga.engine.engine import Engine
+from sakuga.engine.faults import Faults
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
-from sakuga.faults import Faults
-from sakuga.memory.adapted import transformer_targets
 from sakuga.memory.costs import STAGES
 from sakuga.memory.plan import Budget, smallest_limit
 from sakuga.memory.report import Recorder
 from sakuga.model.spec import CHIBI
-from sakuga.request import Planned, Request, StagePlan, Warned
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 TWO = Request(PROMPT, negative="long_hair", seed=5, steps=1, width=128, height=128, number=2)

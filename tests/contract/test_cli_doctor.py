@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.cli import main
+from sakuga.commands.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_is_a_red_line(doctor, arguments) -> None:
 def test_what_needs_no_torch_is_told_before_it_is_imported(tiny_model) -> None:
     script = (
         "import sys\n"
-        "from sakuga.doctor.examine import Visit, examine\n"
+        "from sakuga.commands.doctor.examine import Visit, examine\n"
         "seen = []\n"
         "for finding in examine(Visit(sys.argv[1], device='cpu', draw=False)):\n"
         "    if 'torch' in sys.modules:\n"
@@ -104,7 +104,7 @@ def without_torch(*arguments: str) -> list[str]:
         "import sys\n"
         "sys.modules['torch'] = None\n"
         f"sys.argv = ['sakuga', 'doctor', *{arguments!r}]\n"
-        "from sakuga.cli import main\n"
+        "from sakuga.commands.cli import main\n"
         "main()\n"
     )
     return [sys.executable, "-c", script]

@@ -16,10 +16,10 @@ import pytest
 import typer.main
 from PIL import Image
 
-from sakuga.cli import app, main
-from sakuga.codec import typed
-from sakuga.image import read_texts
-from sakuga.request import Receipt, Request
+from sakuga.api.codec import typed
+from sakuga.api.request import Receipt, Request
+from sakuga.commands.cli import app, main
+from sakuga.files.png import read_texts
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 Run = Callable[..., tuple[int, str, str]]
@@ -303,7 +303,7 @@ def test_ctrl_c_leaves_nothing_and_exits_130(tiny_model, tmp_path) -> None:
     # What runs the tests may itself ignore the signal, as `nohup` does, and hand that down.
     heeding = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from sakuga.cli import main; main()"
+        "from sakuga.commands.cli import main; main()"
     )
     command = [
         sys.executable, "-c", heeding, "draw", PROMPT, "--model", str(tiny_model),

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hostile import PROGRAMS, torch_zip
-from sakuga.cli import main
-from sakuga.engine import Engine
-from sakuga.request import Finished, Picture, Request
-from sakuga.weights.convert import GOALS
+from sakuga.api.request import Finished, Picture, Request
+from sakuga.checkpoint.convert import GOALS
+from sakuga.commands.cli import main
+from sakuga.engine.engine import Engine
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 Run = Callable[..., tuple[int, str, str]]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.cli import main
+from sakuga.commands.cli import main
 
 GOOD = "<character_1>\n<gender>1girl</gender>\n<appearance>blue_hair</appearance>\n</character_1>"
 CONTRADICTED = "<character_1><appearance>red_eyes, blue_eyes</appearance></character_1>"

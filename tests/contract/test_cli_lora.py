@@ -61,7 +61,7 @@ def test_show_is_for_programs_too_and_fails_where_the_model_is_another(style: Pa
 def test_show_imports_nothing_heavy(style: Path, tiny_model: Path) -> None:
     script = (
         "import sys\n"
-        "from sakuga.cli import main\n"
+        "from sakuga.commands.cli import main\n"
         "try:\n"
         "    main()\n"
         "except SystemExit as end:\n"

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sakuga.cli import main
-from sakuga.monitor import HEADER, CardMemory
+from sakuga.commands.cli import main
+from sakuga.memory.monitor import HEADER, CardMemory
 
 GIB = 2**30
 

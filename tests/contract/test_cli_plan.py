@@ -79,7 +79,7 @@ def test_what_cannot_be_asked_is_refused(arguments: tuple[str, ...], says: str) 
 def test_a_plan_needs_no_torch() -> None:
     code = (
         "import sys; sys.argv = ['sakuga', 'plan', '--vram', '8GB']\n"
-        "from sakuga.cli import app\n"
+        "from sakuga.commands.cli import app\n"
         "app(standalone_mode=False)\n"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules), 'heavy'\n"
     )

@@ -13,19 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sakuga.engine import Engine
-from sakuga.errors import (
-    ModelNotFound,
-    NonFiniteOutput,
-    OutOfMemory,
-    PromptRefused,
-    RequestError,
-    SpecMismatch,
-)
-from sakuga.image import read_texts
-from sakuga.infotext import receipt_from
-from sakuga.model.nextdit import FinalLayer
-from sakuga.request import (
+from sakuga.api.infotext import receipt_from
+from sakuga.api.request import (
     SOLVERS,
     Decoded,
     Encoded,
@@ -36,6 +25,17 @@ from sakuga.request import (
     Stepped,
     Warned,
 )
+from sakuga.engine.engine import Engine
+from sakuga.errors import (
+    ModelNotFound,
+    NonFiniteOutput,
+    OutOfMemory,
+    PromptRefused,
+    RequestError,
+    SpecMismatch,
+)
+from sakuga.files.png import read_texts
+from sakuga.model.nextdit import FinalLayer
 from sakuga.sample import solvers
 from sakuga.sample.solvers import find_solver
 

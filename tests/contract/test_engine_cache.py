@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.engine import Engine
+from sakuga.api.request import Finished, Request, Result, Warned
+from sakuga.engine.engine import Engine
 from sakuga.memory.plan import Budget
-from sakuga.request import Finished, Request, Result, Warned
 
 ASK = Request("1girl, blue_hair", seed=5, steps=1, width=64, height=64)
 ENCODERS = ("text_encoder", "text_encoder_2")

@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sakuga.adapting import open_transformer
-from sakuga.catalog import Source
-from sakuga.engine import Engine
+from sakuga.adapters.inventory import transformer_targets
+from sakuga.adapters.merge import merge
+from sakuga.adapters.spec import parse_adapters
+from sakuga.api.request import Finished, Planned, Request, Result, Warned
+from sakuga.checkpoint.catalog import Source
+from sakuga.commands.lora import open_transformer
+from sakuga.engine.engine import Engine
 from sakuga.errors import BindError, BudgetTooSmall
-from sakuga.memory.adapted import transformer_targets
 from sakuga.memory.plan import Budget
-from sakuga.request import Finished, Planned, Request, Result, Warned
-from sakuga.weights.adapter_spec import parse_adapters
-from sakuga.weights.lora_merge import merge
 
 ASKED = Request("<character_1><appearance>blue_hair</appearance></character_1>", seed=1)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hostile
-from sakuga.weights.checkpoint import code_in
+from sakuga.checkpoint.folder import code_in
 
 SECONDS = 1.0
 PROGRAM = Path(hostile.__file__).with_name("watch_readers.py")

@@ -15,13 +15,13 @@ from hubstand import Stand, standing
 from huggingface_hub import constants
 from PIL import Image
 
-from sakuga.cli import main
-from sakuga.doctor.examine import Visit, examine
-from sakuga.engine import Engine
+from sakuga.api.request import Finished, Request
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.checkpoint.hub import Hub, Name, fetch, parse_name, stored_digest
+from sakuga.commands.cli import main
+from sakuga.commands.doctor.examine import Visit, examine
+from sakuga.engine.engine import Engine
 from sakuga.errors import ModelNotFound, SakugaError
-from sakuga.hub import Hub, Name, fetch, parse_name, stored_digest
-from sakuga.request import Finished, Request
-from sakuga.weights.checkpoint import open_checkpoint
 from sakuga.weights.store import file_sha256
 
 TINY = Name("lab/tiny")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sakuga.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 
 PROMPT = "<character_1><appearance>blue_hair</appearance></character_1>"
 HEAVY = {"torch", "transformers", "numpy", "PIL", "safetensors", "pydantic", "rich.progress"}
@@ -32,7 +32,7 @@ COMMANDS = (
 def test_a_command_that_draws_nothing_imports_nothing_heavy(arguments) -> None:
     script = (
         "import sys\n"
-        "from sakuga.cli import main\n"
+        "from sakuga.commands.cli import main\n"
         "try:\n"
         "    main()\n"
         "except SystemExit as end:\n"
@@ -49,8 +49,8 @@ def test_a_drawing_loads_no_more_of_torch_than_it_runs() -> None:
     """Dynamo takes as long to import as torch itself, transformers twice as long."""
     script = (
         "import sys\n"
-        "from sakuga.doctor.smoke import smoke\n"
-        "from sakuga.catalog import EMBEDDED_FOLDER\n"
+        "from sakuga.commands.doctor.smoke import smoke\n"
+        "from sakuga.checkpoint.catalog import EMBEDDED_FOLDER\n"
         "print(smoke(EMBEDDED_FOLDER, 'cpu', 'float32').colour)\n"
         "print(sorted({'transformers', 'torch._dynamo', 'torch._inductor'} & set(sys.modules)))\n"
     )
@@ -63,7 +63,7 @@ def test_a_drawing_loads_no_more_of_torch_than_it_runs() -> None:
 def test_a_prompt_shorter_than_the_limit_loads_no_tokenizer(words_model) -> None:
     script = (
         "import sys\n"
-        "from sakuga.cli import main\n"
+        "from sakuga.commands.cli import main\n"
         "try:\n"
         "    main()\n"
         "except SystemExit:\n"
@@ -91,7 +91,7 @@ def test_importing_the_package_does_nothing_but_define() -> None:
     script = (
         "import sys, threading\n"
         "before = set(sys.modules)\n"
-        "import sakuga, sakuga.request, sakuga.cli\n"
+        "import sakuga, sakuga.api.request, sakuga.commands.cli\n"
         "assert threading.active_count() == 1\n"
         "assert 'torch' not in sys.modules\n"
     )

@@ -32,21 +32,21 @@ ERRORS = {
 }
 
 PROMISED = {
-    "sakuga.request": {
+    "sakuga.api.request": {
         "Decoded", "Encoded", "Event", "Finished", "ImageGenerator", "Picture", "Planned", "Queued",
         "Receipt", "Request", "Result", "Stepped", "Warned", "event_from", "resolve",
     },
-    "sakuga.engine": {"Engine"},
+    "sakuga.engine.engine": {"Engine"},
     "sakuga.prompt.document": {"Document", "read", "write"},
     "sakuga.prompt.lint": {"Finding", "fix", "lint"},
     "sakuga.prompt.canonical": {"canonical", "encoder_texts"},
-    "sakuga.prompt.tokens": {"Tokenizer"},
+    "sakuga.tokenizer.tokens": {"Tokenizer"},
     "sakuga.model.spec": {"CHIBI", "NEWBIE_3_5B", "PRESETS", "ModelSpec"},
     "sakuga.sample.solvers": {"solve"},
     "sakuga.sample.guidance": {"guided"},
     "sakuga.weights.store": {"Store"},
-    "sakuga.image": {"encode_png", "read_texts", "write_atomically"},
-    "sakuga.cli": {"app", "main"},
+    "sakuga.files.png": {"encode_png", "read_texts", "write_atomically"},
+    "sakuga.commands.cli": {"app", "main"},
 }  # fmt: skip
 
 

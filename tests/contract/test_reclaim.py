@@ -6,9 +6,9 @@ import gc
 
 import torch
 
-from sakuga.engine import Engine
+from sakuga.api.request import Request
+from sakuga.engine.engine import Engine
 from sakuga.memory.host import resident_bytes
-from sakuga.request import Request
 
 MIB = 2**20
 PROMPTS = ("1girl, blue_hair", "2girls, red_eyes, night")

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from budgets import apart, limits, results
-from sakuga.engine import Engine
+from sakuga.api.request import Request, Result, Warned
+from sakuga.engine.engine import Engine
 from sakuga.memory.plan import Budget
-from sakuga.request import Request, Result, Warned
 
 ASK = Request("1girl, blue_hair", seed=5, steps=2, width=128, height=128)
 MIB = 2**20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sakuga.catalog import EMBEDDED
-from sakuga.doctor.examine import Visit, examine
-from sakuga.doctor.graphics import attention, card, has_kernels
+from sakuga.checkpoint.catalog import EMBEDDED
+from sakuga.commands.doctor.examine import Visit, examine
+from sakuga.commands.doctor.graphics import attention, card, has_kernels
 from sakuga.model.spec import NEWBIE_3_5B
 
 CUDA = torch.device("cuda:0")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sakuga.engine import Engine
+from sakuga.api.request import Finished, Request, Stepped, Warned
+from sakuga.engine.engine import Engine
 from sakuga.errors import NonFiniteOutput
 from sakuga.memory.plan import Budget
-from sakuga.request import Finished, Request, Stepped, Warned
 
 ASK = Request("1girl, blue_hair", seed=5, steps=3)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sakuga.adapters.apply import AdaptedLinear, Delta
 from sakuga.memory.residency import Pins, lent, streamed
 from sakuga.model.nextdit import Group, NextDiT
-from sakuga.weights.lora import AdaptedLinear, Delta
 from small_transformer import CARD, SPEC, random_transformer
 
 HEADS = frozenset({"adaLN_modulation"})

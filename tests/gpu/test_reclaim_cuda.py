@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sakuga.engine import Engine
-from sakuga.request import Finished, Request
+from sakuga.api.request import Finished, Request
+from sakuga.engine.engine import Engine
 
 MIB = 2**20
 PICTURES = 200

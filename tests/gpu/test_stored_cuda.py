@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sakuga.model.stored import StoredLinear
 from sakuga.weights.formats import FORMATS
 from sakuga.weights.quantise import dequantise, quantise
+from sakuga.weights.stored import StoredLinear
 
 QUANTISED = [name for name, form in FORMATS.items() if form.quantised]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

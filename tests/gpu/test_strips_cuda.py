@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sakuga.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.engine.networks import Models
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.vae import VAE, Decoder
-from sakuga.models import Models
-from sakuga.weights.checkpoint import open_checkpoint
 
 GIB = 2**30
 

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sakuga.adapters.apply import Delta
+from sakuga.adapters.spec import parse_adapter
 from sakuga.errors import RequestError
-from sakuga.weights.adapter_spec import parse_adapter
-from sakuga.weights.lora import Delta
 
 SIZES = st.integers(1, 6)
 

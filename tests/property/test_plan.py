@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sakuga.errors import BudgetTooSmall
 from sakuga.memory.cards import CARDS, Card
 from sakuga.memory.costs import STAGES, Costs, Work
-from sakuga.memory.inventory import inventory_of
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, rungs, splits, usable
+from sakuga.model.inventory import inventory_of
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 
 INVENTORIES = {spec.name: inventory_of(spec) for spec in (CHIBI, NEWBIE_3_5B)}

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sakuga.converting import convert
-from sakuga.memory.inventory import part_of
+from sakuga.checkpoint.bind import read_piece
+from sakuga.checkpoint.convert import GOALS
+from sakuga.checkpoint.folder import open_component
+from sakuga.checkpoint.layouts import rewrite
+from sakuga.checkpoint.save import save_component
+from sakuga.commands.convert import convert
+from sakuga.model.inventory import part_of
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
-from sakuga.weights.bind import read_piece
-from sakuga.weights.checkpoint import open_component
-from sakuga.weights.convert import GOALS
-from sakuga.weights.layouts import rewrite
-from sakuga.weights.save import save_component
 
 FEW = st.integers(1, 3)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sakuga.errors import CorruptFile
-from sakuga.pieces import read_pieces
+from sakuga.tokenizer.sentencepiece import read_pieces
 from sakuga.weights.gguf import BLOCKS, PLAIN, TYPES, open_gguf
 from sakuga.weights.llama_cpp import pieces_of
 

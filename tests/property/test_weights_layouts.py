@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.weights.layouts import (
+from sakuga.checkpoint.layouts import (
     LAYOUTS,
     NUMBER,
     WORDS,

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sakuga.checkpoint.specs import FAMILIES, config_of, read_spec
 from sakuga.errors import SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
-from sakuga.weights.specs import FAMILIES, config_of, read_spec
 
 SMALL = st.integers(1, 64)
 RATIO = st.integers(1, 4)

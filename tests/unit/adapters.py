@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from tiny import TINY
 from torch import Tensor, nn
 
+from sakuga.adapters.fit import targets_of
 from sakuga.model.nextdit import Group, NextDiT, RefinerBlock
-from sakuga.weights.adapter_fit import targets_of
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]  # module: down (r, in), up (out, r)
 

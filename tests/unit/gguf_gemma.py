@@ -12,9 +12,9 @@ import torch
 from gguf_file import write_gguf
 from torch import nn
 
+from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
 from sakuga.model.spec import GemmaSpec
 from sakuga.model.text import GemmaEncoder
-from sakuga.weights.layouts import GEMMA_GGUF, Match, rewrite
 
 # Rows of whole blocks in every matrix, and what GGUF cannot say left as llama.cpp has it.
 GEMMA = GemmaSpec(

@@ -12,18 +12,18 @@ from adapters import FEW, LINEARS, NORMS, TARGETS, factors, lokr_tensors, peft_f
 from tiny import TINY
 from torch import Tensor, nn
 
-from sakuga.memory.adapted import transformer_targets, with_adapters
+from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters
+from sakuga.adapters.fit import Fit, Names, fit_adapters, targets_of
+from sakuga.adapters.inventory import transformer_targets, with_adapters
+from sakuga.adapters.spec import parse_adapters
 from sakuga.memory.costs import PartBytes, part_bytes, spread
-from sakuga.memory.inventory import inventory_of
 from sakuga.memory.ledger import GRAIN, Ledger
 from sakuga.memory.residency import Flat, streamed
+from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import Block, NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
-from sakuga.model.stored import keep_stored
-from sakuga.weights.adapter_fit import Fit, Names, fit_adapters, targets_of
-from sakuga.weights.adapter_spec import parse_adapters
 from sakuga.weights.formats import FLOAT32, FORMATS
-from sakuga.weights.lora import AdaptedLinear, Delta, apply_adapters
+from sakuga.weights.stored import keep_stored
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 HEADS = frozenset({"adaLN_modulation"})

@@ -24,13 +24,13 @@ from adapters import (
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sakuga.converting import convert
+from sakuga.adapters.apply import apply_adapters
+from sakuga.adapters.convert import WrittenAdapter
+from sakuga.adapters.file import Adapter, read_adapter
+from sakuga.adapters.fit import fit_adapters
+from sakuga.adapters.spec import AdapterSpec, parse_adapters
+from sakuga.commands.convert import convert
 from sakuga.errors import CorruptFile, LayoutError, OutputExists, RequestError, SakugaError
-from sakuga.weights.adapter_convert import WrittenAdapter
-from sakuga.weights.adapter_file import Adapter, read_adapter
-from sakuga.weights.adapter_fit import fit_adapters
-from sakuga.weights.adapter_spec import AdapterSpec, parse_adapters
-from sakuga.weights.lora import apply_adapters
 from sakuga.weights.store import Store
 
 LORA = peft_tensors(factors(FEW, rank=4))
@@ -192,7 +192,7 @@ def test_of_two_state_dicts_one_is_named(tmp_path: Path) -> None:
 
 
 def test_for_programs_it_is_plain_json(tmp_path: Path) -> None:
-    from sakuga.codec import plain
+    from sakuga.api.codec import plain
 
     torch.save(LORA, tmp_path / "style.pt")
     told = json.loads(json.dumps(plain(written(tmp_path / "style.pt", tmp_path / "a.safetensors"))))

@@ -24,11 +24,11 @@ from adapters import (
 )
 from safetensors.torch import save_file
 
+from sakuga.adapters.config import ASSUMED
+from sakuga.adapters.file import Adapter, read_adapter
+from sakuga.adapters.fit import assumption
+from sakuga.adapters.spec import AdapterSpec, parse_adapter
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SakugaError
-from sakuga.weights.adapter_config import ASSUMED
-from sakuga.weights.adapter_file import Adapter, read_adapter
-from sakuga.weights.adapter_fit import assumption
-from sakuga.weights.adapter_spec import AdapterSpec, parse_adapter
 
 QKV = "layers.0.attention.qkv"
 

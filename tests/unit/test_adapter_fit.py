@@ -19,18 +19,18 @@ from adapters import (
 )
 from torch import Tensor, nn
 
-from sakuga.errors import BindError, LayoutError
-from sakuga.model.spec import NEWBIE_3_5B
-from sakuga.weights.adapter_file import read_adapter
-from sakuga.weights.adapter_fit import (
+from sakuga.adapters.file import read_adapter
+from sakuga.adapters.fit import (
     Fit,
     Names,
     fit_adapters,
     record,
     targets_of,
 )
-from sakuga.weights.adapter_spec import AdapterSpec, parse_adapter
-from sakuga.weights.layouts import LAYOUTS, spellings
+from sakuga.adapters.spec import AdapterSpec, parse_adapter
+from sakuga.checkpoint.layouts import LAYOUTS, spellings
+from sakuga.errors import BindError, LayoutError
+from sakuga.model.spec import NEWBIE_3_5B
 
 QKV = "layers.0.attention.qkv"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sakuga.adapters.spec import AdapterSpec, BlockFactor, parse_adapter, parse_adapters
 from sakuga.errors import RequestError
-from sakuga.weights.adapter_spec import AdapterSpec, BlockFactor, parse_adapter, parse_adapters
 
 
 @pytest.mark.parametrize(

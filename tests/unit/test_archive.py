@@ -46,7 +46,7 @@ def test_a_state_dict_reads_as_a_store(tmp_path: Path) -> None:
 
 
 def test_bind_takes_an_archive_as_it_takes_any_store(tmp_path: Path) -> None:
-    from sakuga.weights.bind import read_tensor
+    from sakuga.checkpoint.bind import read_tensor
 
     base = torch.arange(12.0).view(3, 4)
     values = {"whole": base, "turned": base.t(), "column": base[:, 1], "none": base[:0]}

@@ -19,15 +19,15 @@ from transformers import (
     JinaEmbeddingsV3Model,
 )
 
+from sakuga.checkpoint.bind import bind, plan, read_tensor
+from sakuga.checkpoint.save import save_component
+from sakuga.checkpoint.specs import config_of
 from sakuga.errors import BindError, CorruptFile, LayoutError
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
-from sakuga.weights.bind import bind, plan, read_tensor
 from sakuga.weights.formats import FLOAT16, INT8, STORAGE_KEY, StorageFormat
-from sakuga.weights.save import save_component
-from sakuga.weights.specs import config_of
 from sakuga.weights.store import Header, Store, TensorInfo
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"

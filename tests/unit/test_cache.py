@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.cache import Shelf, cache_folder, replace_file, sweep
+from sakuga.files.shelf import Shelf, cache_folder, replace_file, sweep
 
 HAMMER = """
 import hashlib, random, sys, time
 from pathlib import Path
-from sakuga.cache import Shelf
+from sakuga.files.shelf import Shelf
 
 folder, seconds, seed = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 shelf, pick = Shelf(folder, ".x", 100_000), random.Random(seed)

@@ -13,6 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import TINY
 
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
+from sakuga.checkpoint.save import save_component, write_atomically, write_json, writing
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import (
@@ -21,9 +24,6 @@ from sakuga.model.spec import (
 )
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
-from sakuga.weights.bind import bind
-from sakuga.weights.checkpoint import is_model, open_checkpoint, open_component
-from sakuga.weights.save import save_component, write_atomically, write_json, writing
 from sakuga.weights.store import Store
 
 

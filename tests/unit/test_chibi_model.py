@@ -7,16 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sakuga.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.checkpoint.manifest import MANIFEST, Promise, read_manifest
 from sakuga.chibi.data import draw_renders
 from sakuga.chibi.judge import hits
 from sakuga.chibi.measure import Painter, measure, psnr
 from sakuga.chibi.package import JUDGE_FILE, open_judge, pack, unpack
 from sakuga.chibi.vocabulary import WORDS
+from sakuga.engine.networks import Models
 from sakuga.model.spec import CHIBI
-from sakuga.models import Models
-from sakuga.weights.checkpoint import open_checkpoint
-from sakuga.weights.manifest import MANIFEST, Promise, read_manifest
 from sakuga.weights.store import hash_file
 
 UNSEEN = 2**31 + 7

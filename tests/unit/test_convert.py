@@ -18,8 +18,16 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY
 from torch import Tensor
 
-from sakuga import converting
-from sakuga.converting import convert
+from sakuga.checkpoint import convert as streaming
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.convert import GOALS
+from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, open_component
+from sakuga.checkpoint.layouts import JINA_OFFICIAL, Adapter
+from sakuga.checkpoint.save import save_component, write_json
+from sakuga.checkpoint.specs import FAMILIES, read_spec
+from sakuga.commands import convert as converting
+from sakuga.commands.convert import convert
+from sakuga.engine.networks import Models
 from sakuga.errors import (
     BindError,
     CorruptFile,
@@ -30,16 +38,8 @@ from sakuga.errors import (
     SakugaError,
     SpecMismatch,
 )
-from sakuga.memory.inventory import part_of
-from sakuga.models import Models
-from sakuga.weights import convert as streaming
-from sakuga.weights.bind import bind
-from sakuga.weights.checkpoint import Checkpoint, open_checkpoint, open_component
-from sakuga.weights.convert import GOALS
+from sakuga.model.inventory import part_of
 from sakuga.weights.formats import read_storage_metadata
-from sakuga.weights.layouts import JINA_OFFICIAL, Adapter
-from sakuga.weights.save import save_component, write_json
-from sakuga.weights.specs import FAMILIES, read_spec
 from sakuga.weights.store import Store
 
 NAMES = ("transformer", "text_encoder", "text_encoder_2", "vae")
@@ -609,7 +609,7 @@ def test_memory_holds_parts_of_tensors_whatever_their_size(tmp_path: Path) -> No
     script = (
         "import re, sys\n"
         "from pathlib import Path\n"
-        "from sakuga.converting import convert\n"
+        "from sakuga.commands.convert import convert\n"
         "status = Path('/proc/self/status')\n"
         "peak = lambda: 1024 * int(re.search('VmHWM:\\\\s+(\\\\d+)', status.read_text())[1])\n"
         "before = peak()\n"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.catalog import locate
-from sakuga.doctor.finding import GREEN
-from sakuga.doctor.smoke import smoke
+from sakuga.checkpoint.catalog import locate
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.commands.doctor.finding import GREEN
+from sakuga.commands.doctor.smoke import smoke
 from sakuga.weights import digests
-from sakuga.weights.checkpoint import open_checkpoint
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.store import hash_file
 

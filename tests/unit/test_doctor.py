@@ -21,24 +21,24 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_gguf_model import as_gguf
 
-from sakuga.converting import convert
-from sakuga.doctor import values as doctor_values
-from sakuga.doctor.computer import computer, disk
-from sakuga.doctor.examine import Visit, examine
-from sakuga.doctor.files import parts, whole
-from sakuga.doctor.finding import Finding, green, red, trouble
-from sakuga.doctor.graphics import has_kernels
-from sakuga.doctor.room import room
-from sakuga.doctor.values import CHUNK, look, pieces
-from sakuga.doctor.words import tokenizers
+from sakuga.checkpoint.bind import plan
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.checkpoint.manifest import MANIFEST, read_manifest, write_manifest
+from sakuga.commands.convert import convert
+from sakuga.commands.doctor import values as doctor_values
+from sakuga.commands.doctor.computer import computer, disk
+from sakuga.commands.doctor.examine import Visit, examine
+from sakuga.commands.doctor.files import parts, whole
+from sakuga.commands.doctor.finding import Finding, green, red, trouble
+from sakuga.commands.doctor.graphics import has_kernels
+from sakuga.commands.doctor.room import room
+from sakuga.commands.doctor.values import CHUNK, look, pieces
+from sakuga.commands.doctor.words import tokenizers
 from sakuga.errors import CorruptFile
 from sakuga.memory.host import host_memory
-from sakuga.memory.inventory import inventory_of
+from sakuga.model.inventory import inventory_of
 from sakuga.model.spec import NEWBIE_3_5B
-from sakuga.weights.bind import plan
-from sakuga.weights.checkpoint import open_checkpoint
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.manifest import MANIFEST, read_manifest, write_manifest
 from sakuga.weights.store import ITEMSIZE, Store, TensorInfo
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
@@ -97,7 +97,7 @@ def test_a_sound_model_has_no_red_line_and_draws(tiny_model) -> None:
 
 def test_the_key_report_is_the_one_of_binding(tiny_model) -> None:
     """Two implementations: names from arithmetic here, from the modules there."""
-    from sakuga.models import BUILDERS, ENCODERS
+    from sakuga.engine.networks import BUILDERS, ENCODERS
 
     said = {one.check: one.says for one in examined(tiny_model)}
     for part in open_checkpoint(tiny_model).components:
@@ -172,7 +172,7 @@ def test_a_large_model_is_sampled_unless_all_is_asked_for(model, monkeypatch) ->
 
 
 def test_a_scale_that_is_not_finite(model, tmp_path) -> None:
-    from sakuga.weights.save import save_component
+    from sakuga.checkpoint.save import save_component
 
     part = open_checkpoint(model).transformer
     tensors = load_file(model / TRANSFORMER)
@@ -302,8 +302,8 @@ def test_parts_of_different_models(model) -> None:
 def test_parts_that_do_not_fit_together(model, tmp_path) -> None:
     from dataclasses import replace
 
+    from sakuga.checkpoint.save import save_component
     from sakuga.model.text import JinaEncoder
-    from sakuga.weights.save import save_component
 
     spec = replace(open_checkpoint(model).spec.jina, hidden_size=24, num_attention_heads=3)
     save_component(model / "text_encoder_2", spec, JinaEncoder(spec).state_dict())

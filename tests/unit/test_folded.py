@@ -17,17 +17,17 @@ from gguf_gemma import GEMMA, VALUES, gemma_file, on_meta
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from sakuga.engine import Engine
+from sakuga.api.request import Finished, Request, Result
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
+from sakuga.engine.engine import Engine
+from sakuga.engine.networks import Models
 from sakuga.memory.plan import Budget
 from sakuga.memory.residency import lent, streamed
 from sakuga.model.text import GemmaEncoder
-from sakuga.models import Models
-from sakuga.request import Finished, Request, Result
-from sakuga.weights.bind import bind
 from sakuga.weights.folded import Folded
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.layouts import GEMMA_GGUF, Match, rewrite
 from sakuga.weights.store import Store
 
 CPU = torch.device("cpu")
@@ -147,7 +147,7 @@ import torch
 from sakuga.memory.residency import streamed
 from sakuga.model.spec import GemmaSpec
 from sakuga.model.text import GemmaEncoder
-from sakuga.weights.bind import bind
+from sakuga.checkpoint.bind import bind
 from sakuga.weights.store import Store
 
 def anonymous():

@@ -16,22 +16,22 @@ from gguf_file import Raw, encode, text, write_gguf, write_hole
 from gguf_gemma import GEMMA, VALUES, drawn, gemma_file, gemma_state, on_meta
 from tiny import TINY
 
+from sakuga.checkpoint.bind import bind, plan
+from sakuga.checkpoint.folder import open_component
+from sakuga.checkpoint.layouts import GEMMA_GGUF, JINA_SINGLE_FILE, Match, rewrite
+from sakuga.checkpoint.save import write_json
+from sakuga.checkpoint.specs import config_of
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
-from sakuga.model.stored import keep_stored
 from sakuga.model.text import GemmaEncoder, JinaEncoder
-from sakuga.weights.bind import bind, plan
-from sakuga.weights.checkpoint import open_component
 from sakuga.weights.formats import INT8
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import MAX_NUMBERS, MAX_STRINGS, open_gguf
-from sakuga.weights.layouts import GEMMA_GGUF, JINA_SINGLE_FILE, Match, rewrite
 from sakuga.weights.llama_cpp import gemma_config
 from sakuga.weights.quantise import quantise
-from sakuga.weights.save import write_json
-from sakuga.weights.specs import config_of
 from sakuga.weights.store import Store
+from sakuga.weights.stored import keep_stored
 
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K")
 

@@ -14,18 +14,18 @@ from gguf_gemma import GEMMA, VALUES, gemma_file, on_meta
 from safetensors.numpy import load_file, save_file
 from trained import LINES, TEXTS, gemma_model, gguf_words, jina_model, trained
 
-from sakuga.converting import convert
-from sakuga.inspection import inspect
+from sakuga.checkpoint import convert as converting
+from sakuga.checkpoint.bind import bind, plan, read_piece
+from sakuga.checkpoint.convert import GOALS
+from sakuga.checkpoint.folder import open_checkpoint, open_component
+from sakuga.checkpoint.layouts import GEMMA_GGUF
+from sakuga.checkpoint.tokenizer import TENSOR, carried
+from sakuga.commands.convert import convert
+from sakuga.commands.inspect import inspect
 from sakuga.model.text import GemmaEncoder
-from sakuga.pieces import Pieces, read_pieces, write_pieces
-from sakuga.prompt.tokens import Tokenizer
-from sakuga.weights import convert as converting
-from sakuga.weights.bind import bind, plan, read_piece
-from sakuga.weights.checkpoint import open_checkpoint, open_component
-from sakuga.weights.convert import GOALS
-from sakuga.weights.layouts import GEMMA_GGUF
+from sakuga.tokenizer.sentencepiece import Pieces, read_pieces, write_pieces
+from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.store import Store
-from sakuga.weights.tokenizer import TENSOR, carried
 
 WORDS = gguf_words(read_pieces(gemma_model(), "x"))
 

@@ -10,10 +10,10 @@ import numpy as np
 from gguf_file import write_gguf
 from safetensors.numpy import load_file
 
-from sakuga.engine import Engine
-from sakuga.request import Finished, Request, Result
-from sakuga.weights.checkpoint import open_checkpoint
-from sakuga.weights.layouts import GEMMA_GGUF, Match, rewrite
+from sakuga.api.request import Finished, Request, Result
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
+from sakuga.engine.engine import Engine
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 # What `tests/conftest.py` calls TINY, in llama.cpp's words.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from sakuga.errors import OutputExists, RequestError
-from sakuga.image import Picture, encode_png, read_texts, shows, write_atomically
+from sakuga.files.png import Picture, encode_png, read_texts, shows, write_atomically
 
 RGB = bytes(range(2 * 3 * 3))
 PICTURE = Picture(2, 3, RGB)

@@ -10,11 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.errors import RequestError
-from sakuga.image import Picture, encode_png, read_texts
-from sakuga.infotext import describe, differences, parameters, receipt_from, texts_of
-from sakuga.model.spec import CHIBI
-from sakuga.request import (
+from sakuga.api.infotext import describe, differences, parameters, receipt_from, texts_of
+from sakuga.api.request import (
     AdapterRecord,
     Plan,
     Receipt,
@@ -23,6 +20,9 @@ from sakuga.request import (
     TokenCounts,
     resolve,
 )
+from sakuga.errors import RequestError
+from sakuga.files.png import Picture, encode_png, read_texts
+from sakuga.model.spec import CHIBI
 
 RECEIPT = Receipt(
     model="chibi",

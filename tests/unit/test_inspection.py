@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sakuga.converting import convert
+from sakuga.checkpoint.convert import GOALS
+from sakuga.commands.convert import convert
+from sakuga.commands.inspect import Inspected, as_json, describe, inspect
 from sakuga.errors import ModelNotFound, RequestError
-from sakuga.inspection import Inspected, as_json, describe, inspect
-from sakuga.weights.convert import GOALS
 
 
 def one(path: Path, dtype: str = "keep") -> Inspected:

@@ -8,13 +8,14 @@ import pytest
 import torch
 from tiny import TINY
 
-from sakuga.catalog import EMBEDDED_FOLDER
-from sakuga.memory.inventory import inventory_of, read_inventory
+from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.checkpoint.inventory import read_inventory
+from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
-from sakuga.weights.checkpoint import open_checkpoint
 
 PUBLISHED = Path(__file__).parents[1] / "golden" / "inventory"
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from sakuga.errors import LayoutError
-from sakuga.weights.layouts import (
+from sakuga.checkpoint.layouts import (
     GEMMA,
     JINA_OFFICIAL,
     JINA_SINGLE_FILE,
@@ -31,6 +30,7 @@ from sakuga.weights.layouts import (
     recognise,
     rewrite,
 )
+from sakuga.errors import LayoutError
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 FILES = {

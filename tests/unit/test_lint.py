@@ -15,7 +15,7 @@ from tokenizers import models, pre_tokenizers, processors
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read
 from sakuga.prompt.lint import RULES, Finding, fix, lint
-from sakuga.prompt.tokens import Tokenizer
+from sakuga.tokenizer.tokens import Tokenizer
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.*"))
 MIB = 1 << 20

@@ -26,14 +26,14 @@ from adapters import (
 from tiny import TINY
 from torch import Tensor
 
+from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters, read_delta, read_norm_delta
+from sakuga.adapters.fit import Fit, fit_adapters
+from sakuga.adapters.spec import parse_adapters
 from sakuga.errors import CorruptFile
 from sakuga.memory.residency import lent, streamed
 from sakuga.model.nextdit import NextDiT
-from sakuga.model.stored import keep_stored
-from sakuga.weights.adapter_fit import Fit, fit_adapters
-from sakuga.weights.adapter_spec import parse_adapters
 from sakuga.weights.formats import FORMATS
-from sakuga.weights.lora import AdaptedLinear, Delta, apply_adapters, read_delta, read_norm_delta
+from sakuga.weights.stored import keep_stored
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("inference")

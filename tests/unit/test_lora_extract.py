@@ -10,15 +10,15 @@ import torch
 from adapters import FEW, TARGETS, factors, made, near, peft_folder, velocity
 from tiny import TINY
 
+from sakuga.adapters.apply import apply_adapters
+from sakuga.adapters.extract import extract, factorise
+from sakuga.adapters.fit import fit_adapters
+from sakuga.adapters.merge import merge
+from sakuga.adapters.spec import parse_adapters
+from sakuga.checkpoint.folder import Component, open_component
+from sakuga.checkpoint.save import save_component
 from sakuga.errors import OutputExists, RequestError, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
-from sakuga.weights.adapter_fit import fit_adapters
-from sakuga.weights.adapter_spec import parse_adapters
-from sakuga.weights.checkpoint import Component, open_component
-from sakuga.weights.lora import apply_adapters
-from sakuga.weights.lora_extract import extract, factorise
-from sakuga.weights.lora_merge import merge
-from sakuga.weights.save import save_component
 
 
 def stored(folder: Path, model: NextDiT) -> Component:

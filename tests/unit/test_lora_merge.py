@@ -26,18 +26,18 @@ from safetensors.torch import load_file
 from tiny import TINY
 from torch import Tensor
 
+from sakuga.adapters.apply import apply_adapters
+from sakuga.adapters.merge import merge
+from sakuga.adapters.spec import parse_adapters
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.folder import Component, open_component
+from sakuga.checkpoint.layouts import LAYOUTS, Layout, spellings
+from sakuga.checkpoint.save import save_component, write_json
+from sakuga.checkpoint.specs import config_of
 from sakuga.errors import BindError, OutputExists, RequestError, SakugaError
 from sakuga.model.nextdit import NextDiT
-from sakuga.weights.adapter_spec import parse_adapters
-from sakuga.weights.bind import bind
-from sakuga.weights.checkpoint import Component, open_component
 from sakuga.weights.formats import INT8, Stored, read_storage_metadata, storage_metadata
-from sakuga.weights.layouts import LAYOUTS, Layout, spellings
-from sakuga.weights.lora import apply_adapters
-from sakuga.weights.lora_merge import merge
 from sakuga.weights.quantise import quantise
-from sakuga.weights.save import save_component, write_json
-from sakuga.weights.specs import config_of
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sakuga.muon import Muon, orthogonalise
+from sakuga.chibi.muon import Muon, orthogonalise
 
 
 def test_orthogonalise_pushes_all_singular_values_near_one() -> None:

@@ -14,7 +14,7 @@ import sentencepiece
 from trained import gemma_model, jina_model, trained
 
 from sakuga.errors import CorruptFile
-from sakuga.pieces import (
+from sakuga.tokenizer.sentencepiece import (
     BPE,
     MAX_FIELDS,
     MAX_PIECES,

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from sakuga.denoiser import Denoiser, Prepared, Seating, modulated, refined
+from sakuga.api.request import StagePlan
+from sakuga.engine.velocity import Denoiser, Prepared, Seating, modulated, refined
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
 from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import CPU, DEFAULT, H200, RTX_3060, RTX_4060_TI, RTX_4090, nearest_card
 from sakuga.memory.costs import Costs, Work, part_bytes
-from sakuga.memory.inventory import inventory_of
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.plan import Options, make_plan, parse_bytes, smallest_limit, usable
+from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
 from sakuga.model.text import Conditioning, GemmaEncoder, JinaEncoder
-from sakuga.request import StagePlan
 from sakuga.weights.formats import BFLOAT16, FORMATS, INT8
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sakuga.engine.preview import FLUX, Glance, PreviewMap, delayed, fit, pictures, preview_map
 from sakuga.errors import SpecMismatch
-from sakuga.preview import FLUX, Glance, PreviewMap, delayed, fit, pictures, preview_map
 from sakuga.sample.solvers import Step
 
 CPU = torch.device("cpu")

@@ -11,16 +11,16 @@ from adapters import FEW, factors, kohya_tensors, saved
 from safetensors.torch import load_file, save_file
 from tiny import TINY
 
-from sakuga.adapting import as_text, look
-from sakuga.converting import convert
-from sakuga.doctor.files import strangers
-from sakuga.doctor.report import tell
+from sakuga.adapters.fit import fit_adapters
+from sakuga.adapters.inventory import transformer_targets
+from sakuga.adapters.spec import parse_adapter
+from sakuga.commands.convert import convert
+from sakuga.commands.doctor.files import strangers
+from sakuga.commands.doctor.report import tell
+from sakuga.commands.inspect import describe, inspect
+from sakuga.commands.lora import as_text, look
 from sakuga.errors import LayoutError, ModelNotFound
-from sakuga.inspection import describe, inspect
-from sakuga.memory.adapted import transformer_targets
 from sakuga.printable import shown
-from sakuga.weights.adapter_fit import fit_adapters
-from sakuga.weights.adapter_spec import parse_adapter
 from sakuga.weights.store import Store
 
 EVIL = "\x1b[31mred\x07\n\u202ekcab"

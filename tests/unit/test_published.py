@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from sakuga.inspection import inspect
+from sakuga.checkpoint.bind import plan
+from sakuga.checkpoint.folder import open_component
+from sakuga.commands.inspect import inspect
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
-from sakuga.weights.bind import plan
-from sakuga.weights.checkpoint import open_component
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 SPECS = {

@@ -7,11 +7,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from sakuga.codec import plain, typed
-from sakuga.errors import RequestError
-from sakuga.image import Picture
-from sakuga.model.spec import CHIBI, NEWBIE_3_5B
-from sakuga.request import (
+from sakuga.api.codec import plain, typed
+from sakuga.api.request import (
     EVENTS,
     MAX_SEED,
     RECIPES,
@@ -33,6 +30,9 @@ from sakuga.request import (
     resolve,
     summary,
 )
+from sakuga.errors import RequestError
+from sakuga.files.png import Picture
+from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 
 REQUEST = Request("1girl\n<3", seed=7, width=64, height=80, steps=3, truncation=0.5)
 PLAN = Plan("cpu", "AVX2", "float32", 2, 2)

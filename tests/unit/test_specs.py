@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from transformers import Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
 
-from sakuga.errors import SpecMismatch
-from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
-from sakuga.weights.layouts import Adapter, detect, rewrite
-from sakuga.weights.specs import (
+from sakuga.checkpoint.layouts import Adapter, detect, rewrite
+from sakuga.checkpoint.specs import (
     FAMILIES,
     GEMMA,
     JINA,
@@ -24,6 +22,8 @@ from sakuga.weights.specs import (
     read_adapter,
     read_spec,
 )
+from sakuga.errors import SpecMismatch
+from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 REAL = {

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sakuga.converting import convert
-from sakuga.models import Models
-from sakuga.weights.checkpoint import Checkpoint, open_checkpoint
-from sakuga.weights.save import write_json
+from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
+from sakuga.checkpoint.save import write_json
+from sakuga.commands.convert import convert
+from sakuga.engine.networks import Models
 
 PIECES = torch.tensor([9, 8, 7], dtype=torch.uint8)
 

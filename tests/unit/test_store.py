@@ -17,16 +17,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sakuga.adapting import open_transformer
-from sakuga.catalog import locate
-from sakuga.converting import convert
+from sakuga.adapters.file import read_adapter
+from sakuga.adapters.spec import AdapterSpec
+from sakuga.checkpoint.catalog import locate
+from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
+from sakuga.checkpoint.hub import parse_name
+from sakuga.commands.convert import convert
+from sakuga.commands.inspect import inspect
+from sakuga.commands.lora import open_transformer
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.hub import parse_name
-from sakuga.inspection import inspect
-from sakuga.weights.adapter_file import read_adapter
-from sakuga.weights.adapter_spec import AdapterSpec
 from sakuga.weights.archive import open_archive
-from sakuga.weights.checkpoint import is_model, open_checkpoint, open_component
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import MAX_HEADER, Store, parse_json, read_header
 

@@ -13,11 +13,11 @@ from tiny import TINY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sakuga.checkpoint.bind import Report, bind
+from sakuga.checkpoint.save import save_component
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import GemmaSpec, NextDiTSpec
-from sakuga.model.stored import StoredLinear, keep_stored
 from sakuga.model.text import GemmaEncoder, JinaEncoder
-from sakuga.weights.bind import Report, bind
 from sakuga.weights.formats import (
     FORMATS,
     INT8,
@@ -27,8 +27,8 @@ from sakuga.weights.formats import (
     storage_metadata,
 )
 from sakuga.weights.quantise import dequantise, quantise
-from sakuga.weights.save import save_component
 from sakuga.weights.store import Store
+from sakuga.weights.stored import StoredLinear, keep_stored
 
 QUANTISED = ("int8", "float8_e4m3", "int4")
 PARTS: dict[str, tuple[Callable[[], nn.Module], NextDiTSpec | GemmaSpec]] = {

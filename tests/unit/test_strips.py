@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sakuga.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.engine.networks import Models
 from sakuga.model.spec import VAESpec
 from sakuga.model.strips import Convolved, Stored
 from sakuga.model.vae import VAE, Downsample
-from sakuga.models import Models
-from sakuga.weights.checkpoint import open_checkpoint
 
 SPEC = VAESpec(
     block_out_channels=(8, 16, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4

@@ -14,9 +14,9 @@ from transformers.models.jina_embeddings_v3.modeling_jina_embeddings_v3 import (
     JinaEmbeddingsV3RotaryEmbedding,
 )
 
+from sakuga.checkpoint.specs import config_of
 from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder, masked_mean
-from sakuga.weights.specs import config_of
 
 GEMMA = GemmaSpec(
     vocab_size=50,

@@ -11,13 +11,13 @@ from gguf_file import write_gguf
 from safetensors.numpy import load_file, save_file
 from trained import LINES, gemma_model, jina_model
 
-from sakuga.catalog import lexicon
+from sakuga.checkpoint.catalog import lexicon
+from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
+from sakuga.checkpoint.tokenizer import TENSOR, carried, carrier, own_file, read_tokenizer
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.pieces import Pieces, read_pieces
-from sakuga.prompt.tokens import Tokenizer
-from sakuga.weights.checkpoint import Checkpoint, open_checkpoint
+from sakuga.tokenizer.sentencepiece import Pieces, read_pieces
+from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.store import Store
-from sakuga.weights.tokenizer import TENSOR, carried, carrier, own_file, read_tokenizer
 
 WEIGHTS = "text_encoder/model.safetensors"
 
@@ -53,8 +53,8 @@ def test_weights_carry_what_folders_lack(model: Path) -> None:
 
 
 def test_the_spiece_tensor_is_dropped_by_name(model: Path) -> None:
+    from sakuga.checkpoint.bind import bind
     from sakuga.model.text import GemmaEncoder
-    from sakuga.weights.bind import bind
 
     put_tensor(model, "text_encoder", gemma_model())
     checkpoint = open_checkpoint(model)
@@ -191,7 +191,7 @@ def test_weights_without_words(tmp_path: Path, model: Path) -> None:
 def test_a_length_is_counted_with_words_within_weights(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sakuga.cli import main
+    from sakuga.commands.cli import main
 
     put_tensor(model, "text_encoder", gemma_model())
     prompt = "<character_1><appearance>" + "blue_hair, " * 400 + "</appearance></character_1>"

@@ -24,11 +24,11 @@ from trained import (
     trained,
 )
 
+from sakuga.checkpoint.tokenizer import carried
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.pieces import Added, read_pieces
-from sakuga.prompt.tokens import Tokenizer, Tokens
+from sakuga.tokenizer.sentencepiece import Added, read_pieces
+from sakuga.tokenizer.tokens import Tokenizer, Tokens
 from sakuga.weights.store import Store
-from sakuga.weights.tokenizer import carried
 
 
 @pytest.fixture
@@ -205,8 +205,8 @@ def test_a_table_that_leads_out_of_itself_is_refused(capfd: pytest.CaptureFixtur
 def test_a_vocabulary_needs_no_torch() -> None:
     script = (
         "import sys\n"
-        "from sakuga.pieces import read_pieces\n"
-        "from sakuga.prompt.tokens import Tokenizer\n"
+        "from sakuga.tokenizer.sentencepiece import read_pieces\n"
+        "from sakuga.tokenizer.tokens import Tokenizer\n"
         "data = sys.stdin.buffer.read()\n"
         "assert Tokenizer.open(read_pieces(data, 'x')).count('blue') > 1\n"
         "assert not {'torch', 'transformers', 'sentencepiece', 'google'} & set(sys.modules)\n"

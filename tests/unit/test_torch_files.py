@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sakuga.converting import convert
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.commands.convert import convert
+from sakuga.commands.inspect import describe, inspect
 from sakuga.errors import LayoutError, ModelNotFound, UnsafeFile
-from sakuga.inspection import describe, inspect
-from sakuga.weights.checkpoint import open_checkpoint
 
 State = dict[str, Tensor]
 PARTS = ("transformer", "text_encoder", "text_encoder_2", "vae")

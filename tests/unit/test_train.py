@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sakuga.chibi.data import Gallery, draw_renders, prompt_batches
+from sakuga.chibi.train import SMOKE, Shelf, importance, sample_times, teach_tokenizers, train_chibi
 from sakuga.model.spec import CHIBI
-from sakuga.train import SMOKE, Shelf, importance, sample_times, teach_tokenizers, train_chibi
 
 BRIEF = replace(
     SMOKE, pictures=8, vae_minutes=0.01, judge_minutes=0.01, transformer_minutes=0.01, size=256

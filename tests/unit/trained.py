@@ -9,7 +9,7 @@ from typing import Any
 
 import sentencepiece
 
-from sakuga.pieces import Kind, Pieces
+from sakuga.tokenizer.sentencepiece import Kind, Pieces
 
 LINES = [
     *(

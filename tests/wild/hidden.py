@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.folder import open_component
 from sakuga.model.text import GemmaEncoder
-from sakuga.prompt.tokens import Tokenizer
-from sakuga.weights.bind import bind
-from sakuga.weights.checkpoint import open_component
+from sakuga.tokenizer.tokens import Tokenizer
 from wild.files import Row
 from wild.words import EXAMPLES
 

@@ -8,8 +8,8 @@ from random import Random
 
 import sentencepiece
 
-from sakuga.pieces import read_pieces, write_pieces
-from sakuga.prompt.tokens import Tokenizer
+from sakuga.tokenizer.sentencepiece import read_pieces, write_pieces
+from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import pieces_of
 from wild.files import Row

@@ -1,0 +1,1 @@
+"""The embedded model: its renderer, its trainer, its judge."""

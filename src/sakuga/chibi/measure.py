@@ -12,21 +12,21 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from sakuga.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.chibi.data import scene_boxes
 from sakuga.chibi.judge import Judge, hits
 from sakuga.chibi.prompts import CAREFUL, Habits, joined, write_prompt
 from sakuga.chibi.scene import random_scene, to_codes
-from sakuga.devices import choose_device
+from sakuga.engine.networks import Models
+from sakuga.memory.devices import choose_device
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import CHIBI, DrawingSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
-from sakuga.models import Models
 from sakuga.sample.guidance import guided
 from sakuga.sample.solvers import grid, solve
-from sakuga.weights.checkpoint import open_checkpoint
 
 BINDING = ("hair_color", "hair_style", "eye_color", "garment", "garment_color")
 

@@ -12,17 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sakuga.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
+from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.checkpoint.manifest import MANIFEST, write_manifest
+from sakuga.checkpoint.save import save_component, write_atomically, write_json
 from sakuga.chibi.data import Renders
 from sakuga.chibi.judge import Judge
 from sakuga.chibi.vocabulary import WORDS
+from sakuga.engine.networks import Models
+from sakuga.engine.preview import fit
 from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.model.vae import VAE
-from sakuga.models import Models
-from sakuga.preview import fit
-from sakuga.weights.checkpoint import open_checkpoint
-from sakuga.weights.manifest import MANIFEST, write_manifest
-from sakuga.weights.save import save_component, write_atomically, write_json
 
 JUDGE_FILE = Path(__file__).parent / "judge.safetensors"
 TOKENIZERS = ("tokenizer", "tokenizer_2")

@@ -1,0 +1,1 @@
+"""What a drawing takes of a device: priced, planned, kept to."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from sakuga.api.request import StagePlan
 from sakuga.memory.activations import FLOAT, Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import Card
-from sakuga.memory.inventory import Inventory, Part, Weight, Weights
 from sakuga.memory.vae_cost import decode_flops, decode_peak
+from sakuga.model.inventory import Inventory, Part, Weight, Weights
 from sakuga.model.spec import ModelSpec
-from sakuga.request import StagePlan
 from sakuga.weights.formats import FORMATS, StorageFormat, is_block_linear
 
 STAGES = ("gemma", "jina", "denoise", "decode")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sakuga.request import StagePlan
+from sakuga.api.request import StagePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from itertools import islice
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.nodes import Document, Span
 from sakuga.prompt.rules import Found
-from sakuga.prompt.tokens import Tokenizer
+from sakuga.tokenizer.tokens import Tokenizer
 
 _WORD = re.compile(r"[^\s,]+")
 # Close to what large vocabularies do: pieces of words; digits, signs and ideographs alone.

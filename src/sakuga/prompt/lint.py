@@ -17,7 +17,7 @@ from sakuga.prompt import length, markup, rules
 from sakuga.prompt.document import MAX_BYTES, read, size
 from sakuga.prompt.nodes import Span
 from sakuga.prompt.rules import RULES, Edit, Found, Severity
-from sakuga.prompt.tokens import Tokenizer
+from sakuga.tokenizer.tokens import Tokenizer
 
 __all__ = ["RULES", "Edit", "Finding", "Severity", "fix", "lint"]
 

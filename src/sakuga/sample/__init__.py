@@ -1,0 +1,1 @@
+"""Time grids, solvers and guidance over any velocity."""

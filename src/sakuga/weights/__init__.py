@@ -1,0 +1,1 @@
+"""What a file of weights is: containers, tensors, storage formats; trusted with nothing."""

@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sakuga.cache import replace_file, sweep
-from sakuga.codec import plain, typed
+from sakuga.api.codec import plain, typed
 from sakuga.errors import RequestError
+from sakuga.files.shelf import replace_file, sweep
 from sakuga.weights.store import FileState, file_sha256, file_state, hash_file
 
 NAME = "digests.json"

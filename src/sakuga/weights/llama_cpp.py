@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sakuga.errors import CorruptFile
-from sakuga.pieces import BPE, SPACE, Kind, Pieces, checked
+from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, Pieces, checked
 from sakuga.weights.gguf import AGAIN, GGUF, Value
 
 WORDS = "tokenizer.ggml."

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from replay.case import Case, CaseError, Sheet
 from replay.nextdit import UNUSED, open_model, prompts
+from sakuga.adapters.apply import apply_adapters
+from sakuga.adapters.fit import Fit, fit_adapters, targets_of
+from sakuga.adapters.merge import merge
+from sakuga.adapters.spec import AdapterSpec
+from sakuga.checkpoint.bind import wanted_of
+from sakuga.checkpoint.folder import open_component
+from sakuga.checkpoint.save import write_json
+from sakuga.checkpoint.specs import config_of
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
-from sakuga.weights.adapter_fit import Fit, fit_adapters, targets_of
-from sakuga.weights.adapter_spec import AdapterSpec
-from sakuga.weights.bind import wanted_of
-from sakuga.weights.checkpoint import open_component
-from sakuga.weights.lora import apply_adapters
-from sakuga.weights.lora_merge import merge
-from sakuga.weights.save import write_json
-from sakuga.weights.specs import config_of
 
 
 def replay(case: Case, sheet: Sheet) -> None:

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sakuga.weights.bind import bind
-from sakuga.weights.layouts import Adapter, recognise
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.layouts import Adapter, recognise
 from sakuga.weights.store import Store
 
 TOLERANCE = 1e-5  # float32 rounding through a few layers is about 1e-6

@@ -18,9 +18,9 @@ from replay.case import (
     pick,
     right_padded,
 )
+from sakuga.checkpoint.layouts import JINA_SINGLE_FILE, Adapter, Match, rewrite
 from sakuga.model.spec import GemmaSpec, JinaSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
-from sakuga.weights.layouts import JINA_SINGLE_FILE, Adapter, Match, rewrite
 
 GEMMA_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",

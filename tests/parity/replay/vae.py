@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from replay.case import Case, CaseError, Sheet, bind_layout, pick
+from sakuga.checkpoint.layouts import VAE_BFL
 from sakuga.model.spec import VAESpec
 from sakuga.model.vae import VAE
-from sakuga.weights.layouts import VAE_BFL
 
 FIELDS = (
     "block_out_channels", "layers_per_block", "norm_num_groups", "latent_channels",

@@ -1,0 +1,1 @@
+"""LoRA and its kin: read, fitted to a model, applied, merged."""

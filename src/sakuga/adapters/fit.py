@@ -1,0 +1,279 @@
+"""An adapter held against a model: which module each of its parts changes.
+
+Programs put their own prefixes before a module's name, some write its dots as underscores,
+and some know it by the name of another layout (`checkpoint.layouts`), where query, key and
+value may lie apart. All of these are spellings of one module here. A name that can be read
+as two modules is an error, and so is one that can be read as none, unless that was allowed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sakuga.adapters.config import MAX_NAME
+from sakuga.adapters.file import Adapter, Part, Shape, read_adapter
+from sakuga.adapters.spec import AdapterSpec
+from sakuga.api.request import AdapterRecord
+from sakuga.checkpoint.layouts import LAYOUTS, nearest, spellings
+from sakuga.errors import BindError, LayoutError
+from sakuga.printable import shown
+from sakuga.weights.store import file_sha256
+
+SHOWN = 8
+WEIGHT = ".weight"
+PREFIXES = (
+    "base_model.model.",
+    "unet.base_model.model.",
+    "transformer.",
+    "diffusion_model.",
+    "model.diffusion_model.",
+    "lycoris_",
+    "lora_unet_",
+    "lora_transformer_",
+)
+JOINED = ("to_q", "to_k", "to_v")  # the parts of a fused qkv, in the order of their rows
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A module by our name, or part `part` of the `count` whose rows its weight joins."""
+
+    module: str
+    part: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one part of an adapter does: to which module, to which of its rows (None: all)."""
+
+    module: str
+    rows: tuple[int, int] | None
+    part: Part
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """An adapter that fits a model; `unmatched` are the tensors that change nothing."""
+
+    adapter: Adapter
+    changes: tuple[Change, ...]
+    unmatched: tuple[str, ...]
+
+    @property
+    def active(self) -> tuple[Change, ...]:
+        """The changes whose strength is not zero."""
+        return tuple(change for change in self.changes if change.strength)
+
+    def __str__(self) -> str:
+        kinds = Counter(change.part.kind for change in self.changes)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing"
+        modules = f"{len(self.changes)} module{'s' * (len(self.changes) != 1)}"
+        lines = [f"{self.adapter.spec}: changes {modules} ({counts})"]
+        if assumed := assumption(self.adapter):
+            lines.append(f"  {assumed}")
+        if self.unmatched:
+            lines.append(f"  left out: {listed(self.unmatched)}")
+        return "\n".join(map(shown, lines))
+
+
+def assumption(adapter: Adapter) -> str:
+    """What alpha is taken to be where nothing says it, and how to say it; "" where all is said."""
+    if not adapter.assumed:
+        return ""
+    sources = " or ".join(dict.fromkeys(part.alpha_from for part in adapter.assumed))
+    stems = listed([part.stem for part in adapter.assumed])
+    told = f"alpha {sources} (else give :alpha=NUMBER) in {stems}"
+    if adapter.other_config is not None:
+        told += (f"; {adapter.other_config.name} lies beside it, which may be another file's: "
+                 f"if it is this one's, give the folder, {adapter.other_config.parent}")
+    return told
+
+
+def fit_adapters(
+    specs: Sequence[AdapterSpec], targets: Mapping[str, Shape], *, partial: bool = False
+) -> tuple[Fit, ...]:
+    """Open adapters and hold them against a model, in the order in which they are applied.
+
+    targets: as `targets_of` gives them. Raises what `read_adapter` and `fit` raise.
+    """
+    return tuple(fit(read_adapter(spec), targets, partial=partial) for spec in specs)
+
+
+def targets_of(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The modules that an adapter may change, by our names: linears (out, in), norms (dim,).
+
+    shapes: those of a model's tensors, by our names.
+    """
+    return {
+        key.removesuffix(WEIGHT): shape
+        for key, shape in shapes.items()
+        if key.endswith(WEIGHT) and len(shape) in (1, 2)
+    }
+
+
+def fit(adapter: Adapter, targets: Mapping[str, Shape], *, partial: bool = False) -> Fit:
+    """Find the module that each part of an adapter changes. Reads no tensor.
+
+    partial: whether tensors that match nothing are left out instead of an error. Raises
+    BindError for those, for shapes that differ, for a module changed twice, and for BLOCKS
+    of the spec that cover nothing; LayoutError for a name that may mean two modules.
+    """
+    names = Names(targets)
+    changes: dict[tuple[str, tuple[int, int] | None, str], Change] = {}
+    unmatched = list(adapter.odd)
+    for part in adapter.parts:
+        place = names.find(part.stem, str(adapter.store.path))
+        if place is None:
+            unmatched.extend(part.tensors.values())
+            continue
+        rows = rows_of(place, targets)
+        _check_shape(adapter, part, place, rows, targets[place.module])
+        strength = adapter.spec.strength_of(place.module)
+        key = (place.module, rows, part.kind)
+        if key in changes:
+            other = changes[key].part.stem
+            raise _unfit(adapter, "changes a module once", f"{part.stem!r} beside {other!r}")
+        changes[key] = Change(place.module, rows, part, strength)
+    if unmatched and (not partial or not changes):
+        raise _unmatched(adapter, unmatched, names)
+    made = Fit(adapter, tuple(changes.values()), tuple(unmatched))
+    _check_blocks(made)
+    return made
+
+
+def record(fitted: Fit, digest: Callable[[Path], str] = file_sha256) -> AdapterRecord:
+    """What a receipt keeps of an adapter. digest: how a file is hashed."""
+    adapter, spec = fitted.adapter, fitted.adapter.spec
+    return AdapterRecord(
+        file=spec.path.name,
+        sha256=adapter.store.sha256(digest),
+        strength=spec.strength,
+        alpha=spec.alpha,
+        blocks=tuple(map(str, spec.blocks)),
+        config_sha256=None if adapter.config is None else digest(adapter.config),
+    )
+
+
+class Names:
+    """Every spelling of a model's modules."""
+
+    def __init__(self, targets: Mapping[str, Shape]) -> None:
+        self._dotted: dict[str, set[Place]] = {}
+        self._flat: dict[str, set[Place]] = {}
+        for module in targets:
+            for name, place in _spelled(module):
+                self._dotted.setdefault(name, set()).add(place)
+                self._flat.setdefault(name.replace(".", "_"), set()).add(place)
+
+    def find(self, stem: str, source: str) -> Place | None:
+        """The module that a file calls `stem`, or None. Raises LayoutError if it may be two."""
+        found: set[Place] = set()
+        for name in without_prefixes(stem) if len(stem) <= MAX_NAME else ():
+            found |= self._dotted.get(name, set()) | self._flat.get(name, set())
+        if len(found) > 1:
+            both = " and ".join(repr(place.module) for place in sorted(found)[:2])
+            raise LayoutError(
+                "a name in an adapter means one module",
+                f"{stem[:80]!r}, which may be {both}, in {source}",
+                "Convert the adapter to names with dots",
+            )
+        return found.pop() if found else None
+
+    def hint(self, stem: str) -> str:
+        """The module that a name comes nearest to, for a message."""
+        *_, bare = without_prefixes(stem[:MAX_NAME])
+        near = nearest(bare, self._dotted) or nearest(bare, self._flat)
+        return f" (nearest: {near!r})" if near else ""
+
+
+def without_prefixes(stem: str) -> Iterator[str]:
+    """A name, and what is left of it without one prefix, two, ..."""
+    yield stem
+    for prefix in PREFIXES:
+        if stem.startswith(prefix):
+            yield from without_prefixes(stem[len(prefix) :])
+
+
+def rows_of(place: Place, targets: Mapping[str, Shape]) -> tuple[int, int] | None:
+    """The rows of a module that a place stands for; None for all.
+
+    Of a fused qkv, queries have as many rows as the output projection has columns; keys and
+    values share the rest.
+    """
+    if place.count == 1:
+        return None
+    total = targets[place.module][0]
+    sibling = f"{place.module.removesuffix('qkv')}out"
+    queries = targets[sibling][1] if sibling in targets else total // place.count
+    each = (total - queries) // (place.count - 1)
+    start = 0 if place.part == 0 else queries + (place.part - 1) * each
+    return start, start + (queries if place.part == 0 else each)
+
+
+def _spelled(module: str) -> Iterator[tuple[str, Place]]:
+    """The names of a module: ours, ours with qkv apart, and those of every layout."""
+    yield module, Place(module)
+    stem, _, last = module.rpartition(".")
+    if last == "qkv":
+        for part, name in enumerate(JOINED):
+            yield f"{stem}.{name}", Place(module, part, len(JOINED))
+    elif last == "out":
+        yield f"{stem}.to_out.0", Place(module)
+    for layout in (each for each in LAYOUTS if each.component == "transformer"):
+        names = spellings(layout, module + WEIGHT)
+        for part, name in enumerate(names):
+            yield name.removesuffix(WEIGHT), Place(module, part, len(names))
+
+
+def _check_shape(
+    adapter: Adapter, part: Part, place: Place, rows: tuple[int, int] | None, shape: Shape
+) -> None:
+    wanted = shape if rows is None else (rows[1] - rows[0], *shape[1:])
+    if part.shape != wanted or (part.kind == "norm") != (len(shape) == 1):
+        raise _unfit(
+            adapter,
+            "changes modules of its own shape",
+            f"{part.kind} of {list(part.shape)} for {place.module!r}, which is {list(wanted)}",
+        )
+
+
+def _check_blocks(made: Fit) -> None:
+    """BLOCKS that cover nothing are a slip of the pen."""
+    for each in made.adapter.spec.blocks:
+        if not any(each.covers(change.module) for change in made.changes):
+            modules = sorted({change.module for change in made.changes})
+            raise _unfit(
+                made.adapter,
+                "is strengthened where it changes something",
+                f"{each.blocks!r}, where it changes {listed(modules)}",
+            )
+
+
+def _unmatched(adapter: Adapter, keys: Sequence[str], names: Names) -> BindError:
+    first = [key[:120] for key in keys[:SHOWN]]
+    stems = {key: part.stem for part in adapter.parts for key in part.tensors.values()}
+    hints = [names.hint(stems.get(key, key)) for key in keys[:SHOWN]]
+    told = ", ".join(f"{key!r}{hint}" for key, hint in zip(first, hints, strict=True))
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return BindError(
+        "every tensor of an adapter changes a module of the model",
+        f"{told}{more} in {adapter.store.path}",
+        "Use the model it was made for; --lora-partial leaves out what does not match",
+    )
+
+
+def _unfit(adapter: Adapter, rule: str, got: str) -> BindError:
+    return BindError(
+        f"an adapter {rule}", f"{got} in {adapter.store.path}", "Use the model it was made for"
+    )
+
+
+def listed(keys: Sequence[str]) -> str:
+    """The first few of many names, for a message."""
+    first = ", ".join(repr(key[:120]) for key in keys[:SHOWN])
+    return first + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")

@@ -1,0 +1,48 @@
+"""Adapters in an inventory: what they may change, and what is kept beside what they change.
+
+Nothing else has to be priced: within a block the products of an adapter are over, at every
+moment, before the block is at its peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from sakuga.adapters.fit import WEIGHT, Fit, targets_of
+from sakuga.model.inventory import Inventory, Part, Shape, Weight, Weights, part_of
+from sakuga.model.spec import NextDiTSpec
+from sakuga.weights.formats import BFLOAT16
+
+
+def transformer_targets(spec: NextDiTSpec) -> dict[str, Shape]:
+    """The modules of a transformer that adapters may change: linears (out, in), norms (dim,)."""
+    return targets_of({weight.key: weight.shape for weight in part_of(spec)})
+
+
+def with_adapters(inventory: Inventory, fits: Sequence[Fit]) -> Inventory:
+    """The inventory of a model to whose transformer adapters are applied."""
+    added: dict[str, list[Weights]] = {}
+    for change in (change for each in fits for change in each.active):
+        deltas = added.setdefault(change.module, [])
+        stem = f"{change.module}.deltas.{len(deltas)}"
+        kept = change.part.kept.items()
+        deltas.append(tuple(Weight(f"{stem}.{name}", shape, BFLOAT16) for name, shape in kept))
+    return replace(inventory, transformer=_part(inventory.transformer, added))
+
+
+def _part(part: Part, added: Mapping[str, Sequence[Weights]]) -> Part:
+    """A network with more beside its weights, wherever those are."""
+
+    def more(group: Weights) -> Weights:
+        modules = (weight.key.removesuffix(WEIGHT) for weight in group)
+        deltas = (delta for module in modules for delta in added.get(module, ()))
+        return group + tuple(weight for delta in deltas for weight in delta)
+
+    return Part(
+        blocks=tuple(map(more, part.blocks)),
+        rest=more(part.rest),
+        passing=tuple(map(more, part.passing)),
+        host=more(part.host),
+        idle=more(part.idle),
+    )

@@ -1,0 +1,1 @@
+"""What can be asked of a generator and what it answers, as frozen data."""

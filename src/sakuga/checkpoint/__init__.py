@@ -1,0 +1,1 @@
+"""What the files of a model mean: found, named, understood, bound, converted."""

@@ -1,0 +1,133 @@
+"""Where models are, and what a linter may know of one without opening its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sakuga.checkpoint.tokenizer import carrier, own_file
+from sakuga.errors import CorruptFile, ModelNotFound
+from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
+from sakuga.weights.store import read_json, reading
+
+INDEX = "model_index.json"
+VOCABULARY = "vocabulary.json"
+EMBEDDED = CHIBI.name
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
+ELSEWHERE = {
+    NEWBIE_3_5B.name: "Name it as Hugging Face does, NewBie-AI/NewBie-image-Exp0.1, or its folder.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """The words of a model: its trained length in Gemma tokens, tokenizer and vocabulary.
+
+    `tokenizer` is a file that `checkpoint.tokenizer` reads, None without the model's files;
+    `vocabulary` is None for a model that does not list what it can draw. The system
+    prompts are what Gemma reads before an XML or a plain prompt.
+    """
+
+    limit: int
+    tokenizer: Path | None
+    vocabulary: frozenset[str] | None
+    system_xml: str
+    system_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights of a drawing come from.
+
+    model: a name or a folder, None where `parts` names everything. parts: the folder or file
+    of each component from elsewhere, by transformer | text_encoder | text_encoder_2 | vae.
+    lora: adapters, as `adapters.spec` reads them; lora_partial: leave out what of one
+    matches no module.
+    """
+
+    model: str | None = EMBEDDED
+    parts: Mapping[str, Path] = field(default_factory=dict)
+    lora: tuple[str, ...] = ()
+    lora_partial: bool = False
+
+
+def locate(model: str) -> Path:
+    """The folder of a model, given by name or path. Raises ModelNotFound."""
+    folder = EMBEDDED_FOLDER if model == EMBEDDED else Path(model)
+    with reading(folder):
+        if folder.is_dir():
+            return folder
+    if model in ELSEWHERE:
+        raise ModelNotFound("weights must be on this machine", repr(model), ELSEWHERE[model])
+    if folder.is_file():
+        raise ModelNotFound(
+            "a model must be a folder, or known by name", f"the file {model}",
+            "Name the folder of its model; `sakuga inspect` says what a file holds.",
+        )  # fmt: skip
+    raise ModelNotFound(
+        "a model must be a folder, or known by name",
+        f"{model!r}, where there is none",
+        f"Known by name: {', '.join((EMBEDDED, *ELSEWHERE))}; "
+        "`sakuga fetch org/name` downloads one of a hub.",
+    )
+
+
+def lexicon(model: str) -> Lexicon:
+    """What a linter may know of a model; one that is elsewhere has no files to ask.
+
+    Raises ModelNotFound for a name or folder that nobody knows.
+    """
+    preset = PRESETS.get(model, NEWBIE_3_5B)
+    limit = preset.gemma.trained_tokens
+    habits = {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
+    if model in ELSEWHERE and not Path(model).is_dir():
+        return Lexicon(limit, None, None, **habits)
+    folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
+    habits |= {
+        key: text
+        for key, text in _told(folder).items()
+        if key in habits and isinstance(text, str)
+    }
+    words = None
+    with suppress(CorruptFile):
+        words = vocabulary(folder)
+    return Lexicon(limit, _tokenizer(folder), words, **habits)
+
+
+def vocabulary(folder: Path) -> frozenset[str] | None:
+    """The words that a model says it can draw; None where it does not. Raises CorruptFile."""
+    file = folder / VOCABULARY
+    if not file.is_file():
+        return None
+    words = read_json(file, folder).get("words")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise CorruptFile(
+            f"{VOCABULARY} holds a list of words", f"another thing in {file}", "Remove it"
+        )
+    return frozenset(words)
+
+
+def _tokenizer(folder: Path) -> Path | None:
+    """The file with Gemma's tokenizer; None where there is none, or where it leads elsewhere."""
+    places = [(folder, name) for name in ("tokenizer", "text_encoder", "text_encoders", "")]
+    try:
+        return own_file(places[:2]) or carrier(places, "text_encoder")
+    except CorruptFile:
+        return None
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    """What a model's folder says of how it draws; empty where it is broken.
+
+    Opening the model says what is wrong with a file; a linter need not.
+    """
+    found: Any = {}
+    if (folder / INDEX).is_file():
+        with suppress(CorruptFile):
+            found = read_json(folder / INDEX, folder)
+    for name in ("sakuga", "drawing"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,314 @@
+"""One component in another layout or dtype: decided from headers, then streamed.
+
+Tensors go from file to file a part at a time, so that memory holds parts, whatever the size
+of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sakuga.api.codec import unknown
+from sakuga.checkpoint.bind import read_piece
+from sakuga.checkpoint.fates import NAMES, Report, Target, gathered, listed, report, unbound
+from sakuga.checkpoint.folder import Component
+from sakuga.checkpoint.layouts import (
+    GEMMA,
+    JINA_OFFICIAL,
+    JINA_SINGLE_FILE,
+    JINA_TRANSFORMERS,
+    NEXTDIT_DIFFUSERS,
+    NEXTDIT_ORIGINAL,
+    VAE_BFL,
+    VAE_DIFFUSERS,
+    Layout,
+    Match,
+    Piece,
+    Shape,
+    explain,
+    rewrite,
+)
+from sakuga.checkpoint.save import write_json
+from sakuga.checkpoint.specs import config_of, lumina2_config
+from sakuga.checkpoint.tokenizer import TENSOR, carried_model
+from sakuga.errors import CorruptFile, RequestError
+from sakuga.model.inventory import part_of
+from sakuga.model.spec import NextDiTSpec
+from sakuga.printable import shown
+from sakuga.weights.formats import (
+    FLOATS,
+    Stored,
+    choose_format,
+    logical_shapes,
+    read_storage_metadata,
+)
+from sakuga.weights.gguf import plain_dtype
+from sakuga.weights.quantise import DTYPES
+from sakuga.weights.store import ITEMSIZE
+from sakuga.weights.writer import Promised, write_tensors
+
+KEEP = "keep"
+PART = 1 << 22  # values read, cast and written at once
+PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepiece.bpe.model"}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """How and where a layout keeps one component; `loose`: its config is in the file's metadata."""
+
+    layout: Layout
+    file: str
+    prefix: str = ""
+    loose: bool = False
+
+
+_DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
+_FOLDERS = {
+    "text_encoder": Goal(GEMMA, "text_encoder/model.safetensors"),
+    "vae": Goal(VAE_DIFFUSERS, f"vae/{_DIFFUSERS_FILE}"),
+}
+GOALS: Mapping[str, Mapping[str, Goal]] = {
+    "diffusers": _FOLDERS
+    | {
+        "transformer": Goal(NEXTDIT_DIFFUSERS, f"transformer/{_DIFFUSERS_FILE}"),
+        "text_encoder_2": Goal(JINA_TRANSFORMERS, "text_encoder_2/model.safetensors"),
+    },
+    "original": _FOLDERS
+    | {
+        "transformer": Goal(NEXTDIT_ORIGINAL, f"transformer/{_DIFFUSERS_FILE}"),
+        "text_encoder_2": Goal(
+            JINA_OFFICIAL, "clip_model/model.safetensors", "text_model.transformer.roberta."
+        ),
+    },
+    "single-file": {
+        "transformer": Goal(
+            NEXTDIT_ORIGINAL, "diffusion_models/transformer.safetensors", loose=True
+        ),
+        "text_encoder": Goal(GEMMA, "text_encoders/gemma.safetensors", "model.", loose=True),
+        "text_encoder_2": Goal(
+            JINA_SINGLE_FILE, "text_encoders/jina.safetensors", "model.", loose=True
+        ),
+        "vae": Goal(VAE_BFL, "vae/ae.safetensors", loose=True),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One file of weights that was written: where, what, and what became of every key.
+
+    `provisional`: names in it that no published file confirms. `beside`: what else the source
+    held, with the reason why it was left out.
+    """
+
+    component: str
+    layout: str
+    file: str
+    bytes: int
+    sha256: str
+    report: Report
+    provisional: tuple[str, ...]
+    beside: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.component} -> {self.file}: {self.layout}, {self.bytes:,} bytes"]
+        if self.provisional:
+            names = ", ".join(self.provisional)
+            lines.append(f"  note: no published file confirms the names of {names}")
+        lines += f"  from {self.report}".splitlines()
+        lines += [f"  left out: {line}" for line in gathered(self.beside)]
+        return "\n".join(map(shown, lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One component to write: its tensors by their new names, made of ours, made of the file's."""
+
+    part: Component
+    goal: Goal
+    stored: Mapping[str, Stored]
+    ours: Mapping[str, Piece]
+    theirs: Mapping[str, Piece]
+    promised: Mapping[str, Promised]
+    report: Report
+
+    def read(self, name: str) -> Iterator[Tensor]:
+        """The values of a new tensor, rows by rows."""
+        piece = self.theirs[name]
+        dtype = DTYPES[self.promised[name].dtype]
+        count = piece.shape[0] if piece.shape else 1
+        step = max(1, PART // max(1, math.prod(piece.shape[1:])))
+        offset = piece.rows[0] if piece.rows else 0
+        for first in range(offset, offset + count, step):
+            yield self._rows(piece, first, min(first + step, offset + count), dtype)
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The names in the file of what a new tensor is made of."""
+        return tuple(key for ours in self.theirs[name].sources for key in self.ours[ours].sources)
+
+    def _rows(self, piece: Piece, first: int, last: int, dtype: torch.dtype) -> Tensor:
+        """Rows of tensors of ours laid end to end."""
+        store, parts, start = self.part.store, [], 0
+        for key in piece.sources:
+            ours = self.ours[key]
+            rows = ours.shape[0] if ours.shape else 1
+            window = max(first - start, 0), min(last - start, rows)
+            if window[0] < window[1]:
+                parts.append(read_piece(store, ours, self.stored, dtype, window))
+            start += rows
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
+    """Decide what becomes of every key of a component.
+
+    dtype: float32, bfloat16, float16, or KEEP. Raises BindError where a key is missing or
+    unexplained, RequestError on a dtype that is not written.
+    """
+    if dtype not in (KEEP, *FLOATS):
+        raise unknown("the dtype of a written file", dtype, (KEEP, *FLOATS))
+    form = None if dtype == KEEP else choose_format(dtype, part.name)
+    store = part.store
+    stored = read_storage_metadata(store.metadata)
+    found = logical_shapes(store.shapes(), store.dtypes(), stored)
+    made, _ = rewrite(part.match, found)
+    ours = {piece.target: piece for piece in made}
+    shapes = {key: piece.shape for key, piece in ours.items()}
+    pieces, nameless = rewrite(Match(goal.layout.inverse), shapes, _split_rows(part.spec))
+    needed = {weight.key: weight.shape for weight in part_of(part.spec)}
+    named = {key: shape for key, shape in shapes.items() if key not in nameless}
+    explanation = explain(part.match, found, named | needed)
+    if not explanation.complete:
+        raise unbound(explanation, store.path)
+    kinds = {
+        key: form.dtype if form else _kept(piece, store.dtypes(), stored)
+        for key, piece in ours.items()
+    }
+    theirs = {goal.prefix + piece.target: piece for piece in pieces}
+    promised = {
+        name: Promised(max((kinds[key] for key in piece.sources), key=_width), piece.shape)
+        for name, piece in theirs.items()
+    }
+    targets = {key: Target(NAMES[kind]) for key, kind in kinds.items()}
+    fates = report(explanation, found, store.dtypes(), stored, targets)
+    return Job(part, goal, stored, ours, theirs, promised, fates)
+
+
+def _kept(piece: Piece, dtypes: Mapping[str, str], stored: Mapping[str, Stored]) -> str:
+    """The dtype that keeps a tensor as it is: of a baked one its weight's, float32 if quantised."""
+    sources = piece.sources[:1] if piece.adapter else piece.sources
+    kinds = ["F32" if key in stored else plain_dtype(dtypes[key]) for key in sources]
+    return max(kinds, key=_width)
+
+
+def _width(dtype: str) -> int:
+    return ITEMSIZE[dtype]
+
+
+def _split_rows(spec: Any) -> dict[str, Shape]:
+    """The shapes of query, key and value where a layout keeps apart what we keep fused."""
+    if not isinstance(spec, NextDiTSpec):
+        return {}
+    queries, keys = spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim
+    stacks = {"layers": spec.n_layers} | dict.fromkeys(
+        ("noise_refiner", "context_refiner"), spec.n_refiner_layers
+    )
+    return {
+        f"{stack}.{number}.attn.to_{name}.weight": (rows, spec.dim)
+        for stack, count in stacks.items()
+        for number in range(count)
+        for name, rows in (("q", queries), ("k", keys), ("v", keys))
+    }
+
+
+def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
+    """Write one component's weights, its config, and its tokenizer where a tensor holds that.
+
+    place: the path of the weights within `staging`. lone: whether nothing may lie beside them,
+    so that the config goes into their metadata. Raises CorruptFile where weights are not
+    finite, RequestError where the new dtype cannot hold them, OSError.
+    """
+    file = staging / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    config = lumina2_config(job.part.spec) if job.goal.layout is NEXTDIT_DIFFUSERS else config_of(
+        job.part.spec
+    )  # fmt: skip
+    names = tuple(job.goal.prefix + name for name in job.goal.layout.provisional)
+    metadata = {"format": "pt"}
+    if names:
+        metadata["sakuga.provisional"] = " ".join(names)
+    if job.goal.loose or lone:
+        metadata["config"] = json.dumps(config)
+    else:
+        write_json(file.parent / "config.json", config)
+    pieces = carried_model(job.part.store) if job.part.name in PIECES_FILES else None
+    promised = dict(job.promised)
+    if pieces and job.goal.loose:
+        promised[TENSOR] = Promised("U8", (len(pieces),))
+    elif pieces and not lone:
+        (file.parent / PIECES_FILES[job.part.name]).write_bytes(pieces)
+    strange: list[str] = []
+
+    def read(name: str) -> Iterator[memoryview]:
+        if name == TENSOR:
+            yield memoryview(pieces or b"")
+            return
+        sound = True
+        for values in job.read(name):
+            sound = sound and _finite(values)
+            yield memoryview(values.contiguous().view(-1).view(torch.uint8).numpy())
+            job.part.store.release()
+        if not sound:
+            strange.append(name)
+
+    digest = write_tensors(file, promised, metadata, read)
+    if strange:
+        raise _not_finite(job, strange)
+    return Written(
+        job.part.name,
+        job.goal.layout.name,
+        place,
+        file.stat().st_size,
+        digest,
+        job.report,
+        names,
+        job.part.store.dropped,
+    )
+
+
+def _finite(values: Tensor) -> bool:
+    if not values.is_floating_point():
+        return True
+    narrow = values.dtype.itemsize == 1  # torch cannot ask them
+    return bool((values.float() if narrow else values).isfinite().all())
+
+
+def _not_finite(job: Job, names: list[str]) -> CorruptFile | RequestError:
+    """The error for tensors that hold NaN or infinity: as they came, or since they were cast."""
+    broken = []
+    for name in names:
+        promised = {name: replace(job.promised[name], dtype="F32")}
+        if not all(_finite(values) for values in replace(job, promised=promised).read(name)):
+            broken.append(name)
+        job.part.store.release()
+    if broken:
+        keys = [key for name in broken for key in job.sources(name)]
+        return CorruptFile(
+            "weights are finite numbers",
+            f"NaN or infinity in {listed(list(dict.fromkeys(keys)))} of {job.part.store.path}",
+            "Download the file again; what it holds draws nothing",
+        )
+    dtype = NAMES[job.promised[names[0]].dtype]
+    return RequestError(
+        "weights are written in a dtype that holds them",
+        f"values beyond {dtype} in {listed(names)}",
+        "Choose bfloat16, which has the range of float32.",
+    )

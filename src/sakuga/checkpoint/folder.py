@@ -1,0 +1,402 @@
+"""A model on disk: a folder in Hugging Face layout, opened, understood, not yet loaded.
+
+    model_index.json      optional; its "sakuga" entry names the model and its drawing habits
+    transformer/          config.json and weights, as in the other three
+    text_encoder/         Gemma 3
+    text_encoder_2/       Jina, or clip_model/ as in the original release
+    vae/
+    tokenizer/            tokenizer.json or tokenizer.model, or beside or within Gemma's weights
+    tokenizer_2/          tokenizer.json or tokenizer.model, or beside or within Jina's weights
+    vocabulary.json       optional; {"words": [...]}, what the model can draw
+
+Single files are as welcome, in the folder itself or where a node-graph program keeps them
+(diffusion_models/, text_encoders/, vae/): which component one holds is told by its tensors.
+Any component may also come from elsewhere, and all four may.
+
+Only headers and small JSON files are read here; code files and `auto_map` entries that lie
+in a folder are never looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sakuga.checkpoint.catalog import INDEX, vocabulary
+from sakuga.checkpoint.layouts import Match, Piece, detect, recognise, rewrite
+from sakuga.checkpoint.specs import FAMILIES, OURS, compare, read_adapter, read_spec
+from sakuga.checkpoint.tokenizer import FILES, carried, own_file
+from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
+from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
+from sakuga.tokenizer.sentencepiece import Pieces
+from sakuga.weights.formats import logical_shapes, read_storage_metadata
+from sakuga.weights.store import Store, confine, parse_json, read_json, reading
+
+FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "transformer": ("transformer",),
+    "text_encoder": ("text_encoder",),
+    "text_encoder_2": ("text_encoder_2", "clip_model"),
+    "vae": ("vae",),
+}
+SHELVES = ("", "diffusion_models", "text_encoders")  # where single files lie
+KINDS = ("*.safetensors", "*.gguf")
+ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
+TOKENIZERS: Mapping[str, tuple[str, ...]] = {
+    "tokenizer": ("tokenizer", "text_encoder"),
+    "tokenizer_2": ("tokenizer_2", "clip_tokenizer", "text_encoder_2", "clip_model"),
+}
+CONFIG = "config.json"
+AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
+Opener = Callable[[Path, Path | None], Store]
+CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One part of a model: its weights, how they are named, what they are, where they came from.
+
+    `place`: the folder or file that was opened.
+    """
+
+    name: str
+    store: Store
+    match: Match
+    spec: Any
+    place: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model whose every component was found and understood.
+
+    `path`: its folder; where every component comes from elsewhere, that of the transformer.
+    """
+
+    path: Path
+    spec: ModelSpec
+    transformer: Component
+    text_encoder: Component
+    text_encoder_2: Component
+    vae: Component
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The four parts, in the order a drawing uses them."""
+        return (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
+
+    def tokenizer(self, name: str = "tokenizer") -> Path | Pieces:
+        """What tokenizes for Gemma ("tokenizer") or Jina ("tokenizer_2").
+
+        A file of its own, beside an encoder that came from elsewhere or in the model's folder,
+        else the vocabulary within the weights; an encoder from elsewhere is asked for that before
+        the folder. Raises ModelNotFound where there is none, CorruptFile where it makes no sense.
+        """
+        store = {part.name: part.store for part in self.components}[ENCODERS[name]]
+        beside = self._beside(name)
+        within = [(self.path, folder) for folder in TOKENIZERS[name]]
+        found = (own_file(beside) or carried(store)) if beside else None
+        found = found or own_file(within) or carried(store)
+        if found is not None:
+            return found
+        files = [str(root / folder / FILES[0]) for root, folder in (*beside, *within)]
+        raise ModelNotFound(
+            f"a model has a tokenizer.json or tokenizer.model for its {name}",
+            f"none at {', '.join(files)}",
+            "Copy the one that belongs to the encoder there",
+        )
+
+    def _beside(self, name: str) -> list[tuple[Path, str]]:
+        """Roots and folders within them that may hold the tokenizer of an encoder from elsewhere.
+
+        Two encoders in one folder share none of its tokenizer.json.
+        """
+        encoders = (self.text_encoder, self.text_encoder_2)
+        homes = {part.name: _folder(part.place) for part in encoders}
+        home = homes[ENCODERS[name]]
+        if home.is_relative_to(self.path):
+            return []
+        shared = len(set(homes.values())) == 1
+        beside = [] if shared else [(home, "")]
+        return [*beside, (home, name), (home.parent, name)]
+
+    def vocabulary(self) -> frozenset[str] | None:
+        """The words the model can draw, or None where it does not say.
+
+        Of a transformer from elsewhere, the model's folder knows nothing.
+        """
+        if not self.transformer.place.is_relative_to(self.path):
+            return None
+        return vocabulary(self.path)
+
+    def sha256(self, digest: Callable[[Path], str] | None = None) -> dict[str, str]:
+        """The digest of each component's weights, by component; digest: as in `Store.sha256`."""
+        return {part.name: part.store.sha256(digest) for part in self.components}
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is a whole model, not the file or folder of one component."""
+    folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
+    with reading(path):
+        if not path.is_dir():
+            return False
+        if any((path / name).is_dir() for name in folders):
+            return True
+        return len(_single_files(path, FOLDERS)) > 1
+
+
+def open_checkpoint(
+    path: str | os.PathLike[str] | None,
+    parts: Mapping[str, str | os.PathLike[str]] | None = None,
+    opens: Opener = Store.open,
+) -> Checkpoint:
+    """Open a model: find its components, read their specs, compare.
+
+    path: the model's folder, or None where `parts` names all four. parts: the folder or file
+    of each component that comes from elsewhere, by transformer | text_encoder |
+    text_encoder_2 | vae. opens: what opens the weights of a component.
+
+    Raises ModelNotFound where something is missing (listing what is there and what is
+    expected), CorruptFile or LayoutError where a file cannot be read, SpecMismatch where
+    config, weights, or two components contradict each other.
+    """
+    given = {name: Path(place) for name, place in (parts or {}).items()}
+    home = _folder(given["transformer"]) if path is None and "transformer" in given else None
+    base = Path(path) if path is not None else home
+    found = find_parts(None if path is None else Path(path), given)
+    opened = {
+        name: open_component(place, name, None if name in given else base, opens)
+        for name, place in found.items()
+    }
+    assert base is not None  # without a folder, every component was given
+    name, drawing = _habits(base)
+    spec = ModelSpec(
+        name=name,
+        transformer=opened["transformer"].spec,
+        gemma=opened["text_encoder"].spec,
+        jina=opened["text_encoder_2"].spec,
+        vae=opened["vae"].spec,
+        drawing=drawing,
+    )
+    _check_fit(spec, [opened[name].place for name in FOLDERS])
+    return Checkpoint(base, spec, **opened)
+
+
+def open_component(
+    path: Path, name: str | None = None, root: Path | None = None, opens: Opener = Store.open
+) -> Component:
+    """Open one component from its folder or file.
+
+    name: transformer | text_encoder | text_encoder_2 | vae; by default what its tensors tell.
+    root: the folder that no link may lead out of, by default the component's own. opens: what
+    opens the weights.
+    """
+    return understand(opens(path, root), name, path, root)
+
+
+def understand(source: Store, name: str | None, place: Path, root: Path | None = None) -> Component:
+    """Say what a component is, from its tensors' names and shapes and the configs with them.
+
+    place: the folder or file that was opened; a config.json there counts. Raises as
+    `open_component` does.
+    """
+    formats = read_storage_metadata(source.metadata)
+    shapes = logical_shapes(source.shapes(), source.dtypes(), formats)
+    match = recognise(shapes, name)
+    name = match.layout.component
+    folder = _folder(place)
+    configs = _configs(folder, source, root or folder)
+    config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
+    if match.layout.baked and config is not None:
+        match = replace(match, adapter=read_adapter(config, origin))
+    made, _ = rewrite(match, shapes)
+    ours = {piece.target: piece.shape for piece in made}
+    spec = read_spec(FAMILIES[name], config, origin, ours, str(source.path))
+    for other, its_origin in configs[1:]:
+        compare(FAMILIES[name], spec, origin, other, its_origin)
+    return Component(name, source, match, spec, place)
+
+
+def pieces_of(component: Component) -> dict[str, Piece]:
+    """How each tensor, by our name for it, is made of the file's. Reads no more than headers."""
+    store = component.store
+    formats = read_storage_metadata(store.metadata)
+    shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
+    made, _ = rewrite(component.match, shapes)
+    return {piece.target: piece for piece in made}
+
+
+def code_in(path: Path) -> tuple[str, ...]:
+    """The code in a model's folder and those within, by its path there: never read, never run.
+
+    An `auto_map` of a config, which asks for code, counts as some; what is no config is told of
+    where it is needed. Empty for a lone file.
+    """
+    if not path.is_dir():
+        return ()
+    found = []
+    within = sorted(each for each in path.iterdir() if each.is_dir() and not each.is_symlink())
+    for folder in (path, *within):
+        files = sorted(entry for entry in folder.iterdir() if entry.suffix in CODE)
+        found += [str(file.relative_to(path)) for file in files]
+        config = folder / CONFIG
+        if config.is_file() and _asks_for_code(config, path):
+            found.append(f"{AUTO_MAP} in {config.relative_to(path)}")
+    return tuple(found)
+
+
+def _asks_for_code(config: Path, root: Path) -> bool:
+    try:
+        return AUTO_MAP in read_json(config, root)
+    except CorruptFile:
+        return False
+
+
+def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any], str]]:
+    """The configs of a component, each with where it comes from; the first one counts."""
+    configs = []
+    file = folder / CONFIG
+    if file.is_file():
+        configs.append((read_json(file, root), str(file)))
+    if "config" in store.metadata:
+        source = f"the metadata of {store.path}"
+        text = store.metadata["config"].encode("utf-8", "surrogatepass")
+        configs.append((parse_json(text, source), source))
+    return configs
+
+
+def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
+    """The folder or file of each component of a model, or the given one.
+
+    Raises ModelNotFound, naming what is missing.
+    """
+    given = given or {}
+    rule = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
+    fix = "Check the path, download what is missing, or name its file"
+    if unknown := given.keys() - FOLDERS.keys():
+        raise ModelNotFound(f"a component is one of {', '.join(FOLDERS)}", repr(min(unknown)), fix)
+    if path is not None:
+        with reading(path):
+            what = "" if path.is_dir() else "a file" if path.exists() else "nothing"
+        if what:
+            raise ModelNotFound(rule, f"{what} at {path}", fix)
+    found = {**({} if path is None else parts_in(path, without=given)), **given}
+    missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
+    if missing:
+        entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
+        there = ", ".join(entries) or "nothing"
+        where = "without a folder" if path is None else f"among {there} in {path}"
+        raise ModelNotFound(rule, f"no {', no '.join(missing)} {where}", fix)
+    return found
+
+
+def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
+    """The components that a folder has, but those named: a folder of each, or a single file.
+
+    Raises ModelNotFound where several files hold one.
+    """
+    missing, found = [], dict[str, Path]()
+    for name in [name for name in FOLDERS if name not in without]:
+        place = next((path / one for one in FOLDERS[name] if (path / one).is_dir()), None)
+        if place is None:
+            missing.append(name)
+        else:
+            found[name] = place
+    found |= _single_files(path, missing) if missing else {}
+    return {name: found[name] for name in FOLDERS if name in found}
+
+
+def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
+    """The files of a folder that hold wanted components, told by their tensors."""
+    files: dict[str, list[Path]] = {}
+    for shelf in SHELVES:
+        for file in sorted(each for kind in KINDS for each in (path / shelf).glob(kind)):
+            confine(file, path)
+            with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
+                component = detect(Store.open(file).keys()).layout.component
+                files.setdefault(component, []).append(file)
+    for name in wanted:
+        if len(files.get(name, ())) > 1:
+            raise ModelNotFound(
+                f"a model has one {name}", " and ".join(map(str, files[name])),
+                "Name the one you mean, or keep it alone",
+            )  # fmt: skip
+    return {name: files[name][0] for name in wanted if name in files}
+
+
+def _folder(place: Path) -> Path:
+    """The folder that a component is, or that its file is in."""
+    with reading(place):
+        return place if place.is_dir() else place.parent
+
+
+def _habits(path: Path) -> tuple[str, DrawingSpec]:
+    """The name and drawing defaults of model_index.json, else those of the real model."""
+    file = path / INDEX
+    ours: Any = read_json(file, path).get(OURS, {}) if file.is_file() else {}
+    if not isinstance(ours, dict):
+        raise _odd(file, f'"{OURS}" is a set of named values', ours)
+    name, drawing = ours.get("name", _title(path)), ours.get("drawing", {})
+    if not isinstance(name, str) or not isinstance(drawing, dict):
+        raise _odd(file, "a model has a name and a set of drawing defaults", ours)
+    values = {}
+    for key, value in drawing.items():
+        values[key] = _drawing_value(file, key, value)
+    spec = replace(NEWBIE_3_5B.drawing, **values)
+    shorter, longer = sorted((spec.width, spec.height))
+    if not spec.min_side <= shorter <= longer <= spec.max_side:
+        raise _odd(file, "width and height lie between min_side and max_side", drawing)
+    return name, spec
+
+
+def _title(path: Path) -> str:
+    """What a folder is called; a snapshot in the hub's cache is called as on the hub."""
+    folder = path.resolve()
+    if folder.parent.name != "snapshots":
+        return folder.name
+    return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+
+
+def _drawing_value(file: Path, key: str, value: Any) -> Any:
+    kinds = {field.name: field.type for field in fields(DrawingSpec)}
+    if key not in kinds:
+        near = get_close_matches(key, kinds, n=1)
+        hint = f" (nearest: {near[0]!r})" if near else ""
+        raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
+    if kinds[key] == "float" and type(value) is int:
+        value = float(value)
+    if type(value).__name__ != kinds[key]:
+        raise _odd(file, f"{key} is of type {kinds[key]}", value)
+    if kinds[key] != "str" and not 0 <= value < 2**31:
+        raise _odd(file, f"{key} is finite and not negative", value)
+    return value
+
+
+def _check_fit(spec: ModelSpec, places: Iterable[Path]) -> None:
+    """The transformer must take what the encoders give and the autoencoder reads."""
+    taken, gemma, jina, vae = spec.transformer, spec.gemma, spec.jina, spec.vae
+    pairs = (
+        ("cap_feat_dim", taken.cap_feat_dim, "hidden_size of text_encoder", gemma.hidden_size),
+        ("clip_text_dim", taken.clip_text_dim, "hidden_size of text_encoder_2", jina.hidden_size),
+        ("in_channels", taken.in_channels, "latent_channels of vae", vae.latent_channels),
+    )
+    for ours, wanted, theirs, got in pairs:
+        if wanted != got:
+            raise SpecMismatch(
+                "the components of a model fit together",
+                f"{ours} {wanted} of transformer, {theirs} {got}, from {_listed(places)}",
+                "Use components that were trained together",
+            )
+
+
+def _listed(places: Iterable[Path]) -> str:
+    return ", ".join(str(place) for place in places)
+
+
+def _odd(file: Path, rule: str, value: object) -> SpecMismatch:
+    text = value if isinstance(value, str) else repr(value)
+    return SpecMismatch(rule, f"{text[:200]} in {file}", "Correct or remove the entry")

@@ -1,0 +1,101 @@
+"""Where a model's tokenizer is: in a file of its own, or within the weights of its encoder.
+
+Published models bring a tokenizer.json or a SentencePiece model; encoders in a single file
+carry the latter as a tensor of bytes, GGUF files as lists of words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from sakuga.checkpoint.layouts import detect
+from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
+from sakuga.tokenizer.sentencepiece import CONFIG, Pieces, read_pieces, write_pieces
+from sakuga.weights.gguf import open_gguf
+from sakuga.weights.llama_cpp import has_words, pieces_of
+from sakuga.weights.store import ITEMSIZE, Store, confine
+
+FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
+WEIGHTS = ("*.safetensors", "*.gguf")
+TENSOR = "spiece_model"
+
+
+def own_file(places: Iterable[tuple[Path, str]]) -> Path | None:
+    """The first tokenizer in a file of its own.
+
+    places: roots, out of which no link may lead, and folders within. Raises CorruptFile where
+    one does.
+    """
+    for root, folder in places:
+        for name in FILES:
+            file = root / folder / name
+            if file.is_file():
+                for each in (file, file.with_name(CONFIG)):  # which is read with it
+                    confine(each, root)
+                return file
+    return None
+
+
+def carrier(places: Iterable[tuple[Path, str]], component: str) -> Path | None:
+    """The first file of weights of a component that carries its tokenizer.
+
+    places: as for `own_file`. component: text_encoder | text_encoder_2. Weights that make no
+    sense carry none.
+    """
+    for root, folder in places:
+        for file in sorted(each for kind in WEIGHTS for each in (root / folder).glob(kind)):
+            with suppress(ModelNotFound, WeightsError, OSError):
+                confine(file, root)
+                store = Store.open(file)
+                carries = _tensor(store) is not None or has_words(store.metadata)
+                if carries and detect(store.keys()).layout.component == component:
+                    return file
+    return None
+
+
+def carried(store: Store) -> Pieces | None:
+    """The vocabulary within weights, None where there is none. Raises CorruptFile."""
+    key = _tensor(store)
+    if key is not None:
+        return read_pieces(_bytes(store, key), f"{key} of {store.path}")
+    if has_words(store.metadata):
+        return pieces_of(open_gguf(store.files[0]))
+    return None
+
+
+def carried_model(store: Store) -> bytes | None:
+    """The vocabulary within weights as a SentencePiece model, as `tokenizer.model` holds it."""
+    key = _tensor(store)
+    if key is not None:
+        return _bytes(store, key)
+    pieces = carried(store)
+    return write_pieces(pieces) if pieces is not None else None
+
+
+def _tensor(store: Store) -> str | None:
+    """The name of the tensor that holds a SentencePiece model, with whatever prefix."""
+    return next((key for key in store if key.endswith(TENSOR)), None)
+
+
+def _bytes(store: Store, key: str) -> bytes:
+    dtype = store.info(key).dtype
+    if ITEMSIZE.get(dtype) != 1:
+        rule = f"{TENSOR} holds the bytes of a SentencePiece model"
+        raise CorruptFile(rule, f"{dtype} in {store.path}", "Convert the file again")
+    return bytes(store.view(key))
+
+
+def read_tokenizer(file: Path) -> Path | Pieces:
+    """What `tokenizer.tokens.Tokenizer.open` takes, of a file that `own_file` or `carrier` found.
+
+    Raises CorruptFile, and ModelNotFound where weights carry none.
+    """
+    if file.name in FILES:
+        return file
+    pieces = carried(Store.open(file))
+    if pieces is None:
+        rule = "a tokenizer is one of " + ", ".join(FILES) + ", or within weights"
+        raise ModelNotFound(rule, f"weights without one in {file}", "Name the file that has it")
+    return pieces

@@ -1,0 +1,270 @@
+"""The `convert` command behind its flags: a model or a component, whole or not at all.
+
+Everything is written beside its place and moved there when it is whole. A folder that is
+replaced is moved aside first: stopped between the two, nothing is at the place for once, and
+old and new lie beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sakuga.adapters.convert import WrittenAdapter, convert_adapter
+from sakuga.adapters.file import is_adapter, read_adapter
+from sakuga.adapters.spec import AdapterSpec
+from sakuga.api.codec import unknown
+from sakuga.checkpoint.catalog import INDEX, VOCABULARY
+from sakuga.checkpoint.convert import (
+    GOALS,
+    KEEP,
+    PIECES_FILES,
+    Goal,
+    Job,
+    Written,
+    plan_job,
+    write_job,
+)
+from sakuga.checkpoint.folder import (
+    ENCODERS,
+    Checkpoint,
+    Component,
+    Opener,
+    is_model,
+    open_checkpoint,
+    understand,
+)
+from sakuga.checkpoint.manifest import MANIFEST, write_manifest
+from sakuga.checkpoint.save import refuse_itself, write_json, writing
+from sakuga.checkpoint.specs import OURS
+from sakuga.checkpoint.tokenizer import FILES
+from sakuga.engine.texts import strange
+from sakuga.errors import ModelNotFound, OutputExists, RequestError
+from sakuga.tokenizer.tokens import Tokenizer
+from sakuga.weights.sources import open_source
+from sakuga.weights.store import Store, confine, read_json
+
+TOKENIZER_FILES = (
+    *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+
+
+def convert(
+    source: Path,
+    out: Path,
+    layout: str | None,
+    dtype: str = KEEP,
+    *,
+    force: bool = False,
+    state: str | None = None,
+) -> tuple[Written | WrittenAdapter, ...]:
+    """Write a model, a component or an adapter at `out`, and tell of each file that is there then.
+
+    source: as `open_checkpoint` or `open_component` take it, or torch archives in its place.
+    state: of several state dicts in an archive, the one that is meant. out: a folder, or the
+    .safetensors file of one component. layout: a key of GOALS; of an adapter, which keeps its
+    names and its dtypes, it makes no difference. dtype: float32, bfloat16,
+    float16, or keep, which unfolds quantised tensors to float32. A manifest.json holds the
+    SHA-256 of every file. Equal tensors give equal files, however the source spelled them.
+
+    Raises OutputExists unless `force`, RequestError on an unknown layout or dtype, or a dtype
+    that some value is too large for, CorruptFile where weights are not finite, SpecMismatch
+    where a tokenizer is not its encoder's, SakugaError where the system cannot write there, and
+    whatever opening the source raises. Nothing but what is whole is ever at `out`; what else
+    a folder holds stays in it.
+    """
+    if layout is not None and layout not in GOALS:
+        raise unknown("layout", layout, tuple(GOALS))
+    opens = partial(open_source, state=state)
+    store = None if is_model(source) else opens(source, None)
+    if store is not None and is_adapter(store):
+        return (_convert_adapter(source, out, dtype, opens, force),)
+    if layout is None:
+        raise RequestError(
+            "a model is written in a layout", "none", f"Give --layout: {', '.join(GOALS)}."
+        )
+    model, parts = _understood(source, store, opens)
+    jobs = [plan_job(part, GOALS[layout][part.name], dtype) for part in parts]
+    lone = out.suffix == ".safetensors"
+    if lone and model:
+        raise RequestError("a model is written to a folder", f"{out}", "Name a folder.")
+    places = [_place(job, out, model) for job in jobs]
+    with writing(out):
+        _refuse(out, lone, force, places)
+        targets = [(out.parent if lone else out) / place for place in places]
+        refuse_itself(targets, [job.part.store for job in jobs])
+        return _write(jobs, places, out, model, GOALS[layout])
+
+
+def _write(
+    jobs: list[Job], places: list[str], out: Path, model: Checkpoint | None,
+    goals: Mapping[str, Goal],
+) -> tuple[Written, ...]:
+    """Write everything beside `out`, and install it."""
+    lone = out.suffix == ".safetensors"
+    out = out if lone else out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(out.parent, jobs)
+    staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        written = tuple(
+            write_job(job, staging, place, lone) for job, place in zip(jobs, places, strict=True)
+        )
+        if model:
+            _write_habits(model, staging, goals)
+        files = (path for path in staging.rglob("*") if path.is_file())
+        digests = {each.file: each.sha256 for each in written}
+        write_manifest(staging, files, digests, f"{out.stem}.{MANIFEST}" if lone else MANIFEST)
+        os.chmod(staging, 0o755)
+        if lone:
+            _install_files(staging, out.parent)
+        else:
+            _install_folder(staging, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return written
+
+
+def _convert_adapter(
+    source: Path, out: Path, dtype: str, opens: Opener, force: bool
+) -> WrittenAdapter:
+    if dtype != KEEP:
+        raise RequestError("an adapter keeps its dtypes", f"{dtype}", "Leave out --dtype.")
+    return convert_adapter(read_adapter(AdapterSpec(source), opens), out, force=force)
+
+
+def _understood(
+    source: Path, store: Store | None, opens: Opener
+) -> tuple[Checkpoint | None, tuple[Component, ...]]:
+    """A model and its components, or the one component that a store is."""
+    if store is not None:
+        return None, (understand(store, None, source),)
+    model = _open_model(source, opens)
+    return model, model.components
+
+
+def _open_model(source: Path, opens: Opener) -> Checkpoint:
+    """A model whose vocabulary and tokenizers are in order too, before anything is written."""
+    model = open_checkpoint(source, opens=opens)
+    model.vocabulary()
+    for name, spec in zip(ENCODERS, (model.spec.gemma, model.spec.jina), strict=True):
+        with contextlib.suppress(ModelNotFound):  # an encoder may go without
+            strange(Tokenizer.open(model.tokenizer(name)), spec)
+    return model
+
+
+def _place(job: Job, out: Path, model: Checkpoint | None) -> str:
+    """The path of a component's file within what is written."""
+    if model:
+        return job.goal.file
+    return out.name if out.suffix == ".safetensors" else Path(job.goal.file).name
+
+
+def _refuse(out: Path, lone: bool, force: bool, files: list[str]) -> None:
+    """Refuse to overwrite, and to leave weights beside new ones that nobody could tell apart."""
+    if not force and (out.exists() or out.is_symlink()):
+        raise OutputExists("what is there stays unless --force is given", f"{out}", "Give --force.")
+    if out.is_dir() and lone:
+        raise OutputExists("a .safetensors name is a file", f"the folder {out}", "Choose another.")
+    if out.exists() and not lone:
+        if not out.is_dir():
+            raise OutputExists("a layout is written to a folder", f"the file {out}", "Choose one.")
+        there = {*out.glob("*.safetensors*"), *out.glob("*/*.safetensors*")}
+        if odd := sorted(there - {out / file for file in files}):
+            raise OutputExists(
+                "a folder keeps one model in one layout", f"{odd[0]}", "Move it away first."
+            )
+
+
+def _check_room(folder: Path, jobs: list[Job]) -> None:
+    needed = sum(each.nbytes for job in jobs for each in job.promised.values())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RequestError(
+            "a conversion fits on the disk",
+            f"{needed:,} bytes to write, {free:,} free in {folder}",
+            "Make room, or write elsewhere.",
+        )
+
+
+def _write_habits(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -> None:
+    """Write what a model has besides weights: its index, its vocabulary, its tokenizers."""
+    index: dict[str, Any] = {"_class_name": "NewbiePipeline"}
+    if (model.path / INDEX).is_file():
+        ours = read_json(model.path / INDEX, model.path).get(OURS)
+        index |= {} if ours is None else {OURS: ours}
+    write_json(staging / INDEX, index)
+    if (model.path / VOCABULARY).is_file():
+        write_json(staging / VOCABULARY, read_json(model.path / VOCABULARY, model.path))
+    for name, component in ENCODERS.items():
+        (staging / name).mkdir()
+        pieces = (staging / goals[component].file).parent / PIECES_FILES[component]
+        if pieces.is_file():
+            os.replace(pieces, staging / name / pieces.name)
+        with contextlib.suppress(ModelNotFound):
+            found = model.tokenizer(name)
+            if isinstance(found, Path):  # what weights carry was written with them
+                _copy_tokenizer(found.parent, staging / name)
+        if not any((staging / name).iterdir()):
+            (staging / name).rmdir()
+
+
+def _copy_tokenizer(home: Path, folder: Path) -> None:
+    """Copy what tokenizes for an encoder, and what others read beside it."""
+    for file in (home / each for each in TOKENIZER_FILES):
+        if file.is_file():
+            confine(file, home)
+            shutil.copyfile(file, folder / file.name)
+
+
+def _install_files(staging: Path, folder: Path) -> None:
+    """Move files to their places, each at once; the manifest, which tells of the rest, last."""
+    for file in sorted(staging.iterdir(), key=lambda file: file.name.endswith(MANIFEST)):
+        os.replace(file, folder / file.name)
+
+
+def _install_folder(staging: Path, out: Path) -> None:
+    """Move a folder to its place, in one piece; what it replaces is there until then."""
+    if not out.exists():
+        os.rename(staging, out)
+        return
+    _keep_others(out, staging)
+    old = staging.with_name(f"{staging.name}.old")
+    os.rename(out, old)
+    try:
+        os.rename(staging, out)
+    except BaseException:  # Ctrl-C too
+        os.rename(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Let what lies in an old folder lie in the new one too, where that has nothing of the name."""
+
+    def taken(folder: str, names: list[str]) -> list[str]:
+        there = new / Path(folder).relative_to(old)
+        both = [name for name in names if os.path.lexists(there / name)]
+        return [name for name in both if not _is_folder(Path(folder, name), there / name)]
+
+    shutil.copytree(
+        old, new, symlinks=True, ignore=taken, copy_function=_link, dirs_exist_ok=True
+    )
+
+
+def _is_folder(*places: Path) -> bool:
+    return all(place.is_dir() and not place.is_symlink() for place in places)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under another name, or a copy where the disk has no such thing."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)

@@ -1,0 +1,1 @@
+"""Whether a computer and a model are fit to draw."""

@@ -1,0 +1,1 @@
+"""From a request to pictures, stage by stage, on one device."""

@@ -1,0 +1,97 @@
+"""The texts of a request, as each encoder reads them: strings and token ids, before any network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sakuga.api.request import Request, SentTexts, TokenCounts, needs_negative
+from sakuga.errors import SpecMismatch
+from sakuga.model.spec import GemmaSpec, JinaSpec, ModelSpec
+from sakuga.prompt.canonical import encoder_texts
+from sakuga.tokenizer.tokens import Tokenizer, Tokens
+
+BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The texts of a request as they are sent, how long they are, and their token ids.
+
+    `ids` by stage, gemma and jina: those of the prompt, then those of the negative if the
+    guidance looks at what that encoder makes of it.
+    """
+
+    sent: SentTexts
+    counts: TokenCounts
+    ids: dict[str, tuple[tuple[int, ...], ...]]
+
+
+def read_texts(
+    request: Request, spec: ModelSpec, gemma: Tokenizer, jina: Tokenizer
+) -> Reading:
+    """Both texts of a resolved request as each encoder will see them. Raises PromptRefused."""
+    drawing = spec.drawing
+    texts = encoder_texts(
+        request.prompt,
+        request.negative,
+        system_xml=drawing.system_xml,
+        system_text=drawing.system_text,
+        system=request.system,
+        verbatim=request.verbatim,
+        mode=request.text_mode,
+    )
+    positive, negative = (
+        (gemma.encode(side.gemma), jina.encode(side.jina))
+        for side in (texts.positive, texts.negative)
+    )
+    cut = request.max_tokens
+    trained = spec.gemma.trained_tokens
+    counts = TokenCounts(
+        gemma=len(positive[0].ids[:cut]),
+        jina=len(positive[1].ids),
+        negative_gemma=len(negative[0].ids[:cut]),
+        negative_jina=len(negative[1].ids),
+        trained=trained,
+        past=_word_at(texts.positive.gemma, positive[0], trained),
+    )
+    sent = SentTexts(
+        texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina
+    )
+    sides = (positive, negative) if needs_negative(request) else (positive,)
+    pooled = sides[:1] if request.uncond == "keep-pooled" else sides
+    return Reading(sent, counts, {
+        "gemma": tuple(tuple(side[0].ids[:cut]) for side in sides),
+        "jina": tuple(tuple(side[1].ids) for side in pooled),
+    })  # fmt: skip
+
+
+def strange(tokenizer: Tokenizer, spec: GemmaSpec | JinaSpec) -> str | None:
+    """What shows that a tokenizer is not the one an encoder was trained with, if anything does.
+
+    It looks at the special tokens. Raises SpecMismatch where the encoder cannot read its ids at
+    all, and as `Tokenizer.encode`.
+    """
+    ids, size = tokenizer.encode("").ids, tokenizer.size  # a fifth of a second for Gemma's words
+    if not 0 < size <= spec.vocab_size:
+        raise SpecMismatch(
+            "each token has a row in its encoder's table",
+            f"{size:,} tokens for {spec.vocab_size:,} rows", BELONGS,
+        )  # fmt: skip
+    gemma = isinstance(spec, GemmaSpec)
+    ends = (spec.bos_token_id,) if gemma else (spec.bos_token_id, spec.eos_token_id)
+    if ids != ends:
+        return f"an empty text is {list(ids)}, where the encoder has {list(ends)}"
+    pad = tokenizer.id_of("<pad>")
+    if pad != spec.pad_token_id:
+        return f"<pad> is {pad}, where the encoder has {spec.pad_token_id}"
+    return None
+
+
+def _word_at(text: str, tokens: Tokens, limit: int) -> str | None:
+    """The word of `text` that holds the first token past `limit`, if there is one."""
+    if len(tokens.ids) <= limit:
+        return None
+    start, _ = tokens.offsets[limit]
+    start -= len(re.split(r"\s", text[:start])[-1])
+    return re.split(r"\s", text[start:].lstrip(), maxsplit=1)[0]

@@ -1,0 +1,1 @@
+"""Pictures, whole files and caches on a disk."""

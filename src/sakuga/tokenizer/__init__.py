@@ -1,0 +1,1 @@
+"""Text to token ids, from the files that models come with."""

@@ -1,0 +1,109 @@
+"""A tokenizer's file or vocabulary -> ids, offsets, counts, by the tokenizers library alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sakuga.errors import CorruptFile, ModelNotFound
+from sakuga.tokenizer.sentencepiece import Pieces, open_pieces
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Ids with the special tokens of the file, and each one's range in the text.
+
+    A special token has the empty range (0, 0).
+    """
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def text_ids(self) -> tuple[int, ...]:
+        """The ids without those of special tokens."""
+        pairs = zip(self.ids, self.offsets, strict=True)
+        return tuple(one for one, (start, end) in pairs if start < end)
+
+
+class Tokenizer:
+    """A tokenizer of the Hugging Face format, neither padding nor truncating."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        inner.no_padding()
+        inner.no_truncation()
+        self._inner = inner
+
+    @classmethod
+    def open(cls, source: str | Path | Pieces) -> Tokenizer:
+        """The tokenizer in a `tokenizer.json`, in a SentencePiece `.model`, or of its pieces.
+
+        Raises ModelNotFound or CorruptFile.
+        """
+        if isinstance(source, Pieces):
+            from sakuga.tokenizer.assemble import assemble
+
+            with _refusing("a vocabulary makes a tokenizer", "SentencePiece vocabulary"):
+                return cls(assemble(source))
+        if not Path(source).is_file():
+            raise ModelNotFound(
+                "a text encoder comes with its tokenizer.json or tokenizer.model",
+                f"no file {source}",
+                "Copy it from the model's repository into that folder.",
+            )
+        if Path(source).suffix == ".model":
+            return cls.open(open_pieces(Path(source)))
+        from tokenizers import Tokenizer as Inner
+
+        with _refusing("tokenizer.json is of the Hugging Face tokenizers format", str(source)):
+            return cls(Inner.from_file(str(source)))
+
+    def encode(self, text: str) -> Tokens:
+        """The tokens of a text, special ones as the file's post-processor adds them.
+
+        Raises CorruptFile where the tokenizer's own tables contradict themselves.
+        """
+        with _refusing("a tokenizer cuts any text", "a tokenizer that cannot"):
+            encoding = self._inner.encode(text)
+        return Tokens(tuple(encoding.ids), tuple(encoding.offsets))
+
+    def count(self, text: str) -> int:
+        """How many tokens `encode` gives."""
+        return len(self.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that ids stand for, special ones spelled out. Raises CorruptFile."""
+        with _refusing("a tokenizer spells its tokens", "a tokenizer that cannot"):
+            return str(self._inner.decode(list(ids), skip_special_tokens=False))
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its spelling; None where there is none."""
+        return self._inner.token_to_id(token)
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id, so that a table of as many rows holds them all."""
+        return max(self._inner.get_vocab().values(), default=-1) + 1
+
+
+@contextmanager
+def _refusing(rule: str, source: str) -> Iterator[None]:
+    """Turn what the library says of a broken file into a CorruptFile."""
+    try:
+        yield
+    except BaseException as error:
+        # The library raises plain exceptions, and panics over tables that lead out of themselves.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise CorruptFile(rule, f"{source}: {error}", "Fetch the file again.") from error
+        raise
