@@ -10,11 +10,13 @@ from measured import GIB, Scale, Sheet, Values, build, clean, measured
 from torch import Tensor
 from torch.nn import functional as F
 
-from sakuga.api.request import Decoded, Encoded, Finished, Plan, Planned, Request, Result, Stepped
+from sakuga.api.events import Decoded, Encoded, Finished, Planned, Result, Stepped
+from sakuga.api.receipt import Plan
+from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
-from sakuga.memory.costs import STAGES
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.report import Recorder
+from sakuga.memory.stages import STAGES
 from sakuga.model.vae import VAE
 
 PROMPT = ", ".join(f"{hair}_hair, {eyes}_eyes" for hair in ("blue", "red", "long", "short")

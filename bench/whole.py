@@ -14,10 +14,11 @@ from ours import asked, drawn
 from random_model import write_random_model
 from torch import Tensor
 
+from sakuga.api.engine_spec import Budget
 from sakuga.api.infotext import in_words
-from sakuga.api.request import Plan, Request
+from sakuga.api.receipt import Plan
+from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
-from sakuga.memory.plan import Budget
 from sakuga.weights.digests import SETTLED, DigestCache
 
 # side and pictures; the first five are the rows of the seed's own table, which ends there

@@ -19,7 +19,9 @@ import typer.main
 from provoked import examples
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from sakuga.api.request import RECIPES, Request, option_of
+from sakuga.api.options import option_of
+from sakuga.api.recipes import RECIPES
+from sakuga.api.request import Request
 from sakuga.checkpoint.layouts import LAYOUTS, WRAPPERS
 from sakuga.commands.cli import app
 from sakuga.errors import SakugaError

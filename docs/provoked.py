@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sakuga import errors
-from sakuga.api.request import Request, resolve
+from sakuga.api.request import Request
+from sakuga.api.resolved import resolve
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.layouts import detect
 from sakuga.checkpoint.specs import FAMILIES, read_spec

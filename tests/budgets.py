@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from sakuga.api.request import Event, Finished, Request, Result, StagePlan
+from sakuga.api.events import Event, Finished, Result
+from sakuga.api.receipt import StagePlan
+from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
-from sakuga.memory.costs import STAGES, Costs
-from sakuga.memory.plan import rungs, smallest_limit
+from sakuga.memory.plan import Priced, smallest_limit
+from sakuga.memory.stages import STAGES
 
 
 def results(events: Iterable[Event]) -> list[Result]:
@@ -17,10 +20,12 @@ def results(events: Iterable[Event]) -> list[Result]:
 
 def ladders(engine: Engine, request: Request) -> dict[str, tuple[StagePlan, ...]]:
     """All rungs of every stage."""
-    resolved = engine.resolve(request)
-    work = engine.plan(resolved, engine.read(resolved)).work
-    costs = Costs(engine.stages.inventory, work, engine.stages.card, engine.options.dtype, None)
-    return {stage: rungs(stage, costs, engine.options) for stage in STAGES}
+    run = engine.plan(engine.resolve(request))
+    options = replace(run.options, pinned=None)
+    return {
+        stage.name: Priced.of(stage, run.inventory, run.work, engine.runner.card, options).rungs
+        for stage in STAGES
+    }
 
 
 def limits(engine: Engine, request: Request) -> list[int]:

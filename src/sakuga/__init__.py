@@ -1,1 +1,59 @@
-"""sakuga draws anime pictures from XML-structured prompts."""
+"""sakuga draws anime pictures from XML-structured prompts.
+
+    sakuga.draw("1girl, smile", seed=7).save("smile.png")
+
+`draw` makes one picture; `open` gives an Engine for many, whose `generate` tells of every step;
+`lint` says what a prompt gets wrong. What is named here is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sakuga.api.engine_spec import Budget, EngineSpec
+    from sakuga.api.events import ImageGenerator, Result
+    from sakuga.api.request import Request
+    from sakuga.engine.engine import Engine
+    from sakuga.engine.simple import draw, open
+    from sakuga.errors import SakugaError
+    from sakuga.prompt.lint import lint
+
+__all__ = [
+    "Budget",
+    "Engine",
+    "EngineSpec",
+    "ImageGenerator",
+    "Request",
+    "Result",
+    "SakugaError",
+    "draw",
+    "lint",
+    "open",
+]
+
+_HOMES = {
+    "Budget": "api.engine_spec",
+    "Engine": "engine.engine",
+    "EngineSpec": "api.engine_spec",
+    "ImageGenerator": "api.events",
+    "Request": "api.request",
+    "Result": "api.events",
+    "SakugaError": "errors",
+    "draw": "engine.simple",
+    "lint": "prompt.lint",
+    "open": "engine.simple",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module it lives in."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sakuga' has no attribute {name!r}")
+    return getattr(import_module(f"sakuga.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -14,6 +14,7 @@
     ├── OutOfMemory             a stage does not fit in memory
     │   └── BudgetTooSmall      no plan draws this within the budget that was given
     ├── NonFiniteOutput         NaN or infinity would have left a stage, twice
+    ├── Busy                    another drawing is under way
     ├── ReceiptMismatch         a picture cannot be redrawn as it was made
     └── Cancelled               the user stopped it; nothing partial was left
 
@@ -117,6 +118,7 @@ class BudgetTooSmall(OutOfMemory):
     """No plan draws this within the budget. `smallest`: bytes of the least one that works."""
 
     code = "budget_too_small"
+    http_status = 422
 
     def __init__(self, rule: str, got: str, fix: str, smallest: int = 0) -> None:
         super().__init__(rule, got, fix)
@@ -129,10 +131,19 @@ class NonFiniteOutput(SakugaError):
     code = "non_finite_output"
 
 
+class Busy(SakugaError):
+    """Another drawing is under way; the same request may succeed later."""
+
+    code = "busy"
+    exit_code = 75
+    http_status = 503
+
+
 class ReceiptMismatch(SakugaError):
     """A picture cannot be redrawn as it was made."""
 
     code = "receipt_mismatch"
+    http_status = 409
 
 
 class Cancelled(SakugaError):

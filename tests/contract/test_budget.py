@@ -10,15 +10,18 @@ import torch
 from safetensors.torch import save_file
 
 from budgets import apart, ladders, limits, results
+from engines import open_engine
 from sakuga.adapters.inventory import transformer_targets
-from sakuga.api.request import Planned, Request, StagePlan, Warned
-from sakuga.checkpoint.catalog import Source
+from sakuga.api.engine_spec import Budget
+from sakuga.api.events import Planned, Warned
+from sakuga.api.receipt import StagePlan
+from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
 from sakuga.engine.faults import Faults
-from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
-from sakuga.memory.costs import STAGES
-from sakuga.memory.plan import Budget, smallest_limit
+from sakuga.errors import BudgetTooSmall, Busy, OutOfMemory
+from sakuga.memory.plan import smallest_limit
 from sakuga.memory.report import Recorder
+from sakuga.memory.stages import STAGES
 from sakuga.model.spec import CHIBI
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
@@ -27,10 +30,8 @@ SMALL = Request(PROMPT, seed=5, steps=2, width=64, height=64)
 ROOM = "1GB"
 
 
-def opened(model: Path | str | Source, vram: str = ROOM, faults: str = "", **words) -> Engine:
-    budget = Budget(vram=vram, **words)
-    model = model if isinstance(model, Source) else str(model)
-    return Engine.open(model, device="cpu", budget=budget, faults=faults)
+def opened(model: Path | str, vram: str = ROOM, faults: str = "", **words) -> Engine:
+    return open_engine(model, budget=Budget(vram=vram, **words), faults=faults)
 
 
 def deciding(engine: Engine, request: Request) -> tuple[tuple[str, object], ...]:
@@ -40,7 +41,7 @@ def deciding(engine: Engine, request: Request) -> tuple[tuple[str, object], ...]
 
 
 def test_every_feasible_budget_draws_the_same_pictures_within_it() -> None:
-    free = results(Engine.open("chibi", device="cpu").generate(TWO))
+    free = results(open_engine("chibi").generate(TWO))
     steps = limits(opened("chibi"), TWO)
     assert len(steps) > 20
     different = {deciding(opened("chibi", str(limit)), TWO): limit for limit in steps}
@@ -48,7 +49,7 @@ def test_every_feasible_budget_draws_the_same_pictures_within_it() -> None:
     for limit in {*steps[:-1:6], steps[-1], *different.values()}:
         engine = opened("chibi", str(limit))
         drawn = results(engine.generate(TWO))
-        assert engine.home.ledger.peak <= limit
+        assert engine.device.ledger.peak <= limit
         plan = drawn[0].receipt.plan
         assert drawn[0].receipt.notes == ()
         exact = all(stage.strips == stage.parts == stage.batches == 1 for stage in plan.stages)
@@ -98,50 +99,50 @@ def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path) -> None:
         tensors[f"{name}.lora_A.weight"] = torch.randn(192, into) * 0.01
         tensors[f"{name}.lora_B.weight"] = torch.randn(out, 192) * 0.01
     save_file(tensors, tmp_path / "some.safetensors", {"lora_alpha": "8"})
-    source = Source("chibi", lora=(str(tmp_path / "some.safetensors"),))
-    ask, seen = replace(TWO, negative="", number=1), set()
-    feasible = set(limits(opened(source), ask))
-    ladder = ladders(opened(source), ask)["denoise"]
+    lora, seen = (str(tmp_path / "some.safetensors"),), set()
+    ask = replace(TWO, negative="", number=1, lora=lora)
+    feasible = set(limits(opened("chibi"), ask))
+    ladder = ladders(opened("chibi"), ask)["denoise"]
     streaming = {smallest_limit(plan.reserved_bytes) for plan in ladder if plan.streamed} & feasible
     for limit in sorted(streaming)[::2]:
-        engine = opened(source, str(limit))
+        engine = opened("chibi", str(limit))
         for stage, measured in peaks(engine, ask):
             assert 0.98 <= stage.peak_bytes / measured <= 1.05
             if stage.stage == "denoise":
                 seen.add(stage.streamed)
-        assert engine.home.ledger.peak <= limit
+        assert engine.device.ledger.peak <= limit
     assert len(seen) > 2
 
 
 def peaks(engine: Engine, request: Request) -> list[tuple[StagePlan, int]]:
     """Every stage as it was run, and the most bytes that it took."""
-    home = engine.home
-    home.recorder = Recorder(home.memory, home.peak, interval=0)
-    first, *_ = results(engine.generate(request))
-    home.recorder.close()
-    return [(stage, home.recorder.peaks[stage.stage]) for stage in first.receipt.plan.stages]
+    recorder = Recorder(engine.device.memory, engine.device.peak, interval=0)
+    with engine.observed(recorder.on):
+        first, *_ = results(engine.generate(request))
+    recorder.close()
+    return [(stage, recorder.peaks[stage.stage]) for stage in first.receipt.plan.stages]
 
 
 def test_nothing_stays_on_the_card_after_a_drawing(tiny_model) -> None:
     engine = opened(tiny_model)
     for _ in range(3):
         results(engine.generate(SMALL))
-        assert engine.home.memory() == (0, 0)
+        assert engine.device.memory() == (0, 0)
     found = engine.generate(SMALL)
     next(event for event in found if event.event == "stepped")
-    assert engine.home.memory() > (0, 0)
+    assert engine.device.memory() > (0, 0)
     found.close()
     del found
-    assert engine.home.memory() == (0, 0)
+    assert engine.device.memory() == (0, 0)
 
 
 def test_kept_networks_stay_and_draw_the_same(tiny_model) -> None:
     engine = opened(tiny_model, keep_resident=True)
     (first,), (second,) = (results(engine.generate(SMALL)) for _ in range(2))
     assert first.receipt.plan.kept
-    held, _ = engine.home.memory()
+    held, _ = engine.device.memory()
     results(engine.generate(SMALL))
-    assert engine.home.memory()[0] == held > 0
+    assert engine.device.memory()[0] == held > 0
     (alone,) = results(opened(tiny_model).generate(SMALL))
     assert not alone.receipt.plan.kept
     assert first.picture == second.picture == alone.picture
@@ -150,26 +151,24 @@ def test_kept_networks_stay_and_draw_the_same(tiny_model) -> None:
 
 
 def test_a_kept_network_leaves_before_it_computes_in_another_dtype(tiny_model) -> None:
-    engine = Engine.open(
-        str(tiny_model), device="cpu", dtype="bfloat16",
-        budget=Budget(vram=ROOM, keep_resident=True),
-    )  # fmt: skip
+    budget = Budget(vram=ROOM, keep_resident=True)
+    engine = open_engine(tiny_model, dtype="bfloat16", budget=budget)
     results(engine.generate(SMALL))
-    held = engine.home.memory()
+    held = engine.device.memory()
     for _ in range(2):
-        engine.faults = Faults("nan@step1")
+        engine.observers = (Faults("nan@step1").strike,)
         (retried,) = results(engine.generate(SMALL))
         assert not retried.receipt.plan.kept
-        assert engine.home.memory() == (0, 0)
+        assert engine.device.memory() == (0, 0)
         (kept,) = results(engine.generate(SMALL))
         assert kept.receipt.plan.kept
-        assert engine.home.memory() == held
+        assert engine.device.memory() == held
 
 
-PLACES = {"gemma": "encode", "jina": "jina", "denoise": "step2", "decode": "decode"}
+PLACES = {"gemma": "gemma", "jina": "jina", "denoise": "step2", "decode": "decode"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
 def test_memory_may_run_out_on_every_rung_but_the_last(tiny_model, stage) -> None:
     """Each failure goes one rung down, once; a picture comes as long as one rung holds."""
     ladder = ladders(opened(tiny_model), SMALL)[stage]
@@ -183,13 +182,13 @@ def test_memory_may_run_out_on_every_rung_but_the_last(tiny_model, stage) -> Non
         assert receipt.notes == tuple(event.message for event in warned)
         used = {one.stage: one for one in receipt.plan.stages}
         assert used[stage] == ladder[failures]
-        assert engine.stages.learned == {stage: ladder[failures - 1].reserved_bytes}
-        assert engine.home.memory() == (0, 0)
+        assert engine.runner.learned.refused == {stage: ladder[failures - 1].reserved_bytes}
+        assert engine.device.memory() == (0, 0)
         assert apart(expected, events[-1].result)[0] <= 1
     engine = opened(tiny_model, faults=f"oom@{PLACES[stage]}:{len(ladder)}")
     with pytest.raises(OutOfMemory, match=f"'{stage}' needs a budget of at least .* (GB|MB)"):
         list(engine.generate(SMALL))
-    assert engine.home.memory() == (0, 0)
+    assert engine.device.memory() == (0, 0)
 
 
 def test_what_was_learned_is_kept_and_told(tiny_model) -> None:
@@ -201,6 +200,18 @@ def test_what_was_learned_is_kept_and_told(tiny_model) -> None:
     assert events[-1].result.receipt.notes == (warned.message,)
     assert events[-1].result.receipt.plan.stages == first.receipt.plan.stages
     assert events[-1].result.picture == first.picture
+
+
+def test_what_was_learned_is_forgotten_after_good_runs(tiny_model) -> None:
+    engine = opened(tiny_model, faults="oom@step1")
+    engine.runner.learned.forget_after = 2
+    (first,) = results(engine.generate(SMALL))
+    lower = [results(engine.generate(SMALL))[0].receipt for _ in range(1)]
+    (free,) = results(engine.generate(SMALL))
+    (fresh,) = results(opened(tiny_model).generate(SMALL))
+    assert {receipt.plan.stages for receipt in lower} == {first.receipt.plan.stages}
+    assert free.receipt.plan == fresh.receipt.plan != first.receipt.plan
+    assert free.receipt.notes == ()
 
 
 def test_what_a_stage_learned_holds_for_no_other(tiny_model) -> None:
@@ -234,14 +245,14 @@ def test_memory_that_shrinks_for_real_is_met_rung_by_rung(share, weights) -> Non
     front = ladders(engine, TWO).values()
     first, least = (max(plans[i].peak_bytes for plans in front) for i in (0, -1))
     expected = results(engine.generate(TWO))
-    engine.home.ledger.limit = int(least + share * (first - least))
-    engine.home.ledger.reset_peak()
+    engine.device.ledger.limit = int(least + share * (first - least))
+    engine.device.ledger.reset_peak()
     events = list(engine.generate(TWO))
-    assert engine.home.memory() == (0, 0)
+    assert engine.device.memory() == (0, 0)
     warned = [event for event in events if isinstance(event, Warned)]
     assert {event.code for event in warned} == {"out_of_memory"}
     assert "Simulated card out of memory" in warned[0].message
-    assert engine.home.ledger.peak <= engine.home.ledger.limit
+    assert engine.device.ledger.peak <= engine.device.ledger.limit
     for one, other in zip(expected, results(iter(events)), strict=True):
         assert apart(one, other)[0] <= 1
 
@@ -250,7 +261,7 @@ def test_a_plan_says_what_is_done_before_it_is_done(tiny_model) -> None:
     engine = opened(tiny_model)
     planned = next(engine.generate(SMALL))
     assert isinstance(planned, Planned)
-    assert [stage.stage for stage in planned.plan.stages] == list(STAGES)
+    assert [stage.stage for stage in planned.plan.stages] == [stage.name for stage in STAGES]
     assert planned.plan.limit == 10**9
 
 
@@ -272,9 +283,9 @@ def test_steps_of_groups_are_counted_through(tiny_model) -> None:
 @pytest.mark.parametrize("limit", [10**9, None])
 def test_float32_is_planned_anew_where_a_half_was_not_finite(tiny_model, limit) -> None:
     budget = Budget(vram=str(limit) if limit else "auto")
-    engine = Engine.open(str(tiny_model), device="cpu", dtype="bfloat16", budget=budget)
+    engine = open_engine(tiny_model, dtype="bfloat16", budget=budget)
     (half,) = results(engine.generate(SMALL))
-    engine.faults = Faults("nan@step1")
+    engine.observers = (Faults("nan@step1").strike,)
     (retried,) = results(engine.generate(SMALL))
     before, after = (
         {one.stage: one for one in result.receipt.plan.stages} for result in (half, retried)
@@ -289,10 +300,10 @@ def test_float32_need_fit_only_where_it_is_wanted() -> None:
 
     def half(vram: str, faults: str = "") -> Engine:
         budget = Budget(vram=vram)
-        return Engine.open("chibi", device="cpu", dtype="bfloat16", budget=budget, faults=faults)
+        return open_engine("chibi", dtype="bfloat16", budget=budget, faults=faults)
 
     limit = str(limits(half(ROOM), TWO)[-1])
-    (first, _) = results(half(limit, "nan@encode").generate(TWO))
+    (first, _) = results(half(limit, "nan@gemma").generate(TWO))
     stages = {one.stage: one.weights for one in first.receipt.plan.stages}
     assert (stages["gemma"], stages["decode"]) == ("float32", "bfloat16")
     with pytest.raises(BudgetTooSmall, match="stage 'decode'"):
@@ -303,7 +314,7 @@ def test_one_request_at_a_time(tiny_model) -> None:
     engine = opened(tiny_model)
     first = engine.generate(SMALL)
     next(event for event in first if event.event == "stepped")
-    with pytest.raises(RequestError, match="one request at a time"):
+    with pytest.raises(Busy, match="one request at a time"):
         next(engine.generate(SMALL))
     (alone,) = results(opened(tiny_model).generate(SMALL))
     assert results(first)[0].picture == alone.picture

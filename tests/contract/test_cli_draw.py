@@ -17,7 +17,8 @@ import typer.main
 from PIL import Image
 
 from sakuga.api.codec import typed
-from sakuga.api.request import Receipt, Request
+from sakuga.api.receipt import Receipt
+from sakuga.api.request import Request
 from sakuga.commands.cli import app, main
 from sakuga.files.png import read_texts
 
@@ -171,7 +172,7 @@ def test_flags_reach_the_receipt(draw) -> None:
 
 def test_a_picture_is_never_overwritten_unasked(draw, monkeypatch) -> None:
     Path("a.png").write_bytes(b"mine")
-    monkeypatch.setenv("SAKUGA_FAULTS", "kill@encode")  # nothing must be drawn before the check
+    monkeypatch.setenv("SAKUGA_FAULTS", "kill@gemma")  # nothing must be drawn before the check
     code, _, err = draw(PROMPT, "--out", "a.png")
     assert code == 2
     assert "--force" in err

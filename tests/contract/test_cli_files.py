@@ -12,11 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engines import open_engine
 from hostile import PROGRAMS, torch_zip
-from sakuga.api.request import Finished, Picture, Request
+from sakuga.api.events import Finished
+from sakuga.api.request import Request
 from sakuga.checkpoint.convert import GOALS
 from sakuga.commands.cli import main
-from sakuga.engine.engine import Engine
+from sakuga.files.png import Picture
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 Run = Callable[..., tuple[int, str, str]]
@@ -38,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def drawn(model: Path) -> Picture:
-    engine = Engine.open(str(model), device="cpu")
+    engine = open_engine(model)
     request = Request(PROMPT, seed=5, steps=2)
     (end,) = (event for event in engine.generate(request) if isinstance(event, Finished))
     return end.result.picture

@@ -13,18 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from engines import open_engine
+from sakuga.api.events import Decoded, Encoded, Finished, Planned, Result, Stepped, Warned
 from sakuga.api.infotext import receipt_from
-from sakuga.api.request import (
-    SOLVERS,
-    Decoded,
-    Encoded,
-    Finished,
-    Planned,
-    Request,
-    Result,
-    Stepped,
-    Warned,
-)
+from sakuga.api.request import SOLVERS, Request
+from sakuga.api.resolved import Resolved
+from sakuga.engine import denoise
 from sakuga.engine.engine import Engine
 from sakuga.errors import (
     ModelNotFound,
@@ -36,6 +30,7 @@ from sakuga.errors import (
 )
 from sakuga.files.png import read_texts
 from sakuga.model.nextdit import FinalLayer
+from sakuga.model.spec import VAESpec
 from sakuga.sample import solvers
 from sakuga.sample.solvers import find_solver
 
@@ -45,11 +40,11 @@ ASK = Request(PROMPT, seed=5, steps=3)
 
 @pytest.fixture(scope="module")
 def engine(tiny_model: Path) -> Engine:
-    return Engine.open(str(tiny_model), device="cpu")
+    return open_engine(tiny_model)
 
 
 def faulty(model: Path, faults: str) -> Engine:
-    return Engine.open(str(model), device="cpu", faults=faults)
+    return open_engine(model, faults=faults)
 
 
 def results(engine: Engine, request: Request) -> list[Result]:
@@ -88,14 +83,15 @@ def test_another_engine_gives_the_same_pixels(engine, tiny_model) -> None:
 
 
 def test_a_picture_starts_from_the_same_noise_alone_and_in_a_batch(engine) -> None:
-    batch = engine.noise(engine.resolve(ask(number=3)))
+    vae = engine.model.vae
+    batch = denoise.noise(engine.resolve(ask(number=3)), vae)
     for i in range(3):
-        alone = engine.noise(engine.resolve(ask(seed=5 + i)))
+        alone = denoise.noise(engine.resolve(ask(seed=5 + i)), vae)
         assert torch.equal(batch[i], alone[0])
 
 
 def test_noise_is_what_torch_draws_for_the_seed(engine) -> None:
-    noise = engine.noise(engine.resolve(ask(width=64, height=32)))
+    noise = denoise.noise(engine.resolve(ask(width=64, height=32)), engine.model.vae)
     expected = torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(5))
     assert torch.equal(noise[0], expected)
 
@@ -229,9 +225,9 @@ def test_the_example_of_the_readme_draws(tmp_path, monkeypatch) -> None:
 
 def test_a_consumer_who_just_walks_away_releases_all(engine, monkeypatch) -> None:
     alive = []
-    noise = engine.noise
-    monkeypatch.setattr(engine, "noise", lambda request: alive.append(weakref.ref(made := noise(
-        request))) or made)  # fmt: skip
+    noise = denoise.noise
+    monkeypatch.setattr(denoise, "noise", lambda *asked: alive.append(weakref.ref(made := noise(
+        *asked))) or made)  # fmt: skip
     for event in engine.generate(ask(steps=50)):
         if isinstance(event, Stepped):
             break
@@ -240,16 +236,16 @@ def test_a_consumer_who_just_walks_away_releases_all(engine, monkeypatch) -> Non
 
 def test_a_consumer_may_stop_at_any_step_and_all_is_released(engine, monkeypatch) -> None:
     alive = []
-    noise = engine.noise
+    noise = denoise.noise
 
-    def watched(request: Request) -> torch.Tensor:
-        made = noise(request)
+    def watched(request: Resolved, vae: VAESpec) -> torch.Tensor:
+        made = noise(request, vae)
         alive.append(weakref.ref(made))
         return made
 
-    monkeypatch.setattr(engine, "noise", watched)
+    monkeypatch.setattr(denoise, "noise", watched)
     calls = []
-    transformer = engine.models["transformer"]
+    transformer = engine.networks["transformer"]
     hook = transformer.final_layer.register_forward_hook(lambda *_: calls.append(1))
     events = engine.generate(ask(steps=50))
     for event in events:
@@ -266,7 +262,7 @@ def test_a_consumer_may_stop_at_any_step_and_all_is_released(engine, monkeypatch
     assert before.picture == after.picture
 
 
-@pytest.mark.parametrize("place", ["encode", "step1", "step3", "decode"])
+@pytest.mark.parametrize("place", ["gemma", "step1", "step3", "decode"])
 def test_one_nan_is_drawn_again_and_two_end_it(engine, tiny_model, place) -> None:
     events = list(faulty(tiny_model, f"nan@{place}").generate(ASK))
     (warning,) = [event for event in events if isinstance(event, Warned)]
@@ -281,7 +277,7 @@ def test_one_nan_is_drawn_again_and_two_end_it(engine, tiny_model, place) -> Non
 
 
 def test_a_stage_drawn_again_is_drawn_in_float32(engine, tiny_model) -> None:
-    low = Engine.open(str(tiny_model), device="cpu", dtype="bfloat16", faults="nan@step2")
+    low = open_engine(tiny_model, dtype="bfloat16", faults="nan@step2")
     seen = []
 
     def note(module: torch.nn.Module, args: object, out: torch.Tensor) -> None:
@@ -292,37 +288,37 @@ def test_a_stage_drawn_again_is_drawn_in_float32(engine, tiny_model) -> None:
     (result,) = results(low, ASK)
     hook.remove()
     assert seen == [torch.bfloat16] * 2 + [torch.float32] * 3
-    assert next(low.models["transformer"].parameters()).dtype == torch.bfloat16
+    assert next(low.networks["transformer"].parameters()).dtype == torch.bfloat16
     assert result.receipt.notes == ("NaN or infinity at step 2; once more in float32.",)
 
 
-@pytest.mark.parametrize("place", ["encode", "jina", "step2", "decode"])
+@pytest.mark.parametrize("place", ["gemma", "jina", "step2", "decode"])
 def test_running_out_of_memory_on_every_rung_is_told_and_survived(tiny_model, place) -> None:
     broken = faulty(tiny_model, f"oom@{place}:9")
     with pytest.raises(OutOfMemory, match="smaller size"):
         results(broken, ASK)
-    broken.faults = None
+    broken.observers = ()
     assert len(results(broken, ASK)) == 1
 
 
 def test_float16_is_for_the_transformer_alone(tiny_model) -> None:
-    half = Engine.open(str(tiny_model), device="cpu", dtype="float16")
+    half = open_engine(tiny_model, dtype="float16")
     for name in ("text_encoder", "text_encoder_2", "vae", "transformer"):
-        kinds = {parameter.dtype for parameter in half.models[name].parameters()}
+        kinds = {parameter.dtype for parameter in half.networks[name].parameters()}
         assert kinds == {torch.float16 if name == "transformer" else torch.float32}
 
 
 @pytest.mark.parametrize("words", [{"device": "tpu"}, {"device": "cuda:99"}, {"dtype": "int4"}])
 def test_an_unknown_device_or_dtype_is_refused(tiny_model, words) -> None:
     with pytest.raises(RequestError):
-        Engine.open(str(tiny_model), **words)
+        open_engine(tiny_model, **words)
 
 
 def test_a_model_that_is_not_there_says_how_to_get_it() -> None:
     with pytest.raises(ModelNotFound, match="Hugging Face"):
-        Engine.open("newbie-3.5b")
+        open_engine("newbie-3.5b")
     with pytest.raises(ModelNotFound, match="Known by name: chibi"):
-        Engine.open("no/such/folder")
+        open_engine("no/such/folder")
 
 
 @pytest.mark.parametrize("plan", ["nan", "nan@nowhere", "boom@decode", "nan@step0", "nan@decode:x"])
@@ -338,7 +334,7 @@ def edited(model: Path, folder: Path, edit: Callable[[dict], object]) -> Engine:
     parsed = json.loads(file.read_text(encoding="utf-8"))
     edit(parsed)
     file.write_text(json.dumps(parsed), encoding="utf-8")
-    return Engine.open(str(folder), device="cpu")
+    return open_engine(folder)
 
 
 def test_a_tokenizer_of_more_words_than_rows_is_refused(tiny_model, tmp_path) -> None:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.api.request import Finished, Request, Result, Warned
+from engines import open_engine
+from sakuga.api.engine_spec import Budget
+from sakuga.api.events import Finished, Result, Warned
+from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
-from sakuga.memory.plan import Budget
 
 ASK = Request("1girl, blue_hair", seed=5, steps=1, width=64, height=64)
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 def opened(model: Path, cache: Path | None, **words) -> Engine:
-    return Engine.open(str(model), device="cpu", cache=cache, **words)
+    return open_engine(model, cache=cache, **words)
 
 
 def drawn(engine: Engine, ask: Request = ASK) -> Result:
@@ -27,7 +29,7 @@ def drawn(engine: Engine, ask: Request = ASK) -> Result:
 
 
 def loaded(engine: Engine) -> set[str]:
-    return set(engine.models._loaded) & set(ENCODERS)
+    return set(engine.networks._loaded) & set(ENCODERS)
 
 
 def test_a_prompt_read_before_loads_no_encoder(tiny_model, tmp_path) -> None:
@@ -78,7 +80,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_survived(tiny_model, tmp_pa
 
 
 def test_what_is_not_finite_is_not_kept(tiny_model, tmp_path) -> None:
-    engine = opened(tiny_model, tmp_path, dtype="bfloat16", faults="nan@encode")
+    engine = opened(tiny_model, tmp_path, dtype="bfloat16", faults="nan@gemma")
     result = drawn(engine)
     assert result.receipt.notes
     again = opened(tiny_model, tmp_path, dtype="bfloat16")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engines import open_engine
 from sakuga.adapters.inventory import transformer_targets
 from sakuga.adapters.merge import merge
 from sakuga.adapters.spec import parse_adapters
-from sakuga.api.request import Finished, Planned, Request, Result, Warned
-from sakuga.checkpoint.catalog import Source
+from sakuga.api.engine_spec import Budget, EngineSpec
+from sakuga.api.events import Finished, Planned, Result, Warned
+from sakuga.api.request import Request
 from sakuga.commands.lora import open_transformer
 from sakuga.engine.engine import Engine
 from sakuga.errors import BindError, BudgetTooSmall
-from sakuga.memory.plan import Budget
 
 ASKED = Request("<character_1><appearance>blue_hair</appearance></character_1>", seed=1)
 
@@ -43,10 +45,12 @@ def style(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return folder
 
 
-def opened(model: Path, *lora: object, vram: str = "auto") -> Engine:
-    budget = Budget(vram=vram)
-    source = Source(str(model), lora=tuple(map(str, lora)))
-    return Engine.open(source, device="cpu", budget=budget)
+def opened(model: Path, *, vram: str = "auto") -> Engine:
+    return open_engine(model, budget=Budget(vram=vram))
+
+
+def with_lora(*lora: object) -> Request:
+    return replace(ASKED, lora=tuple(map(str, lora)))
 
 
 def drawn(engine: Engine, ask: Request = ASKED) -> Result:
@@ -62,7 +66,7 @@ def test_an_adapter_draws_what_the_merged_model_draws(
     specs = parse_adapters([f"{style}:0.5"])
     merge(open_transformer(str(tiny_model)), specs, file, force=True)
     bare, folded = (drawn(opened(model)).picture.rgb for model in (tiny_model, merged))
-    result = drawn(opened(tiny_model, f"{style}:0.5"))
+    result = drawn(opened(tiny_model), with_lora(f"{style}:0.5"))
     off = [abs(a - b) for a, b in zip(result.picture.rgb, folded, strict=True)]
     assert max(off) <= 1  # where float32 rounds to another level
     assert sum(off) <= 0.01 * len(off)
@@ -88,10 +92,10 @@ def test_an_adapter_of_a_quantised_model_draws_what_the_merged_file_draws(tmp_pa
     assert f"changed: {len(linears)} int8 -> float32" in told
     ask = Request("<character_1><appearance>blue_hair</appearance></character_1>",
                   seed=1, steps=3, width=128, height=128)  # fmt: skip
-    sources = (Source("chibi"), Source("chibi", lora=(str(style),)),
-               Source("chibi", parts={"transformer": out}))  # fmt: skip
+    engine, merged = open_engine(), Engine.open(EngineSpec(transformer=str(out), device="cpu"))
     bare, view, folded = (
-        drawn(Engine.open(source, device="cpu"), ask).picture.rgb for source in sources
+        drawn(one, asked).picture.rgb
+        for one, asked in ((engine, ask), (engine, replace(ask, lora=(str(style),))), (merged, ask))
     )
     assert max(abs(a - b) for a, b in zip(view, folded, strict=True)) <= 1
     assert max(abs(a - b) for a, b in zip(bare, view, strict=True)) > 20
@@ -103,25 +107,27 @@ def test_the_smallest_budget_counts_the_adapters_and_gives_the_same_picture(
     smallest = {}
     for lora in ((), (style,)):
         with pytest.raises(BudgetTooSmall) as error:
-            drawn(opened(tiny_model, *lora, vram="1MB"))
+            drawn(opened(tiny_model, vram="1MB"), with_lora(*lora))
         smallest[lora] = error.value.smallest
     assert smallest[()] < smallest[style,]
-    tight = drawn(opened(tiny_model, style, vram=str(smallest[style,])))
-    ample = drawn(opened(tiny_model, style, vram="1GB"))
+    tight = drawn(opened(tiny_model, vram=str(smallest[style,])), with_lora(style))
+    ample = drawn(opened(tiny_model, vram="1GB"), with_lora(style))
     denoise = {stage.stage: stage for stage in tight.receipt.plan.stages}["denoise"]
     assert denoise.resident == 0
     assert tight.picture.rgb == ample.picture.rgb
 
 
-def test_what_does_not_fit_is_an_error_when_the_model_is_opened(style: Path) -> None:
+def test_what_does_not_fit_is_an_error_before_any_work(style: Path) -> None:
     with pytest.raises(BindError):
-        opened(Path("chibi"), style)
+        next(open_engine().generate(with_lora(style)))
+    with pytest.raises(BindError):
+        open_engine(lora=(str(style),))
 
 
 def test_an_assumed_alpha_is_warned_of(style: Path, tiny_model: Path, tmp_path: Path) -> None:
     lone = tmp_path / "lone.safetensors"
     shutil.copy(style / "adapter_model.safetensors", lone)
-    first, second, *_ = opened(tiny_model, lone).generate(ASKED)
+    first, second, *_ = opened(tiny_model).generate(with_lora(lone))
     assert isinstance(first, Planned)
     assert isinstance(second, Warned)
     assert "alpha assumed" in second.message

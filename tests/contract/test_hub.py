@@ -1,4 +1,4 @@
-"""Models fetched from a hub: a real server on the loopback, and the library that asks it."""
+"""Networks fetched from a hub: a real server on the loopback, and the library that asks it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from hubstand import Stand, standing
 from huggingface_hub import constants
 from PIL import Image
 
-from sakuga.api.request import Finished, Request
+from engines import open_engine
+from sakuga.api.events import Finished
+from sakuga.api.request import Request
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.checkpoint.hub import Hub, Name, fetch, parse_name, stored_digest
 from sakuga.commands.cli import main
 from sakuga.commands.doctor.examine import Visit, examine
-from sakuga.engine.engine import Engine
 from sakuga.errors import ModelNotFound, SakugaError
 from sakuga.weights.store import file_sha256
 
@@ -50,7 +51,7 @@ def hub(stand: Stand, tmp_path: Path) -> Hub:
 
 
 def picture(model: Path) -> bytes:
-    engine = Engine.open(str(model), device="cpu")
+    engine = open_engine(model)
     *_, last = engine.generate(Request("blue_hair", seed=1, steps=1, width=32, height=32))
     assert isinstance(last, Finished)
     return bytes(last.result.picture.rgb)

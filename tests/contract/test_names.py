@@ -25,9 +25,10 @@ ERRORS = {
     "BindError": ("unbound_weights", 1, 500),
     "SpecMismatch": ("spec_mismatch", 1, 500),
     "OutOfMemory": ("out_of_memory", 1, 500),
-    "BudgetTooSmall": ("budget_too_small", 1, 500),
+    "BudgetTooSmall": ("budget_too_small", 1, 422),
     "NonFiniteOutput": ("non_finite_output", 1, 500),
-    "ReceiptMismatch": ("receipt_mismatch", 1, 500),
+    "Busy": ("busy", 75, 503),
+    "ReceiptMismatch": ("receipt_mismatch", 1, 409),
     "Cancelled": ("cancelled", 130, 499),
 }
 

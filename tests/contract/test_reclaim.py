@@ -6,6 +6,7 @@ import gc
 
 import torch
 
+from engines import open_engine
 from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
 from sakuga.memory.host import resident_bytes
@@ -27,7 +28,7 @@ def live_tensors() -> int:
 
 
 def test_drawing_again_keeps_no_tensor_and_no_memory() -> None:
-    engine = Engine.open("chibi", device="cpu")
+    engine = open_engine("chibi")
     for index in range(4):  # weights, and what libraries keep from their first call
         draw(engine, index)
     tensors, resident = live_tensors(), resident_bytes()
@@ -39,7 +40,7 @@ def test_drawing_again_keeps_no_tensor_and_no_memory() -> None:
 
 
 def test_a_drawing_that_is_abandoned_keeps_nothing_either() -> None:
-    engine = Engine.open("chibi", device="cpu")
+    engine = open_engine("chibi")
     draw(engine, 0)
     tensors = live_tensors()
     for index in range(3):

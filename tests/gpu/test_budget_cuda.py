@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 
 from budgets import apart, limits, results
-from sakuga.api.request import Request, Result, Warned
+from engines import open_engine
+from sakuga.api.engine_spec import Budget
+from sakuga.api.events import Result, Warned
+from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
-from sakuga.memory.plan import Budget
 
 ASK = Request("1girl, blue_hair", seed=5, steps=2, width=128, height=128)
 MIB = 2**20
@@ -18,7 +20,7 @@ MIB = 2**20
 
 def opened(model: str | Path, vram: str, dtype: str = "float32", **words) -> Engine:
     budget = Budget(vram=vram, **words)
-    return Engine.open(str(model), device="cuda", dtype=dtype, budget=budget)
+    return open_engine(model, device="cuda", dtype=dtype, budget=budget)
 
 
 def drawn(engine: Engine, request: Request = ASK) -> Result:
@@ -52,12 +54,12 @@ def test_memory_that_shrinks_is_met_rung_by_rung() -> None:
     peak = engine.plan(request, engine.read(request)).plan.peak_bytes
     expected = results(engine.generate(ask))
     # Another program takes what the plan counts on: the allocator may reserve less than it says.
-    make, planned = engine.plan, engine.home.limit
+    make, planned = engine.plan, engine.device.limit
 
     def plan(request, reading):
-        engine.home.limit = planned
+        engine.device.limit = planned
         drawing = make(request, reading)
-        engine.home.limit = peak - 40 * MIB
+        engine.device.limit = peak - 40 * MIB
         return drawing
 
     engine.plan = plan
@@ -80,5 +82,5 @@ def test_kept_networks_stay_and_draw_the_same() -> None:
     second = drawn(engine)
     assert torch.cuda.memory_allocated() == held
     assert first.picture == second.picture == drawn(opened("chibi", "8GB")).picture
-    engine.home.release()
+    engine.device.release()
     assert torch.cuda.memory_allocated() < held

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from sakuga.api.request import Finished, Request
-from sakuga.engine.engine import Engine
+from engines import open_engine
+from sakuga.api.events import Finished
+from sakuga.api.request import Request
 
 MIB = 2**20
 PICTURES = 200
@@ -14,7 +15,7 @@ PROMPTS = ("1girl, blue_hair", "2girls, red_eyes, night", "1boy, green_hair, smi
 
 
 def test_two_hundred_pictures_leave_nothing_behind() -> None:
-    engine = Engine.open("chibi", device="cuda")
+    engine = open_engine("chibi", device="cuda")
     allocated, reserved = [], []
     for index in range(PICTURES):
         # Prompts of several lengths, so that sizes change as they do for people.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint
-from sakuga.engine.networks import Models
+from sakuga.engine.networks import Networks
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.vae import VAE, Decoder
 
@@ -34,7 +34,7 @@ def pixels(image: Tensor) -> Tensor:
 @pytest.mark.parametrize("recompute", [False, True], ids=["bands", "recompute"])
 @pytest.mark.parametrize("strips", [2, 16, 40])
 def test_float32_strips_give_the_pixels_of_the_whole(strips, recompute) -> None:
-    vae = Models(open_checkpoint(EMBEDDED_FOLDER), "float32")["vae"].cuda()
+    vae = Networks(open_checkpoint(EMBEDDED_FOLDER), "float32")["vae"].cuda()
     latents = torch.randn(2, 16, 40, 24, device="cuda")
     # torch convolves float32 with the 10 bits of TF32 unless told not to, and those show
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from sakuga.errors import BudgetTooSmall
 from sakuga.memory.cards import CARDS, Card
-from sakuga.memory.costs import STAGES, Costs, Work
-from sakuga.memory.plan import MemoryPlan, Options, make_plan, rungs, splits, usable
+from sakuga.memory.costs import Work
+from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, usable
+from sakuga.memory.price_denoise import splits
+from sakuga.memory.stages import STAGES, Stage
 from sakuga.model.inventory import inventory_of
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 
@@ -68,7 +70,7 @@ def test_a_plan_never_passes_its_budget(
     plan = planned(model, limit, work, card, chosen)
     assume(isinstance(plan, MemoryPlan))
     assert isinstance(plan, MemoryPlan)
-    assert [stage.stage for stage in plan.stages] == list(STAGES)
+    assert [stage.stage for stage in plan.stages] == [stage.name for stage in STAGES]
     assert limit is None or plan.peak_bytes <= plan.reserved_bytes <= usable(limit) < limit
 
 
@@ -111,17 +113,16 @@ def test_a_budget_too_small_names_the_smallest_that_works(
 @few
 @given(models, works(), cards, options, st.sampled_from(STAGES))
 def test_rungs_lead_from_the_fastest_to_the_smallest(
-    model: str, work: Work, card: Card, chosen: Options, stage: str
+    model: str, work: Work, card: Card, chosen: Options, stage: Stage
 ) -> None:
-    costs = Costs(INVENTORIES[model], work, card, chosen.dtype, chosen.pinned)
-    ladder = rungs(stage, costs, chosen)
+    ladder = Priced.of(stage, INVENTORIES[model], work, card, chosen).rungs
     needs = [rung.reserved_bytes for rung in ladder]
     assert needs == sorted(set(needs), reverse=True)
     for one, other in pairwise(ladder):
         exact = chosen.allow_lossy and one.weights != other.weights
         assert one.seconds <= other.seconds or exact
     fastest = make_plan(INVENTORIES[model], None, work, card, replace(chosen, keep_resident=False))
-    assert fastest.stage(stage) == ladder[0]
+    assert fastest.stage(stage.name) == ladder[0]
 
 
 @few

@@ -16,8 +16,8 @@ from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters
 from sakuga.adapters.fit import Fit, Names, fit_adapters, targets_of
 from sakuga.adapters.inventory import transformer_targets, with_adapters
 from sakuga.adapters.spec import parse_adapters
-from sakuga.memory.costs import PartBytes, part_bytes, spread
 from sakuga.memory.ledger import GRAIN, Ledger
+from sakuga.memory.placement import PartBytes, part_bytes, spread
 from sakuga.memory.residency import Flat, streamed
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import Block, NextDiT

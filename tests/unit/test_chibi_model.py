@@ -15,7 +15,7 @@ from sakuga.chibi.judge import hits
 from sakuga.chibi.measure import Painter, measure, psnr
 from sakuga.chibi.package import JUDGE_FILE, open_judge, pack, unpack
 from sakuga.chibi.vocabulary import WORDS
-from sakuga.engine.networks import Models
+from sakuga.engine.networks import Networks
 from sakuga.model.spec import CHIBI
 from sakuga.weights.store import hash_file
 
@@ -29,10 +29,10 @@ def renders():
 
 @pytest.fixture(scope="module")
 def models():
-    return Models(open_checkpoint(EMBEDDED_FOLDER), "float32")
+    return Networks(open_checkpoint(EMBEDDED_FOLDER), "float32")
 
 
-def test_the_packaged_model_is_the_preset(models: Models) -> None:
+def test_the_packaged_model_is_the_preset(models: Networks) -> None:
     assert models.checkpoint.spec == CHIBI
 
 
@@ -63,7 +63,7 @@ def test_a_judge_that_looks_elsewhere_is_wrong(renders) -> None:
     assert read["hair_color"].nanmean() < 0.7
 
 
-def test_the_autoencoder_keeps_31_decibels(models: Models, renders) -> None:
+def test_the_autoencoder_keeps_31_decibels(models: Networks, renders) -> None:
     pixels = renders.pixels[:6].float() / 127.5 - 1
     assert psnr(models["vae"], pixels) >= 31
 

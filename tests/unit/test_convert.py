@@ -27,7 +27,7 @@ from sakuga.checkpoint.save import save_component, write_json
 from sakuga.checkpoint.specs import FAMILIES, read_spec
 from sakuga.commands import convert as converting
 from sakuga.commands.convert import convert
-from sakuga.engine.networks import Models
+from sakuga.engine.networks import Networks
 from sakuga.errors import (
     BindError,
     CorruptFile,
@@ -47,7 +47,7 @@ NAMES = ("transformer", "text_encoder", "text_encoder_2", "vae")
 
 def tensors_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Every tensor of a loaded model, by component and our name."""
-    models = Models(checkpoint, "float32")
+    models = Networks(checkpoint, "float32")
     return {f"{name}.{k}": v for name in NAMES for k, v in models[name].state_dict().items()}
 
 

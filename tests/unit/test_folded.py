@@ -17,12 +17,13 @@ from gguf_gemma import GEMMA, VALUES, gemma_file, on_meta
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from sakuga.api.request import Finished, Request, Result
+from engines import open_engine
+from sakuga.api.engine_spec import Budget
+from sakuga.api.events import Finished, Result
+from sakuga.api.request import Request
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
-from sakuga.engine.engine import Engine
-from sakuga.engine.networks import Models
-from sakuga.memory.plan import Budget
+from sakuga.engine.networks import Networks
 from sakuga.memory.residency import lent, streamed
 from sakuga.model.text import GemmaEncoder
 from sakuga.weights.folded import Folded
@@ -122,14 +123,14 @@ def test_a_picture_is_the_same_to_the_bit(tiny_model: Path, tmp_path: Path) -> N
     file.unlink()
 
     def drawn(fold: bool) -> Result:
-        engine = Engine.open(str(model), device="cpu", budget=Budget(vram="1GB"))
-        engine.models = Models(engine.checkpoint, "float32", folded=fold)
+        engine = open_engine(model, budget=Budget(vram="1GB"))
+        engine.networks = Networks(engine.checkpoint, "float32", folded=fold)
         (result,) = (
             event.result
             for event in engine.generate(Request("1girl", seed=5, steps=2))
             if isinstance(event, Finished)
         )
-        blocks = list(engine.models["transformer"].layers.parameters())
+        blocks = list(engine.networks["transformer"].layers.parameters())
         assert any(isinstance(each, Folded) for each in blocks) == fold
         return result
 

@@ -10,10 +10,11 @@ import numpy as np
 from gguf_file import write_gguf
 from safetensors.numpy import load_file
 
-from sakuga.api.request import Finished, Request, Result
+from engines import open_engine
+from sakuga.api.events import Finished, Result
+from sakuga.api.request import Request
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
-from sakuga.engine.engine import Engine
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 # What `tests/conftest.py` calls TINY, in llama.cpp's words.
@@ -38,7 +39,7 @@ def drawn(model: Path) -> Result:
     request = Request(PROMPT, seed=5, steps=3)
     (result,) = (
         event.result
-        for event in Engine.open(str(model), device="cpu").generate(request)
+        for event in open_engine(model).generate(request)
         if isinstance(event, Finished)
     )
     return result

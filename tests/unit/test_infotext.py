@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sakuga.api.infotext import describe, differences, parameters, receipt_from, texts_of
-from sakuga.api.request import (
-    AdapterRecord,
-    Plan,
-    Receipt,
-    Request,
-    SentTexts,
-    TokenCounts,
-    resolve,
-)
+from sakuga.api.receipt import AdapterRecord, Plan, Receipt, SentTexts, TokenCounts
+from sakuga.api.request import Request
+from sakuga.api.resolved import resolve
 from sakuga.errors import RequestError
 from sakuga.files.png import Picture, encode_png, read_texts
 from sakuga.model.spec import CHIBI

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from sakuga.api.request import Decoded, Encoded, Stepped, TokenCounts
+from sakuga.api.events import Decoded, Encoded, Stepped
+from sakuga.api.receipt import TokenCounts
 from sakuga.commands.meter import open_meter
 
 EVENTS = (Encoded(TokenCounts(1, 1, 1, 1, 512)), Stepped(1, 3, ()), Stepped(3, 3, ()), Decoded())

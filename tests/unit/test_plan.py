@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sakuga.api.request import StagePlan
+from sakuga.api.receipt import StagePlan
 from sakuga.engine.velocity import Denoiser, Prepared, Seating, modulated, refined
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
 from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import CPU, DEFAULT, H200, RTX_3060, RTX_4060_TI, RTX_4090, nearest_card
-from sakuga.memory.costs import Costs, Work, part_bytes
+from sakuga.memory.costs import Work
 from sakuga.memory.ledger import Ledger
+from sakuga.memory.placement import part_bytes
 from sakuga.memory.plan import Options, make_plan, parse_bytes, smallest_limit, usable
+from sakuga.memory.price_denoise import denoise_levels
+from sakuga.memory.stages import DENOISE
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
@@ -233,8 +236,9 @@ def test_streaming_takes_two_slots_and_of_a_single_block_one() -> None:
 
 
 def test_a_simulated_card_has_no_libraries_and_no_link_to_hide() -> None:
-    costs = Costs(inventory_of(CHIBI), replace(ONE, width=256, height=256), CPU, "float32")
-    levels = costs.denoise("float32", 1, 1)
+    work = replace(ONE, width=256, height=256)
+    costs = DENOISE.costs(inventory_of(CHIBI), work, CPU, "float32")
+    levels = denoise_levels(costs, "float32", 1, 1)
     resident: StagePlan = levels[-1]
     assert all(one.seconds > resident.seconds for one in levels[:-1])
     assert levels[0].peak_bytes < resident.peak_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sakuga.engine.preview import FLUX, Glance, PreviewMap, delayed, fit, pictures, preview_map
+from sakuga.engine.preview import FLUX, Preview, PreviewMap, delayed, fit, picture_of, preview_map
 from sakuga.errors import SpecMismatch
 from sakuga.sample.solvers import Step
 
@@ -19,7 +19,7 @@ def step(x: torch.Tensor) -> Step:
 
 def test_a_map_sends_latents_to_colours() -> None:
     latents = torch.tensor([[-1.0, 1.0, 9.0], [0.0, 0.0, -9.0]]).reshape(1, 2, 1, 3)
-    (picture,) = pictures(PLAIN.on(CPU)(latents))
+    (picture,) = map(picture_of, PLAIN.on(CPU)(latents))
     assert (picture.width, picture.height) == (3, 1)
     assert picture.rgb == bytes([0, 128, 0, 255, 128, 0, 255, 0, 0])
 
@@ -54,13 +54,13 @@ def test_a_map_that_does_not_fit_is_refused(stored) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_glance_sees_one_bad_value(value) -> None:
     x = torch.zeros(2, 2, 4, 4)
-    assert Glance(step(x), PLAIN.on(CPU)).finite
+    assert Preview(step(x), PLAIN.on(CPU)).finite
     x[1, 1, 3, 3] = value
-    assert not Glance(step(x), PLAIN.on(CPU)).finite
+    assert not Preview(step(x), PLAIN.on(CPU)).finite
 
 
 def test_without_a_map_there_are_no_previews() -> None:
-    assert Glance(step(torch.zeros(1, 4, 2, 2)), None).previews == ()
+    assert Preview(step(torch.zeros(1, 4, 2, 2)), None).pictures == ()
 
 
 def test_delayed_items_come_in_order_and_late() -> None:

@@ -8,28 +8,24 @@ from dataclasses import fields, replace
 import pytest
 
 from sakuga.api.codec import plain, typed
-from sakuga.api.request import (
+from sakuga.api.events import (
     EVENTS,
-    MAX_SEED,
-    RECIPES,
     Decoded,
     Encoded,
     Finished,
-    Plan,
     Planned,
     Queued,
-    Receipt,
-    Request,
     Result,
-    SentTexts,
     Stepped,
-    TokenCounts,
     Warned,
     event_from,
-    option_of,
-    resolve,
     summary,
 )
+from sakuga.api.options import option_of
+from sakuga.api.receipt import Plan, Receipt, SentTexts, TokenCounts
+from sakuga.api.recipes import RECIPES
+from sakuga.api.request import MAX_SEED, Request
+from sakuga.api.resolved import resolve
 from sakuga.errors import RequestError
 from sakuga.files.png import Picture
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B
@@ -53,7 +49,7 @@ RECEIPT = Receipt(
 PREVIEW = Picture(1, 2, b"\x00\xff\x01\x02\x03\x04")
 EXAMPLES = (
     Queued(2),
-    Planned(REQUEST, PLAN),
+    Planned(REQUEST, PLAN, "tiny", {"vae": "ab" * 32}),
     Encoded(TOKENS),
     Stepped(1, 2, (PREVIEW, PREVIEW)),
     Decoded(),

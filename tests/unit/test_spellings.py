@@ -13,13 +13,13 @@ from torch import Tensor
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
 from sakuga.checkpoint.save import write_json
 from sakuga.commands.convert import convert
-from sakuga.engine.networks import Models
+from sakuga.engine.networks import Networks
 
 PIECES = torch.tensor([9, 8, 7], dtype=torch.uint8)
 
 
 def tensors_of(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
-    return dict(Models(checkpoint, "float32")[name].state_dict())
+    return dict(Networks(checkpoint, "float32")[name].state_dict())
 
 
 def state_of(model: Path, name: str, prefix: str = "") -> dict[str, Tensor]:

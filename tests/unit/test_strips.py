@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint
-from sakuga.engine.networks import Models
+from sakuga.engine.networks import Networks
 from sakuga.model.spec import VAESpec
 from sakuga.model.strips import Convolved, Stored
 from sakuga.model.vae import VAE, Downsample
@@ -40,7 +40,7 @@ VAES = {name: random_vae(spec) for name, spec in SPECS.items()}
 
 @pytest.fixture(scope="module")
 def chibi() -> VAE:
-    return Models(open_checkpoint(EMBEDDED_FOLDER), "float32")["vae"]
+    return Networks(open_checkpoint(EMBEDDED_FOLDER), "float32")["vae"]
 
 
 def error(found: Tensor, expected: Tensor) -> float:

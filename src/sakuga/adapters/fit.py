@@ -16,11 +16,11 @@ from pathlib import Path
 from sakuga.adapters.config import MAX_NAME
 from sakuga.adapters.file import Adapter, Part, Shape, read_adapter
 from sakuga.adapters.spec import AdapterSpec
-from sakuga.api.request import AdapterRecord
+from sakuga.api.receipt import AdapterRecord
 from sakuga.checkpoint.layouts import LAYOUTS, nearest, spellings
 from sakuga.errors import BindError, LayoutError
 from sakuga.printable import shown
-from sakuga.weights.store import file_sha256
+from sakuga.weights.store import file_sha256, file_state
 
 SHOWN = 8
 WEIGHT = ".weight"
@@ -156,6 +156,14 @@ def record(fitted: Fit, digest: Callable[[Path], str] = file_sha256) -> AdapterR
         alpha=spec.alpha,
         blocks=tuple(map(str, spec.blocks)),
         config_sha256=None if adapter.config is None else digest(adapter.config),
+    )
+
+
+def fingerprint(fits: Sequence[Fit]) -> tuple[object, ...]:
+    """What tells two sets of adapters apart: what was asked of which files, as they are now."""
+    return tuple(
+        (each.adapter.spec, tuple(map(file_state, each.adapter.store.files)), each.changes)
+        for each in fits
     )
 
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from sakuga.api.codec import plain, typed
-from sakuga.api.request import Plan, Receipt, Request, StagePlan
+from sakuga.api.receipt import Plan, Receipt, StagePlan
+from sakuga.api.request import Request
 from sakuga.errors import RequestError
 
 RECEIPT_KEY = "sakuga"

@@ -19,7 +19,7 @@ from sakuga.checkpoint.save import save_component, write_atomically, write_json
 from sakuga.chibi.data import Renders
 from sakuga.chibi.judge import Judge
 from sakuga.chibi.vocabulary import WORDS
-from sakuga.engine.networks import Models
+from sakuga.engine.networks import Networks
 from sakuga.engine.preview import fit
 from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.model.vae import VAE
@@ -73,10 +73,10 @@ def unpack(shelf: Path, model: Path = EMBEDDED_FOLDER) -> None:
     """Lay the packaged networks out for more training: a start for optimisers made afresh."""
     shelf.mkdir(parents=True, exist_ok=True)
     checkpoint = open_checkpoint(model)
-    models = Models(checkpoint, "float32")
+    networks = Networks(checkpoint, "float32")
     files: dict[str, dict[str, Tensor]] = {}
     for name, (file, prefix) in _SHELVED.items():
-        inner = models[name].model if prefix.endswith("model.") else models[name]
+        inner = networks[name].model if prefix.endswith("model.") else networks[name]
         state = {f"{prefix}{key}": value for key, value in inner.state_dict().items()}
         files.setdefault(file, {}).update(state)
     files["judge"] = open_judge().state_dict()

@@ -44,7 +44,7 @@ from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.specs import OURS
 from sakuga.checkpoint.tokenizer import FILES
-from sakuga.engine.texts import strange
+from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.sources import open_source
@@ -155,7 +155,7 @@ def _open_model(source: Path, opens: Opener) -> Checkpoint:
     model.vocabulary()
     for name, spec in zip(ENCODERS, (model.spec.gemma, model.spec.jina), strict=True):
         with contextlib.suppress(ModelNotFound):  # an encoder may go without
-            strange(Tokenizer.open(model.tokenizer(name)), spec)
+            check_tokenizer(Tokenizer.open(model.tokenizer(name)), spec)
     return model
 
 

@@ -1,4 +1,4 @@
-"""The `plan` command behind its flags: a question in text, the answer as tables."""
+"""The `plan` command: a question in text, the answer as tables."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from sakuga.api.codec import plain, unknown
-from sakuga.api.request import Request, StagePlan, needs_negative, parse_size, resolve
+from sakuga.api.engine_spec import Budget, EngineSpec
+from sakuga.api.options import Option, option, rule_of
+from sakuga.api.receipt import StagePlan
+from sakuga.api.request import Request, parse_size
+from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import ELSEWHERE, locate
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.checkpoint.inventory import read_inventory
+from sakuga.commands.flags import AsJson, flags
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named, nearest_card
 from sakuga.memory.costs import Work
 from sakuga.memory.monitor import first_card
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes, usable
 from sakuga.memory.reasons import duration, readable
+from sakuga.memory.stages import DECODE, DENOISE
 from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.model.spec import PRESETS
 
@@ -39,26 +47,50 @@ COLUMNS = ("size", "batch", "fits", "peak", "time", "by", "an article says")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What `sakuga plan` is asked, as its flags say it; None leaves a choice open.
+    """What `sakuga plan` is asked; None leaves a choice open.
 
-    Without `model` and `preset` it is the real model. `prompt_tokens`: length of the prompt
-    in tokens; the negative is taken to be half as long.
+    Without `model` and `preset` it is the real model. The negative is taken to be half as long
+    as the prompt.
     """
 
-    model: str | None = None
-    preset: str | None = None
-    vram: str | None = None
-    size: str | None = None
-    batch: int = 1
-    steps: int | None = None
-    guidance: float | None = None
-    prompt_tokens: int | None = None
-    dtype: str = "auto"
-    weights: str = "auto"
-    card: str | None = None
-    allow_lossy: bool = False
-    keep_resident: bool = False
-    pinned: str | None = None
+    model: str | None = option(Option(
+        "A model by name or folder; newbie-3.5b when left out."))
+    preset: str | None = option(Option("A model by its shape alone, without its files."))
+    vram: str | None = option(Option("The budget: 8GB, 7.5GiB; the card's when left out."))
+    size: str | None = option(Option("WIDTHxHEIGHT, or one number for a square."))
+    batch: int = option(Option("How many pictures."), default=1)
+    steps: int | None = option(rule_of(Request, "steps"))
+    guidance: float | None = option(rule_of(Request, "guidance"))
+    prompt_tokens: int | None = option(Option(
+        "Length of the prompt; the trained one otherwise.", low=1))
+    dtype: str = option(rule_of(EngineSpec, "dtype"), default="auto")
+    weights: str = option(rule_of(Budget, "weights"), default="auto")
+    card: str | None = option(Option(
+        "h200, h100, 4090, 4060ti, 3060, cpu; the one here, else 4060ti."))
+    allow_lossy: bool = option(rule_of(Budget, "allow_lossy"), default=False)
+    keep_resident: bool = option(rule_of(Budget, "keep_resident"), default=False)
+    pinned: str | None = option(Option("Host memory that may be pinned; as wanted otherwise."))
+
+
+@flags
+def plan(
+    question: Question,
+    table: Annotated[
+        bool, typer.Option("--table", help="Sizes and batches: what fits the budget.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a drawing would fit a card: by which levers, how much memory, how long."""
+    asked = understand(question)
+    if table:
+        print(answer_table(asked, as_json))
+        return
+    try:
+        print(answer(asked, as_json))
+    except BudgetTooSmall as error:
+        if as_json:
+            print(json.dumps(failed(error)))
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +101,20 @@ class Asked:
     limit: int
     card: Card
     options: Options
-    request: Request
+    request: Resolved
     tokens: int
 
     @property
     def work(self) -> Work:
         """What the request asks of a card."""
         request, spec = self.request, self.inventory.spec
-        assert request.steps is not None and request.guidance is not None
-        width, height = request.size
-        branches = 1 + needs_negative(request)
+        branches = 1 + request.guided
         texts = (self.tokens, -(-self.tokens // 2))[:branches]
         trained = min(self.tokens, spec.jina.max_position_embeddings)
         words = (trained, -(-trained // 2))[:branches]
-        return Work(width, height, request.number, request.steps, branches, texts, words)
+        return Work(
+            request.width, request.height, request.number, request.steps, branches, texts, words
+        )
 
     def plan(self) -> MemoryPlan:
         """The fastest plan. Raises BudgetTooSmall."""
@@ -260,8 +292,8 @@ def _answer(asked: Asked, side: int, batch: int) -> tuple[str, ...]:
     start = (f"{side}x{side}", str(batch))
     said = ARTICLE.get((side, batch), "-")
     try:
-        request = replace(asked.request, width=side, height=side, number=batch)
-        request = resolve(request, asked.inventory.spec.drawing)
+        changed = replace(asked.request, width=side, height=side, number=batch)
+        request = resolve(changed, asked.inventory.spec.drawing)
         plan = replace(asked, request=request).plan()
     except BudgetTooSmall as error:
         return (*start, "no", "-", "-", f"needs {readable(error.smallest)}", said)
@@ -273,7 +305,7 @@ def _answer(asked: Asked, side: int, batch: int) -> tuple[str, ...]:
 
 def _levers(plan: MemoryPlan) -> str:
     """The levers that the two large stages pull, in a few words."""
-    denoise, decode = plan.stage("denoise"), plan.stage("decode")
+    denoise, decode = plan.stage(DENOISE.name), plan.stage(DECODE.name)
     words = []
     if denoise.streamed:
         words.append(f"{denoise.streamed}/{denoise.resident + denoise.streamed} blocks streamed")

@@ -2,69 +2,54 @@
 
     texts -> conditioning -> noise -> velocity, step by step -> latents -> pixels
 
-`Engine.generate` is that line in code. `staging` runs each stage as a plan says, so that it fits
-the memory there is. What leaves a stage is checked for values that are not finite; if there
-are any, it runs once more in float32 before it gives up.
+An engine is four verbs: `open`, `resolve` what was asked, `plan` how to draw it, `run` the
+plan. `generate` is the last three in a row. Each stage's body is a file of its own (`encode`,
+`denoise`, `decode`), and `runner` runs it so that it fits the memory there is.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sakuga.adapters.fit import fit_adapters, record
+from sakuga.adapters.fit import Fit, fit_adapters, record
 from sakuga.adapters.inventory import transformer_targets, with_adapters
 from sakuga.adapters.spec import parse_adapters
-from sakuga.api.request import (
-    AdapterRecord,
-    Decoded,
-    Encoded,
-    Event,
-    Finished,
-    Planned,
-    Receipt,
-    Request,
-    Result,
-    StagePlan,
-    Stepped,
-    Warned,
-    needs_negative,
-    resolve,
-)
-from sakuga.checkpoint.catalog import Source, locate
-from sakuga.checkpoint.folder import ENCODERS, Checkpoint, open_checkpoint
+from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
+from sakuga.api.receipt import Receipt
+from sakuga.api.request import Request
+from sakuga.api.resolved import Resolved, resolve
+from sakuga.checkpoint.catalog import EMBEDDED, locate
+from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
 from sakuga.checkpoint.inventory import read_inventory
-from sakuga.engine.embeddings import EmbeddingCache, EmbeddingKey
-from sakuga.engine.faults import Faults
-from sakuga.engine.networks import STAGES, Models
-from sakuga.engine.preview import Glance, Painter, delayed, pictures, preview_map
-from sakuga.engine.runner import Drawing, NotFinite, Stage, Stages
-from sakuga.engine.texts import Reading, read_texts, strange
-from sakuga.engine.velocity import Denoiser, Prepared, Seating, modulated, refined
-from sakuga.errors import RequestError
-from sakuga.memory.device import Home, open_home
-from sakuga.memory.devices import DTYPES, choose_device, choose_dtype
-from sakuga.memory.plan import Budget, Options
-from sakuga.model.nextdit import NextDiT
-from sakuga.model.text import Conditioning
-from sakuga.model.vae import VAE
-from sakuga.sample.guidance import guided
-from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, solve
-from sakuga.tokenizer.tokens import Tokenizer
+from sakuga.engine import decode, denoise
+from sakuga.engine.conditioning import TextEncoders
+from sakuga.engine.embeddings import EmbeddingCache
+from sakuga.engine.networks import Networks
+from sakuga.engine.preview import picture_of, stored_preview
+from sakuga.engine.run import Events, Observer, Run, work_of
+from sakuga.engine.runner import Runner
+from sakuga.engine.texts import Tokenizers
+from sakuga.errors import Busy
+from sakuga.memory.device import Device
+from sakuga.memory.devices import choose_device, choose_dtype
+from sakuga.memory.plan import Options
+from sakuga.memory.stages import DECODE, DENOISE
+from sakuga.model.components import COMPONENTS
+from sakuga.model.inventory import Inventory, Shape
+from sakuga.sample.solvers import SOLVERS, grid
 from sakuga.weights.digests import DigestCache
-from sakuga.weights.store import file_sha256, read_json
-
-HEADS = frozenset({"adaLN_modulation"})  # of blocks: what made the modulations, used no more
-# What of the transformer never lies on a card as a whole: it passes, or its blocks do.
-PASSING = HEADS | {"noise_refiner", "context_refiner", "layers"}
+from sakuga.weights.store import file_sha256
 
 
 class Engine:
@@ -72,336 +57,201 @@ class Engine:
 
     def __init__(
         self,
-        models: Models,
-        home: Home,
-        options: Options,
-        cache: Path | None = None,
-        faults: Faults | None = None,
+        checkpoint: Checkpoint,
+        device: Device,
+        spec: EngineSpec,
+        observers: tuple[Observer, ...] = (),
+        digest: Callable[[Path], str] | None = None,
     ) -> None:
-        self.checkpoint, self.models, self.home = models.checkpoint, models, home
-        self.options, self.faults = options, faults
-        self.spec = self.checkpoint.spec
-        self._free = threading.Lock()
-        inventory = with_adapters(read_inventory(self.checkpoint), models.adapters)
-        self.stages = Stages(inventory, home, options)
-        self.embeddings = EmbeddingCache(cache) if cache else None
-        self.digest = DigestCache(cache).of if cache else file_sha256
-        self.preview_map = preview_map(
-            _stored_preview(self.checkpoint), self.spec.vae.latent_channels
+        self.checkpoint, self.device, self.spec = checkpoint, device, spec
+        self.model, self.observers = checkpoint.spec, observers
+        cache = Path(spec.cache) if spec.cache is not None else None
+        self.digest = digest or (DigestCache(cache).of if cache else file_sha256)
+        self.dtype = choose_dtype(spec.dtype, device.where)
+        self.networks = Networks(checkpoint, self.dtype, folded=device.lends)
+        self.runner = Runner(device)
+        self.encoders = TextEncoders(
+            self.networks, self.runner, EmbeddingCache(cache) if cache else None, self.digest
         )
+        self._previews = stored_preview(checkpoint)
+        self._free = threading.Lock()
 
     @classmethod
     def open(
         cls,
-        model: str | Source = "chibi",
+        spec: EngineSpec | None = None,
         *,
-        device: str = "auto",
-        dtype: str = "auto",
-        budget: Budget | None = None,
-        cache: Path | None = None,
-        faults: str = "",
+        observers: tuple[Observer, ...] = (),
+        digest: Callable[[Path], str] | None = None,
     ) -> Engine:
-        """Open a model by name or folder, or from several places; only headers are read.
+        """Open a model; only headers are read. Without a spec it is the embedded one.
 
-        device: auto, cpu, cuda or cuda:N. dtype: auto (bfloat16 on cards that compute in
-        it, else float32), float32, bfloat16 or float16. budget: the memory it may use.
-        cache: a folder that keeps embeddings and digests between runs; None keeps nothing.
-        faults: a plan for tests, see `engine.faults`. On a card, a budget is met most closely
-        with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in the environment before torch
-        is imported, as the command line has it. Raises ModelNotFound, WeightsError,
+        observers: told of every place that a drawing passes (see `engine.run`). digest: how a
+        file is hashed; by default SHA-256, remembered. Raises ModelNotFound, WeightsError,
         RequestError.
         """
-        where, asked = choose_device(device), budget or Budget()
-        source = Source(model) if isinstance(model, str) else model
-        folder = None if source.model is None else locate(source.model)
-        checkpoint = open_checkpoint(folder, source.parts)
-        home = open_home(where, asked)
-        options = Options(
-            choose_dtype(dtype, where),
-            asked.weights,
-            allow_lossy=asked.allow_lossy,
-            keep_resident=asked.keep_resident,
-            pinned=home.pins.limit if home.pins else None,
-            in_place=not home.lends,
+        spec = spec or EngineSpec()
+        device = Device(choose_device(spec.device), spec.budget, spec.threads)
+        engine = cls(_open(spec), device, spec, observers, digest)
+        engine._fitted((), False)
+        return engine
+
+    def resolve(self, request: Request) -> Resolved:
+        """The request in full, as this model draws it. Raises RequestError."""
+        return resolve(request, self.model.drawing)
+
+    def plan(self, request: Resolved) -> Run:
+        """How a request will be run, with the memory there is now; nothing is loaded yet.
+
+        Raises PromptRefused, BudgetTooSmall, and what opening an adapter raises.
+        """
+        self.device.measure()
+        options = self._options()
+        texts = self.tokenizers.read(request)
+        times = grid(request.steps, request.solver, request.schedule, request.shift)
+        fits = self._fitted(request.lora, request.lora_partial)
+        inventory = with_adapters(self._inventory, fits)
+        work = work_of(request, times, texts.lengths)
+        memory = self.runner.plan(inventory, work, options)
+        return Run(
+            request=request,
+            texts=texts,
+            times=times,
+            fits=fits,
+            adapters=tuple(record(each, self.digest) for each in fits),
+            weights=self.weights,
+            inventory=inventory,
+            work=work,
+            options=options,
+            plan=memory,
+            stages={one.stage: one for one in memory.stages},
+            observers=self.observers,
         )
-        fits = fit_adapters(
-            parse_adapters(source.lora), transformer_targets(checkpoint.spec.transformer),
-            partial=source.lora_partial,
+
+    def run(self, run: Run) -> Generator[Event, None, None]:
+        """Draw what was planned. Raises NonFiniteOutput, OutOfMemory, CorruptFile."""
+        began = time.perf_counter()
+        plan = self.runner.record(run)
+        yield Planned(run.request, plan, self.model.name, run.weights, run.adapters)
+        yield from self._warnings(run)
+        self._settle(run)
+        texts = yield from self.encoders.read(run)
+        latents = yield from self.runner.run(
+            run, DENOISE,
+            partial(denoise.prepare, self.networks, run, texts, self._previews), denoise.denoise,
         )  # fmt: skip
-        models = Models(checkpoint, options.dtype, fits, folded=home.lends)
-        return cls(models, home, options, cache, Faults(faults) if faults else None)
+        pictures = yield from self.runner.run(
+            run, DECODE, partial(decode.prepare, self.networks, run, latents), decode.decode
+        )
+        for index, pixels in enumerate(pictures):
+            yield Finished(self._result(run, index, pixels, time.perf_counter() - began))
 
-    def generate(self, request: Request) -> Iterator[Event]:
-        """Draw. Stop iterating to cancel: the step under way ends and all is released.
+    def generate(self, request: Request) -> Generator[Event, None, None]:
+        """Draw. Close the generator to cancel: the step under way ends and all is released.
 
-        One request at a time: another has to wait until this is exhausted or closed. Raises
-        RequestError before any work, PromptRefused, BudgetTooSmall, NonFiniteOutput,
-        OutOfMemory.
+        One request at a time: another waits for as long as the spec says. Raises Busy then,
+        RequestError before any work, and what `plan` and `run` raise.
         """
         if not self._free.acquire(blocking=False):
-            raise RequestError(
-                "an engine draws one request at a time", "another while one is drawn",
-                "Exhaust or close the generator of the first, or open a second engine.",
-            )  # fmt: skip
+            if self.spec.wait:
+                yield Queued(1)
+            if not self._free.acquire(timeout=self.spec.wait):
+                raise Busy(
+                    "an engine draws one request at a time", "another while one is drawn",
+                    "Try again, let requests wait, or open a second engine.",
+                )  # fmt: skip
         try:
-            yield from self._draw(request)
+            yield from self.run(self.plan(self.resolve(request)))
         finally:
             self._free.release()
 
-    def _draw(self, request: Request) -> Iterator[Event]:
-        began = time.perf_counter()
-        request, notes = self.resolve(request), self._strange_tokenizers
-        drawing = self.plan(request, self.read(request))
-        yield Planned(request, self.stages.told(drawing))
-        yield from self.stages.say_learned(drawing)
-        for each in self.models.adapters:
-            if each.unmatched or each.adapter.assumed:
-                yield Warned("adapter", str(each))
-        for note in notes:
-            drawing.notes.append(note)
-            yield Warned("tokenizer", note)
-        if drawing.plan.kept:
-            self.home.keep(tuple(one.weights for one in drawing.plan.stages))
-        else:
-            self.home.release()
-        sides = yield from self._encode(drawing)
-        latents = yield from self.stages.run(
-            drawing, "denoise", lambda how: self._denoise(drawing, sides, how)
-        )
-        pixels = yield from self.stages.run(
-            drawing, "decode", lambda how: self._decode(latents, how)
-        )
-        for index, picture in enumerate(pictures(pixels)):
-            receipt = self._receipt(drawing, index)
-            yield Finished(Result(picture, receipt, time.perf_counter() - began))
-
-    def resolve(self, request: Request) -> Request:
-        """The request in full, as this model draws it. Raises RequestError."""
-        return resolve(request, self.spec.drawing)
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Within, one more observer is told of what is planned and then drawn."""
+        before, self.observers = self.observers, (*self.observers, observer)
+        try:
+            yield
+        finally:
+            self.observers = before
 
     @property
     def weights(self) -> dict[str, str]:
         """SHA-256 of each component's weights."""
         return self.checkpoint.sha256(self.digest)
 
-    @property
-    def adapters(self) -> tuple[AdapterRecord, ...]:
-        """What changes the transformer, in order."""
-        return tuple(record(each, self.digest) for each in self.models.adapters)
-
-    def read(self, request: Request) -> Reading:
-        """Both texts as each encoder will see them. Raises PromptRefused."""
-        return read_texts(request, self.spec, *self._tokenizers)
+    @cached_property
+    def tokenizers(self) -> Tokenizers:
+        """Of both encoders."""
+        return Tokenizers.open(self.checkpoint)
 
     @cached_property
-    def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
-        """Gemma's and Jina's."""
-        gemma, jina = map(self.checkpoint.tokenizer, ENCODERS)
-        return Tokenizer.open(gemma), Tokenizer.open(jina)
+    def _inventory(self) -> Inventory:
+        """Without adapters."""
+        return read_inventory(self.checkpoint)
+
+    def _fitted(self, lora: tuple[str, ...], partial: bool) -> tuple[Fit, ...]:
+        """The adapters of every drawing, then those of one, held against the transformer."""
+        specs = parse_adapters((*self.spec.lora, *lora))
+        return fit_adapters(specs, self._targets, partial=partial) if specs else ()
 
     @cached_property
-    def _strange_tokenizers(self) -> tuple[str, ...]:
-        """What shows that a tokenizer is another encoder's. Raises SpecMismatch if it must be."""
-        specs = self.spec.gemma, self.spec.jina
-        found = map(strange, self._tokenizers, specs)
-        return tuple(
-            f"The {name} seems to be another encoder's: {why}."
-            for name, why in zip(ENCODERS, found, strict=True) if why
-        )  # fmt: skip
+    def _targets(self) -> dict[str, Shape]:
+        """What adapters may change."""
+        return transformer_targets(self.model.transformer)
 
-    def plan(self, request: Request, reading: Reading) -> Drawing:
-        """How a resolved request will be run. Raises BudgetTooSmall."""
-        return self.stages.plan(request, reading)
-
-    def _encode(self, drawing: Drawing) -> Stage[list[Conditioning]]:
-        """Both sides of the guidance; no negative where guidance does not need one."""
-        tokens = yield from self._features(drawing, "gemma", "encode")
-        pooled = yield from self._features(drawing, "jina", "jina")
-        if drawing.request.uncond == "keep-pooled":
-            pooled = pooled * len(tokens)
-        yield Encoded(drawing.reading.counts)
-        return [Conditioning(*side) for side in zip(tokens, pooled, strict=True)]
-
-    def _features(self, drawing: Drawing, stage: str, place: str) -> Stage[list[Tensor]]:
-        """What an encoder makes of each text, on the host; it reads only what is not kept."""
-        texts = drawing.reading.ids[stage]
-        found = {ids: self._kept(stage, ids, drawing.stages[stage]) for ids in texts}
-        missing = [ids for ids, features in found.items() if features is None]
-        if missing:
-            made = yield from self.stages.run(
-                drawing, stage, lambda how: self._read(stage, missing, place, how)
-            )
-            found |= dict(zip(missing, made, strict=True))
-        return [found[ids] for ids in texts]
-
-    def _read(
-        self, stage: str, texts: Sequence[tuple[int, ...]], place: str, how: StagePlan
-    ) -> Stage[list[Tensor]]:
-        """Run an encoder over texts, each unpadded, so that none depends on another."""
-        with self.home.host():
-            encoder = self.models.for_stage(stage, how.weights, how.dtype)
-            ids = [torch.tensor([one]) for one in texts]
-        layers, tables = encoder.model.layers, frozenset({"embed_tokens", "word_embeddings"})
-        with (
-            self.home.lend(encoder.model, tables | {"layers"}),
-            self.home.stream(layers, how.resident) as stream,
-        ):
-            features = [one[0] for one in encoder.encode(ids, stream, self.home.device)]
-        self._check(place, *features)
-        with self.home.host():
-            features = [one.to("cpu", copy=True) for one in features]
-        for one, made in zip(texts, features, strict=True):
-            if self.embeddings:
-                trouble = self.embeddings.put(self._key(stage, one, how), (made,))
-                if trouble:
-                    yield Warned("cache", trouble)
-        return features
-
-    def _kept(self, stage: str, ids: tuple[int, ...], how: StagePlan) -> Tensor | None:
-        """What the cache has for a text."""
-        if self.embeddings is None:
-            return None
-        found = self.embeddings.get(self._key(stage, ids, how))
-        return None if found is None else found[0]
-
-    def _key(self, stage: str, ids: tuple[int, ...], how: StagePlan) -> EmbeddingKey:
-        part = getattr(self.checkpoint, STAGES[stage])
-        return EmbeddingKey.of(
-            stage, ids, weights=part.store.sha256(self.digest), storage=how.weights,
-            compute=DTYPES[how.dtype], device=self.home.device,
-            mode=f"{part.spec} {part.match}",
-        )  # fmt: skip
-
-    def _denoise(
-        self, drawing: Drawing, sides: list[Conditioning], how: StagePlan
-    ) -> Stage[Tensor]:
-        """Latents (B, C, h, w) in float32, from noise."""
-        home, request = self.home, drawing.request
-        lengths = [len(side.tokens) for side in sides]
-        with home.host():
-            transformer = self.models.for_stage("denoise", how.weights, how.dtype)
-            groups = self.noise(request).split(-(-request.number // how.batches))
-            seating = [Seating.of(transformer, lengths, len(group), group.shape[-2:], how.parts)
-                       for group in groups]
-        with home.lend(transformer, PASSING):
-            prepared = self._prepare(transformer, sides, drawing)
-            with home.stream(transformer.blocks, how.resident, HEADS, again=True) as blocks:
-                latents = []
-                for group, seats in zip(groups, seating, strict=True):
-                    denoiser = Denoiser(transformer, prepared, seats.to(home.device), blocks)
-                    done = len(latents), len(groups)
-                    latents.append((yield from self._walk(drawing, denoiser, group, done)))
-        return torch.cat(latents)
-
-    def _prepare(
-        self, transformer: NextDiT, sides: list[Conditioning], drawing: Drawing
-    ) -> Prepared:
-        """What no step changes; the weights behind it pass the device once."""
-        home, device = self.home, self.home.device
-        with home.host():
-            places = [transformer.text_places((len(side.tokens),)) for side in sides]
-        here = [Conditioning(side.tokens.to(device, copy=True), side.pooled.to(device, copy=True))
-                for side in sides]
-        with home.stream(transformer.context_refiner) as blocks:
-            captions = refined(transformer, here, [one.to(device) for one in places], blocks)
-        times = evaluation_times(drawing.times, drawing.request.solver)
-        with home.stream(transformer.heads) as heads:
-            return Prepared(captions, *modulated(transformer, here, times, heads))
-
-    def _walk(
-        self, drawing: Drawing, denoiser: Denoiser, noise: Tensor, done: tuple[int, int]
-    ) -> Stage[Tensor]:
-        """Denoise one group of pictures; `done`: groups before it, and how many there are."""
-        request, device = drawing.request, self.home.device
-        before, groups = done
-        velocity = denoiser.conditional
-        if needs_negative(request):
-            velocity = guided(denoiser.both, request.guidance, request.renorm,
-                              request.truncation if request.truncation < 1 else None, velocity)
-        x = noise.to(device, copy=True)
-        painter = self.preview_map.on(device) if self.preview_map else None
-        steps = solve(velocity, x, drawing.times, request.solver)
-        glances = (self._glance(step, painter) for step in steps)
-        # One glance late on a card: the host reads a step while the next one is computed.
-        for glance in delayed(glances, by=int(self.home.on_card)):
-            step = glance.step
-            if not glance.finite:
-                raise NotFinite(f"step {step.index}")
-            yield Stepped(before * step.of + step.index, groups * step.of, glance.previews)
-        return glance.step.x
-
-    def _glance(self, step: Step, painter: Painter | None) -> Glance:
-        if self.faults:
-            self.faults.strike(f"step{step.index}", step.x)
-        return Glance(step, painter)
-
-    def noise(self, request: Request) -> Tensor:
-        """Float32 noise (B, C, h, w) from one CPU generator per picture, seeded seed + i."""
-        width, height = request.size
-        down = self.spec.vae.downscale
-        shape = (self.spec.vae.latent_channels, height // down, width // down)
-        generators = (torch.Generator().manual_seed(request.seed + i)
-                      for i in range(request.number))
-        return torch.stack([torch.randn(shape, generator=one) for one in generators])
-
-    def _decode(self, latents: Tensor, how: StagePlan) -> Stage[Tensor]:
-        """Pixels (B, H, W, 3), uint8 on the CPU; one picture at a time."""
-        with self.home.host():
-            vae = self.models.for_stage("decode", how.weights, how.dtype)
-        with self.home.lend(vae, frozenset({"encoder"})):
-            images = [self._pixels(vae, one, how) for one in latents.split(1)]
-        yield Decoded()
-        with self.home.host():
-            return torch.cat(images).movedim(1, -1).contiguous()
-
-    def _pixels(self, vae: VAE, latents: Tensor, how: StagePlan) -> Tensor:
-        """Pixels (1, 3, H, W) of one picture, uint8 on the CPU; nothing else of it is left."""
-        image = vae.decode(latents.to(DTYPES[how.dtype]), how.strips, how.recompute).float()
-        self._check("decode", image)
-        pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        with self.home.host():
-            return pixels.to("cpu", copy=True)
-
-    def _check(self, place: str, *tensors: Tensor) -> None:
-        if self.faults:
-            self.faults.strike(place, *tensors)
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-            raise NotFinite(place)
-
-    def _receipt(self, drawing: Drawing, index: int) -> Receipt:
-        request = drawing.request
-        return Receipt(
-            model=self.spec.name,
-            request=request,
-            index=index,
-            seed=request.seed + index,
-            texts=drawing.reading.sent,
-            tokens=drawing.reading.counts,
-            solver=f"{request.solver}: {SOLVERS[request.solver].source}",
-            guidance=formula(request),
-            plan=self.stages.told(drawing),
-            weights=self.weights,
-            versions={"sakuga": version("sakuga"), "torch": torch.__version__},
-            notes=tuple(drawing.notes),
-            adapters=self.adapters,
+    def _options(self) -> Options:
+        """What the plan of a drawing may choose, now."""
+        budget, device = self.spec.budget, self.device
+        return Options(
+            self.dtype,
+            budget.weights,
+            allow_lossy=budget.allow_lossy,
+            keep_resident=budget.keep_resident,
+            pinned=device.pinned,
+            in_place=not device.lends,
         )
 
+    def _warnings(self, run: Run) -> Events[None]:
+        """What should be known before it is drawn."""
+        yield from self.runner.say_learned(run)
+        for each in run.fits:
+            if each.unmatched or each.adapter.assumed:
+                yield Warned("adapter", str(each))
+        for note in self.tokenizers.notes:
+            run.notes.append(note)
+            yield Warned("tokenizer", note)
 
-def formula(request: Request) -> str:
-    """The guidance of a resolved request as people write it."""
-    if not needs_negative(request):
-        return "v_cond"
-    text = f"v_uncond + {request.guidance:g}·(v_cond - v_uncond)"
-    if request.renorm:
-        text += f", norm at most {request.renorm:g}·|v_cond|"
-    if request.truncation < 1:
-        text += f"; v_cond from t = {request.truncation:g}"
-    return text
+    def _settle(self, run: Run) -> None:
+        """Let the transformer have the adapters of this drawing, and networks stay or leave."""
+        if self.networks.adapt(run.fits) or not run.plan.kept:
+            self.device.release()
+        if run.plan.kept:
+            self.device.keep(tuple(one.weights for one in run.plan.stages))
+
+    def _result(self, run: Run, index: int, pixels: Tensor, seconds: float) -> Result:
+        """A picture (3, H, W) with its receipt."""
+        request = run.request
+        receipt = Receipt(
+            model=self.model.name,
+            request=replace(request, lora=(), lora_partial=False),  # `adapters` says which files
+            index=index,
+            seed=request.seed + index,
+            texts=run.texts.sent,
+            tokens=run.texts.counts,
+            solver=f"{request.solver}: {SOLVERS[request.solver].source}",
+            guidance=request.formula,
+            plan=self.runner.record(run),
+            weights=run.weights,
+            versions={"sakuga": version("sakuga"), "torch": torch.__version__},
+            notes=tuple(run.notes),
+            adapters=run.adapters,
+        )
+        return Result(picture_of(pixels.movedim(0, -1)), receipt, seconds)
 
 
-def _stored_preview(checkpoint: Checkpoint) -> Any:
-    """The preview map in model_index.json: {"sakuga": {"preview": {...}}}."""
-    index = checkpoint.path / "model_index.json"
-    if not index.is_file():
-        return None
-    return read_json(index, checkpoint.path).get("sakuga", {}).get("preview")
+def _open(spec: EngineSpec) -> Checkpoint:
+    """The model of a spec; with all four parts named there is no other."""
+    given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
+    parts = {name: Path(place) for name, place in given.items() if place is not None}
+    model = spec.model or (EMBEDDED if len(parts) < len(COMPONENTS) else None)
+    return open_checkpoint(None if model is None else locate(model), parts)

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from sakuga.adapters.apply import apply_adapters
-from sakuga.adapters.fit import Fit
+from sakuga.adapters.apply import Adapted, apply_adapters
+from sakuga.adapters.fit import Fit, fingerprint
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.folder import Checkpoint
-from sakuga.memory.costs import stage_dtype
 from sakuga.memory.devices import DTYPES
+from sakuga.memory.stages import STAGES, Stage
+from sakuga.model.components import AUTOENCODER, TEXT_ENCODER, TEXT_ENCODER_2, TRANSFORMER
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
@@ -25,53 +26,60 @@ from sakuga.weights.formats import FORMATS
 from sakuga.weights.stored import keep_stored
 
 BUILDERS: Mapping[str, Any] = {
-    "text_encoder": GemmaEncoder,
-    "text_encoder_2": JinaEncoder,
-    "transformer": NextDiT,
-    "vae": VAE,
+    TEXT_ENCODER.name: GemmaEncoder,
+    TEXT_ENCODER_2.name: JinaEncoder,
+    TRANSFORMER.name: NextDiT,
+    AUTOENCODER.name: VAE,
 }
-ENCODERS = ("text_encoder", "text_encoder_2")
-STAGES = {"gemma": "text_encoder", "jina": "text_encoder_2", "denoise": "transformer",
-          "decode": "vae"}  # fmt: skip
 
 
-class Models:
-    """Networks by component name ("transformer", "vae", ...) that compute in `dtype`.
+class Networks:
+    """The networks of a checkpoint, which compute in `dtype`, of `memory.devices.DTYPES`.
 
-    dtype: of `devices.DTYPES`. One variant of each is kept: the one last asked for. adapters:
-    what changes the transformer, in order. folded: matrices in GGUF's blocks stay in their file
-    until they are read, for networks that are copied before they compute.
+    One variant of each is kept: the one last asked for. folded: matrices in GGUF's blocks stay
+    in their file until they are read, for networks that are copied before they compute.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        dtype: str,
-        adapters: Sequence[Fit] = (),
-        *,
-        folded: bool = False,
-    ) -> None:
-        self.checkpoint, self.dtype, self.adapters = checkpoint, dtype, tuple(adapters)
-        self.folded = folded
+    def __init__(self, checkpoint: Checkpoint, dtype: str, *, folded: bool = False) -> None:
+        self.checkpoint, self.dtype, self.folded = checkpoint, dtype, folded
         self._loaded: dict[str, tuple[tuple[str, str], nn.Module]] = {}
+        self._fits: tuple[Fit, ...] = ()
+        self._fingerprint: tuple[object, ...] = ()
+        self._adapted: Adapted | None = None
 
-    def __getitem__(self, name: str) -> Any:
-        """A network with its weights as it computes with them."""
-        (stage,) = (stage for stage, component in STAGES.items() if component == name)
-        return self.for_stage(stage)
+    def __getitem__(self, component: str) -> Any:
+        """A network by its component's name, with its weights as it computes with them."""
+        return self.of(next(one for one in STAGES if one.component.name == component))
 
-    def for_stage(self, stage: str, form: str | None = None, dtype: str | None = None) -> Any:
+    def of(self, stage: Stage, form: str | None = None, dtype: str | None = None) -> Any:
         """The network of a stage, the matrices of its blocks stored in `form`.
 
         form: a storage format; None for what it computes in. dtype: of the request, by
         default this object's. Raises as `checkpoint.bind.bind`.
         """
-        name, compute = STAGES[stage], stage_dtype(stage, dtype or self.dtype)
+        name, compute = stage.component.name, stage.compute(dtype or self.dtype)
         variant = (form or compute, compute)
         if self._loaded.get(name, (None,))[0] != variant:
             self._loaded.pop(name, None)  # before the next is made: not both at once
             self._loaded[name] = variant, self._load(name, *variant)
         return self._loaded[name][1]
+
+    def adapt(self, fits: Sequence[Fit]) -> bool:
+        """Let adapters change the transformer, instead of those before; whether that is new.
+
+        No file of the model is opened again. Raises CorruptFile where a factor is not finite;
+        the transformer is then as without any.
+        """
+        wanted = fingerprint(fits)
+        if wanted == self._fingerprint:
+            return False
+        if self._adapted:
+            self._adapted.remove()
+        self._adapted, self._fits, self._fingerprint = None, (), ()
+        if TRANSFORMER.name in self._loaded:
+            self._adapted = apply_adapters(self._loaded[TRANSFORMER.name][1], fits)
+        self._fits, self._fingerprint = tuple(fits), wanted
+        return True
 
     def _load(self, name: str, form: str, compute: str) -> nn.Module:
         part = getattr(self.checkpoint, name)
@@ -80,9 +88,9 @@ class Models:
             if form != compute:
                 keep_stored(module, FORMATS[form])
         # Layouts name what a tower holds, which its encoder wraps.
-        inner = module.model if name in ENCODERS else module
+        inner = module.model if isinstance(module, GemmaEncoder | JinaEncoder) else module
         bind(inner, part.store, match=part.match, dtype=DTYPES[compute], folded=self.folded)
         module.eval().requires_grad_(False)
-        if name == "transformer":
-            apply_adapters(module, self.adapters)
+        if name == TRANSFORMER.name:
+            self._adapted = apply_adapters(module, self._fits)
         return module

@@ -14,9 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from sakuga.checkpoint.catalog import INDEX
+from sakuga.checkpoint.folder import Checkpoint
 from sakuga.errors import SpecMismatch
 from sakuga.files.png import Picture
 from sakuga.sample.solvers import Step
+from sakuga.weights.store import read_json
 
 T = TypeVar("T")
 Painter = Callable[[Tensor], Tensor]
@@ -78,6 +81,14 @@ def preview_map(stored: Mapping[str, Any] | None, channels: int) -> PreviewMap |
     return chosen
 
 
+def stored_preview(checkpoint: Checkpoint) -> PreviewMap | None:
+    """The map of a model, from its model_index.json: {"sakuga": {"preview": {...}}}."""
+    index = checkpoint.path / INDEX
+    told = read_json(index, checkpoint.path) if index.is_file() else {}
+    stored = told.get("sakuga", {}).get("preview")
+    return preview_map(stored, checkpoint.spec.vae.latent_channels)
+
+
 def fit(latents: Tensor, images: Tensor) -> PreviewMap:
     """The least-squares map from latents (B, C, h, w) to their images (B, 3, H, W) in [-1, 1]."""
     small = torch.nn.functional.interpolate(images.float(), latents.shape[-2:], mode="area")
@@ -87,12 +98,12 @@ def fit(latents: Tensor, images: Tensor) -> PreviewMap:
     return PreviewMap(solved[:-1], solved[-1])
 
 
-class Glance:
+class Preview:
     """A finished step, whether its latents (B, C, h, w) are finite, and a preview of them.
 
     The preview shows the picture that the step expects, not its noise. On a card both are
     copied to the host without waiting; reading them waits for no more than the work queued
-    before the glance. Read one glance late, they cost no time at all.
+    before. Read one step late, they cost no time at all.
     """
 
     def __init__(self, step: Step, painter: Painter | None) -> None:
@@ -112,11 +123,11 @@ class Glance:
         return bool(self._finite)
 
     @property
-    def previews(self) -> tuple[Picture, ...]:
+    def pictures(self) -> tuple[Picture, ...]:
         """One small picture per image; none without a map."""
         if self._copied:
             self._copied.synchronize()
-        return () if self._small is None else pictures(self._small)
+        return () if self._small is None else tuple(map(picture_of, self._small))
 
 
 def delayed(items: Iterable[T], by: int) -> Iterator[T]:
@@ -129,7 +140,7 @@ def delayed(items: Iterable[T], by: int) -> Iterator[T]:
     yield from waiting
 
 
-def pictures(pixels: Tensor) -> tuple[Picture, ...]:
-    """One Picture per image of uint8 (B, H, W, 3) on the CPU."""
-    _, height, width, _ = pixels.shape
-    return tuple(Picture(width, height, one.numpy().tobytes()) for one in pixels)
+def picture_of(pixels: Tensor) -> Picture:
+    """A Picture of uint8 (H, W, 3) on the CPU."""
+    height, width, _ = pixels.shape
+    return Picture(width, height, pixels.contiguous().numpy().tobytes())

@@ -1,32 +1,35 @@
-"""Stages of a drawing, planned within the memory there is, and run as planned or as they can be.
+"""Runs the stages of a drawing as they were planned, or as memory and numbers allow.
 
-A stage is a generator of events that returns what it made. It runs on the device under watch;
-where memory runs out all the same, it runs again on the next rung of its plan, and where a
-value is not finite, once more in float32.
+Where memory runs out all the same, a stage runs again on the next rung of its plan, and where
+a value is not finite, once more in float32.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-from sakuga.api.request import Event, Plan, Request, StagePlan, Warned
-from sakuga.engine.texts import Reading
+from sakuga.api.events import Warned
+from sakuga.api.receipt import Plan, StagePlan
+from sakuga.engine.limits import LearnedLimits
+from sakuga.engine.run import Events, Run
 from sakuga.errors import NonFiniteOutput, OutOfMemory
-from sakuga.memory.costs import STAGES, Costs, Work
-from sakuga.memory.device import Home, card_of, chip
-from sakuga.memory.plan import MemoryPlan, Options, make_plan, rungs, smallest_limit
+from sakuga.memory.costs import Work
+from sakuga.memory.device import Device, card_of, chip
+from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, smallest_limit
 from sakuga.memory.reasons import readable
+from sakuga.memory.report import BEGIN
+from sakuga.memory.stages import DENOISE, STAGES, Stage
 from sakuga.model.inventory import Inventory
-from sakuga.sample.solvers import evaluation_times, find_solver, grid
 
-T = TypeVar("T")
-Stage = Generator[Event, None, T]
+I = TypeVar("I")  # noqa: E741  # what the host prepares for a stage
+T = TypeVar("T")  # what a stage makes
 # The words of torch's allocators, of the driver, and of libraries that had no room to begin.
 FULL = re.compile(
     "out of memory|can't allocate memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
@@ -38,94 +41,86 @@ class NotFinite(Exception):
     """A place where a value was not finite."""
 
 
-@dataclass(slots=True)
-class Drawing:
-    """One request on its way: what it reads, its time grid, what it asks of the device.
-
-    `stages`: how each is run, as planned and then as it was. `notes`: what went otherwise.
-    """
-
-    request: Request
-    reading: Reading
-    times: tuple[float, ...]
-    work: Work
-    plan: MemoryPlan
-    stages: dict[str, StagePlan]
-    notes: list[str] = field(default_factory=list)
+def check_finite(run: Run, place: str, *tensors: Tensor) -> None:
+    """Tell the observers of what leaves a stage; raises NotFinite if any value is not."""
+    run.observe(place, *tensors)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise NotFinite(place)
 
 
-class Stages:
-    """Plans the stages of drawings on one device, and runs each.
+class Runner:
+    """Plans the stages of drawings on one device, and runs each."""
 
-    `learned`: bytes that a stage was planned for and turned out not to get; its later plans
-    stay below, for as long as this object lives.
-    """
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.card = card_of(device.where)
+        self.learned = LearnedLimits()
 
-    def __init__(self, inventory: Inventory, home: Home, options: Options) -> None:
-        self.inventory, self.home, self.options = inventory, home, options
-        self.card = card_of(home.device)
-        self.learned: dict[str, int] = {}
+    def plan(
+        self, inventory: Inventory, work: Work, options: Options,
+        stages: Sequence[Stage] = STAGES,
+    ) -> MemoryPlan:  # fmt: skip
+        """The fastest way within the budget, below what was learned. Raises BudgetTooSmall."""
+        below = replace(options, most=self.learned.most)
+        return make_plan(inventory, self.device.limit, work, self.card, below, stages)
 
-    def plan(self, request: Request, reading: Reading) -> Drawing:
-        """How a resolved request will be run. Raises BudgetTooSmall."""
-        times = grid(request.steps, request.solver, request.schedule, request.shift)
-        work = work_of(request, reading, times)
-        plan = self._plan(work, self.options)
-        return Drawing(request, reading, times, work, plan, {one.stage: one for one in plan.stages})
-
-    def _plan(self, work: Work, options: Options, stages: Sequence[str] = STAGES) -> MemoryPlan:
-        below = {stage: reserved - 1 for stage, reserved in self.learned.items()}
-        options = replace(options, most=below)
-        return make_plan(self.inventory, self.home.limit, work, self.card, options, stages)
-
-    def told(self, drawing: Drawing) -> Plan:
-        """The plan as a receipt tells it."""
-        on_card = self.home.on_card
+    def record(self, run: Run) -> Plan:
+        """The plan as a receipt keeps it."""
+        on_card = self.device.on_card
         return Plan(
-            device=str(self.home.device),
-            chip=chip(self.home.device),
-            dtype=self.options.dtype,
-            batch=-(-drawing.request.number // drawing.stages["denoise"].batches),
-            threads=0 if on_card else torch.get_num_threads(),
-            limit=self.home.limit,
-            kept=drawing.plan.kept,
-            pinned=self.options.pinned,
-            stages=tuple(drawing.stages.values()),
+            device=str(self.device.where),
+            chip=chip(self.device.where),
+            dtype=run.options.dtype,
+            batch=-(-run.request.number // run.stages[DENOISE.name].batches),
+            threads=0 if on_card else self.device.threads or torch.get_num_threads(),
+            limit=self.device.limit,
+            kept=run.plan.kept,
+            pinned=run.options.pinned,
+            stages=tuple(run.stages.values()),
         )
 
-    def say_learned(self, drawing: Drawing) -> Stage[None]:
+    def say_learned(self, run: Run) -> Events[None]:
         """Say so where a stage starts lower than it would without what was learned."""
-        if not self.learned:
+        if not self.learned.refused:
             return
-        free = make_plan(self.inventory, self.home.limit, drawing.work, self.card, self.options)
-        for stage, reserved in self.learned.items():
-            planned = drawing.stages[stage]
-            if planned != free.stage(stage):
-                note = (f"Memory ran out before in {stage}, planned for {readable(reserved)}; now "
+        free = make_plan(run.inventory, self.device.limit, run.work, self.card, run.options)
+        for name, refused in self.learned.refused.items():
+            planned = run.stages[name]
+            if planned != free.stage(name):
+                note = (f"Memory ran out before in {name}, planned for {readable(refused)}; now "
                         f"it is planned for {readable(planned.reserved_bytes)}.")
-                drawing.notes.append(note)
+                run.notes.append(note)
                 yield Warned("learned_limit", note)
 
     def run(
-        self, drawing: Drawing, name: str, work: Callable[[StagePlan], Stage[T]]
-    ) -> Stage[T]:
+        self,
+        run: Run,
+        stage: Stage,
+        prepare: Callable[[StagePlan], I],
+        body: Callable[[I, Device], Events[T]],
+    ) -> Events[T]:
         """Run a stage as planned; where it is not finite, once more in float32.
 
-        work: makes the stage from how it is run. Raises NonFiniteOutput, OutOfMemory.
+        prepare: what the host does, from how the stage is run. body: what the device then does.
+        Raises NonFiniteOutput, OutOfMemory.
         """
-        dtype = self.options.dtype
+
+        def attempt(how: StagePlan) -> Events[T]:
+            return (yield from self._watched(body(prepare(how), self.device)))
+
         try:
-            return (yield from self._laddered(drawing, name, work, self.options))
+            return (yield from self._laddered(run, stage, attempt, run.options))
         except NotFinite as place:
             note = f"NaN or infinity at {place}; once more in float32."
-        drawing.notes.append(note)
+        run.notes.append(note)
         yield Warned("non_finite", note)
-        self._release(drawing)  # what stays computes in the other dtype
-        options = replace(self.options, dtype="float32", keep_resident=False)
-        if dtype != "float32":
-            drawing.stages[name] = self._plan(drawing.work, options, (name,)).stage(name)
+        self._release(run)  # what stays computes in the other dtype
+        options = replace(run.options, dtype="float32", keep_resident=False)
+        if run.options.dtype != "float32":
+            again = self.plan(run.inventory, run.work, options, (stage,))
+            run.stages[stage.name] = again.stage(stage.name)
         try:
-            return (yield from self._laddered(drawing, name, work, options))
+            return (yield from self._laddered(run, stage, attempt, options))
         except NotFinite as place:
             raise NonFiniteOutput(
                 "every value that leaves a stage must be finite",
@@ -134,27 +129,31 @@ class Stages:
             ) from None
 
     def _laddered(
-        self, drawing: Drawing, name: str, work: Callable[[StagePlan], Stage[T]],
-        options: Options,
-    ) -> Stage[T]:  # fmt: skip
+        self, run: Run, stage: Stage, attempt: Callable[[StagePlan], Events[T]], options: Options
+    ) -> Events[T]:
         """Run a stage; each time memory runs out, on the next rung of its plan."""
-        for how in self._ladder(drawing, name, options):
-            drawing.stages[name] = how
-            self.home.begin(name)
+        name = stage.name
+        for how in self._ladder(run, stage, options):
+            run.stages[name] = how
+            self.device.tidy()
+            run.observe(BEGIN + name)
             try:
-                return (yield from self._watched(work(how)))
+                made = yield from attempt(how)
             except RuntimeError as error:
                 # Only the CUDA allocator has a class of its own for this; the CPU's and the
                 # driver's words are all there is to go by.
                 if not FULL.search(str(error)):
                     raise
                 said = str(error).splitlines()[0]
+            else:
+                self.learned.went_well(name)
+                return made
             # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
-            self._release(drawing)
-            planned = how.reserved_bytes
-            self.learned[name] = min(self.learned.get(name, planned), planned)
-            note = f"Out of memory in {name}, planned for {readable(planned)}: {said[:200]}"
-            drawing.notes.append(note)
+            self._release(run)
+            self.learned.learn(name, how.reserved_bytes)
+            planned = readable(how.reserved_bytes)
+            note = f"Out of memory in {name}, planned for {planned}: {said[:200]}"
+            run.notes.append(note)
             yield Warned("out_of_memory", note)
         raise OutOfMemory(
             f"every stage of a drawing must fit in memory, and {name!r} needs a budget of at least "
@@ -163,38 +162,26 @@ class Stages:
             "Ask for a smaller size or fewer pictures at once, or close other programs.",
         )
 
-    def _ladder(self, drawing: Drawing, name: str, options: Options) -> Iterator[StagePlan]:
+    def _ladder(self, run: Run, stage: Stage, options: Options) -> Iterator[StagePlan]:
         """The way a stage is planned, then every cheaper one, each taking less than the last."""
-        yield (first := drawing.stages[name])
-        costs = Costs(self.inventory, drawing.work, self.card, options.dtype, options.pinned)
-        for rung in rungs(name, costs, options):
+        yield (first := run.stages[stage.name])
+        for rung in Priced.of(stage, run.inventory, run.work, self.card, options).rungs:
             if rung.reserved_bytes < first.reserved_bytes:
                 yield rung
 
-    def _release(self, drawing: Drawing) -> None:
+    def _release(self, run: Run) -> None:
         """From here on, each stage of a drawing is lent its network alone."""
-        self.home.release()
-        drawing.plan = replace(drawing.plan, kept=False)
+        self.device.release()
+        run.plan = replace(run.plan, kept=False)
 
-    def _watched(self, stage: Stage[T]) -> Stage[T]:
+    def _watched(self, stage: Events[T]) -> Events[T]:
         """Let what a stage computes count, and nothing of what a consumer does meanwhile."""
         with contextlib.closing(stage):
             while True:
-                with self.home.watch():
+                with self.device.watch():
                     try:
                         event = next(stage)
                     except StopIteration as end:
-                        return end.value
+                        made: T = end.value
+                        return made
                 yield event
-
-
-def work_of(request: Request, reading: Reading, times: Sequence[float]) -> Work:
-    """What of a resolved request decides memory and time."""
-    width, height = request.size
-    counts = {name: tuple(map(len, ids)) for name, ids in reading.ids.items()}
-    solver = find_solver(request.solver, request.steps)
-    return Work(
-        width, height, request.number, request.steps * solver.evaluations,
-        len(counts["gemma"]), counts["gemma"], counts["jina"],
-        times=len(evaluation_times(times, request.solver)), held=solver.held,
-    )  # fmt: skip

@@ -1,12 +1,16 @@
-"""The texts of a request, as each encoder reads them: strings and token ids, before any network."""
+"""The texts of a request as each encoder reads them: strings and token ids, before any network."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from sakuga.api.request import Request, SentTexts, TokenCounts, needs_negative
+from sakuga.api.receipt import SentTexts, TokenCounts
+from sakuga.api.resolved import Resolved
+from sakuga.checkpoint.folder import Checkpoint
 from sakuga.errors import SpecMismatch
+from sakuga.memory.stages import GEMMA, JINA
+from sakuga.model.components import TEXT_ENCODER, TEXT_ENCODER_2
 from sakuga.model.spec import GemmaSpec, JinaSpec, ModelSpec
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
@@ -15,22 +19,25 @@ BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Texts:
     """The texts of a request as they are sent, how long they are, and their token ids.
 
-    `ids` by stage, gemma and jina: those of the prompt, then those of the negative if the
-    guidance looks at what that encoder makes of it.
+    `ids` by stage: those of the prompt, then those of the negative if the guidance looks at
+    what that encoder makes of it.
     """
 
     sent: SentTexts
     counts: TokenCounts
     ids: dict[str, tuple[tuple[int, ...], ...]]
 
+    @property
+    def lengths(self) -> dict[str, tuple[int, ...]]:
+        """Tokens of each text that is read, by stage."""
+        return {stage: tuple(map(len, texts)) for stage, texts in self.ids.items()}
 
-def read_texts(
-    request: Request, spec: ModelSpec, gemma: Tokenizer, jina: Tokenizer
-) -> Reading:
-    """Both texts of a resolved request as each encoder will see them. Raises PromptRefused."""
+
+def tokenize(request: Resolved, spec: ModelSpec, gemma: Tokenizer, jina: Tokenizer) -> Texts:
+    """Both texts of a request as each encoder will see them. Raises PromptRefused."""
     drawing = spec.drawing
     texts = encoder_texts(
         request.prompt,
@@ -58,16 +65,44 @@ def read_texts(
     sent = SentTexts(
         texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina
     )
-    sides = (positive, negative) if needs_negative(request) else (positive,)
+    sides = (positive, negative) if request.guided else (positive,)
     pooled = sides[:1] if request.uncond == "keep-pooled" else sides
-    return Reading(sent, counts, {
-        "gemma": tuple(tuple(side[0].ids[:cut]) for side in sides),
-        "jina": tuple(tuple(side[1].ids) for side in pooled),
+    return Texts(sent, counts, {
+        GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides),
+        JINA.name: tuple(tuple(side[1].ids) for side in pooled),
     })  # fmt: skip
 
 
-def strange(tokenizer: Tokenizer, spec: GemmaSpec | JinaSpec) -> str | None:
-    """What shows that a tokenizer is not the one an encoder was trained with, if anything does.
+@dataclass(frozen=True, slots=True)
+class Tokenizers:
+    """The tokenizers of a model's encoders; `notes`: what shows that one is another encoder's."""
+
+    spec: ModelSpec
+    gemma: Tokenizer
+    jina: Tokenizer
+    notes: tuple[str, ...]
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint) -> Tokenizers:
+        """Open both. Raises ModelNotFound, CorruptFile, SpecMismatch where one cannot be used."""
+        spec, notes = checkpoint.spec, list[str]()
+        kinds = (TEXT_ENCODER, spec.gemma), (TEXT_ENCODER_2, spec.jina)
+        opened = []
+        for kind, encoder in kinds:
+            assert kind.tokenizer is not None
+            tokenizer = Tokenizer.open(checkpoint.tokenizer(kind.tokenizer))
+            if why := check_tokenizer(tokenizer, encoder):
+                notes.append(f"The {kind.tokenizer} seems to be another encoder's: {why}.")
+            opened.append(tokenizer)
+        return cls(spec, *opened, notes=tuple(notes))
+
+    def read(self, request: Resolved) -> Texts:
+        """Both texts of a request as each encoder will see them. Raises PromptRefused."""
+        return tokenize(request, self.spec, self.gemma, self.jina)
+
+
+def check_tokenizer(tokenizer: Tokenizer, spec: GemmaSpec | JinaSpec) -> str | None:
+    """Whether a tokenizer is the one an encoder was trained with: None, or what shows it is not.
 
     It looks at the special tokens. Raises SpecMismatch where the encoder cannot read its ids at
     all, and as `Tokenizer.encode`.

@@ -11,60 +11,99 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sakuga.api.engine_spec import Budget
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
 from sakuga.memory.host import host_memory, resident_bytes
 from sakuga.memory.ledger import Ledger
-from sakuga.memory.plan import Budget, parse_bytes
-from sakuga.memory.report import Recorder
+from sakuga.memory.plan import parse_bytes
 from sakuga.memory.residency import Names, Pins, lent, streamed
 
+M = TypeVar("M", bound=nn.Module)
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
 PINNED = 2 * 2**30  # bytes that may be pinned where the system does not say what is free
 
 
-class Home:
+class Device:
     """The device of an engine, with the budget it keeps.
 
-    limit: bytes that may be reserved there, None for no limit; what this process had there
-    before is beside it. pinned: bytes of host memory that a card may pin, None for as many as
-    are wanted. `recorder`: what is told of stages.
+    budget: the memory it may use; what it leaves open is read by `measure`. threads: how many
+    compute on a CPU, None for as many as torch has. `limit`: bytes that may be reserved, None
+    for no limit; what this process had there before is beside it.
     """
 
     def __init__(
-        self, device: torch.device, limit: int | None = None, pinned: int | None = None
+        self, where: torch.device, budget: Budget | None = None, threads: int | None = None
     ) -> None:
-        self.device, self.limit = device, limit
-        self.on_card = device.type == "cuda"
-        self.pins = Pins(device, pinned) if self.on_card else None
-        self._others = others(device) if self.on_card else 0
-        self.ledger = None if self.on_card or limit is None else Ledger(limit)
-        self.recorder: Recorder | None = None
+        self.where, self.budget, self.threads = where, budget or Budget(), threads
+        self.on_card = where.type == "cuda"
+        self.limit: int | None = None
+        self._others = 0
         self._what: Hashable = None
         self._stack, self._kept = ExitStack(), dict[Hashable, Any]()
+        self.pins = Pins(where) if self.on_card else None
+        self.ledger: Ledger | None = None
+        self.measure()
+        if not self.on_card and self.limit is not None:
+            self.ledger = Ledger(self.limit)
+
+    def measure(self) -> None:
+        """Read what the budget leaves open: other programs come and go between drawings.
+
+        Raises RequestError for a budget that is no amount of memory.
+        """
+        if self.on_card and not self.keeps:  # while networks are kept, what is there is ours
+            self._others = torch.cuda.memory_allocated(self.where)
+        if self.budget.vram != "auto":
+            self.limit = parse_bytes(self.budget.vram)
+        elif self.on_card:
+            free, _ = torch.cuda.mem_get_info(self.where)
+            reserved = torch.cuda.memory_reserved(self.where)
+            self.limit = free + reserved - self._others - LIBRARIES
+        if self.pins:
+            self.pins.limit = self.pinned
+
+    @property
+    def pinned(self) -> int | None:
+        """Bytes of host memory that a card may pin; None without a card."""
+        if self.budget.pinned != "auto":
+            return parse_bytes(self.budget.pinned) if self.on_card else None
+        if self.pins is None:
+            return None
+        _, free = host_memory()
+        return (free + self.pins.held) // 2 if free else PINNED
 
     @property
     def lends(self) -> bool:
         """Whether weights have to be copied to be computed with."""
         return self.on_card or self.ledger is not None
 
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor of the host's on the device."""
+        return tensor.to(self.where, copy=True)
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor in the host's memory, where it counts for no budget."""
+        with self.host():
+            return tensor.to("cpu", copy=True)
+
     @contextmanager
     def lend(self, module: nn.Module, without: Names = frozenset()) -> Iterator[None]:
         """Within, a network computes here, but for its children named in `without`."""
         with self._for_now_or_good(
-            ("lend", module), lambda: lent(module, self.device, without, self.pins), in_place=None
+            ("lend", module), lambda: lent(module, self.where, without, self.pins), in_place=None
         ):
             yield
 
     @contextmanager
     def stream(
-        self, blocks: Sequence[nn.Module], resident: int = 0, without: Names = frozenset(),
+        self, blocks: Sequence[M], resident: int = 0, without: Names = frozenset(),
         again: bool = False,
-    ) -> Iterator[Iterable[nn.Module]]:  # fmt: skip
+    ) -> Iterator[Iterable[M]]:  # fmt: skip
         """Blocks in order, `resident` of them here to stay; iterate once per run through them.
 
         again: they will pass more than once, so that pinning what streams is worth its time.
@@ -72,7 +111,7 @@ class Home:
         stay = len(blocks) if self.keeps else resident
         with self._for_now_or_good(
             ("stream", *blocks),
-            lambda: streamed(blocks, self.device, stay, without, self.pins, again),
+            lambda: streamed(blocks, self.where, stay, without, self.pins, again),
             in_place=blocks,
         ) as found:
             yield found
@@ -104,12 +143,10 @@ class Home:
         self._kept.clear()
         self._what = None
 
-    def begin(self, stage: str) -> None:
-        """A stage begins: give back what nothing holds, so that none finds it in pieces."""
+    def tidy(self) -> None:
+        """Between stages: give back what nothing holds, so that none finds memory in pieces."""
         if self.on_card and not self.keeps:
             torch.cuda.empty_cache()
-        if self.recorder:
-            self.recorder.enter(stage)
 
     @property
     def keeps(self) -> bool:
@@ -119,8 +156,11 @@ class Home:
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Within, what is computed counts, and may not pass the limit."""
-        here = torch.cuda.device(self.device) if self.on_card else nullcontext()
-        with torch.inference_mode(), here, self._limited(), self.ledger or nullcontext():
+        here = torch.cuda.device(self.where) if self.on_card else nullcontext()
+        with (
+            torch.inference_mode(), here, self._limited(), self._threaded(),
+            self.ledger or nullcontext(),
+        ):  # fmt: skip
             yield
 
     @contextmanager
@@ -135,54 +175,48 @@ class Home:
         if not self.on_card or self.limit is None:
             yield
             return
-        total = torch.cuda.get_device_properties(self.device).total_memory
-        before = torch.cuda.get_per_process_memory_fraction(self.device)
-        ours = min(before, (self.limit + self._others) / total)
-        torch.cuda.set_per_process_memory_fraction(ours, self.device)
+        total = torch.cuda.get_device_properties(self.where).total_memory
+        before = torch.cuda.get_per_process_memory_fraction(self.where)
+        beside = max(0, self._others - card_of(self.where).workspace)
+        ours = min(before, (self.limit + beside) / total)
+        torch.cuda.set_per_process_memory_fraction(ours, self.where)
         try:
             yield
         finally:
-            torch.cuda.set_per_process_memory_fraction(before, self.device)
+            torch.cuda.set_per_process_memory_fraction(before, self.where)
+
+    @contextmanager
+    def _threaded(self) -> Iterator[None]:
+        """The number of threads is the process's, too."""
+        before = torch.get_num_threads()
+        if self.threads is None or self.threads == before:
+            yield
+            return
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def memory(self) -> tuple[int, int]:
         """Bytes allocated and reserved now; of a host without a budget, those of this process."""
         if self.on_card:
-            allocated = torch.cuda.memory_allocated(self.device)
-            return allocated, torch.cuda.memory_reserved(self.device)
+            allocated = torch.cuda.memory_allocated(self.where)
+            return allocated, torch.cuda.memory_reserved(self.where)
         used = self.ledger.live if self.ledger else resident_bytes()
         return used, used
 
     def peak(self) -> int:
         """The most bytes allocated at once since this was last asked."""
         if self.on_card:
-            peak = torch.cuda.max_memory_allocated(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
+            peak = torch.cuda.max_memory_allocated(self.where)
+            torch.cuda.reset_peak_memory_stats(self.where)
             return peak
         if self.ledger is None:
             return resident_bytes()
         peak = self.ledger.peak
         self.ledger.reset_peak()
         return peak
-
-
-def open_home(device: torch.device, budget: Budget) -> Home:
-    """The device with the budget that people asked for. Raises RequestError."""
-    on_card, limit = device.type == "cuda", None
-    if budget.vram != "auto":
-        limit = parse_bytes(budget.vram)
-    elif on_card:
-        free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        limit = free + cached - LIBRARIES
-    if budget.pinned != "auto":
-        return Home(device, limit, parse_bytes(budget.pinned))
-    _, free = host_memory()
-    return Home(device, limit, free // 2 or PINNED)
-
-
-def others(device: torch.device) -> int:
-    """Bytes that this process holds of a card, but for the libraries' own, which plans count."""
-    return max(0, torch.cuda.memory_allocated(device) - card_of(device).workspace)
 
 
 def card_of(device: torch.device) -> Card:

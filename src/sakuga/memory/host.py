@@ -46,3 +46,14 @@ def resident_bytes() -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def prefer_sleeping_threads() -> None:
+    """Let threads sleep while they wait, and a card's memory grow without holes.
+
+    Threads that spin while they wait for each other make a busy machine several times slower;
+    segments that grow leave few holes in what is reserved. Both are read by torch when it is
+    loaded, so this has no effect after that, and none where the user has said otherwise.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

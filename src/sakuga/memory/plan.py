@@ -12,24 +12,22 @@ more memory may buy exactness instead of time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sakuga.api.request import StagePlan
+from sakuga.api.receipt import StagePlan
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import Card
-from sakuga.memory.costs import STAGES, Costs, Work, stage_dtype
+from sakuga.memory.costs import Costs, Work
 from sakuga.memory.reasons import Reason, explain, readable
-from sakuga.memory.vae_cost import strip_choices
-from sakuga.model.inventory import Inventory
+from sakuga.memory.stages import STAGES, Stage
+from sakuga.model.inventory import Inventory, Part
 from sakuga.weights.formats import FORMATS, choose_format, is_block_linear
 
 RESERVE = 32 * 2**20  # kept below a limit besides 3% of it: an allocator rounds sizes up
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
          "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
 LOSSY = ("int8", "int4")  # float8_e4m3 is as large as int8, and not nearer
-COMPONENTS = {"gemma": "text_encoder", "denoise": "transformer"}  # that storage formats apply to
-Choices = Mapping[str, Sequence[StagePlan]]
 Rooms = Mapping[str, int | None]
 Stages = tuple[StagePlan, ...]
 Order = tuple[int, float, int, int, int, str]
@@ -54,22 +52,6 @@ class Options:
     pinned: int | None = None
     in_place: bool = False
     most: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The memory an engine may use, as people say it.
-
-    `vram`: what the device may reserve (8GB, 7.5GiB); "auto" is what is free on a card, and
-    no limit on a CPU, which with one simulates a card. `pinned`: host memory that may be
-    pinned; "auto" is half of what is available. The rest: as in `Options`.
-    """
-
-    vram: str = "auto"
-    pinned: str = "auto"
-    weights: str = "auto"
-    allow_lossy: bool = False
-    keep_resident: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,76 +118,85 @@ def make_plan(
     work: Work,
     card: Card,
     options: Options,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[Stage] = STAGES,
 ) -> MemoryPlan:
     """The fastest plan whose every stage stays within the usable part of `limit`, if any.
 
     Raises BudgetTooSmall where there is none, naming the smallest limit that has one, and
     RequestError for a storage format that nobody knows.
     """
-    costs = Costs(inventory, work, card, options.dtype, options.pinned)
-    choices = {stage: tuple(candidates(stage, costs, options)) for stage in stages}
-    rooms = _rooms(choices, limit, options.most)
-    chosen = _best(choices, rooms, costs, options)
+    asked = [Priced.of(stage, inventory, work, card, options) for stage in stages]
+    rooms = _rooms(asked, limit, options.most)
+    chosen = _best(asked, rooms)
     if chosen is None:
-        raise _too_small(choices, limit or 0)
-    kept = _kept(choices, rooms, costs, options, chosen) if options.keep_resident else None
-    reasons = [_release(costs, chosen, options, kept is not None)]
-    for plan in kept or chosen:
-        compute = stage_dtype(plan.stage, options.dtype)
-        reasons.extend(explain(plan, choices[plan.stage], compute, rooms[plan.stage]))
+        raise _too_small(asked, limit or 0)
+    kept = _kept(asked, rooms, chosen) if options.keep_resident else None
+    reasons = [_release(asked, chosen, options, kept is not None)]
+    for priced, plan in zip(asked, kept or chosen, strict=True):
+        room = rooms[priced.stage.name]
+        reasons.extend(explain(plan, priced.stage.levers, priced.choices, room))
     return MemoryPlan(kept or chosen, tuple(reasons), limit, kept is not None)
 
 
-def rungs(stage: str, costs: Costs, options: Options) -> tuple[StagePlan, ...]:
-    """All ways to run a stage that nothing beats in memory, time and what is lost, best first.
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A stage with every way to run it, and how those are ranked."""
 
-    What they reserve descends from the fastest to the least memory there is, while seconds
-    rise. Where formats that lose something are allowed, theirs follow, fastest first again.
-    """
-    front: list[StagePlan] = []
-    for plan in sorted(candidates(stage, costs, options), key=_order(stage, costs, options)):
-        if not front or plan.reserved_bytes < front[-1].reserved_bytes:
-            front.append(plan)
-    return tuple(front)
+    stage: Stage
+    costs: Costs
+    choices: tuple[StagePlan, ...]
+    rank: Callable[[StagePlan], Order]
+
+    @classmethod
+    def of(
+        cls, stage: Stage, inventory: Inventory, work: Work, card: Card, options: Options
+    ) -> Priced:
+        """Price a stage of a drawing."""
+        costs = stage.costs(inventory, work, card, options.dtype, options.pinned)
+        loss = formats(stage, costs.network, options)
+        choices = stage.ways(costs, loss)
+        allowed = tuple(plan for plan in choices if not (options.in_place and plan.streamed))
+        return cls(stage, costs, allowed, _ranking(loss))
+
+    @property
+    def rungs(self) -> tuple[StagePlan, ...]:
+        """All ways to run it that nothing beats in memory, time and what is lost, best first.
+
+        What they reserve descends from the fastest to the least memory there is, while seconds
+        rise. Where formats that lose something are allowed, theirs follow, fastest first again.
+        """
+        front: list[StagePlan] = []
+        for plan in sorted(self.choices, key=self.rank):
+            if not front or plan.reserved_bytes < front[-1].reserved_bytes:
+                front.append(plan)
+        return tuple(front)
+
+    @property
+    def least(self) -> int:
+        """The fewest bytes that any way reserves."""
+        return min(plan.reserved_bytes for plan in self.choices)
+
+    def best(self, room: int | None) -> StagePlan | None:
+        """The best way that reserves at most `room` bytes; None where there is none."""
+        fitting = [one for one in self.choices if room is None or one.reserved_bytes <= room]
+        return min(fitting, key=self.rank, default=None)
 
 
-def candidates(stage: str, costs: Costs, options: Options) -> Iterator[StagePlan]:
-    """Every way to run a stage, priced."""
-    plans = _all_ways(stage, costs, options)
-    return (plan for plan in plans if not (options.in_place and plan.streamed))
-
-
-def _all_ways(stage: str, costs: Costs, options: Options) -> Iterator[StagePlan]:
-    if stage == "decode":
-        for strips, recompute in strip_choices(costs.work.height):
-            yield costs.decode(strips, recompute)
-        return
-    for form in formats(stage, costs, options):
-        if stage != "denoise":
-            yield from costs.encode(stage, form)
-            continue
-        for batches in splits(costs.work.batch):
-            segments = -(-costs.work.batch // batches) * costs.work.branches
-            for parts in splits(segments):
-                yield from costs.denoise(form, batches, parts)
-
-
-def formats(stage: str, costs: Costs, options: Options) -> dict[str, int]:
+def formats(stage: Stage, network: Part, options: Options) -> dict[str, int]:
     """The storage formats a stage may use, and how much each loses: 0 is nothing.
 
     A file's own format loses nothing, whatever it is, and one that was asked for is what is
     wanted.
     """
-    compute = stage_dtype(stage, options.dtype)
-    if stage not in COMPONENTS:
+    compute = stage.compute(options.dtype)
+    if not stage.storage:
         return {compute: 0}
     if options.weights != "auto":
-        half = options.weights == "float16" and stage == "gemma"  # which it never meets
+        half = options.weights == "float16" and not stage.half  # which it never meets
         name = "bfloat16" if half else options.weights
-        return {choose_format(name, COMPONENTS[stage]).name: 0}
+        return {choose_format(name, stage.component.name).name: 0}
     found = {compute: 0}
-    own = {w.stored for block in costs.part(stage).blocks for w in block if is_block_linear(w.key)}
+    own = {w.stored for block in network.blocks for w in block if is_block_linear(w.key)}
     if len(own) == 1:
         found |= {form.name: 0 for form in own if form.bits < FORMATS[compute].bits}
     if options.allow_lossy:
@@ -213,81 +204,69 @@ def formats(stage: str, costs: Costs, options: Options) -> dict[str, int]:
     return found
 
 
-def splits(count: int) -> tuple[int, ...]:
-    """The numbers of groups that `count` things can be cut into so that none is empty.
-
-    Of several numbers with groups of one size only the smallest is of use.
-    """
-    sizes = {-(-count // groups) for groups in range(1, count + 1)}
-    return tuple(sorted(-(-count // size) for size in sizes))
-
-
-def _order(stage: str, costs: Costs, options: Options) -> Callable[[StagePlan], Order]:
+def _ranking(loss: Mapping[str, int]) -> Callable[[StagePlan], Order]:
     """How the ways to run a stage are ranked: what loses nothing first, then by time.
 
     Then small before large; the rest makes the choice unique.
     """
-    loss = formats(stage, costs, options)
     return lambda plan: (
         loss.get(plan.weights, 0), plan.seconds, plan.reserved_bytes, plan.batches, plan.parts,
         plan.weights,
     )  # fmt: skip
 
 
-def _rooms(choices: Choices, limit: int | None, most: Mapping[str, int]) -> Rooms:
+def _rooms(asked: Sequence[Priced], limit: int | None, most: Mapping[str, int]) -> Rooms:
     """Bytes each stage may fill: what is usable of the limit; no more than `most` if it can."""
     rooms: dict[str, int | None] = {}
-    for stage, plans in choices.items():
+    for priced in asked:
+        name = priced.stage.name
         found = [] if limit is None else [usable(limit)]
-        if stage in most:
-            found.append(max(most[stage], min(plan.reserved_bytes for plan in plans)))
-        rooms[stage] = min(found, default=None)
+        if name in most:
+            found.append(max(most[name], priced.least))
+        rooms[name] = min(found, default=None)
     return rooms
 
 
-def _best(choices: Choices, rooms: Rooms, costs: Costs, options: Options) -> Stages | None:
+def _best(asked: Sequence[Priced], rooms: Rooms) -> Stages | None:
     """The best choice of every stage that has room, or None where a stage has none."""
-    chosen = []
-    for stage, plans in choices.items():
-        room = rooms[stage]
-        fitting = [plan for plan in plans if room is None or plan.reserved_bytes <= room]
-        if not fitting:
-            return None
-        chosen.append(min(fitting, key=_order(stage, costs, options)))
-    return tuple(chosen)
+    chosen = [priced.best(rooms[priced.stage.name]) for priced in asked]
+    found = tuple(plan for plan in chosen if plan is not None)
+    return found if len(found) == len(chosen) else None
 
 
-def _kept(
-    choices: Choices, rooms: Rooms, costs: Costs, options: Options, alone: Stages
-) -> Stages | None:
+def _kept(asked: Sequence[Priced], rooms: Rooms, alone: Stages) -> Stages | None:
     """The plan that holds all networks at once, unless it does not fit or is slower."""
-    held = _held(costs, alone)
-    forms = {plan.stage: plan.weights for plan in alone}
-    whole = {
-        stage: [
+    held = sum(_held(asked, alone).values())
+    whole = [
+        replace(priced, choices=tuple(
             replace(
-                plan,
-                peak_bytes=plan.peak_bytes + others,
-                reserved_bytes=plan.reserved_bytes + others,
+                one,
+                peak_bytes=one.peak_bytes + others,
+                reserved_bytes=one.reserved_bytes + others,
             )
-            for others in [sum(held.values()) - costs.weights(stage, forms[stage]).stage]
-            for plan in plans
-            if not plan.streamed and plan.weights == forms[stage]
-        ]
-        for stage, plans in choices.items()
-    }
-    kept = _best(whole, rooms, costs, options)
+            for one in priced.choices
+            if not one.streamed and one.weights == plan.weights
+        ))
+        for priced, plan in zip(asked, alone, strict=True)
+        for others in [held - priced.costs.weights(plan.weights).stage]
+    ]  # fmt: skip
+    kept = _best(whole, rooms)
     return kept if kept and _seconds(kept) <= _seconds(alone) else None
 
 
-def _held(costs: Costs, stages: Stages) -> dict[str, int]:
-    """Bytes of each stage's network if all of it stays on the card."""
-    return {plan.stage: costs.weights(plan.stage, plan.weights).total for plan in stages}
+def _held(asked: Sequence[Priced], stages: Stages) -> dict[str, int]:
+    """Bytes of each network if all of it stays on the card, whichever stages run it."""
+    return {
+        priced.stage.component.name: priced.costs.weights(plan.weights).total
+        for priced, plan in zip(asked, stages, strict=True)
+    }
 
 
-def _release(costs: Costs, stages: Stages, options: Options, kept: bool) -> Reason:
+def _release(
+    asked: Sequence[Priced], stages: Stages, options: Options, kept: bool
+) -> Reason:
     """Why networks leave the card after their stage, or stay."""
-    together = readable(sum(_held(costs, stages).values()))
+    together = readable(sum(_held(asked, stages).values()))
     if kept:
         why = f"every network stays: there is room for all {together}, as asked"
     elif options.keep_resident:
@@ -301,10 +280,10 @@ def _seconds(stages: Iterable[StagePlan]) -> float:
     return sum(stage.seconds for stage in stages)
 
 
-def _too_small(choices: Choices, limit: int) -> BudgetTooSmall:
+def _too_small(asked: Sequence[Priced], limit: int) -> BudgetTooSmall:
     """The error that names the smallest budget, and the stage that needs it."""
-    least = {stage: min(plan.reserved_bytes for plan in plans) for stage, plans in choices.items()}
-    stage, reserved = max(least.items(), key=lambda item: item[1])
+    largest = max(asked, key=lambda priced: priced.least)
+    stage, reserved = largest.stage.name, largest.least
     smallest = smallest_limit(reserved)
     enough = -(-smallest // 10**6)
     return BudgetTooSmall(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sakuga.api.request import StagePlan
+from sakuga.api.receipt import StagePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,48 +20,63 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """A way to save memory: where it is of use, whether a plan pulls it, and how that reads."""
+    """A way to save memory: whether a plan pulls it, and how that reads."""
 
     name: str
-    stages: tuple[str, ...]
     pulled: Callable[[StagePlan], bool]
     done: Callable[[StagePlan], str]
-    undone: str
+    undone: Callable[[StagePlan], str]
 
 
-LEVERS = (
-    Lever("stream", ("gemma", "jina", "denoise"), lambda plan: plan.streamed > 0,
-          lambda plan: f"{plan.streamed} of {plan.resident + plan.streamed} blocks stream",
-          "every block stays"),
-    Lever("parts", ("denoise",), lambda plan: plan.parts > 1,
-          lambda plan: f"segments pass each block in {plan.parts} parts",
-          "all segments pass a block at once"),
-    Lever("strips", ("decode",), lambda plan: plan.strips > 1,
-          lambda plan: f"pictures are decoded in {plan.strips} strips",
-          "pictures are decoded whole"),
-    Lever("recompute", ("decode",), lambda plan: plan.recompute,
-          lambda plan: "strips are computed twice, not stored", "nothing is computed twice"),
-    Lever("batches", ("denoise",), lambda plan: plan.batches > 1,
-          lambda plan: f"pictures are denoised in {plan.batches} groups",
-          "all pictures are denoised together"),
-)  # fmt: skip
+STREAM = Lever(
+    "stream",
+    lambda plan: plan.streamed > 0,
+    lambda plan: f"{plan.streamed} of {plan.resident + plan.streamed} blocks stream",
+    lambda plan: "every block stays",
+)
+PARTS = Lever(
+    "parts",
+    lambda plan: plan.parts > 1,
+    lambda plan: f"segments pass each block in {plan.parts} parts",
+    lambda plan: "all segments pass a block at once",
+)
+STRIPS = Lever(
+    "strips",
+    lambda plan: plan.strips > 1,
+    lambda plan: f"pictures are decoded in {plan.strips} strips",
+    lambda plan: "pictures are decoded whole",
+)
+RECOMPUTE = Lever(
+    "recompute",
+    lambda plan: plan.recompute,
+    lambda plan: "strips are computed twice, not stored",
+    lambda plan: "nothing is computed twice",
+)
+BATCHES = Lever(
+    "batches",
+    lambda plan: plan.batches > 1,
+    lambda plan: f"pictures are denoised in {plan.batches} groups",
+    lambda plan: "all pictures are denoised together",
+)
+# The format a network computes in counts as no lever.
+FORMAT = Lever(
+    "format",
+    lambda plan: plan.weights != plan.dtype,
+    lambda plan: f"weights lie on the card as {plan.weights}",
+    lambda plan: f"weights lie there as {plan.dtype}",
+)
 
 
 def explain(
-    plan: StagePlan, choices: Sequence[StagePlan], compute: str, room: int | None
+    plan: StagePlan, levers: Sequence[Lever], choices: Sequence[StagePlan], room: int | None
 ) -> Iterator[Reason]:
     """The reasons of one stage, cheapest lever first, for the levers that can be moved.
 
-    `choices`: all ways to run the stage. `compute`: the format it computes in, which counts
-    as no lever. `room`: bytes it may fill, None for no limit.
+    `choices`: all ways to run the stage. `room`: bytes it may fill, None for no limit.
     """
-    storage = Lever(
-        "format", ("gemma", "denoise"), lambda one: one.weights != compute,
-        lambda one: f"weights lie on the card as {one.weights}", f"weights lie there as {compute}",
-    )  # fmt: skip
-    for lever in (*LEVERS, storage):
+    for lever in levers:
         others = [one for one in choices if lever.pulled(one) != lever.pulled(plan)]
-        if plan.stage in lever.stages and others:
+        if others:
             yield _reason(lever, plan, others, room)
 
 
@@ -69,7 +84,7 @@ def _reason(lever: Lever, plan: StagePlan, others: Sequence[StagePlan], room: in
     """Why not one of `others`, which differ in this lever."""
     pulled = lever.pulled(plan)
     fitting = [one for one in others if room is None or one.reserved_bytes <= room]
-    told = lever.done(plan) if pulled else lever.undone
+    told = lever.done(plan) if pulled else lever.undone(plan)
     if fitting:
         rival = min(fitting, key=lambda one: (one.seconds, one.reserved_bytes))
         why = _comparison(plan, rival, pulled)

@@ -12,6 +12,8 @@ from pathlib import Path
 from sakuga.files.png import write_atomically
 from sakuga.memory.plot import START, Sample, plot
 
+BEGIN = "begin "  # before the name of a stage, in what observers of drawings are told
+
 
 class Recorder:
     """Samples memory from now until `close`: at every change of stage, and in between.
@@ -50,6 +52,11 @@ class Recorder:
             self._end()
             self._stage = stage
             self._take()
+
+    def on(self, place: str, *_: object) -> None:
+        """Note a place that a drawing passes; of interest is where stages begin."""
+        if place.startswith(BEGIN):
+            self.enter(place.removeprefix(BEGIN))
 
     def sample(self) -> None:
         """Take a sample now, because something has just happened."""

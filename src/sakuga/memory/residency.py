@@ -20,7 +20,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from sakuga.memory.costs import ALIGNMENT, SLOTS, spread
+from sakuga.memory.placement import ALIGNMENT, SLOTS, spread
 
 FERRY = 2 * 2**25  # bytes of pinned memory through which copies from other memory go
 FERRIED = 2**20  # bytes; what is smaller is copied without

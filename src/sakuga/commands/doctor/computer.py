@@ -37,7 +37,7 @@ def python() -> Finding:
 
 def libraries() -> Finding:
     """Every library that sakuga says it needs, against the one that is installed."""
-    from packaging.requirements import Requirement  # noqa: PLC0415  # the doctor alone needs it
+    from packaging.requirements import Requirement  # the doctor alone needs it
 
     try:
         wanted = [Requirement(line) for line in metadata.requires("sakuga") or ()]
@@ -92,7 +92,7 @@ def _version(name: str) -> str | None:
 def _lockable() -> str:
     """How much memory the system lets a process lock, by itself; drivers pin beside it."""
     try:
-        import resource  # noqa: PLC0415  # Windows has none
+        import resource  # Windows has none
     except ImportError:
         return "no limit on locked memory is known"
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sakuga.api.request import Request, resolve
+from sakuga.api.request import Request
+from sakuga.api.resolved import resolve
 from sakuga.commands.doctor.finding import Finding, green, yellow
 from sakuga.commands.plan import Asked
 from sakuga.errors import BudgetTooSmall

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from sakuga.api.request import Finished, Request, Warned
+from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.events import Finished, Warned
+from sakuga.api.request import Request
 from sakuga.commands.doctor.finding import Finding, green, red, yellow
 from sakuga.engine.engine import Engine
 from sakuga.model.spec import DrawingSpec
@@ -16,10 +18,10 @@ PROMPT = "<character_1><appearance>blue_hair</appearance></character_1>"
 def smoke(folder: Path, device: str, dtype: str) -> Finding:
     """Draw a picture of one step, as small as the model allows. Raises what a drawing does."""
     start = time.perf_counter()
-    engine = Engine.open(str(folder), device=device, dtype=dtype)
+    spec = EngineSpec(str(folder), device=device, dtype=dtype)
     # Nobody keeps this picture; to hash the 16 GB that drew it would take longer than all else.
-    engine.digest = lambda file: f"{file.name} was not hashed"
-    side = least_side(engine.spec.drawing)
+    engine = Engine.open(spec, digest=lambda file: f"{file.name} was not hashed")
+    side = least_side(engine.model.drawing)
     request = Request(PROMPT, seed=0, steps=1, width=side, height=side)
     events = list(engine.generate(request))
     (result,) = (event.result for event in events if isinstance(event, Finished))

@@ -10,7 +10,7 @@ from sakuga.checkpoint.folder import ENCODERS, TOKENIZERS
 from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.commands.doctor.files import Components
 from sakuga.commands.doctor.finding import Finding, Report, green, red, trouble, yellow
-from sakuga.engine.texts import BELONGS, strange
+from sakuga.engine.texts import BELONGS, check_tokenizer
 from sakuga.errors import ModelNotFound
 from sakuga.tokenizer.sentencepiece import Pieces
 from sakuga.tokenizer.tokens import Tokenizer
@@ -33,7 +33,7 @@ def _matched(name: str, tokenizer: Tokenizer, spec: Any) -> Finding:
     """Compare a tokenizer with the encoder's spec; None where that is not known."""
     if spec is None:
         return yellow(name, f"{tokenizer.size:,} tokens; no encoder to compare them with")
-    wrong = strange(tokenizer, spec)
+    wrong = check_tokenizer(tokenizer, spec)
     back = tokenizer.decode(tokenizer.encode(SAMPLE).text_ids)
     if _plain(back) != _plain(SAMPLE):
         wrong = wrong or f"{SAMPLE!r} comes back as {back!r}"

@@ -1,0 +1,85 @@
+"""What a field of a question accepts, declared beside it: help, range, choices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from sakuga.api.codec import unknown
+from sakuga.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a field accepts. `low` itself is refused when `above` is set.
+
+    `otherwise` is the value of a field left at None when neither the recipe nor the
+    model has one; None there means that the model decides. `flags`: how the command line
+    spells it, where that is not --the-field's-name; `metavar`: what stands for its value there.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    choices: tuple[str, ...] = ()
+    otherwise: str | float | None = None
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+
+    def refuse(self, name: str, value: Any) -> RequestError | None:
+        """The error for a value outside the range or the choices, or None."""
+        if self.choices and value not in self.choices:
+            return unknown(name, str(value), self.choices)
+        if self.low is None and self.high is None:
+            return None
+        too_low = self.low is not None and (value <= self.low if self.above else value < self.low)
+        too_high = self.high is not None and value > self.high
+        if too_low or too_high or not math.isfinite(value):
+            return RequestError(f"{name} must be {self.range}", str(value), "Choose one in range.")
+        return None
+
+    @property
+    def accepts(self) -> str:
+        """The range or the choices in words; empty if anything of its type will do."""
+        return self.range or ", ".join(self.choices)
+
+    @property
+    def range(self) -> str:
+        """The range in words: "1 to 200", "above 0", "0 or more"; empty if there is none."""
+        if self.low is None:
+            return ""
+        start = f"above {self.low:g}" if self.above else f"{self.low:g}"
+        if self.high is None:
+            return start if self.above else f"{start} or more"
+        joint = " and at most " if self.above else " to "
+        high = f"{self.high:g}" if self.high < 1e6 else "2^63-1"
+        return f"{start}{joint}{high}"
+
+
+def option(rule: Option, default: Any = None) -> Any:
+    """A field with its rule; None as default leaves the choice open."""
+    return field(default=default, metadata={"option": rule})
+
+
+def option_of(declared: Field[Any]) -> Option:
+    """The rule that `option` put into a field."""
+    rule = declared.metadata["option"]
+    assert isinstance(rule, Option)
+    return rule
+
+
+def rule_of(kind: type, name: str) -> Option:
+    """The rule of a field of a dataclass, by its name."""
+    (declared,) = (declared for declared in fields(kind) if declared.name == name)
+    return option_of(declared)
+
+
+def check_fields(value: Any) -> None:
+    """Raise RequestError for the first field of a dataclass that is not what its rule accepts."""
+    for declared in fields(value):
+        got = getattr(value, declared.name)
+        error = option_of(declared).refuse(declared.name, got) if got is not None else None
+        if error:
+            raise error

@@ -1,0 +1,127 @@
+"""How a picture was made: everything that is needed to draw it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sakuga.api.resolved import Resolved
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """How one stage of a drawing is run, by its name (`memory.stages`).
+
+    `weights`: their storage format on the card; `dtype`: what it computes in. Of the blocks,
+    `resident` stay there during the stage and `streamed` pass through two slots at every
+    evaluation. `batches`: groups of pictures run one after the other. `parts`: groups of
+    segments that pass each block in turn. `strips`: of a decoded picture; with `recompute`
+    they are computed twice where a full-size tensor would be stored. `peak_bytes` of tensors,
+    `reserved_bytes` of their allocator and `seconds` are predictions.
+    """
+
+    stage: str
+    weights: str
+    dtype: str = ""
+    resident: int = 0
+    streamed: int = 0
+    batches: int = 1
+    parts: int = 1
+    strips: int = 1
+    recompute: bool = False
+    peak_bytes: int = 0
+    reserved_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a request is run. With the versions it decides every bit of the pixels.
+
+    `batch`: pictures that are denoised together. `limit`: bytes that may be reserved on the
+    device, None for no limit. `kept`: networks stay there from stage to stage. `pinned`:
+    bytes of host memory that may be pinned for copies, None for as many as are wanted.
+    """
+
+    device: str
+    chip: str
+    dtype: str
+    batch: int
+    threads: int
+    limit: int | None = None
+    kept: bool = False
+    pinned: int | None = None
+    stages: tuple[StagePlan, ...] = ()
+
+    @property
+    def deciding(self) -> dict[str, object]:
+        """What of it can change a bit of the pixels; where weights wait for their turn cannot."""
+        found: dict[str, object] = {
+            name: getattr(self, name) for name in ("device", "chip", "dtype", "batch", "threads")
+        }
+        for one in self.stages:
+            found |= {f"{one.stage} weights": one.weights, f"{one.stage} dtype": one.dtype}
+            found |= {f"{one.stage} parts": one.parts}
+            found |= {f"{one.stage} strips": f"{one.strips}{', recomputed' * one.recompute}"}
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class SentTexts:
+    """The exact string each encoder read."""
+
+    gemma: str
+    jina: str
+    negative_gemma: str
+    negative_jina: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Tokens each encoder read. `past` is the first word beyond Gemma's trained length."""
+
+    gemma: int
+    jina: int
+    negative_gemma: int
+    negative_jina: int
+    trained: int
+    past: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """An adapter that was applied: which file, and how strongly.
+
+    `sha256`: of its weights; `config_sha256`: of the adapter_config.json that told its alpha,
+    if one did. `alpha`: the one given by hand, else None. `blocks`: as in `layers.0-11=0.5`.
+    """
+
+    file: str
+    sha256: str
+    strength: float
+    alpha: float | None = None
+    blocks: tuple[str, ...] = ()
+    config_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Everything that is needed to draw one picture again. `index` counts within the request.
+
+    `notes`: what went otherwise than first planned, a sentence each. `adapters`: in the order
+    in which they were applied.
+    """
+
+    model: str
+    request: Resolved
+    index: int
+    seed: int
+    texts: SentTexts
+    tokens: TokenCounts
+    solver: str
+    guidance: str
+    plan: Plan
+    weights: Mapping[str, str]
+    versions: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    adapters: tuple[AdapterRecord, ...] = ()

@@ -1,0 +1,145 @@
+"""A request with nothing left open: what was asked, then the recipe, the model, the default."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+from sakuga.api.codec import unknown
+from sakuga.api.options import check_fields, option_of
+from sakuga.api.recipes import RECIPES
+from sakuga.api.request import MAX_SEED, Request
+from sakuga.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Request):
+    """A request that says everything; only `recipe`, `system` and `max_tokens` may be None."""
+
+    seed: int = field(kw_only=True)
+    width: int = field(kw_only=True)
+    height: int = field(kw_only=True)
+    steps: int = field(kw_only=True)
+    guidance: float = field(kw_only=True)
+    solver: str = field(kw_only=True)
+    shift: float = field(kw_only=True)
+    schedule: str = field(kw_only=True)
+    renorm: float = field(kw_only=True)
+    truncation: float = field(kw_only=True)
+    uncond: str = field(kw_only=True)
+    text_mode: str = field(kw_only=True)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.width, self.height
+
+    @property
+    def guided(self) -> bool:
+        """Whether the guidance ever looks at the negative side."""
+        return self.guidance not in (0, 1) and self.truncation > 0
+
+    @property
+    def formula(self) -> str:
+        """The guidance as people write it."""
+        if not self.guided:
+            return "v_cond"
+        text = f"v_uncond + {self.guidance:g}·(v_cond - v_uncond)"
+        if self.renorm:
+            text += f", norm at most {self.renorm:g}·|v_cond|"
+        if self.truncation < 1:
+            text += f"; v_cond from t = {self.truncation:g}"
+        return text
+
+
+class Defaults(Protocol):
+    """What a request needs to know of a model; `model.spec.DrawingSpec` is one."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def solver(self) -> str: ...  # noqa: D102
+    @property
+    def shift(self) -> float: ...  # noqa: D102
+    @property
+    def guidance(self) -> float: ...  # noqa: D102
+    @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
+    def height(self) -> int: ...  # noqa: D102
+    @property
+    def min_side(self) -> int: ...  # noqa: D102
+    @property
+    def max_side(self) -> int: ...  # noqa: D102
+    @property
+    def max_pixels(self) -> int: ...  # noqa: D102
+    @property
+    def size_multiple(self) -> int: ...  # noqa: D102
+
+
+def resolve(request: Request, defaults: Defaults) -> Resolved:
+    """Fill every open field (what was asked, then recipe, model, general default) and check it.
+
+    Raises RequestError before any work.
+    """
+    if request.recipe is not None and request.recipe not in RECIPES:
+        raise unknown("recipe", request.recipe, tuple(RECIPES))
+    recipe = RECIPES[request.recipe].values if request.recipe else {}
+    values: dict[str, Any] = {}
+    for declared in fields(Request):
+        name, value = declared.name, getattr(request, declared.name)
+        if value is None:
+            general = option_of(declared).otherwise
+            value = recipe.get(name, getattr(defaults, name, general))
+        values[name] = value
+    if request.seed is None:
+        values["seed"] = secrets.randbelow(2**32)
+    for name in ("prompt", "negative", "system"):
+        values[name] = _sound(getattr(request, name))
+    check_fields(Request(**values))
+    resolved = Resolved(**values)
+    _check_together(resolved, defaults)
+    return resolved
+
+
+def _sound(text: str | None) -> str | None:
+    """The text without lone surrogates, which neither an encoder nor a file can hold."""
+    return None if text is None else re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _check_together(request: Resolved, defaults: Defaults) -> None:
+    """Raise RequestError for what is wrong of several fields, or of one for this model."""
+    _check_size(request, defaults)
+    if request.seed + request.number - 1 > MAX_SEED:
+        raise RequestError(
+            "the last picture's seed must be at most 2^63-1",
+            f"seed {request.seed} for {request.number} pictures",
+            "Choose a smaller seed.",
+        )
+    if request.solver.startswith("dpm") and request.steps < int(request.solver[-1]):
+        raise RequestError(
+            f"{request.solver} needs at least {request.solver[-1]} steps",
+            str(request.steps),
+            "Ask for more steps or a lower order.",
+        )
+
+
+def _check_size(request: Resolved, defaults: Defaults) -> None:
+    unit = defaults.size_multiple
+    for name, side in (("width", request.width), ("height", request.height)):
+        if side % unit or not defaults.min_side <= side <= defaults.max_side:
+            near = min(max(round(side / unit) * unit, defaults.min_side), defaults.max_side)
+            raise RequestError(
+                f"{name} must be a multiple of {unit} from "
+                f"{defaults.min_side} to {defaults.max_side}",
+                str(side),
+                f"The nearest is {near}.",
+            )
+    if request.width * request.height > defaults.max_pixels:
+        raise RequestError(
+            f"a picture must have at most {defaults.max_pixels:,} pixels",
+            f"{request.width}x{request.height} = {request.width * request.height:,}",
+            "Choose a smaller size.",
+        )

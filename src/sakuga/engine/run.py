@@ -1,0 +1,75 @@
+"""One request on its way through the stages of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from torch import Tensor
+
+from sakuga.adapters.fit import Fit
+from sakuga.api.events import Event
+from sakuga.api.receipt import AdapterRecord, StagePlan
+from sakuga.api.resolved import Resolved
+from sakuga.engine.texts import Texts
+from sakuga.memory.costs import Work
+from sakuga.memory.plan import MemoryPlan, Options
+from sakuga.memory.stages import GEMMA, JINA
+from sakuga.model.inventory import Inventory
+from sakuga.sample.solvers import evaluation_times, find_solver
+
+T = TypeVar("T")
+Events: TypeAlias = Generator[Event, None, T]  # what happens meanwhile, and what it returns
+Observer = Callable[..., None]  # told (place, *tensors): a stage that begins, what leaves one
+
+
+@dataclass(slots=True)
+class Run:
+    """One request: what it reads, its time grid, what it asks of the device, how it goes.
+
+    `fits`, `adapters`: what changes the transformer, as modules and as a receipt tells it.
+    `weights`: SHA-256 by component. `inventory`: with the adapters. `options`: what its plans
+    may choose. `stages`: how each is run, as planned and then as it was. `observers` are told
+    of every place that a drawing passes. `notes`: what went otherwise, a sentence each.
+    """
+
+    request: Resolved
+    texts: Texts
+    times: tuple[float, ...]
+    fits: tuple[Fit, ...]
+    adapters: tuple[AdapterRecord, ...]
+    weights: Mapping[str, str]
+    inventory: Inventory
+    work: Work
+    options: Options
+    plan: MemoryPlan
+    stages: dict[str, StagePlan]
+    observers: tuple[Observer, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def observe(self, place: str, *tensors: Tensor) -> None:
+        """Tell all observers of a place, and what is there."""
+        for observer in self.observers:
+            observer(place, *tensors)
+
+
+def work_of(
+    request: Resolved, times: Sequence[float], lengths: Mapping[str, tuple[int, ...]]
+) -> Work:
+    """How much a request asks of a device.
+
+    times: the grid of the solver. lengths: tokens of each text that is read, by stage.
+    """
+    solver = find_solver(request.solver, request.steps)
+    return Work(
+        request.width,
+        request.height,
+        request.number,
+        evaluations=request.steps * solver.evaluations,
+        branches=len(lengths[GEMMA.name]),
+        gemma_tokens=lengths[GEMMA.name],
+        jina_tokens=lengths[JINA.name],
+        times=len(evaluation_times(times, request.solver)),
+        held=solver.held,
+    )

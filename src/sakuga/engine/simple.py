@@ -1,0 +1,53 @@
+"""One picture in one line: what `sakuga.draw` and `sakuga.open` are."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import lru_cache
+
+from sakuga.api.engine_spec import Budget, EngineSpec
+from sakuga.api.events import Finished, Result
+from sakuga.api.request import Request
+from sakuga.engine.engine import Engine
+
+
+def draw(
+    prompt: str | Request,
+    *,
+    negative: str = "",
+    seed: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    model: str = "chibi",
+) -> Result:
+    """Draw one picture of a prompt, or the first of a Request, which says all by itself.
+
+    width, height: pixels; what is None is the model's choice, the seed random. The engine of
+    the model drawn with last stays open. Raises SakugaError, such as RequestError.
+    """
+    request = prompt if isinstance(prompt, Request) else Request(
+        prompt, negative, seed, width, height, steps=steps, guidance=guidance
+    )  # fmt: skip
+    with contextlib.closing(_engine(model).generate(request)) as events:
+        return next(event.result for event in events if isinstance(event, Finished))
+
+
+def open(
+    model: str = "chibi", *, device: str = "auto", dtype: str = "auto", vram: str = "auto",
+    threads: int | None = None, cache: str | None = None,
+) -> Engine:  # fmt: skip
+    """An engine for a model by its name or folder; `Engine.open` takes an EngineSpec with more.
+
+    Raises ModelNotFound, WeightsError, RequestError.
+    """
+    spec = EngineSpec(
+        model, device=device, dtype=dtype, threads=threads, cache=cache, budget=Budget(vram=vram)
+    )
+    return Engine.open(spec)
+
+
+@lru_cache(maxsize=1)
+def _engine(model: str) -> Engine:
+    return open(model)
