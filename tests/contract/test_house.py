@@ -13,7 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "sakuga").rglob("*.py"))
 LONGEST_FUNCTION = 60  # lines: one screen
+LONGEST_FILE = 450
+LARGEST_CLASS = 150  # lines
+MOST_METHODS = 12
 MOST_PARAMETERS = 8
+MOST_ROOMS = 17  # folders and files at the top of the package
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -27,16 +31,6 @@ def place(source: Path, function: Function) -> str:
     return f"{source.relative_to(ROOT)}:{function.lineno} {function.name}"
 
 
-def is_command(function: Function) -> bool:
-    """Whether typer made it a command, where each flag has to be a parameter."""
-    return any("command" in ast.unparse(decorator) for decorator in function.decorator_list)
-
-
-def first_line(function: Function) -> int:
-    """Where reading begins; of a command it is the body, since its signature lists the flags."""
-    return function.body[0].lineno if is_command(function) else function.lineno
-
-
 def parameters(function: Function) -> list[ast.arg]:
     given = function.args
     every = [*given.posonlyargs, *given.args, *given.kwonlyargs]
@@ -45,11 +39,46 @@ def parameters(function: Function) -> list[ast.arg]:
 
 def test_a_function_fits_on_one_screen() -> None:
     lengths = {
-        place(source, function): function.end_lineno - first_line(function) + 1
+        place(source, function): function.end_lineno - function.lineno + 1
         for source in SOURCES
         for function in functions(source)
     }
     assert {name: n for name, n in lengths.items() if n > LONGEST_FUNCTION} == {}
+
+
+def test_a_file_has_one_subject() -> None:
+    lengths = {
+        str(source.relative_to(ROOT)): len(source.read_text(encoding="utf-8").splitlines())
+        for source in SOURCES
+    }
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+def test_a_class_can_be_taken_in_at_once() -> None:
+    sizes = {}
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                lines = node.end_lineno - node.lineno + 1
+                methods = sum(isinstance(one, Function) for one in node.body)
+                sizes[f"{source.relative_to(ROOT)} {node.name}"] = lines, methods
+    large = {n: s for n, s in sizes.items() if s[0] > LARGEST_CLASS or s[1] > MOST_METHODS}
+    assert large == {}
+
+
+def test_the_top_floor_has_few_rooms() -> None:
+    top = [path.name for path in (ROOT / "src" / "sakuga").iterdir()]
+    rooms = [name for name in top if not name.startswith("__")]
+    assert len(rooms) <= MOST_ROOMS
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for source in SOURCES:
+        for node in ast.parse(source.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(source.relative_to(ROOT)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_a_signature_can_be_remembered() -> None:
@@ -57,9 +86,13 @@ def test_a_signature_can_be_remembered() -> None:
         place(source, function): len(parameters(function))
         for source in SOURCES
         for function in functions(source)
-        if not is_command(function)
     }
     assert {name: n for name, n in counts.items() if n > MOST_PARAMETERS} == {}
+
+
+def wraps_another(function: Function) -> bool:
+    """Whether it stands for another function, whose signature it then has."""
+    return any("wraps" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
 def test_no_signature_takes_unnamed_keywords() -> None:
@@ -67,9 +100,11 @@ def test_no_signature_takes_unnamed_keywords() -> None:
         place(source, function)
         for source in SOURCES
         for function in functions(source)
-        if function.args.kwarg is not None
+        if function.args.kwarg is not None and not wraps_another(function)
     ]
     assert loose == []
+    wrappers = [one for source in SOURCES for one in functions(source) if wraps_another(one)]
+    assert len(wrappers) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
+from dataclasses import fields
 from types import ModuleType
 
 import pytest
 
+import sakuga
 from sakuga import errors
+from sakuga.api import events
 
 ERRORS = {
     # class: (code in JSON, exit code of a command, HTTP status)
@@ -32,23 +34,59 @@ ERRORS = {
     "Cancelled": ("cancelled", 130, 499),
 }
 
-PROMISED = {
-    "sakuga.api.request": {
-        "Decoded", "Encoded", "Event", "Finished", "ImageGenerator", "Picture", "Planned", "Queued",
-        "Receipt", "Request", "Result", "Stepped", "Warned", "event_from", "resolve",
-    },
-    "sakuga.engine.engine": {"Engine"},
-    "sakuga.prompt.document": {"Document", "read", "write"},
-    "sakuga.prompt.lint": {"Finding", "fix", "lint"},
-    "sakuga.prompt.canonical": {"canonical", "encoder_texts"},
-    "sakuga.tokenizer.tokens": {"Tokenizer"},
-    "sakuga.model.spec": {"CHIBI", "NEWBIE_3_5B", "PRESETS", "ModelSpec"},
-    "sakuga.sample.solvers": {"solve"},
-    "sakuga.sample.guidance": {"guided"},
-    "sakuga.weights.store": {"Store"},
-    "sakuga.files.png": {"encode_png", "read_texts", "write_atomically"},
-    "sakuga.commands.cli": {"app", "main"},
+# Every public name with its signature: a change here is a change for whoever uses sakuga.
+PUBLIC = {
+    "Budget": "(vram: str = 'auto', weights: str = 'auto', allow_lossy: bool = False, "
+              "keep_resident: bool = False, pinned: str = 'auto') -> None",
+    "Engine": "(checkpoint: Checkpoint, device: Device, spec: EngineSpec, "
+              "observers: tuple[Observer, ...] = (), "
+              "digest: Callable[[Path], str] | None = None) -> None",
+    "EngineSpec": "(model: str | None = None, transformer: str | None = None, "
+                  "gemma: str | None = None, jina: str | None = None, vae: str | None = None, "
+                  "lora: tuple[str, ...] = (), device: str = 'auto', dtype: str = 'auto', "
+                  "threads: int | None = None, wait: float = 0.0, cache: str | None = None, "
+                  "budget: Budget = <factory>) -> None",
+    "ImageGenerator": "(*args, **kwargs)",
+    "Request": "(prompt: str, negative: str = '', seed: int | None = None, "
+               "width: int | None = None, height: int | None = None, number: int = 1, "
+               "recipe: str | None = None, steps: int | None = None, "
+               "guidance: float | None = None, solver: str | None = None, "
+               "shift: float | None = None, schedule: str | None = None, "
+               "renorm: float | None = None, truncation: float | None = None, "
+               "uncond: str | None = None, system: str | None = None, verbatim: bool = False, "
+               "text_mode: str | None = None, max_tokens: int | None = None, "
+               "lora: tuple[str, ...] = (), lora_partial: bool = False) -> None",
+    "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
+    "SakugaError": "(rule: str, got: str, fix: str) -> None",
+    "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "
+            "width: int | None = None, height: int | None = None, steps: int | None = None, "
+            "guidance: float | None = None, model: str = 'chibi') -> Result",
+    "lint": "(text: str, *, limit: int = 512, "
+            "tokenizer: Callable[[], Tokenizer] | None = None, "
+            "vocabulary: frozenset[str] | None = None, system_xml: str = '', "
+            "system_text: str = '') -> tuple[Finding, ...]",
+    "open": "(model: str = 'chibi', *, device: str = 'auto', dtype: str = 'auto', "
+            "vram: str = 'auto', threads: int | None = None, cache: str | None = None) -> Engine",
 }  # fmt: skip
+VERBS = {
+    "Engine.open": "(spec: EngineSpec | None = None, *, observers: tuple[Observer, ...] = (), "
+                   "digest: Callable[[Path], str] | None = None) -> Engine",
+    "Engine.resolve": "(self, request: Request) -> Resolved",
+    "Engine.plan": "(self, request: Resolved) -> Run",
+    "Engine.run": "(self, run: Run) -> Generator[Event, None, None]",
+    "Engine.generate": "(self, request: Request) -> Generator[Event, None, None]",
+    "ImageGenerator.generate": "(self, request: Request) -> Generator[Event, None, None]",
+    "Result.save": "(self, path: str | Path, *, overwrite: bool = False) -> Path",
+}  # fmt: skip
+EVENTS = {
+    "Queued": ("position", "event"),
+    "Planned": ("request", "plan", "model", "weights", "adapters", "event"),
+    "Encoded": ("tokens", "event"),
+    "Stepped": ("index", "of", "previews", "memory", "event"),
+    "Decoded": ("event",),
+    "Finished": ("result", "event"),
+    "Warned": ("code", "message", "event"),
+}
 
 
 def classes(module: ModuleType) -> dict[str, type]:
@@ -73,10 +111,36 @@ def test_the_drawn_error_tree_is_the_class_tree() -> None:
     assert drawn == {name: kind.__bases__[0].__name__ for name, kind in classes(errors).items()}
 
 
-@pytest.mark.parametrize("module", PROMISED)
-def test_promised_names_can_be_imported(module: str) -> None:
-    there = vars(importlib.import_module(module))
-    assert PROMISED[module] <= set(there)
+def bare(signature: inspect.Signature) -> str:
+    """As people write it: annotations are text, and Python quotes them."""
+    return str(signature).replace("'", "")
+
+
+def test_the_package_promises_these_names_and_no_others() -> None:
+    assert dir(sakuga) == sorted(PUBLIC) == sorted(sakuga.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+        _ = sakuga.paint
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_keeps_its_signature(name: str) -> None:
+    assert bare(inspect.signature(getattr(sakuga, name))) == PUBLIC[name].replace("'", "")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_method_that_programs_call_keeps_its_signature(name: str) -> None:
+    kind, method = name.split(".")
+    found = inspect.getattr_static(getattr(sakuga, kind), method)
+    inner = found.__func__ if isinstance(found, classmethod) else found
+    signature = inspect.signature(inner)
+    if isinstance(found, classmethod):
+        signature = signature.replace(parameters=[*signature.parameters.values()][1:])
+    assert bare(signature) == VERBS[name]
+
+
+def test_events_keep_their_fields() -> None:
+    kinds = {kind.__name__: kind for kind in events.EVENTS.values()}
+    assert {name: tuple(f.name for f in fields(kind)) for name, kind in kinds.items()} == EVENTS
 
 
 @pytest.mark.parametrize("kind", classes(errors).values(), ids=lambda kind: kind.__name__)

@@ -31,11 +31,12 @@ from sakuga.files.png import Picture
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 
 REQUEST = Request("1girl\n<3", seed=7, width=64, height=80, steps=3, truncation=0.5)
+RESOLVED = resolve(replace(REQUEST, width=128, height=128), CHIBI.drawing)
 PLAN = Plan("cpu", "AVX2", "float32", 2, 2)
 TOKENS = TokenCounts(4, 4, 2, 2, 512, past=None)
 RECEIPT = Receipt(
     model="tiny",
-    request=REQUEST,
+    request=RESOLVED,
     index=1,
     seed=8,
     texts=SentTexts("a", "b", "", ""),
@@ -49,7 +50,7 @@ RECEIPT = Receipt(
 PREVIEW = Picture(1, 2, b"\x00\xff\x01\x02\x03\x04")
 EXAMPLES = (
     Queued(2),
-    Planned(REQUEST, PLAN, "tiny", {"vae": "ab" * 32}),
+    Planned(RESOLVED, PLAN, "tiny", {"vae": "ab" * 32}),
     Encoded(TOKENS),
     Stepped(1, 2, (PREVIEW, PREVIEW)),
     Decoded(),

@@ -11,22 +11,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
-from importlib.metadata import version
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from sakuga.adapters.fit import Fit, fit_adapters, record
 from sakuga.adapters.inventory import transformer_targets, with_adapters
 from sakuga.adapters.spec import parse_adapters
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
-from sakuga.api.receipt import Receipt
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import EMBEDDED, locate
@@ -37,17 +31,17 @@ from sakuga.engine.conditioning import TextEncoders
 from sakuga.engine.embeddings import EmbeddingCache
 from sakuga.engine.networks import Networks
 from sakuga.engine.preview import picture_of, stored_preview
-from sakuga.engine.run import Events, Observer, Run, work_of
+from sakuga.engine.receipts import receipt_of
+from sakuga.engine.run import Events, Observer, Run, plan_options, work_of
 from sakuga.engine.runner import Runner
 from sakuga.engine.texts import Tokenizers
 from sakuga.errors import Busy
 from sakuga.memory.device import Device
 from sakuga.memory.devices import choose_device, choose_dtype
-from sakuga.memory.plan import Options
 from sakuga.memory.stages import DECODE, DENOISE
 from sakuga.model.components import COMPONENTS
-from sakuga.model.inventory import Inventory, Shape
-from sakuga.sample.solvers import SOLVERS, grid
+from sakuga.model.inventory import Inventory
+from sakuga.sample.solvers import grid
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.store import file_sha256
 
@@ -93,7 +87,7 @@ class Engine:
         spec = spec or EngineSpec()
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
         engine = cls(_open(spec), device, spec, observers, digest)
-        engine._fitted((), False)
+        engine._fit(spec.lora, partial=False)
         return engine
 
     def resolve(self, request: Request) -> Resolved:
@@ -106,10 +100,10 @@ class Engine:
         Raises PromptRefused, BudgetTooSmall, and what opening an adapter raises.
         """
         self.device.measure()
-        options = self._options()
+        options = plan_options(self.spec.budget, self.dtype, self.device)
         texts = self.tokenizers.read(request)
         times = grid(request.steps, request.solver, request.schedule, request.shift)
-        fits = self._fitted(request.lora, request.lora_partial)
+        fits = self._fit((*self.spec.lora, *request.lora), partial=request.lora_partial)
         inventory = with_adapters(self._inventory, fits)
         work = work_of(request, times, texts.lengths)
         memory = self.runner.plan(inventory, work, options)
@@ -144,7 +138,9 @@ class Engine:
             run, DECODE, partial(decode.prepare, self.networks, run, latents), decode.decode
         )
         for index, pixels in enumerate(pictures):
-            yield Finished(self._result(run, index, pixels, time.perf_counter() - began))
+            receipt = receipt_of(run, index, self.model.name, self.runner.record(run))
+            picture = picture_of(pixels.movedim(0, -1))
+            yield Finished(Result(picture, receipt, time.perf_counter() - began))
 
     def generate(self, request: Request) -> Generator[Event, None, None]:
         """Draw. Close the generator to cancel: the step under way ends and all is released.
@@ -189,27 +185,10 @@ class Engine:
         """Without adapters."""
         return read_inventory(self.checkpoint)
 
-    def _fitted(self, lora: tuple[str, ...], partial: bool) -> tuple[Fit, ...]:
-        """The adapters of every drawing, then those of one, held against the transformer."""
-        specs = parse_adapters((*self.spec.lora, *lora))
-        return fit_adapters(specs, self._targets, partial=partial) if specs else ()
-
-    @cached_property
-    def _targets(self) -> dict[str, Shape]:
-        """What adapters may change."""
-        return transformer_targets(self.model.transformer)
-
-    def _options(self) -> Options:
-        """What the plan of a drawing may choose, now."""
-        budget, device = self.spec.budget, self.device
-        return Options(
-            self.dtype,
-            budget.weights,
-            allow_lossy=budget.allow_lossy,
-            keep_resident=budget.keep_resident,
-            pinned=device.pinned,
-            in_place=not device.lends,
-        )
+    def _fit(self, lora: Sequence[str], *, partial: bool) -> tuple[Fit, ...]:
+        """Hold adapters against the transformer. Raises what opening one raises."""
+        targets = transformer_targets(self.model.transformer) if lora else {}
+        return fit_adapters(parse_adapters(lora), targets, partial=partial)
 
     def _warnings(self, run: Run) -> Events[None]:
         """What should be known before it is drawn."""
@@ -224,29 +203,9 @@ class Engine:
     def _settle(self, run: Run) -> None:
         """Let the transformer have the adapters of this drawing, and networks stay or leave."""
         if self.networks.adapt(run.fits) or not run.plan.kept:
-            self.device.release()
+            self.device.kept.release()
         if run.plan.kept:
-            self.device.keep(tuple(one.weights for one in run.plan.stages))
-
-    def _result(self, run: Run, index: int, pixels: Tensor, seconds: float) -> Result:
-        """A picture (3, H, W) with its receipt."""
-        request = run.request
-        receipt = Receipt(
-            model=self.model.name,
-            request=replace(request, lora=(), lora_partial=False),  # `adapters` says which files
-            index=index,
-            seed=request.seed + index,
-            texts=run.texts.sent,
-            tokens=run.texts.counts,
-            solver=f"{request.solver}: {SOLVERS[request.solver].source}",
-            guidance=request.formula,
-            plan=self.runner.record(run),
-            weights=run.weights,
-            versions={"sakuga": version("sakuga"), "torch": torch.__version__},
-            notes=tuple(run.notes),
-            adapters=run.adapters,
-        )
-        return Result(picture_of(pixels.movedim(0, -1)), receipt, seconds)
+            self.device.kept.keep(tuple(one.weights for one in run.plan.stages))
 
 
 def _open(spec: EngineSpec) -> Checkpoint:

@@ -9,11 +9,13 @@ from typing import TypeAlias, TypeVar
 from torch import Tensor
 
 from sakuga.adapters.fit import Fit
+from sakuga.api.engine_spec import Budget
 from sakuga.api.events import Event
 from sakuga.api.receipt import AdapterRecord, StagePlan
 from sakuga.api.resolved import Resolved
 from sakuga.engine.texts import Texts
 from sakuga.memory.costs import Work
+from sakuga.memory.device import Device
 from sakuga.memory.plan import MemoryPlan, Options
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.inventory import Inventory
@@ -72,4 +74,16 @@ def work_of(
         jina_tokens=lengths[JINA.name],
         times=len(evaluation_times(times, request.solver)),
         held=solver.held,
+    )
+
+
+def plan_options(budget: Budget, dtype: str, device: Device) -> Options:
+    """What the plans of a drawing may choose, on a device as it is now."""
+    return Options(
+        dtype,
+        budget.weights,
+        allow_lossy=budget.allow_lossy,
+        keep_resident=budget.keep_resident,
+        pinned=device.pinned,
+        in_place=not device.lends,
     )

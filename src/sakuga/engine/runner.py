@@ -171,7 +171,7 @@ class Runner:
 
     def _release(self, run: Run) -> None:
         """From here on, each stage of a drawing is lent its network alone."""
-        self.device.release()
+        self.device.kept.release()
         run.plan = replace(run.plan, kept=False)
 
     def _watched(self, stage: Events[T]) -> Events[T]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from sakuga.memory.activations import FLOAT
 from sakuga.memory.cards import Card
 from sakuga.memory.placement import Level, PartBytes, part_bytes
-from sakuga.model.inventory import Part, Weights
+from sakuga.model.inventory import Part
 from sakuga.model.spec import ModelSpec
 from sakuga.weights.formats import FORMATS, is_block_linear
 
@@ -84,6 +85,19 @@ class Costs:
             self._levels[form] = self.weights(form).levels()
         return self._levels[form]
 
+    @cached_property
+    def values(self) -> int:
+        """How many numbers the matrices of the blocks hold."""
+        every = (weight for block in self.network.blocks for weight in block)
+        return sum(math.prod(weight.shape) for weight in every if len(weight.shape) > 1)
+
+    @cached_property
+    def _largest(self) -> int:
+        """How many numbers the largest matrix of a block holds."""
+        every = (weight for block in self.network.blocks for weight in block)
+        matrices = (math.prod(weight.shape) for weight in every if is_block_linear(weight.key))
+        return max(matrices, default=0)
+
     def latents(self, pictures: int) -> int:
         """Bytes of the latents of so many pictures."""
         vae, work = self.spec.vae, self.work
@@ -102,8 +116,7 @@ class Costs:
         compute = FORMATS[self.compute]
         if form == compute.name:
             return 0
-        matrices = [w for b in self.network.blocks for w in b if is_block_linear(w.key)]
-        most = max((math.prod(weight.shape) for weight in matrices), default=0)
+        most = self._largest
         return most * compute.bits // 8 + (most // 2 if FORMATS[form].packed else 0)
 
     def passes(self, times: int, compute: float, total: int, streamed: int) -> float:
@@ -130,8 +143,3 @@ class Costs:
 def with_holes(size: int) -> int:
     """Bytes that an allocator reserves for `size` bytes of tensors that come and go."""
     return size + int(size * HOLES)
-
-
-def values_of(blocks: tuple[Weights, ...]) -> int:
-    """How many numbers the matrices of these blocks hold."""
-    return sum(math.prod(w.shape) for block in blocks for w in block if len(w.shape) > 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +22,7 @@ from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nea
 from sakuga.memory.host import host_memory, resident_bytes
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.plan import parse_bytes
-from sakuga.memory.residency import Names, Pins, lent, streamed
+from sakuga.memory.residency import Names, PinnedPool, lent, streamed
 
 M = TypeVar("M", bound=nn.Module)
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
@@ -33,7 +34,8 @@ class Device:
 
     budget: the memory it may use; what it leaves open is read by `measure`. threads: how many
     compute on a CPU, None for as many as torch has. `limit`: bytes that may be reserved, None
-    for no limit; what this process had there before is beside it.
+    for no limit; what this process had there before is beside it. `pinned`: bytes of host
+    memory that a card may pin. `kept`: what stays there from stage to stage.
     """
 
     def __init__(
@@ -41,41 +43,35 @@ class Device:
     ) -> None:
         self.where, self.budget, self.threads = where, budget or Budget(), threads
         self.on_card = where.type == "cuda"
+        self.kept = Kept()
         self.limit: int | None = None
+        self.pinned: int | None = None
         self._others = 0
-        self._what: Hashable = None
-        self._stack, self._kept = ExitStack(), dict[Hashable, Any]()
-        self.pins = Pins(where) if self.on_card else None
-        self.ledger: Ledger | None = None
+        self._pool = PinnedPool(where) if self.on_card else None
         self.measure()
-        if not self.on_card and self.limit is not None:
-            self.ledger = Ledger(self.limit)
+        self.ledger = None if self.on_card or self.limit is None else Ledger(self.limit)
 
     def measure(self) -> None:
         """Read what the budget leaves open: other programs come and go between drawings.
 
         Raises RequestError for a budget that is no amount of memory.
         """
-        if self.on_card and not self.keeps:  # while networks are kept, what is there is ours
+        vram, pinned = self.budget.vram, self.budget.pinned
+        self.limit = None if vram == "auto" else parse_bytes(vram)
+        self.pinned = None if pinned == "auto" else parse_bytes(pinned)
+        if self._pool is None:
+            self.pinned = None
+            return
+        if not self.kept.keeps:  # what networks that are kept take is ours
             self._others = torch.cuda.memory_allocated(self.where)
-        if self.budget.vram != "auto":
-            self.limit = parse_bytes(self.budget.vram)
-        elif self.on_card:
+        if self.limit is None:
             free, _ = torch.cuda.mem_get_info(self.where)
             reserved = torch.cuda.memory_reserved(self.where)
             self.limit = free + reserved - self._others - LIBRARIES
-        if self.pins:
-            self.pins.limit = self.pinned
-
-    @property
-    def pinned(self) -> int | None:
-        """Bytes of host memory that a card may pin; None without a card."""
-        if self.budget.pinned != "auto":
-            return parse_bytes(self.budget.pinned) if self.on_card else None
-        if self.pins is None:
-            return None
-        _, free = host_memory()
-        return (free + self.pins.held) // 2 if free else PINNED
+        if self.pinned is None:
+            _, free = host_memory()
+            self.pinned = (free + self._pool.held) // 2 if free else PINNED
+        self._pool.limit = self.pinned
 
     @property
     def lends(self) -> bool:
@@ -94,9 +90,11 @@ class Device:
     @contextmanager
     def lend(self, module: nn.Module, without: Names = frozenset()) -> Iterator[None]:
         """Within, a network computes here, but for its children named in `without`."""
-        with self._for_now_or_good(
-            ("lend", module), lambda: lent(module, self.where, without, self.pins), in_place=None
-        ):
+        if not self.lends:
+            yield
+            return
+        make = partial(lent, module, self.where, without, self._pool)
+        with self.kept.borrow(("lend", module), make):
             yield
 
     @contextmanager
@@ -108,59 +106,33 @@ class Device:
 
         again: they will pass more than once, so that pinning what streams is worth its time.
         """
-        stay = len(blocks) if self.keeps else resident
-        with self._for_now_or_good(
-            ("stream", *blocks),
-            lambda: streamed(blocks, self.where, stay, without, self.pins, again),
-            in_place=blocks,
-        ) as found:
-            yield found
-
-    @contextmanager
-    def _for_now_or_good(
-        self, key: Hashable, make: Callable[[], AbstractContextManager[Any]], in_place: Any
-    ) -> Iterator[Any]:
-        """What `make` lends: until the end, or kept under `key`; nothing if all is in place."""
         if not self.lends:
-            yield in_place
-        elif not self.keeps:
-            with make() as found:
-                yield found
-        else:
-            if key not in self._kept:
-                self._kept[key] = self._stack.enter_context(make())
-            yield self._kept[key]
-
-    def keep(self, what: Hashable) -> None:
-        """What is lent from now on stays; what was kept leaves if it was something else."""
-        if what != self._what:
-            self.release()
-        self._what = what
-
-    def release(self) -> None:
-        """What was kept leaves, and nothing stays from now on."""
-        self._stack.close()
-        self._kept.clear()
-        self._what = None
+            yield blocks
+            return
+        stay = len(blocks) if self.kept.keeps else resident
+        make = partial(streamed, blocks, self.where, stay, without, self._pool, again)
+        with self.kept.borrow(("stream", *blocks), make) as found:
+            yield found
 
     def tidy(self) -> None:
         """Between stages: give back what nothing holds, so that none finds memory in pieces."""
-        if self.on_card and not self.keeps:
+        if self.on_card and not self.kept.keeps:
             torch.cuda.empty_cache()
-
-    @property
-    def keeps(self) -> bool:
-        """Whether what is lent stays lent."""
-        return self._what is not None
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Within, what is computed counts, and may not pass the limit."""
-        here = torch.cuda.device(self.where) if self.on_card else nullcontext()
-        with (
-            torch.inference_mode(), here, self._limited(), self._threaded(),
-            self.ledger or nullcontext(),
-        ):  # fmt: skip
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self.on_card:
+                stack.enter_context(torch.cuda.device(self.where))
+                if self.limit is not None:
+                    beside = max(0, self._others - card_of(self.where).workspace)
+                    stack.enter_context(_reserving(self.limit + beside, self.where))
+            if self.threads is not None:
+                stack.enter_context(_computing_with(self.threads))
+            if self.ledger:
+                stack.enter_context(self.ledger)
             yield
 
     @contextmanager
@@ -168,35 +140,6 @@ class Device:
         """Within `watch`, what is made lies in the host's memory and never counts."""
         with self.ledger.host() if self.ledger else nullcontext(), torch.inference_mode(False):
             yield
-
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """The allocator's own limit is the process's, so it is set for no longer than needed."""
-        if not self.on_card or self.limit is None:
-            yield
-            return
-        total = torch.cuda.get_device_properties(self.where).total_memory
-        before = torch.cuda.get_per_process_memory_fraction(self.where)
-        beside = max(0, self._others - card_of(self.where).workspace)
-        ours = min(before, (self.limit + beside) / total)
-        torch.cuda.set_per_process_memory_fraction(ours, self.where)
-        try:
-            yield
-        finally:
-            torch.cuda.set_per_process_memory_fraction(before, self.where)
-
-    @contextmanager
-    def _threaded(self) -> Iterator[None]:
-        """The number of threads is the process's, too."""
-        before = torch.get_num_threads()
-        if self.threads is None or self.threads == before:
-            yield
-            return
-        torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def memory(self) -> tuple[int, int]:
         """Bytes allocated and reserved now; of a host without a budget, those of this process."""
@@ -217,6 +160,67 @@ class Device:
         peak = self.ledger.peak
         self.ledger.reset_peak()
         return peak
+
+
+class Kept:
+    """What was lent to a card and stays there, from stage to stage and drawing to drawing."""
+
+    def __init__(self) -> None:
+        self._what: Hashable = None
+        self._stack, self._found = ExitStack(), dict[Hashable, Any]()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is lent stays lent."""
+        return self._what is not None
+
+    def keep(self, what: Hashable) -> None:
+        """What is lent from now on stays; what was kept leaves if it was something else."""
+        if what != self._what:
+            self.release()
+        self._what = what
+
+    def release(self) -> None:
+        """What was kept leaves, and nothing stays from now on."""
+        self._stack.close()
+        self._found.clear()
+        self._what = None
+
+    @contextmanager
+    def borrow(
+        self, key: Hashable, make: Callable[[], AbstractContextManager[Any]]
+    ) -> Iterator[Any]:
+        """What `make` lends: until the end, or, while things are kept, for good under `key`."""
+        if not self.keeps:
+            with make() as found:
+                yield found
+            return
+        if key not in self._found:
+            self._found[key] = self._stack.enter_context(make())
+        yield self._found[key]
+
+
+@contextmanager
+def _reserving(limit: int, device: torch.device) -> Iterator[None]:
+    """The allocator's own limit is the process's, so it is set for no longer than needed."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    before = torch.cuda.get_per_process_memory_fraction(device)
+    torch.cuda.set_per_process_memory_fraction(min(before, limit / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(before, device)
+
+
+@contextmanager
+def _computing_with(threads: int) -> Iterator[None]:
+    """The number of threads is the process's, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def card_of(device: torch.device) -> Card:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from sakuga.api.receipt import StagePlan
 from sakuga.memory.activations import Denoising, Segment, table
-from sakuga.memory.costs import LAUNCHES, Costs, values_of, with_holes
+from sakuga.memory.costs import LAUNCHES, Costs, with_holes
 
 TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
 
@@ -91,7 +91,7 @@ def _evaluation(costs: Costs, form: str, pictures: int, parts: int) -> float:
     spec, blocks, card = costs.spec.transformer, costs.network.blocks, costs.card
     segments = _segments(costs, pictures)
     tokens = sum(segment.tokens for segment in segments)
-    linear = 2.0 * tokens * values_of(blocks)
+    linear = 2.0 * tokens * costs.values
     squares = sum(segment.tokens**2 for segment in segments)
     attention = 4.0 * squares * spec.dim * len(blocks)
     moved = TRAFFIC * tokens * spec.dim * costs.size * len(blocks)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from sakuga.api.receipt import StagePlan
 from sakuga.memory.activations import gemma_layer, jina_layer
-from sakuga.memory.costs import LAUNCHES, Costs, values_of, with_holes
+from sakuga.memory.costs import LAUNCHES, Costs, with_holes
 
 
 def gemma_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
@@ -34,7 +34,7 @@ def _ways(
     """texts: their lengths in tokens. layer: bytes of one at its peak. width: of a feature."""
     blocks, total = len(costs.network.blocks), sum(costs.weights(form).blocks)
     beside = layer + sum(texts) * width * costs.size + costs.card.workspace
-    seconds = 2.0 * sum(texts) * values_of(costs.network.blocks) / costs.card.peak(costs.compute)
+    seconds = 2.0 * sum(texts) * costs.values / costs.card.peak(costs.compute)
     seconds += len(texts) * blocks * LAUNCHES
     seconds += len(texts) * costs.unfolding(form) / (costs.card.memory_gbs * 1e9)
     for level in costs.levels(form):
