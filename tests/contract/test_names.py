@@ -45,7 +45,8 @@ PROMISED = {
     "sakuga.sample.solvers": {"solve"},
     "sakuga.sample.guidance": {"guided"},
     "sakuga.weights.store": {"Store"},
-    "sakuga.files.png": {"encode_png", "read_texts", "write_atomically"},
+    "sakuga.files.atomic": {"write_atomically"},
+    "sakuga.files.png": {"encode_png", "read_texts"},
     "sakuga.commands.cli": {"app", "main"},
 }  # fmt: skip
 

@@ -653,7 +653,7 @@ def _show_findings(argument: str, text: str, words: Lexicon, *, strict: bool) ->
 
 def _fixed(name: str, text: str) -> str:
     """The text with its safe fixes, written back to its file, or to stdout for -."""
-    from sakuga.files.png import write_atomically
+    from sakuga.files.atomic import write_atomically
     from sakuga.prompt.lint import fix
 
     mended = fix(text)

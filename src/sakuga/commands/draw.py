@@ -18,13 +18,8 @@ from sakuga.checkpoint.catalog import Source
 from sakuga.commands.meter import Meter, open_meter
 from sakuga.engine.engine import Engine
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
-from sakuga.files.png import (
-    encode_png,
-    read_texts,
-    refuse_existing,
-    shows,
-    write_atomically,
-)
+from sakuga.files.atomic import refuse_existing, write_atomically
+from sakuga.files.png import encode_png, read_texts, shows
 from sakuga.memory.plan import Budget
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files

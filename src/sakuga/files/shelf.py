@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-DRAFT = (".sakuga-", ".part")  # how the name of a file that is still being written begins and ends
-ABANDONED = 3600.0  # seconds after which whoever wrote a draft is taken to be dead
+from sakuga.files.atomic import sweep, write_private
 
 
 def cache_folder(environ: Mapping[str, str], platform: str) -> Path | None:
@@ -40,34 +37,6 @@ def cache_folder(environ: Mapping[str, str], platform: str) -> Path | None:
     if base:
         return Path(base, leaf)
     return Path(home, inner, leaf) if home else None
-
-
-def replace_file(file: Path, data: bytes) -> None:
-    """Make `file` hold all of `data`, or leave it as it was, whoever else writes it too.
-
-    Folders that are missing are made, for this user alone. Raises OSError.
-    """
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=DRAFT[0], suffix=DRAFT[1], dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(draft, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
-
-
-def sweep(folder: Path) -> None:
-    """Remove the drafts that killed processes left in a folder. Raises OSError if it is none."""
-    with os.scandir(folder) as entries:
-        drafts = [one for one in entries if one.name.startswith(DRAFT[0])]
-    for one in drafts:
-        with contextlib.suppress(OSError):
-            age = time.time() - one.stat(follow_symlinks=False).st_mtime
-            if one.name.endswith(DRAFT[1]) and age > ABANDONED:
-                os.unlink(one)
 
 
 class Shelf:
@@ -103,7 +72,7 @@ class Shelf:
     def write(self, name: str, data: bytes) -> None:
         """Keep bytes under a name, unless they alone pass the limit. Raises OSError."""
         if len(data) <= self.limit:
-            replace_file(self.file(name), data)
+            write_private(self.file(name), data)
             self._clear(self.file(name).name)
             sweep(self.folder)
 

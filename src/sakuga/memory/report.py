@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sakuga.files.png import write_atomically
+from sakuga.files.atomic import write_atomically
 from sakuga.memory.plot import START, Sample, plot
 
 
