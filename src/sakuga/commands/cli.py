@@ -193,7 +193,7 @@ def draw(
         str, typer.Option(help="Host memory that may be pinned; auto is half of what is there.")
     ] = "auto",
     memory_report: Annotated[
-        Path | None, typer.Option(help="Write memory over time here, as a plot and a table.")
+        Path | None, typer.Option(help="Write memory over time here, as NAME.csv and NAME.svg.")
     ] = None,
     cache: Annotated[
         Path | None,

@@ -74,7 +74,7 @@ class Recorder:
         """
         table, picture = files(path)
         write_atomically(table, self.table().encode(), replace=replace)
-        write_atomically(picture, plot(self.samples, self.peaks, limit), replace=replace)
+        write_atomically(picture, plot(self.samples, self.peaks, limit).encode(), replace=replace)
 
     def table(self) -> str:
         """The samples as CSV, with bytes and seconds."""
@@ -110,9 +110,9 @@ class Recorder:
 
 
 def files(path: Path) -> tuple[Path, Path]:
-    """The table and the plot of a report: `path` with .csv and .png, whichever it ends with."""
-    stem = path.name.removesuffix(".png").removesuffix(".csv")
-    return path.with_name(f"{stem}.csv"), path.with_name(f"{stem}.png")
+    """The table and the plot of a report: `path` with .csv and .svg, whichever it ends with."""
+    stem = path.name.removesuffix(".svg").removesuffix(".csv")
+    return path.with_name(f"{stem}.csv"), path.with_name(f"{stem}.svg")
 
 
 def _level(sample: Sample) -> tuple[str, int, int]:
