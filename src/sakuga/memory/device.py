@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
+from sakuga.memory.flat import ChildNames
 from sakuga.memory.host import host_memory, resident_bytes
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.plan import Budget, parse_bytes
 from sakuga.memory.report import Recorder
-from sakuga.memory.residency import Names, Pins, lent, streamed
+from sakuga.memory.residency import PinnedPool, on_device, streamed
 
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
 PINNED = 2 * 2**30  # bytes that may be pinned where the system does not say what is free
@@ -40,7 +41,7 @@ class Home:
     ) -> None:
         self.device, self.limit = device, limit
         self.on_card = device.type == "cuda"
-        self.pins = Pins(device, pinned) if self.on_card else None
+        self.pins = PinnedPool(device, pinned) if self.on_card else None
         self._others = others(device) if self.on_card else 0
         self.ledger = None if self.on_card or limit is None else Ledger(limit)
         self.recorder: Recorder | None = None
@@ -53,16 +54,17 @@ class Home:
         return self.on_card or self.ledger is not None
 
     @contextmanager
-    def lend(self, module: nn.Module, without: Names = frozenset()) -> Iterator[None]:
+    def lend(self, module: nn.Module, without: ChildNames = frozenset()) -> Iterator[None]:
         """Within, a network computes here, but for its children named in `without`."""
         with self._for_now_or_good(
-            ("lend", module), lambda: lent(module, self.device, without, self.pins), in_place=None
+            ("lend", module), lambda: on_device(module, self.device, without, self.pins),
+            in_place=None,
         ):
             yield
 
     @contextmanager
     def stream(
-        self, blocks: Sequence[nn.Module], resident: int = 0, without: Names = frozenset(),
+        self, blocks: Sequence[nn.Module], resident: int = 0, without: ChildNames = frozenset(),
         again: bool = False,
     ) -> Iterator[Iterable[nn.Module]]:  # fmt: skip
         """Blocks in order, `resident` of them here to stay; iterate once per run through them.

@@ -16,13 +16,12 @@ from sakuga.memory.plot import START, Sample, plot
 class Recorder:
     """Samples memory from now until `close`: at every change of stage, and in between.
 
-    `read` gives (allocated, reserved) bytes; it is also called from a thread of its own, every
-    `interval` seconds, or from none if that is 0. What comes and goes between two samples only
-    an allocator knows: `read_peak` gives the most bytes allocated since it was last called, and
-    is called where stages end.
+    read: gives (allocated, reserved) bytes. interval: seconds between two samples that a thread
+    of its own takes; with 0 there is no thread. read_peak: gives the most bytes allocated since
+    it was last called, which samples may miss; it is called where stages end.
 
-    `samples` are in the order of time; `peaks` holds the most bytes allocated in each stage
-    that has ended.
+    `samples` are in the order of time. `peaks` has the most bytes allocated in each stage that
+    has ended.
     """
 
     def __init__(
