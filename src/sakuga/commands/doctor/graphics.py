@@ -149,7 +149,7 @@ def _fused(
         "memory-efficient": cuda.can_use_efficient_attention,
     }
     able = tuple(name for name, test in tests.items() if test(asked))
-    known = {}
+    known: dict[str, str] = {}
     if dtype == torch.float32:
         known |= {"cuDNN": "it computes in 16 bits alone", "flash": "it computes in 16 bits alone"}
     if grouped:
