@@ -21,8 +21,8 @@ from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.memory.costs import STAGES, Costs, Work
 from sakuga.memory.device import Home, card_of, chip
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, rungs, smallest_limit
-from sakuga.memory.reasons import readable
 from sakuga.model.inventory import Inventory
+from sakuga.printable import readable
 from sakuga.sample.solvers import evaluation_times, find_solver, grid
 
 T = TypeVar("T")

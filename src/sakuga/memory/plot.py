@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
-from sakuga.memory.reasons import readable
+from sakuga.printable import readable
 
 START = "start"  # the stage before the first one
 SIZE = (1200, 600)  # width and height in pixels

@@ -15,9 +15,9 @@ from sakuga.commands.doctor.finding import Finding, Report, green, red, yellow
 from sakuga.commands.doctor.room import room
 from sakuga.memory.device import LIBRARIES
 from sakuga.memory.devices import DTYPES, choose_device, choose_dtype
-from sakuga.memory.reasons import readable
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import ModelSpec
+from sakuga.printable import readable
 
 DRIVER = Path("/proc/driver/nvidia/version")
 PACKAGES = ("flash_attn", "xformers", "sageattention")
