@@ -46,7 +46,7 @@ def inference():
 
 
 def on_card(model: NextDiT, resident: int) -> Tensor:
-    """The second of two evaluations of a network lent to a card, as a drawing lends it."""
+    """The second of two evaluations of a network copied to a card, as a drawing does it."""
     heads = frozenset({"adaLN_modulation"})
     with on_device(model, CPU, heads | {"noise_refiner", "context_refiner", "layers"}):
         with streamed(model.context_refiner, CPU, 0) as refiners, streamed(

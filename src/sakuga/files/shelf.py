@@ -40,8 +40,9 @@ def cache_folder(environ: Mapping[str, str], platform: str) -> Path | None:
 
 
 class Shelf:
-    """Files of one folder, named by a SHA-256, at most `limit` bytes; the longest unused goes.
+    """A cache on disk: files named by a SHA-256, together at most `limit` bytes.
 
+    Where there are more, the least recently used are removed.
     Any number of processes may share a shelf. Each keeps the limit after its own write;
     between another's write and its clearing up there may be one file too many. Files with
     other names are not counted and not touched, whoever put them there.
@@ -82,7 +83,7 @@ class Shelf:
             self.file(name).unlink()
 
     def _clear(self, newest: str) -> None:
-        """Remove files, the longest unused first, until the rest keep the limit.
+        """Remove files, the least recently used first, until the rest keep the limit.
 
         The newest stays even where clocks disagree and others claim to be of tomorrow.
         """
