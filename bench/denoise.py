@@ -15,7 +15,7 @@ from measured import GIB, Scale, Sheet, Values, build, clean, measured
 from torch import Tensor
 
 from sakuga.engine.engine import HEADS, PASSING
-from sakuga.memory.residency import Pins, lent, streamed
+from sakuga.memory.residency import PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, Modulations, NextDiT
 
 RUN = 4  # evaluations of one timing
@@ -27,9 +27,9 @@ def measure_denoise(sheet: Sheet, scale: Scale) -> None:
     """Copies alone; then at each size all blocks resident, and none; for one also in between."""
     model = build(NextDiT, scale.spec.transformer, scale).to("cpu")
     clean()
-    pins = Pins(scale.device) if scale.on_card else None
+    pool = PinnedPool(scale.device) if scale.on_card else None
     blocks = len(model.blocks)
-    alone = sheet.row("copies alone", lambda: copies(scale, model, pins))
+    alone = sheet.row("copies alone", lambda: copies(scale, model, pool))
     for side, pictures in settings(scale):
         one = (side, pictures) == (scale.sides[0], 1)
         levers = ((blocks, 1), (blocks // 2, 1), (0, 1), (0, 2)) if one else ((blocks, 1), (0, 1))
@@ -39,7 +39,7 @@ def measure_denoise(sheet: Sheet, scale: Scale) -> None:
             (resident, parts): sheet.row(
                 f"{name}, {resident} of {blocks} resident, parts {parts}",
                 lambda a=(side, pictures, parts), r=resident, s=stays:
-                run(scale, model, a, r, s, pins),
+                run(scale, model, a, r, s, pool),
             )
             for resident, parts in levers
         }  # fmt: skip
@@ -75,14 +75,14 @@ def run(
     work: tuple[int, int, int],
     resident: int,
     stays: dict[str, Tensor],
-    pins: Pins | None,
+    pool: PinnedPool | None,
 ) -> Values:
     """Time, peak and bits of evaluations in a run; the first of `stays` is compared to."""
     began = time.perf_counter()
     heavy = work[0] ** 2 * work[1] > scale.sides[0] ** 2
     with (
-        lent(model, scale.device, PASSING),
-        streamed(model.blocks, scale.device, resident, HEADS, pins) as blocks,
+        on_device(model, scale.device, PASSING),
+        streamed(model.blocks, scale.device, resident, HEADS, pool) as blocks,
     ):
         if scale.on_card:
             torch.cuda.synchronize()
@@ -91,17 +91,17 @@ def run(
         values = in_a_run(lambda: model.denoise(groups, blocks), scale, FEW if heavy else None)
         found = torch.cat([one.cpu() for one in model.denoise(groups, blocks)])
     values |= {"lending_s": round(lending, 2)}
-    if pins:
-        values |= {"pinned_gib": round(pins.held / GIB, 2)}
+    if pool:
+        values |= {"pinned_gib": round(pool.held / GIB, 2)}
     first = stays.setdefault("first", found)
     values |= {"finite": bool(found.isfinite().all()), "equal": torch.equal(found, first)}
     return values | {"relative_error": float((found - first).norm() / first.norm())}
 
 
 @torch.inference_mode()
-def copies(scale: Scale, model: NextDiT, pins: Pins | None) -> Values:
+def copies(scale: Scale, model: NextDiT, pool: PinnedPool | None) -> Values:
     """All blocks through their slots, with nothing computed in between."""
-    with streamed(model.blocks, scale.device, 0, HEADS, pins) as blocks:
+    with streamed(model.blocks, scale.device, 0, HEADS, pool) as blocks:
         values = in_a_run(lambda: sum(1 for _ in blocks), scale)
         before = blocks.copied
         assert sum(1 for _ in blocks) == len(model.blocks)

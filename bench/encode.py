@@ -6,12 +6,12 @@ import torch
 from measured import Scale, Sheet, Values, build, clean, measured
 from torch import Tensor
 
-from sakuga.memory.residency import Pins, streamed
+from sakuga.memory.residency import PinnedPool, streamed
 from sakuga.model.text import GemmaEncoder
 
 
 def measure_encode(sheet: Sheet, scale: Scale) -> None:
-    """Gemma with all of its layers on the card, some, and none; nothing but a ferry is pinned."""
+    """Gemma with all of its layers on the card, some, and none; only a staging buffer is pinned."""
     gemma = build(GemmaEncoder, scale.spec.gemma, scale).to("cpu")
     clean()
     ids = [
@@ -31,8 +31,8 @@ def run(
     stays: dict[str, list[Tensor]],
 ) -> Values:  # fmt: skip
     """Time, peak and bits of one pass over both texts; a streamed layer is copied in it."""
-    pins = Pins(scale.device) if scale.on_card else None
-    with streamed(gemma.model.layers, scale.device, resident, pins=pins, again=False) as layers:
+    pool = PinnedPool(scale.device) if scale.on_card else None
+    with streamed(gemma.model.layers, scale.device, resident, pool=pool, again=False) as layers:
         values = measured(lambda: gemma.encode(ids, layers, scale.device), scale)
         found = [one.cpu() for one in gemma.encode(ids, layers, scale.device)]
     first = stays.setdefault("first", found)

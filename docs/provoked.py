@@ -19,7 +19,7 @@ from sakuga.checkpoint.layouts import detect
 from sakuga.checkpoint.specs import FAMILIES, read_spec
 from sakuga.commands.plan import Question, understand
 from sakuga.errors import SakugaError
-from sakuga.files.png import refuse_existing
+from sakuga.files.atomic import refuse_existing
 from sakuga.model.spec import CHIBI
 from sakuga.prompt.document import read
 from sakuga.weights.pickles import read_pickle

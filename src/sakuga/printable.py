@@ -1,14 +1,44 @@
-"""Text from elsewhere, made safe to show: names in a file can hold what a terminal obeys."""
+"""Text made fit to show: without what a terminal obeys, sizes and times as people say them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 
 def shown(text: str) -> str:
     """A line of text with all that is not printable written out, as Python would write it.
 
-    That is: escapes and other controls, line ends, marks that turn the direction of writing,
-    and what is no character at all. Printable text of any script stays as it is.
+    Names in a file can hold what a terminal obeys. So escapes and other controls are written
+    out, line ends, marks that turn the direction of writing, and what is no character at all.
+    Printable text of any script stays as it is.
     """
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
+
+
+def readable(size: int) -> str:
+    """Bytes as people say them: 940 MB, 7.53 GB."""
+    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 0.080 s, 12.4 s, 3:05 min."""
+    if seconds >= 100:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes}:{rest:02d} min"
+    return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
+    """Rows of cells, equally many in each, as lines with aligned columns.
+
+    right: the places of columns that are aligned at their right, as numbers are.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()

@@ -377,7 +377,7 @@ def test_components_may_come_from_different_places(run, draw, tiny_model, other_
 def test_a_budget_is_kept_reported_and_told(draw) -> None:
     budget = ("--vram", "200MB", "--steps", "1", "--no-cache", "--memory-report", "memory")
     code, _, err = draw(PROMPT, *budget, "--out", "a.png")
-    assert (code, "memory.csv, memory.png" in err) == (0, True)
+    assert (code, "memory.csv, memory.svg" in err) == (0, True)
     rows = [row.split(",") for row in Path("memory.csv").read_text().splitlines()[1:]]
     assert {row[1] for row in rows} >= {"gemma", "jina", "denoise", "decode"}
     assert max(int(row[2]) for row in rows) < 200e6

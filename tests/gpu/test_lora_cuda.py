@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.adapters.apply import AdaptedLinear, Delta
-from sakuga.memory.residency import Pins, lent, streamed
+from sakuga.memory.residency import PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, NextDiT
 from small_transformer import CARD, SPEC, random_transformer
 
@@ -34,7 +34,7 @@ def model() -> NextDiT:
 
 
 @torch.inference_mode()
-def run(model: NextDiT, resident: int, pins: Pins | None = None) -> list[Tensor]:
+def run(model: NextDiT, resident: int, pool: PinnedPool | None = None) -> list[Tensor]:
     draw = torch.Generator().manual_seed(1)
     latents = torch.randn(1, 4, 16, 16, generator=draw).to(CARD, torch.bfloat16)
     caption = torch.randn(5, SPEC.dim, generator=draw).to(CARD, torch.bfloat16)
@@ -42,7 +42,10 @@ def run(model: NextDiT, resident: int, pins: Pins | None = None) -> list[Tensor]
     table = model.modulations(torch.rand(1, generator=draw), pooled)
     moved = type(table)(tuple(one.to(CARD) for one in table.blocks), table.final.to(CARD))
     one = Group(latents, caption, model.layout([5], [(16, 16)], CARD), moved)
-    with lent(model, CARD, REST), streamed(model.blocks, CARD, resident, HEADS, pins) as blocks:
+    with (
+        on_device(model, CARD, REST),
+        streamed(model.blocks, CARD, resident, HEADS, pool) as blocks,
+    ):
         return [model.denoise([one], blocks)[0].cpu() for _ in range(3)]
 
 
@@ -50,8 +53,8 @@ def run(model: NextDiT, resident: int, pins: Pins | None = None) -> list[Tensor]
 @pytest.mark.parametrize("pinned", [False, True])
 def test_streaming_adapters_changes_no_bit(model: NextDiT, resident: int, pinned: bool) -> None:
     whole = run(model, len(model.blocks))
-    pins = Pins(CARD) if pinned else None
-    found = run(model, resident, pins)
+    pool = PinnedPool(CARD) if pinned else None
+    found = run(model, resident, pool)
     assert all(torch.isfinite(one).all() for one in whole)
     assert all(torch.equal(a, b) for a, b in zip(found, whole, strict=True))
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sakuga.memory.residency import Flat, Pins, Stream, lent, streamed
+from sakuga.memory.flat import FlatLayout
+from sakuga.memory.residency import BlockStream, PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, NextDiT
 from small_transformer import CARD, SPEC, random_transformer
 
@@ -41,17 +42,20 @@ def groups(model: NextDiT, count: int) -> list[Group]:
 
 
 @contextmanager
-def on_card(model: NextDiT, resident: int, pins: Pins | None = None) -> Iterator[Stream]:
-    with lent(model, CARD, REST), streamed(model.blocks, CARD, resident, WITHOUT, pins) as blocks:
+def on_card(model: NextDiT, resident: int, pool: PinnedPool | None = None) -> Iterator[BlockStream]:
+    with (
+        on_device(model, CARD, REST),
+        streamed(model.blocks, CARD, resident, WITHOUT, pool) as blocks,
+    ):
         yield blocks
 
 
 @torch.inference_mode()
 def run(
-    model: NextDiT, resident: int, rounds: int = 3, pins: Pins | None = None
+    model: NextDiT, resident: int, rounds: int = 3, pool: PinnedPool | None = None
 ) -> list[Tensor]:
     made = groups(model, 2)
-    with on_card(model, resident, pins) as blocks:
+    with on_card(model, resident, pool) as blocks:
         return [one.cpu() for _ in range(rounds) for one in model.denoise(made, blocks)]
 
 
@@ -59,21 +63,21 @@ def run(
 @pytest.mark.parametrize("resident", [0, 1, 4, 7])
 def test_streaming_changes_no_bit(model, resident, share):
     whole = run(model, len(model.blocks))
-    size = sum(Flat.of(block, WITHOUT).size for block in model.blocks)
-    pins = None if share is None else Pins(CARD, int(share * size))
-    assert all(map(torch.equal, run(model, resident, pins=pins), whole))
-    if pins is not None:
-        assert pins.held <= share * size
-        assert (pins.held > 0) == (share > 0)
+    size = sum(FlatLayout.of(block, WITHOUT).size for block in model.blocks)
+    pool = None if share is None else PinnedPool(CARD, int(share * size))
+    assert all(map(torch.equal, run(model, resident, pool=pool), whole))
+    if pool is not None:
+        assert pool.held <= share * size
+        assert (pool.held > 0) == (share > 0)
 
 
 def test_a_block_is_pinned_once_and_to_the_byte(model):
-    pins = Pins(CARD)
-    first = run(model, 0, pins=pins)
-    held = pins.held
-    assert held == sum(Flat.of(block, WITHOUT).size for block in model.blocks)
-    assert all(map(torch.equal, run(model, 0, pins=pins), first))
-    assert pins.held == held
+    pool = PinnedPool(CARD)
+    first = run(model, 0, pool=pool)
+    held = pool.held
+    assert held == sum(FlatLayout.of(block, WITHOUT).size for block in model.blocks)
+    assert all(map(torch.equal, run(model, 0, pool=pool), first))
+    assert pool.held == held
 
 
 class Slow(nn.Module):
@@ -92,7 +96,7 @@ class Slow(nn.Module):
 @pytest.mark.parametrize("cycles", [0, 5_000_000])
 def test_no_slot_is_filled_before_its_block_has_run(cycles):
     blocks = nn.ModuleList(Slow(float(2**i), cycles) for i in range(6))
-    with torch.inference_mode(), streamed(list(blocks), CARD, 0, pins=Pins(CARD)) as stream:
+    with torch.inference_mode(), streamed(list(blocks), CARD, 0, pool=PinnedPool(CARD)) as stream:
         for _ in range(5):
             x = torch.zeros(1 << 20, device=CARD)
             for block in stream:
@@ -113,7 +117,7 @@ def forbidden_to_wait() -> Iterator[None]:
 
 def test_the_host_never_waits_for_the_card(model):
     made = groups(model, 1)
-    with torch.inference_mode(), on_card(model, 2, Pins(CARD)) as blocks:
+    with torch.inference_mode(), on_card(model, 2, PinnedPool(CARD)) as blocks:
         model.denoise(made, blocks)  # libraries may wait while they are set up
         torch.cuda.synchronize()
         with forbidden_to_wait():
@@ -126,7 +130,7 @@ def test_a_card_holds_two_slots_and_gives_all_back(model):
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     host = {name: tensor.data_ptr() for name, tensor in model.named_parameters()}
-    largest = max(Flat.of(block, WITHOUT).size for block in model.blocks)
+    largest = max(FlatLayout.of(block, WITHOUT).size for block in model.blocks)
     held = []
     for resident in (0, 4):
         with on_card(model, resident):

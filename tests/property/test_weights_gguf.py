@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sakuga.errors import CorruptFile
-from sakuga.tokenizer.sentencepiece import read_pieces
+from sakuga.tokenizer.sentencepiece import read_sentencepiece
 from sakuga.weights.gguf import BLOCKS, PLAIN, TYPES, open_gguf
 from sakuga.weights.llama_cpp import pieces_of
 
@@ -95,4 +95,4 @@ def test_a_file_with_a_few_bytes_changed_is_consistent_or_refused(
 @given(data=st.binary(max_size=200))
 def test_a_model_of_any_bytes_is_read_or_refused(data: bytes) -> None:
     with suppress(CorruptFile):
-        read_pieces(data, "x")
+        read_sentencepiece(data, "x")

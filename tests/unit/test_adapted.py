@@ -16,9 +16,10 @@ from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters
 from sakuga.adapters.fit import Fit, Names, fit_adapters, targets_of
 from sakuga.adapters.inventory import transformer_targets, with_adapters
 from sakuga.adapters.spec import parse_adapters
-from sakuga.memory.ledger import GRAIN, Ledger
+from sakuga.memory.flat import FlatLayout
+from sakuga.memory.ledger import MIN_BLOCK, Ledger
 from sakuga.memory.placement import PartBytes, part_bytes, spread
-from sakuga.memory.residency import Flat, streamed
+from sakuga.memory.residency import streamed
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import Block, NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
@@ -79,7 +80,7 @@ def test_blocks_unlike_in_size_take_what_is_predicted(tmp_path: Path) -> None:
                 for _ in blocks:
                     pass
                 rounding = ledger.peak - (level.held - counted.rest)
-            assert 0 <= rounding <= GRAIN // 2 * len(counted.blocks)
+            assert 0 <= rounding <= MIN_BLOCK // 2 * len(counted.blocks)
             first = next(
                 (
                     size
@@ -97,9 +98,9 @@ def places(counted: PartBytes) -> list[int]:
 
 def held(model: NextDiT) -> list[int]:
     """Bytes of the same places, as they are copied to a card."""
-    flats = [Flat.of(block, HEADS) for block in model.blocks]
-    passing = [Flat.of(part) for part in (*model.context_refiner, *model.heads)]
-    return [flat.size for flat in (*flats, Flat.of(model, PASSING), *passing)]
+    flats = [FlatLayout.of(block, HEADS) for block in model.blocks]
+    passing = [FlatLayout.of(part) for part in (*model.context_refiner, *model.heads)]
+    return [flat.size for flat in (*flats, FlatLayout.of(model, PASSING), *passing)]
 
 
 def test_an_inventory_without_adapters_stays_as_it_is() -> None:

@@ -15,7 +15,7 @@ from tiny import TINY
 
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
-from sakuga.checkpoint.save import save_component, write_atomically, write_json, writing
+from sakuga.checkpoint.save import save_component, write_json, write_weights, writing
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import (
@@ -279,17 +279,17 @@ def test_saving_leaves_the_old_file_whole_when_it_fails(model: Path) -> None:
     with pytest.raises(KeyError):
         save_component(model / "vae", TINY.vae, {"a": torch.zeros(2, 2)}, "float99")
     with pytest.raises(SakugaError, match=f"written whole; got disk full for {file}"):
-        write_atomically_failing(file)
+        write_weights_failing(file)
     assert file.read_bytes() == before
     assert {entry.name for entry in (model / "vae").iterdir()} == {file.name, "config.json"}
 
 
-def write_atomically_failing(file: Path) -> None:
+def write_weights_failing(file: Path) -> None:
     def half(path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    write_atomically(file, half)
+    write_weights(file, half)
 
 
 def test_a_place_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sakuga.api.request import Request
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
 from sakuga.engine.networks import Networks
-from sakuga.memory.residency import lent, streamed
+from sakuga.memory.residency import on_device, streamed
 from sakuga.model.text import GemmaEncoder
 from sakuga.weights.folded import Folded
 from sakuga.weights.ggml import dequantise_blocks
@@ -105,7 +105,7 @@ def test_an_encoder_reads_alike_wherever_its_layers_are(
         assert torch.equal(encoder(IDS), want)
         for resident in range(3):
             with (
-                lent(encoder.model, CPU, tables),
+                on_device(encoder.model, CPU, tables),
                 streamed(encoder.model.layers, CPU, resident) as layers,
             ):
                 assert torch.equal(encoder.encode([IDS], layers, CPU)[0], want)

@@ -23,11 +23,15 @@ from sakuga.checkpoint.tokenizer import TENSOR, carried
 from sakuga.commands.convert import convert
 from sakuga.commands.inspect import inspect
 from sakuga.model.text import GemmaEncoder
-from sakuga.tokenizer.sentencepiece import Pieces, read_pieces, write_pieces
+from sakuga.tokenizer.sentencepiece import (
+    SentencePieceModel,
+    read_sentencepiece,
+    write_sentencepiece,
+)
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.store import Store
 
-WORDS = gguf_words(read_pieces(gemma_model(), "x"))
+WORDS = gguf_words(read_sentencepiece(gemma_model(), "x"))
 
 
 def loaded(place: Path) -> dict[str, torch.Tensor]:
@@ -49,9 +53,10 @@ def test_a_gguf_file_becomes_a_folder_or_a_file(layout: str, tmp_path: Path) -> 
     assert told.report.counts == {"dequantised": 22, "shifted": 19, "dropped": 1}
     assert set(Store.open(place).dtypes().values()) <= {"F32", "U8"}
     words = place / "tokenizer.model"
-    pieces = read_pieces(words.read_bytes(), "x") if words.exists() else carried(Store.open(place))
+    written = words.exists()
+    pieces = read_sentencepiece(words.read_bytes(), "x") if written else carried(Store.open(place))
     assert pieces is not None
-    first, second = Tokenizer.open(pieces), Tokenizer.open(read_pieces(gemma_model(), "x"))
+    first, second = Tokenizer.open(pieces), Tokenizer.open(read_sentencepiece(gemma_model(), "x"))
     for text in TEXTS:
         assert first.encode(text) == second.encode(text)
 
@@ -110,8 +115,8 @@ def test_an_encoder_from_elsewhere_brings_its_words(tiny_model: Path, tmp_path: 
     shutil.copy(own.parent / "config.json", file.parent)
     checkpoint = open_checkpoint(tiny_model, {"text_encoder": file})
     found = checkpoint.tokenizer()
-    assert isinstance(found, Pieces)
-    assert found == read_pieces(gemma_model(), "x")
+    assert isinstance(found, SentencePieceModel)
+    assert found == read_sentencepiece(gemma_model(), "x")
     assert checkpoint.tokenizer("tokenizer_2") == tiny_model / "tokenizer_2" / "tokenizer.json"
 
 
@@ -122,12 +127,12 @@ FAIRSEQ = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 def test_pieces_are_written_as_they_are_read(name: str) -> None:
     fairseq = trained(model_type="unigram", vocab_size=180, **FAIRSEQ)
     model = gemma_model() if name == "gemma" else fairseq
-    pieces = read_pieces(model, "x")
-    assert read_pieces(write_pieces(pieces), "x") == pieces
+    pieces = read_sentencepiece(model, "x")
+    assert read_sentencepiece(write_sentencepiece(pieces), "x") == pieces
 
 
 def test_words_are_put_together_again() -> None:
     for model in (gemma_model(), jina_model()):
-        tokenizer = Tokenizer.open(read_pieces(model, "x"))
+        tokenizer = Tokenizer.open(read_sentencepiece(model, "x"))
         inner = tokenizer._inner
         assert inner.decode(list(tokenizer.encode(LINES[-1]).ids)) == LINES[-1]

@@ -30,7 +30,7 @@ from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters, read_del
 from sakuga.adapters.fit import Fit, fit_adapters
 from sakuga.adapters.spec import parse_adapters
 from sakuga.errors import CorruptFile
-from sakuga.memory.residency import lent, streamed
+from sakuga.memory.residency import on_device, streamed
 from sakuga.model.nextdit import NextDiT
 from sakuga.weights.formats import FORMATS
 from sakuga.weights.stored import keep_stored
@@ -46,9 +46,9 @@ def inference():
 
 
 def on_card(model: NextDiT, resident: int) -> Tensor:
-    """The second of two evaluations of a network lent to a card, as a drawing lends it."""
+    """The second of two evaluations of a network copied to a card, as a drawing does it."""
     heads = frozenset({"adaLN_modulation"})
-    with lent(model, CPU, heads | {"noise_refiner", "context_refiner", "layers"}):
+    with on_device(model, CPU, heads | {"noise_refiner", "context_refiner", "layers"}):
         with streamed(model.context_refiner, CPU, 0) as refiners, streamed(
             model.heads, CPU, 0
         ) as passing:

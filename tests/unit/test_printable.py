@@ -1,4 +1,4 @@
-"""What is shown on a terminal tells it nothing, whatever names a file holds."""
+"""What is shown on a terminal tells it nothing, whatever names a file holds, and is readable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sakuga.commands.doctor.report import tell
 from sakuga.commands.inspect import describe, inspect
 from sakuga.commands.lora import as_text, look
 from sakuga.errors import LayoutError, ModelNotFound
-from sakuga.printable import shown
+from sakuga.printable import columns, duration, readable, shown
 from sakuga.weights.store import Store
 
 EVIL = "\x1b[31mred\x07\n\u202ekcab"
@@ -42,6 +42,27 @@ def printable(text: str) -> bool:
 def test_what_is_not_printable_is_written_out(text: str, safe: str) -> None:
     assert shown(text) == safe
     assert shown(safe) == safe
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0, "0 MB"), (940_400_000, "940 MB"), (10**9, "1.00 GB"), (7_534_000_000, "7.53 GB")],
+)
+def test_sizes_are_decimal_as_people_say_them(size: int, said: str) -> None:
+    assert readable(size) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.08, "0.080 s"), (12.42, "12.4 s"), (100, "1:40 min"), (185.4, "3:05 min")],
+)
+def test_times_have_the_unit_that_people_say(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_columns_are_aligned_and_no_line_ends_in_blanks() -> None:
+    rows = [("stage", "MB", ""), ("gemma", "7", "a"), ("x", "12", "")]
+    assert list(columns(rows, right=(1,))) == ["stage  MB", "gemma   7  a", "x      12"]
 
 
 def test_names_of_a_file_that_is_not_understood(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from sakuga.memory.flat import FlatLayout
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.placement import ALIGNMENT, spread
-from sakuga.memory.residency import Flat, lent, streamed
+from sakuga.memory.residency import on_device, streamed
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import Group, NextDiT
 from sakuga.model.spec import NextDiTSpec
@@ -58,22 +59,23 @@ def test_a_round_that_is_left_halfway_does_not_spoil_the_next(model):
             assert torch.equal(found, expected)
 
 
-def stop_while_lent(model: NextDiT) -> None:
-    with lent(model, CPU, frozenset({"layers", "noise_refiner"})), streamed(model.blocks, CPU, 1):
+def stop_while_on_the_device(model: NextDiT) -> None:
+    outside = frozenset({"layers", "noise_refiner"})
+    with on_device(model, CPU, outside), streamed(model.blocks, CPU, 1):
         raise RuntimeError("stop")
 
 
 def test_the_host_gets_its_own_tensors_back_even_after_an_error(model):
     before = {name: id(tensor) for name, tensor in model.named_parameters()}
     with pytest.raises(RuntimeError, match="stop"):
-        stop_while_lent(model)
+        stop_while_on_the_device(model)
     assert {name: id(tensor) for name, tensor in model.named_parameters()} == before
 
 
-def test_what_is_lent_computes_with_copies(model):
+def test_what_is_on_the_device_computes_with_copies(model):
     linear = model.x_embedder
     expected, home = linear(torch.ones(16)), linear.weight
-    with lent(model, CPU, frozenset({"layers"})):
+    with on_device(model, CPU, frozenset({"layers"})):
         assert linear.weight.data_ptr() != home.data_ptr()
         assert torch.equal(linear(torch.ones(16)), expected)
         assert model.layers[0].attention.out.weight.data_ptr() != 0
@@ -81,7 +83,7 @@ def test_what_is_lent_computes_with_copies(model):
 
 
 def test_a_card_holds_two_slots_and_what_stays(model):
-    size = Flat.of(model.blocks[0]).size
+    size = FlatLayout.of(model.blocks[0]).size
     for resident in (0, 3, 7):
         with Ledger() as ledger, streamed(model.blocks, CPU, resident):
             live = ledger.live
@@ -100,9 +102,9 @@ def test_one_block_streams_through_one_slot(model):
 
 
 def test_tensors_in_a_flat_buffer_are_aligned():
-    flat = Flat.of(nn.Linear(3, 5))
-    assert [piece.start % ALIGNMENT for piece in flat.pieces] == [0, 0]
-    assert flat.size == 2 * ALIGNMENT
+    layout = FlatLayout.of(nn.Linear(3, 5))
+    assert [entry.start % ALIGNMENT for entry in layout.entries] == [0, 0]
+    assert layout.size == 2 * ALIGNMENT
 
 
 def test_resident_blocks_are_spread_evenly():
@@ -117,7 +119,7 @@ def test_resident_blocks_are_spread_evenly():
 def test_what_passes_once_is_copied_once(model, resident):
     one = group(model, 0)
     [expected] = model.denoise([one])
-    size = Flat.of(model.blocks[0]).size
+    size = FlatLayout.of(model.blocks[0]).size
     with streamed(model.blocks, CPU, resident, again=False) as blocks:
         for times in (1, 2):  # a second pass is slower than it might be, and as right
             [found] = model.denoise([one], blocks)
@@ -127,7 +129,7 @@ def test_what_passes_once_is_copied_once(model, resident):
 
 def test_what_was_loaded_is_free_when_loading_fails(model):
     before = {name: id(tensor) for name, tensor in model.named_parameters()}
-    size = Flat.of(model.blocks[0]).size
+    size = FlatLayout.of(model.blocks[0]).size
     with (
         Ledger(3 * size) as ledger,
         pytest.raises(torch.OutOfMemoryError),

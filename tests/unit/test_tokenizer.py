@@ -15,7 +15,7 @@ from sakuga.checkpoint.catalog import lexicon
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
 from sakuga.checkpoint.tokenizer import TENSOR, carried, carrier, own_file, read_tokenizer
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.tokenizer.sentencepiece import Pieces, read_pieces
+from sakuga.tokenizer.sentencepiece import SentencePieceModel, read_sentencepiece
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.store import Store
 
@@ -47,9 +47,9 @@ def test_weights_carry_what_folders_lack(model: Path) -> None:
     put_tensor(model, "text_encoder_2", jina_model())
     checkpoint = open_checkpoint(model)
     for name, data in (("tokenizer", gemma_model()), ("tokenizer_2", jina_model())):
-        want = Tokenizer.open(read_pieces(data, "x")).encode(LINES[0]).ids
+        want = Tokenizer.open(read_sentencepiece(data, "x")).encode(LINES[0]).ids
         assert ids(checkpoint, name) == want
-        assert isinstance(checkpoint.tokenizer(name), Pieces)
+        assert isinstance(checkpoint.tokenizer(name), SentencePieceModel)
 
 
 def test_the_spiece_tensor_is_dropped_by_name(model: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_sentencepiece_file_in_any_of_the_folders(model: Path, name: str) -> N
     (model / "clip_tokenizer" / name).write_bytes(jina_model())
     checkpoint = open_checkpoint(model)
     assert checkpoint.tokenizer("tokenizer_2") == model / "clip_tokenizer" / name
-    want = Tokenizer.open(read_pieces(jina_model(), "x")).encode(LINES[0]).ids
+    want = Tokenizer.open(read_sentencepiece(jina_model(), "x")).encode(LINES[0]).ids
     assert ids(checkpoint, "tokenizer_2") == want
 
 

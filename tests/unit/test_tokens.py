@@ -26,7 +26,7 @@ from trained import (
 
 from sakuga.checkpoint.tokenizer import carried
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.tokenizer.sentencepiece import Added, read_pieces
+from sakuga.tokenizer.sentencepiece import Added, read_sentencepiece
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 from sakuga.weights.store import Store
 
@@ -81,7 +81,7 @@ SPECIAL = ["a <mask> b", "<mask>", "  <mask>  <mask>x", "<start_of_turn>user\n\n
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tokenizer]]:
     """The same two vocabularies from every place that may hold one."""
     folder = tmp_path_factory.mktemp("sources")
-    charsmap = read_pieces(jina_model(), "x").charsmap
+    charsmap = read_sentencepiece(jina_model(), "x").charsmap
     jsons = {GEMMA: gemma_json(folder / "g.json"), JINA: jina_json(folder / "j.json", charsmap)}
     made: dict[str, dict[str, Tokenizer]] = {}
     for name, data in ((GEMMA, gemma_model()), (JINA, jina_model())):
@@ -95,7 +95,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tok
             "tokenizer.model": Tokenizer.open(folder / f"{name}.model"),
             "spiece_model": Tokenizer.open(pieces),
         }
-    values = gguf_words(read_pieces(gemma_model(), "x"))
+    values = gguf_words(read_sentencepiece(gemma_model(), "x"))
     words = carried(Store.open(write_gguf(folder / "x.gguf", values, {})))
     assert words is not None
     made[GEMMA]["gguf"] = Tokenizer.open(words)
@@ -140,7 +140,7 @@ def test_whatever_a_model_says_of_spaces_and_bytes_is_done(
         add_dummy_prefix=leading, remove_extra_whitespaces=single,
     )  # fmt: skip
     own = sentencepiece.SentencePieceProcessor(model_proto=data)
-    tokenizer = Tokenizer.open(read_pieces(data, "x"))
+    tokenizer = Tokenizer.open(read_sentencepiece(data, "x"))
     for text in TEXTS:
         if "</s>" in text:
             continue
@@ -161,7 +161,7 @@ def test_offsets_lead_back_to_the_text(sources: dict[str, dict[str, Tokenizer]])
 
 
 def test_an_added_token_may_be_of_the_normalised_text() -> None:
-    pieces = read_pieces(jina_model(), "x")
+    pieces = read_sentencepiece(jina_model(), "x")
     count = len(pieces.texts)
     for normalised in (False, True):
         added = Added(count, "ﬁx", normalised=normalised)
@@ -171,7 +171,7 @@ def test_an_added_token_may_be_of_the_normalised_text() -> None:
 
 
 def test_added_tokens_come_before_all_else() -> None:
-    pieces = read_pieces(gemma_model(), "x")
+    pieces = read_sentencepiece(gemma_model(), "x")
     count = len(pieces.texts)
     image = Added(count, "<image_soft_token>", special=True)
     wide = Added(20, pieces.texts[20], right_space=True)
@@ -187,7 +187,7 @@ def test_a_broken_vocabulary_is_refused(tmp_path: Path) -> None:
         Tokenizer.open(tmp_path / "tokenizer.model")
     with pytest.raises(ModelNotFound, match=r"tokenizer\.model"):
         Tokenizer.open(tmp_path / "other" / "tokenizer.model")
-    pieces = read_pieces(jina_model(), "x")
+    pieces = read_sentencepiece(jina_model(), "x")
     with pytest.raises(CorruptFile, match="charsmap"):
         Tokenizer.open(replace(pieces, charsmap=b"no table"))
 
@@ -196,7 +196,7 @@ def test_a_table_that_leads_out_of_itself_is_refused(capfd: pytest.CaptureFixtur
     """The library panics over it, when the first text comes."""
     table = bytes(4) + b"\xff\xff\xff\x7f" * 6
     charsmap = (16).to_bytes(4, "little") + table[:16] + b"a\0"
-    tokenizer = Tokenizer.open(replace(read_pieces(jina_model(), "x"), charsmap=charsmap))
+    tokenizer = Tokenizer.open(replace(read_sentencepiece(jina_model(), "x"), charsmap=charsmap))
     with pytest.raises(CorruptFile, match="cuts any text"):
         tokenizer.encode("é blue")
     capfd.readouterr()  # its own words about it, on stderr
@@ -205,10 +205,10 @@ def test_a_table_that_leads_out_of_itself_is_refused(capfd: pytest.CaptureFixtur
 def test_a_vocabulary_needs_no_torch() -> None:
     script = (
         "import sys\n"
-        "from sakuga.tokenizer.sentencepiece import read_pieces\n"
+        "from sakuga.tokenizer.sentencepiece import read_sentencepiece\n"
         "from sakuga.tokenizer.tokens import Tokenizer\n"
         "data = sys.stdin.buffer.read()\n"
-        "assert Tokenizer.open(read_pieces(data, 'x')).count('blue') > 1\n"
+        "assert Tokenizer.open(read_sentencepiece(data, 'x')).count('blue') > 1\n"
         "assert not {'torch', 'transformers', 'sentencepiece', 'google'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], input=gemma_model(), check=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sentencepiece
 
-from sakuga.tokenizer.sentencepiece import Kind, Pieces
+from sakuga.tokenizer.sentencepiece import Kind, SentencePieceModel
 
 LINES = [
     *(
@@ -93,7 +93,7 @@ def jina_json(file: Path, charsmap: bytes) -> Path:
     return file
 
 
-def gguf_words(pieces: Pieces) -> dict[str, Any]:
+def gguf_words(pieces: SentencePieceModel) -> dict[str, Any]:
     """A vocabulary as llama.cpp writes it."""
     own = [kind == Kind.USER_DEFINED for kind in pieces.kinds]
     return {

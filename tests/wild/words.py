@@ -8,7 +8,7 @@ from random import Random
 
 import sentencepiece
 
-from sakuga.tokenizer.sentencepiece import read_pieces, write_pieces
+from sakuga.tokenizer.sentencepiece import read_sentencepiece, write_sentencepiece
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import pieces_of
@@ -30,9 +30,9 @@ RANGES = [
 def compare(gguf: Path, tokenizer: Path) -> list[Row]:
     """Ids and offsets of the examples, of odd texts, and of 2,000 random ones."""
     words = pieces_of(open_gguf(gguf))
-    model = write_pieces(words)
+    model = write_sentencepiece(words)
     told, carried = Tokenizer.open(tokenizer), Tokenizer.open(words)
-    parsed = Tokenizer.open(read_pieces(model, "the rebuilt model"))
+    parsed = Tokenizer.open(read_sentencepiece(model, "the rebuilt model"))
     library = sentencepiece.SentencePieceProcessor(model_proto=model)
     texts = list(corpus())
     tokens = [told.encode(text) for text in texts]

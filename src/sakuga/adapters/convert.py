@@ -14,8 +14,9 @@ from sakuga.adapters.file import Adapter
 from sakuga.adapters.fit import assumption, listed
 from sakuga.checkpoint.bind import read_tensor
 from sakuga.checkpoint.fates import gathered
-from sakuga.checkpoint.save import make_folder, refuse_existing, refuse_itself, write_atomically
+from sakuga.checkpoint.save import refuse_itself, write_weights, writing
 from sakuga.errors import CorruptFile, LayoutError, RequestError
+from sakuga.files.atomic import refuse_existing
 from sakuga.printable import shown
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.store import read_json
@@ -56,7 +57,8 @@ def convert_adapter(adapter: Adapter, out: Path, *, force: bool = False) -> Writ
     store = adapter.store
     if out.suffix != ".safetensors":
         raise RequestError("an adapter is written to a .safetensors file", f"{out}", "Name one.")
-    refuse_existing(out, force=force)
+    with writing(out):
+        refuse_existing(out, replace=force)
     refuse_itself([out], [store])
     if not BLOCKS.keys().isdisjoint(store.dtypes().values()):
         raise LayoutError(
@@ -82,8 +84,7 @@ def convert_adapter(adapter: Adapter, out: Path, *, force: bool = False) -> Writ
     def write(file: Path) -> None:
         digests.append(write_tensors(file, promised, metadata, lambda key: (store.view(key),)))
 
-    make_folder(out.parent)
-    write_atomically(out, write)
+    write_weights(out, write)
     return WrittenAdapter(
         str(out),
         out.stat().st_size,

@@ -16,8 +16,9 @@ from sakuga.adapters.file import PEFT_FILE
 from sakuga.adapters.fit import WEIGHT, listed, targets_of
 from sakuga.adapters.merge import Base
 from sakuga.checkpoint.folder import Component
-from sakuga.checkpoint.save import make_folder, refuse_existing, write_atomically, write_json
+from sakuga.checkpoint.save import write_json, write_weights, writing
 from sakuga.errors import RequestError, SpecMismatch
+from sakuga.files.atomic import refuse_existing
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ def extract(
     """
     if rank < 1:
         raise RequestError("a rank is at least 1", str(rank), "Choose 4 to 128.")
-    refuse_existing(out / PEFT_FILE, force=force)
+    with writing(out):
+        refuse_existing(out / PEFT_FILE, replace=force)
     first, second = Base.of(base), Base.of(tuned)
     _check_same(first, second)
     linears = {name for name, shape in targets_of(first.shapes).items() if len(shape) == 2}
@@ -152,8 +154,7 @@ def _write_peft(folder: Path, tensors: Mapping[str, Tensor], rank: int) -> None:
         "inference_mode": True,
         "base_model_name_or_path": None,
     }
-    make_folder(folder)
-    write_atomically(
+    write_weights(
         folder / PEFT_FILE, lambda file: save_file(dict(tensors), file, {"format": "pt"})
     )
     write_json(folder / CONFIG, config)

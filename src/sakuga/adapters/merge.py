@@ -19,9 +19,10 @@ from sakuga.checkpoint.bind import read_piece, read_tensor
 from sakuga.checkpoint.fates import NAMES
 from sakuga.checkpoint.folder import Component, pieces_of
 from sakuga.checkpoint.layouts import Piece
-from sakuga.checkpoint.save import make_folder, refuse_existing, refuse_itself, write_atomically
+from sakuga.checkpoint.save import refuse_itself, write_weights, writing
 from sakuga.checkpoint.specs import config_of
 from sakuga.errors import BindError, RequestError
+from sakuga.files.atomic import refuse_existing
 from sakuga.weights.formats import (
     STORAGE_KEY,
     Stored,
@@ -124,7 +125,8 @@ def merge(
     what it is made of, or cannot hold a sum, BindError for a norm's bias, which has no place in
     the file, and SakugaError where the system cannot write it.
     """
-    refuse_existing(out, force=force)
+    with writing(out):
+        refuse_existing(out, replace=force)
     base = Base.of(component)
     fits = fit_adapters(specs, transformer_targets(component.spec), partial=partial)
     refuse_itself([out], [component.store, *(each.adapter.store for each in fits)])
@@ -133,10 +135,7 @@ def merge(
     metadata = {"config": json.dumps(config_of(component.spec))} | component.store.metadata
     metadata.pop(STORAGE_KEY, None)
     metadata |= storage_metadata(changed.stored) | {MERGED_KEY: json.dumps(names)}
-    make_folder(out.parent)
-    write_atomically(
-        out, lambda file: write_tensors(file, changed.promised(), metadata, changed.read)
-    )
+    write_weights(out, lambda file: write_tensors(file, changed.promised(), metadata, changed.read))
     return Merged(fits, str(out), out.stat().st_size, *changed.counts())
 
 

@@ -18,7 +18,8 @@ from sakuga.api.infotext import texts_of
 from sakuga.api.receipt import AdapterRecord, Plan, Receipt, TokenCounts
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved
-from sakuga.files.png import Picture, encode_png, write_atomically
+from sakuga.files.atomic import write_atomically
+from sakuga.files.png import Picture, encode_png
 
 
 @dataclass(frozen=True, slots=True)

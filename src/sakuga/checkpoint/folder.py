@@ -33,7 +33,7 @@ from sakuga.checkpoint.specs import FAMILIES, OURS, compare, read_adapter, read_
 from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
-from sakuga.tokenizer.sentencepiece import Pieces
+from sakuga.tokenizer.sentencepiece import SentencePieceModel
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.store import Store, confine, parse_json, read_json, reading
 
@@ -89,7 +89,7 @@ class Checkpoint:
         """The four parts, in the order a drawing uses them."""
         return (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
 
-    def tokenizer(self, name: str = "tokenizer") -> Path | Pieces:
+    def tokenizer(self, name: str = "tokenizer") -> Path | SentencePieceModel:
         """What tokenizes for Gemma ("tokenizer") or Jina ("tokenizer_2").
 
         A file of its own, beside an encoder that came from elsewhere or in the model's folder,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sakuga.api.codec import plain, typed
 from sakuga.errors import CorruptFile, RequestError
-from sakuga.files.png import write_atomically
+from sakuga.files.atomic import write_atomically
 from sakuga.weights.store import hash_file, read_json
 
 MANIFEST = "manifest.json"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sakuga.checkpoint.specs import config_of
-from sakuga.errors import OutputExists, RequestError, SakugaError
+from sakuga.errors import RequestError, SakugaError
+from sakuga.files.atomic import build_atomically
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.weights.formats import (
     FORMATS,
@@ -58,40 +57,32 @@ def save_component(
             stored[key] = Stored(form, tuple(tensor.shape) if form.packed else None)
         else:
             tensors[key] = tensor.to(DTYPES[form.dtype], copy=True).contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
     name = (
         "model.safetensors"
         if isinstance(spec, GemmaSpec | JinaSpec)
         else "diffusion_pytorch_model.safetensors"
     )
     metadata = {"format": "pt", **storage_metadata(stored)}
-    write_atomically(folder / name, lambda file: save_file(tensors, file, metadata))
+    write_weights(folder / name, lambda file: save_file(tensors, file, metadata))
     write_json(folder / "config.json", config_of(spec))
     return (folder / name).stat().st_size
 
 
-def write_json(file: Path, value: object) -> None:
-    """Write JSON as people like to read it, whole or not at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+def write_weights(file: Path, build: Callable[[Path], object]) -> None:
+    """Let `build` write a file of weights under the name it is given, whole or not at all.
 
-
-def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file of that name in a folder beside it, then put it in its place.
-
-    Raises SakugaError where the system cannot write there.
+    Folders that are missing are made. Raises SakugaError where the system cannot write there.
     """
-    with writing(file), TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
-        draft = Path(folder) / file.name
-        write(draft)
-        os.chmod(draft, 0o644)
-        os.replace(draft, file)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        build_atomically(file, build)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder, and those that it lies in. Raises SakugaError where the system cannot."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+def write_json(file: Path, value: object) -> None:
+    """Write JSON as people like to read it, whole or not at all. Raises SakugaError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with writing(file):
+        build_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 @contextlib.contextmanager
@@ -105,18 +96,6 @@ def writing(path: Path) -> Iterator[None]:
             f"{getattr(error, 'strerror', None) or error} for {path}",
             "Nothing was left there; make room, or choose another place.",
         ) from None
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Refuse to write over a file unless told to, and over a folder, with OutputExists."""
-    with writing(path):
-        there, folder = path.exists() or path.is_symlink(), path.is_dir()
-    if folder:
-        raise OutputExists("one file is written", f"the folder {path}", "Choose another name.")
-    if there and not force:
-        raise OutputExists(
-            "a file is never overwritten unasked", str(path), "Use --force, or another name."
-        )
 
 
 def refuse_itself(outs: Iterable[Path], stores: Iterable[Store]) -> None:

@@ -12,7 +12,12 @@ from pathlib import Path
 
 from sakuga.checkpoint.layouts import detect
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
-from sakuga.tokenizer.sentencepiece import CONFIG, Pieces, read_pieces, write_pieces
+from sakuga.tokenizer.sentencepiece import (
+    CONFIG,
+    SentencePieceModel,
+    read_sentencepiece,
+    write_sentencepiece,
+)
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import has_words, pieces_of
 from sakuga.weights.store import ITEMSIZE, Store, confine
@@ -55,11 +60,11 @@ def carrier(places: Iterable[tuple[Path, str]], component: str) -> Path | None:
     return None
 
 
-def carried(store: Store) -> Pieces | None:
+def carried(store: Store) -> SentencePieceModel | None:
     """The vocabulary within weights, None where there is none. Raises CorruptFile."""
     key = _tensor(store)
     if key is not None:
-        return read_pieces(_bytes(store, key), f"{key} of {store.path}")
+        return read_sentencepiece(_bytes(store, key), f"{key} of {store.path}")
     if has_words(store.metadata):
         return pieces_of(open_gguf(store.files[0]))
     return None
@@ -71,7 +76,7 @@ def carried_model(store: Store) -> bytes | None:
     if key is not None:
         return _bytes(store, key)
     pieces = carried(store)
-    return write_pieces(pieces) if pieces is not None else None
+    return write_sentencepiece(pieces) if pieces is not None else None
 
 
 def _tensor(store: Store) -> str | None:
@@ -87,7 +92,7 @@ def _bytes(store: Store, key: str) -> bytes:
     return bytes(store.view(key))
 
 
-def read_tokenizer(file: Path) -> Path | Pieces:
+def read_tokenizer(file: Path) -> Path | SentencePieceModel:
     """What `tokenizer.tokens.Tokenizer.open` takes, of a file that `own_file` or `carrier` found.
 
     Raises CorruptFile, and ModelNotFound where weights carry none.

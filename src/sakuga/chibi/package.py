@@ -15,7 +15,7 @@ from torch import Tensor
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
-from sakuga.checkpoint.save import save_component, write_atomically, write_json
+from sakuga.checkpoint.save import save_component, write_json, write_weights
 from sakuga.chibi.data import Renders
 from sakuga.chibi.judge import Judge
 from sakuga.chibi.vocabulary import WORDS
@@ -65,7 +65,7 @@ def pack(
     files = (path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST)
     write_manifest(model, files)
     half = {k: v.half() for k, v in load_file(shelf / "judge.safetensors").items()}
-    write_atomically(judge, lambda path: save_file(half, path))
+    write_weights(judge, lambda path: save_file(half, path))
     return written + judge.stat().st_size
 
 

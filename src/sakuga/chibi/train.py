@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sakuga.checkpoint.save import write_atomically, write_json
+from sakuga.checkpoint.save import write_json, write_weights
 from sakuga.chibi.data import Gallery, PromptBatch, Renders, draw_renders, prompt_batches
 from sakuga.chibi.judge import Judge, hits, judge_loss
 from sakuga.chibi.measure import Painter, accuracy_table, measure, psnr
@@ -137,7 +137,7 @@ class Shelf:
 
     def write(self, file: str, tensors: dict[str, Tensor]) -> None:
         """Write tensors to a safetensors file, whole or not at all."""
-        write_atomically(self.folder / file, lambda path: save_file(tensors, path))
+        write_weights(self.folder / file, lambda path: save_file(tensors, path))
 
     def load(self, name: str, module: nn.Module) -> bool:
         """Fill `module` from the shelf; False if nothing of that name lies there."""

@@ -1,8 +1,8 @@
 """The `convert` command behind its flags: a model or a component, whole or not at all.
 
-Everything is written beside its place and moved there when it is whole. A folder that is
-replaced is moved aside first: stopped between the two, nothing is at the place for once, and
-old and new lie beside it.
+Everything is written beside its place and moved there when it is whole. A folder that is to be
+replaced is moved aside first. If the process is killed between the two moves, nothing is at the
+place, and both the old and the new folder lie beside it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from sakuga.checkpoint.specs import OURS
 from sakuga.checkpoint.tokenizer import FILES
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
+from sakuga.model.spec import GemmaSpec, JinaSpec
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store, confine, read_json
@@ -117,7 +118,7 @@ def _write(
             write_job(job, staging, place, lone) for job, place in zip(jobs, places, strict=True)
         )
         if model:
-            _write_habits(model, staging, goals)
+            _write_beside_weights(model, staging, goals)
         files = (path for path in staging.rglob("*") if path.is_file())
         digests = {each.file: each.sha256 for each in written}
         write_manifest(staging, files, digests, f"{out.stem}.{MANIFEST}" if lone else MANIFEST)
@@ -153,7 +154,8 @@ def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
     model = open_checkpoint(source, opens=opens)
     model.vocabulary()
-    for name, spec in zip(ENCODERS, (model.spec.gemma, model.spec.jina), strict=True):
+    specs: tuple[GemmaSpec | JinaSpec, ...] = (model.spec.gemma, model.spec.jina)
+    for name, spec in zip(ENCODERS, specs, strict=True):
         with contextlib.suppress(ModelNotFound):  # an encoder may go without
             check_tokenizer(Tokenizer.open(model.tokenizer(name)), spec)
     return model
@@ -193,7 +195,7 @@ def _check_room(folder: Path, jobs: list[Job]) -> None:
         )
 
 
-def _write_habits(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -> None:
+def _write_beside_weights(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -> None:
     """Write what a model has besides weights: its index, its vocabulary, its tokenizers."""
     index: dict[str, Any] = {"_class_name": "NewbiePipeline"}
     if (model.path / INDEX).is_file():
@@ -234,7 +236,7 @@ def _install_folder(staging: Path, out: Path) -> None:
     if not out.exists():
         os.rename(staging, out)
         return
-    _keep_others(out, staging)
+    _carry_over(out, staging)
     old = staging.with_name(f"{staging.name}.old")
     os.rename(out, old)
     try:
@@ -245,8 +247,8 @@ def _install_folder(staging: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _keep_others(old: Path, new: Path) -> None:
-    """Let what lies in an old folder lie in the new one too, where that has nothing of the name."""
+def _carry_over(old: Path, new: Path) -> None:
+    """Link what an old folder holds into the new one too, unless that has something of the name."""
 
     def taken(folder: str, names: list[str]) -> list[str]:
         there = new / Path(folder).relative_to(old)

@@ -37,7 +37,8 @@ from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.meter import Meter, open_meter
 from sakuga.commands.prompts import read_prompt, show_findings
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
-from sakuga.files.png import read_texts, refuse_existing, shows
+from sakuga.files.atomic import refuse_existing
+from sakuga.files.png import read_texts, shows
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
 
@@ -53,7 +54,7 @@ class Output:
     allow_other_weights: bool = option(Option(
         "Let --from use another model.", flags=("--allow-other-weights",)), default=False)
     memory_report: Path | None = option(Option(
-        "Write memory over time here, as a plot and a table."))
+        "Write memory over time here, as NAME.csv and NAME.svg."))
 
 
 @dataclass(slots=True)

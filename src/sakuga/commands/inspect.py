@@ -15,9 +15,8 @@ from sakuga.checkpoint.fates import NAMES, Target, gathered, report, unbound
 from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, understand
 from sakuga.checkpoint.layouts import Match, explain, recognise
 from sakuga.errors import WeightsError
-from sakuga.memory.reasons import readable
 from sakuga.model.inventory import part_of
-from sakuga.printable import shown
+from sakuga.printable import readable, shown
 from sakuga.weights.formats import FLOATS, Stored, logical_shapes, read_storage_metadata
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.sources import open_source

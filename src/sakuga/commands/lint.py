@@ -12,7 +12,7 @@ import typer
 from sakuga.checkpoint.catalog import EMBEDDED, lexicon
 from sakuga.commands.flags import AsJson
 from sakuga.commands.prompts import findings, line_of, plain_finding, read_text
-from sakuga.files.png import write_atomically
+from sakuga.files.atomic import write_atomically
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read
 from sakuga.prompt.lint import fix as mend

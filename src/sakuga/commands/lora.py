@@ -18,6 +18,7 @@ from sakuga.checkpoint.catalog import ELSEWHERE, locate
 from sakuga.checkpoint.folder import Component, open_component
 from sakuga.errors import BindError
 from sakuga.model.spec import PRESETS, NextDiTSpec
+from sakuga.printable import columns
 from sakuga.printable import shown as printable
 from sakuga.weights.store import reading
 
@@ -86,7 +87,7 @@ def _lines(shown: Shown) -> Iterator[str]:
     values = sum(part.values for part in adapter.parts)
     yield f"{adapter.spec}: {len(adapter.parts)} modules ({counts}), {values:,} values"
     yield f"sha256 {adapter.store.sha256()}"
-    yield from _table(adapter.parts)
+    yield from columns(_rows(adapter.parts))
     if assumed := assumption(adapter):
         yield assumed
     if adapter.odd:
@@ -126,14 +127,10 @@ def as_text(shown: Sequence[Shown], *, as_json: bool) -> str:
     return "\n\n".join("\n".join(describe(each)) for each in shown)
 
 
-def _table(parts: Sequence[Part]) -> Iterator[str]:
-    """Modules that differ in their numbers alone share a line."""
+def _rows(parts: Sequence[Part]) -> list[tuple[str, ...]]:
+    """A table of modules; those that differ in their numbers alone share a row."""
     counts = Counter(_row(part) for part in parts)
-    rows = [COLUMNS, *((str(count), *row) for row, count in counts.items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+    return [COLUMNS, *((str(count), *row) for row, count in counts.items())]
 
 
 def _row(part: Part) -> tuple[str, ...]:

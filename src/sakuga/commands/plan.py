@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +25,10 @@ from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named, nearest_card
 from sakuga.memory.costs import Work
 from sakuga.memory.monitor import first_card
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes, usable
-from sakuga.memory.reasons import duration, readable
 from sakuga.memory.stages import DECODE, DENOISE
 from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.model.spec import PRESETS
+from sakuga.printable import columns, duration, readable
 
 # What an article of 2026-02 on this model says of a 16 GB card, by size and batch.
 ARTICLE = {
@@ -244,17 +244,6 @@ def describe_table(asked: Asked) -> Iterator[str]:
 def context(card: Card) -> int:
     """Bytes that no limit counts: the driver's context and its libraries."""
     return 0 if card.unified else CONTEXT
-
-
-def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
-    """Rows of cells as aligned lines; columns in `right` end where the others begin."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join(cells).rstrip()
 
 
 def _heading(asked: Asked, sized: bool = True) -> Iterator[str]:

@@ -23,10 +23,10 @@ from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.memory.costs import Work
 from sakuga.memory.device import Device, card_of, chip
 from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, smallest_limit
-from sakuga.memory.reasons import readable
 from sakuga.memory.report import BEGIN
 from sakuga.memory.stages import DENOISE, STAGES, Stage
 from sakuga.model.inventory import Inventory
+from sakuga.printable import readable
 
 I = TypeVar("I")  # noqa: E741  # what the host prepares for a stage
 T = TypeVar("T")  # what a stage makes

@@ -1,4 +1,4 @@
-"""Pictures as PNG files: pixels and text chunks in, whole files or nothing out.
+"""Pictures as PNG files: pixels and texts to bytes, and the texts of a file without its pixels.
 
 Texts are written as iTXt chunks (UTF-8). Reading them back walks the chunks without
 decoding a pixel and trusts nothing: a picture from a stranger costs no more than the caps
@@ -7,7 +7,6 @@ below.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import struct
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sakuga.errors import OutputExists, RequestError
+from sakuga.errors import RequestError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT_BYTES = 1 << 20
@@ -92,29 +91,6 @@ def shows(path: Path, picture: Picture) -> bool:
         return False
 
 
-def write_atomically(path: Path, data: bytes, *, replace: bool) -> None:
-    """Make `path` hold all of `data`, or leave it as it was, whatever happens meanwhile.
-
-    Raises OutputExists if the file is there and `replace` is False.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _move(draft, path, replace=replace)
-    finally:
-        draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise OutputExists if `path` is taken."""
-    if path.exists() or path.is_symlink():
-        raise _taken(path)
-
-
 def _chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
     """Kind and length of each chunk; the reader leaves the file behind the chunk's CRC."""
     if file.read(8) != SIGNATURE:
@@ -148,36 +124,6 @@ def _text(kind: bytes, body: bytes, room: int, path: Path) -> tuple[str, str]:
             raise _unreadable(path, "texts of more than 1 MiB")
     encoding = "utf-8" if kind == b"iTXt" else "latin-1"
     return key.decode("latin-1"), rest.decode(encoding, "replace")
-
-
-def _move(draft: Path, path: Path, *, replace: bool) -> None:
-    if replace:
-        os.replace(draft, path)
-        return
-    try:
-        # A hard link, unlike a rename, fails when another process has just made the file.
-        os.link(draft, path)
-    except FileExistsError:
-        raise _taken(path) from None
-    except OSError:  # a file system without hard links
-        refuse_existing(path)
-        os.replace(draft, path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _taken(path: Path) -> OutputExists:
-    return OutputExists(
-        "a picture is never overwritten unasked", str(path), "Use --force, or another --out."
-    )
 
 
 def _unreadable(path: Path, what: str) -> RequestError:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-DRAFT = (".sakuga-", ".part")  # how the name of a file that is still being written begins and ends
-ABANDONED = 3600.0  # seconds after which whoever wrote a draft is taken to be dead
+from sakuga.files.atomic import sweep, write_private
 
 
 def cache_folder(environ: Mapping[str, str], platform: str) -> Path | None:
@@ -42,37 +39,10 @@ def cache_folder(environ: Mapping[str, str], platform: str) -> Path | None:
     return Path(home, inner, leaf) if home else None
 
 
-def replace_file(file: Path, data: bytes) -> None:
-    """Make `file` hold all of `data`, or leave it as it was, whoever else writes it too.
-
-    Folders that are missing are made, for this user alone. Raises OSError.
-    """
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=DRAFT[0], suffix=DRAFT[1], dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(draft, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
-
-
-def sweep(folder: Path) -> None:
-    """Remove the drafts that killed processes left in a folder. Raises OSError if it is none."""
-    with os.scandir(folder) as entries:
-        drafts = [one for one in entries if one.name.startswith(DRAFT[0])]
-    for one in drafts:
-        with contextlib.suppress(OSError):
-            age = time.time() - one.stat(follow_symlinks=False).st_mtime
-            if one.name.endswith(DRAFT[1]) and age > ABANDONED:
-                os.unlink(one)
-
-
 class Shelf:
-    """Files of one folder, named by a SHA-256, at most `limit` bytes; the longest unused goes.
+    """A cache on disk: files named by a SHA-256, together at most `limit` bytes.
 
+    Where there are more, the least recently used are removed.
     Any number of processes may share a shelf. Each keeps the limit after its own write;
     between another's write and its clearing up there may be one file too many. Files with
     other names are not counted and not touched, whoever put them there.
@@ -103,7 +73,7 @@ class Shelf:
     def write(self, name: str, data: bytes) -> None:
         """Keep bytes under a name, unless they alone pass the limit. Raises OSError."""
         if len(data) <= self.limit:
-            replace_file(self.file(name), data)
+            write_private(self.file(name), data)
             self._clear(self.file(name).name)
             sweep(self.folder)
 
@@ -113,7 +83,7 @@ class Shelf:
             self.file(name).unlink()
 
     def _clear(self, newest: str) -> None:
-        """Remove files, the longest unused first, until the rest keep the limit.
+        """Remove files, the least recently used first, until the rest keep the limit.
 
         The newest stays even where clocks disagree and others claim to be of tomorrow.
         """

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from sakuga.api.engine_spec import Budget
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
+from sakuga.memory.flat import ChildNames
 from sakuga.memory.host import host_memory, resident_bytes
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.plan import parse_bytes
-from sakuga.memory.residency import Names, PinnedPool, lent, streamed
+from sakuga.memory.residency import PinnedPool, on_device, streamed
 
 M = TypeVar("M", bound=nn.Module)
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
@@ -88,18 +89,18 @@ class Device:
             return tensor.to("cpu", copy=True)
 
     @contextmanager
-    def lend(self, module: nn.Module, without: Names = frozenset()) -> Iterator[None]:
+    def lend(self, module: nn.Module, without: ChildNames = frozenset()) -> Iterator[None]:
         """Within, a network computes here, but for its children named in `without`."""
         if not self.lends:
             yield
             return
-        make = partial(lent, module, self.where, without, self._pool)
+        make = partial(on_device, module, self.where, without, self._pool)
         with self.kept.borrow(("lend", module), make):
             yield
 
     @contextmanager
     def stream(
-        self, blocks: Sequence[M], resident: int = 0, without: Names = frozenset(),
+        self, blocks: Sequence[M], resident: int = 0, without: ChildNames = frozenset(),
         again: bool = False,
     ) -> Iterator[Iterable[M]]:  # fmt: skip
         """Blocks in order, `resident` of them here to stay; iterate once per run through them.

@@ -1,12 +1,12 @@
 """A simulated card: the bytes that tensors would take of one, counted to the byte.
 
-Every plan of a drawing has to be shown to keep its budget where no card is, too. So a
-ledger watches each operation, and does what a card's allocator would do with the results:
-it takes on new storages and gives back those that died. Tensors on the meta device count as
-any other, which is how formulas are checked at sizes that no test could compute; wrap that
-in `torch.inference_mode()`, where attention arrives whole and not already taken apart.
+Where there is no card, every plan of a drawing still has to be shown to keep its budget. A
+ledger watches each torch operation and does what the allocator of a card would do with its
+results: it counts new storages, and takes off those that died. Tensors on the meta device count
+as any other, so formulas can be checked at sizes that no test could compute. Do that in
+`torch.inference_mode()`, where attention arrives as one operation, not already decomposed.
 
-It sees what operations return, never what a kernel allocates for itself: the workspaces of
+It sees the results of operations, never what a kernel allocates for itself: the workspaces of
 convolutions and matrix products, the scores of an attention without a fused kernel, a
 contiguous copy made inside. Nor does it see memory that no operation made: a storage built
 from a file, from numpy, or by assigning `.data`. `bench/memory.py` measures on a card what
@@ -27,35 +27,36 @@ from torch import Tensor, UntypedStorage
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-GRAIN = 512  # bytes that a card's allocator rounds every request up to
+MIN_BLOCK = 512  # bytes; torch's allocator of a card rounds every request up to a multiple
 
 
 class Kind(Enum):
     """What an operation does to storages."""
 
-    VIEW = auto()  # looks at what is there
-    COMPOSITE = auto()  # is made of other operations, whose results come and go within it
+    VIEW = auto()  # makes none: its result is a view
+    COMPOSITE = auto()  # runs other operations, whose results die within it
     KERNEL = auto()  # may make new storages
-    BIRTH = auto()  # hands on what was made unseen: torch.tensor(...)
+    FRESH = auto()  # returns its argument, which torch.tensor(...) has made without an operation
 
 
 class Ledger(TorchDispatchMode):
     """Counts the storages that operations make while it is entered, until they die.
 
-    `live` and `peak`: bytes now, and at most since the start or `reset_peak`. With a `limit`
-    in bytes, an operation whose results would pass it raises torch.OutOfMemoryError and
-    leaves both as they were. Storages that were there before count nothing, nor do views
-    of any. It may be entered as often as liked, also within itself; what dies in between is
-    given back then. It watches a whole thread, so a generator must leave it before it yields.
+    `live`: bytes now. `peak`: the most bytes since the start or `reset_peak`. With a `limit` in
+    bytes, an operation whose results would pass it raises torch.OutOfMemoryError and leaves
+    both as they were. Storages from before it was entered count nothing, nor do views.
+
+    It may be entered again and again, also within itself; a storage that dies in between is
+    taken off then. It watches a whole thread, so a generator must leave it before it yields.
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's has no types
         self.limit = limit
         self.live = 0
         self.peak = 0
-        self._held: dict[int, Held] = {}
-        self._hosts = 0
+        self._counted: dict[int, StorageRef] = {}  # by the id of the storage
+        self._hosts = 0  # how often `host` is entered
 
     def reset_peak(self) -> None:
         """Let the peak start again from what is live."""
@@ -63,7 +64,7 @@ class Ledger(TorchDispatchMode):
 
     @contextmanager
     def host(self) -> Iterator[None]:
-        """Within, new tensors lie in the host's memory, and never count."""
+        """Within, new tensors are taken to be in the host's memory: they never count."""
         self._hosts += 1
         try:
             yield
@@ -85,7 +86,7 @@ class Ledger(TorchDispatchMode):
                 return func.decompose(*args, **named)
         result = func(*args, **named)
         if kind is not Kind.VIEW:
-            given = () if kind is Kind.BIRTH else (args, tuple(named.values()))
+            given = () if kind is Kind.FRESH else (args, tuple(named.values()))
             refused = self._count(result, given)
             if refused:
                 del result  # a traceback must not keep alive what was refused
@@ -93,55 +94,55 @@ class Ledger(TorchDispatchMode):
         return result
 
     def _count(self, result: Any, given: Sequence[Any]) -> int:
-        """Take on the storages of a result; the bytes asked for if they do not fit, else 0."""
+        """Count the storages of a result; the bytes requested if they do not fit, else 0."""
         grown: dict[int, tuple[UntypedStorage, int]] = {}
         for tensor in tensors(result):
             storage = tensor.untyped_storage()
-            held = self._held.get(id(storage))
-            more = rounded(storage.nbytes()) - (held.size if held else 0)
+            known = self._counted.get(id(storage))
+            more = rounded(storage.nbytes()) - (known.size if known else 0)
             if more:
                 grown[id(storage)] = storage, more
         if not grown:
             return 0
         for tensor in tensors(given):
             key = id(tensor.untyped_storage())
-            if key not in self._held:
+            if key not in self._counted:
                 grown.pop(key, None)  # written in place, and there before
         total = sum(more for _, more in grown.values())
         if self.limit is not None and self.live + total > self.limit:
             return total
         for storage, more in grown.values():
-            self._take(storage, more)
+            self._charge(storage, more)
         return 0
 
-    def _take(self, storage: UntypedStorage, more: int) -> None:
-        held = self._held.get(id(storage))
-        if held is None:
-            held = self._held[id(storage)] = Held(storage, self._give_back)
-        held.size += more
+    def _charge(self, storage: UntypedStorage, more: int) -> None:
+        known = self._counted.get(id(storage))
+        if known is None:
+            known = self._counted[id(storage)] = StorageRef(storage, self._release)
+        known.size += more
         self.live += more
         self.peak = max(self.peak, self.live)
 
-    def _give_back(self, held: Held) -> None:
-        del self._held[held.key]
-        self.live -= held.size
+    def _release(self, dead: StorageRef) -> None:
+        del self._counted[dead.key]
+        self.live -= dead.size
 
-    def _full(self, wanted: int) -> torch.OutOfMemoryError:
+    def _full(self, requested: int) -> torch.OutOfMemoryError:
         limit = self.limit or 0
         return torch.OutOfMemoryError(
-            f"Simulated card out of memory. Tried to allocate {mebibytes(wanted)}. The card has "
+            f"Simulated card out of memory. Tried to allocate {mebibytes(requested)}. The card has "
             f"a total capacity of {mebibytes(limit)} of which {mebibytes(limit - self.live)} is "
             "free."
         )
 
 
-class Held(weakref.ref[UntypedStorage]):
-    """A storage on the card, known by `key`, and the `size` it was charged with."""
+class StorageRef(weakref.ref[UntypedStorage]):
+    """A weak reference to a storage: its id as `key`, and the bytes counted for it as `size`."""
 
     __slots__ = ("key", "size")
 
-    def __init__(self, storage: UntypedStorage, died: Callable[[Held], None]) -> None:
-        super().__init__(storage, died)  # type: ignore[call-arg]
+    def __init__(self, storage: UntypedStorage, died: Callable[[StorageRef], None]) -> None:
+        super().__init__(storage, died)  # type: ignore[call-arg]  # typeshed has __new__ alone
         self.key, self.size = id(storage), 0
 
 
@@ -150,11 +151,11 @@ def kind_of(func: OpOverload) -> Kind:
     """How an operation is counted.
 
     Attention counts as the fused kernel that a card has for it, whatever this device would
-    do: nothing but its output. Repeating pixels is one kernel too, though torch also knows
-    it as arithmetic in float32.
+    do: nothing but its output. Upsampling to the nearest pixel is one kernel on a card too,
+    though torch can also decompose it, into arithmetic in float32.
     """
     if func is torch.ops.aten.lift_fresh.default:
-        return Kind.BIRTH
+        return Kind.FRESH
     if func in (
         torch.ops.aten.scaled_dot_product_attention.default,
         torch.ops.aten.upsample_nearest2d.vec,
@@ -176,7 +177,7 @@ def tensors(value: Any) -> Iterable[Tensor]:
 
 def rounded(size: int) -> int:
     """The bytes that an allocator takes for a request of `size` bytes."""
-    return -(-size // GRAIN) * GRAIN
+    return -(-size // MIN_BLOCK) * MIN_BLOCK
 
 
 def mebibytes(size: int) -> str:

@@ -19,9 +19,10 @@ from sakuga.api.receipt import StagePlan
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import Card
 from sakuga.memory.costs import Costs, Work
-from sakuga.memory.reasons import Reason, explain, readable
+from sakuga.memory.reasons import Reason, explain
 from sakuga.memory.stages import STAGES, Stage
 from sakuga.model.inventory import Inventory, Part
+from sakuga.printable import readable
 from sakuga.weights.formats import FORMATS, choose_format, is_block_linear
 
 RESERVE = 32 * 2**20  # kept below a limit besides 3% of it: an allocator rounds sizes up

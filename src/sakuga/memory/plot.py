@@ -1,30 +1,27 @@
-"""Memory over time, drawn: one colour per stage, its peak, and the budget."""
+"""Memory over time as SVG text: a band for each stage, what it holds, and the budget."""
 
 from __future__ import annotations
 
-import io
+import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
+from sakuga.printable import readable
 
 START = "start"  # the stage before the first one
-SIZE = (1200, 600)  # pixels
-FRAME = (92, 96, 1168, 524)  # left, top, right and bottom of the axes
-SMOOTH = 2  # shapes are drawn this much larger, then reduced, so that edges have no stairs
+SIZE = (1200, 600)  # width and height in pixels
+FRAME = (84, 92, 1172, 532)  # left, top, right and bottom of the axes
 # Colours that people of any colour vision tell apart (Okabe and Ito, 2008).
 COLOURS = {
     START: "#9a9a9a", "gemma": "#e69f00", "jina": "#56b4e9", "denoise": "#0072b2",
     "decode": "#009e73",
 }  # fmt: skip
 OTHER = "#cc79a7"
-INK, FAINT, GRID, BUDGET = "#222222", "#777777", "#e4e4e4", "#c0392b"
+INK, FAINT, GRID = "#222222", "#595959", "#e4e4e4"
+RESERVED, BUDGET = "#4d4d4d", "#c0392b"
+LETTER = 9  # pixels that a letter takes at most on average, at the size of most texts
 
 Point = tuple[float, float]
 
@@ -53,29 +50,27 @@ class Axes:
         return left + (right - left) * across, bottom - (bottom - top) * up
 
 
-def plot(samples: Sequence[Sample], peaks: Mapping[str, int], limit: int | None = None) -> bytes:
-    """A PNG of 1200x600 pixels: bytes allocated over seconds, filled by stage.
+def plot(samples: Sequence[Sample], peaks: Mapping[str, int], limit: int | None = None) -> str:
+    """An SVG picture of 1200x600 pixels: bytes allocated over seconds, filled by stage.
 
     samples: at least one, in the order of time. peaks: the most bytes allocated in each
     stage, which may be more than any sample saw. limit: the budget in bytes; a line if it
     is in reach of the peak, else a note.
     """
-    # A drawing without a report need not wait for Pillow.
-    from PIL import Image as Images  # noqa: PLC0415
-    from PIL import ImageDraw as Draws  # noqa: PLC0415
-
     axes = _axes(samples, peaks, limit)
     width, height = SIZE
-    large = Images.new("RGB", (width * SMOOTH, height * SMOOTH), "white")
-    _shapes(Draws.Draw(large), axes, samples, limit)
-    image = large.resize(SIZE, Images.Resampling.LANCZOS)
-    draw = Draws.Draw(image)
-    _scales(image, draw, axes)
-    _titles(draw, axes, samples, peaks, limit)
-    _peaks(draw, axes, samples, peaks)
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        f' width="{width}" height="{height}" font-family="system-ui, sans-serif" font-size="16">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        *_scales(axes),
+        *_stages(axes, samples),
+        *_peaks(axes, samples, peaks),
+        *_budget(axes, limit),
+        *_titles(samples, peaks),
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _axes(samples: Sequence[Sample], peaks: Mapping[str, int], limit: int | None) -> Axes:
@@ -85,100 +80,84 @@ def _axes(samples: Sequence[Sample], peaks: Mapping[str, int], limit: int | None
     return Axes(max(samples[-1].seconds, 1e-3), max(used, shown) * 1.12)
 
 
-def _shapes(draw: ImageDraw, axes: Axes, samples: Sequence[Sample], limit: int | None) -> None:
-    """All that has edges: the grid, the areas, what is reserved, the budget."""
-    left, _, right, bottom = (edge * SMOOTH for edge in FRAME)
-    for size in _ticks(axes.size, _unit(axes.size)[0]):
-        y = axes.at(0, size)[1] * SMOOTH
-        draw.line([(left, y), (right, y)], GRID, SMOOTH)
+def _scales(axes: Axes) -> Iterator[str]:
+    """The grid, the numbers along both axes, and what they count."""
+    left, top, right, bottom = FRAME
+    unit, name = (10**9, "GB") if axes.size >= 10**9 else (10**6, "MB")
+    for size in _ticks(axes.size / unit):
+        y = axes.at(0, size * unit)[1]
+        yield _line([(left, y), (right, y)], GRID, 1)
+        yield _text((left - 10, y + 5), f"{size:g}", "end", FAINT)
+    for seconds in _ticks(axes.seconds):
+        x = axes.at(seconds, 0)[0]
+        yield _line([(x, bottom), (x, bottom + 5)], FAINT, 1)
+        yield _text((x, bottom + 22), f"{seconds:g}", "middle", FAINT)
+    yield _text(((left + right) / 2, bottom + 50), "seconds", "middle")
+    middle = (top + bottom) / 2
+    yield f'<g transform="rotate(-90 24 {middle:g})">{_text((24, middle), name, "middle")}</g>'
+    yield _line([(left, bottom), (right, bottom)], FAINT, 1)
+
+
+def _stages(axes: Axes, samples: Sequence[Sample]) -> Iterator[str]:
+    """For each stretch of a stage a band, named where there is room, and what is allocated.
+
+    Over all of them a line for what is reserved, where that is more.
+    """
+    _, top, _, bottom = FRAME
     for stage, part in _runs(samples):
         colour = COLOURS.get(stage, OTHER)
-        line = _line(axes, [(sample.seconds, sample.allocated) for sample in part])
-        draw.polygon([(line[0][0], bottom), *line, (line[-1][0], bottom)], _pale(colour))
-        draw.line(line, colour, 2 * SMOOTH)
+        line = _points(axes, [(sample.seconds, sample.allocated) for sample in part])
+        begin, end = line[0][0], line[-1][0]
+        yield _area([(begin, top), (end, top), (end, bottom), (begin, bottom)], colour, 0.1)
+        yield _area([(begin, bottom), *line, (end, bottom)], colour, 0.4)
+        yield _line(line, colour, 2)
+        if end - begin > LETTER * (len(stage) + 1):
+            yield _text(((begin + end) / 2, top + 20), stage, "middle", FAINT)
     if _has_reserve(samples):
-        line = _line(axes, [(sample.seconds, sample.reserved) for sample in samples])
-        draw.line(line, FAINT, SMOOTH)
-    if limit is not None and limit <= axes.size:
-        y = axes.at(0, limit)[1] * SMOOTH
-        for x in range(left, right, 16 * SMOOTH):
-            draw.line([(x, y), (min(x + 9 * SMOOTH, right), y)], BUDGET, 2 * SMOOTH)
-    draw.line([(left, bottom), (right, bottom)], INK, SMOOTH)
+        line = _points(axes, [(sample.seconds, sample.reserved) for sample in samples])
+        yield _line(line, RESERVED, 1.5)
 
 
-def _scales(image: Image, draw: ImageDraw, axes: Axes) -> None:
-    """The numbers along both axes, and what they count."""
-    from PIL import Image as Images  # noqa: PLC0415
-    from PIL import ImageDraw as Draws  # noqa: PLC0415
-
-    left, top, right, bottom = FRAME
-    unit, name = _unit(axes.size)
-    for size in _ticks(axes.size, unit):
-        beside = (left - 10, axes.at(0, size)[1])
-        draw.text(beside, f"{size / unit:g}", FAINT, _font(15), anchor="rm")
-    for seconds in _ticks(axes.seconds, 1):
-        below = (axes.at(seconds, 0)[0], bottom + 10)
-        draw.text(below, f"{seconds:g}", FAINT, _font(15), anchor="mt")
-    draw.text(((left + right) / 2, bottom + 38), "seconds", INK, _font(17), anchor="mt")
-    upright = Images.new("RGB", (bottom - top, 28), "white")
-    middle = (upright.width / 2, upright.height / 2)
-    Draws.Draw(upright).text(middle, f"{name} allocated", INK, _font(17), anchor="mm")
-    image.paste(upright.transpose(Images.Transpose.ROTATE_90), (10, top))
-
-
-def _titles(
-    draw: ImageDraw,
-    axes: Axes,
-    samples: Sequence[Sample],
-    peaks: Mapping[str, int],
-    limit: int | None,
-) -> None:
-    """What the picture says, and what its colours mean."""
-    left, top, right, _ = FRAME
-    worst = max(peaks, key=peaks.__getitem__)
-    title = f"Peak {_bytes(peaks[worst])}, in {worst}"
-    draw.text((left, 22), title, INK, _font(24), anchor="lt")
-    if limit is not None:
-        reach = "" if limit <= axes.size else ", above this plot"
-        draw.text((right, 26), f"budget {_bytes(limit)}{reach}", BUDGET, _font(17), anchor="rt")
-    x = float(left)
-    for stage in peaks:
-        draw.rectangle((x, top - 33, x + 13, top - 20), COLOURS.get(stage, OTHER))
-        draw.text((x + 20, top - 26), stage, INK, _font(16), anchor="lm")
-        x += 20 + draw.textlength(stage, _font(16)) + 28
-    if _has_reserve(samples):
-        draw.line((x, top - 26, x + 18, top - 26), FAINT, 1)
-        draw.text((x + 25, top - 26), "reserved", INK, _font(16), anchor="lm")
-
-
-def _peaks(
-    draw: ImageDraw, axes: Axes, samples: Sequence[Sample], peaks: Mapping[str, int]
-) -> None:
-    """A dot and a number at the highest sample of each stage; numbers give way to each other."""
-    left, top, right, _ = FRAME
-    taken: list[tuple[float, float, float, float]] = []
+def _peaks(axes: Axes, samples: Sequence[Sample], peaks: Mapping[str, int]) -> Iterator[str]:
+    """A dot for the peak of each stage, at the moment of its highest sample."""
     for stage, peak in peaks.items():
-        highest = max(
-            (sample for sample in samples if sample.stage == stage),
-            key=lambda sample: sample.allocated,
-        )
+        of_stage = [sample for sample in samples if sample.stage == stage]
+        highest = max(of_stage, key=lambda sample: sample.allocated)
         x, y = axes.at(highest.seconds, peak)
-        draw.ellipse((x - 4, y - 4, x + 4, y + 4), COLOURS.get(stage, OTHER), "white")
-        text = _bytes(peak)
-        half = draw.textlength(text, _font(15)) / 2 + 3
-        x = min(max(x, left + half), right - half)
-        box = (x - half, y - 27, x + half, y - 6)
-        while any(_meet(box, other) for other in taken) and box[1] > top:
-            box = (box[0], box[1] - 3, box[2], box[3] - 3)
-        taken.append(box)
-        # A white rim keeps the number readable across a line.
-        draw.text((x, box[3] - 3), text, INK, _font(15), "mb", stroke_width=3, stroke_fill="white")
+        colour = COLOURS.get(stage, OTHER)
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}" stroke="white"/>'
 
 
-def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether two boxes (left, top, right, bottom) overlap."""
-    beside = one[2] <= other[0] or other[2] <= one[0]
-    return not beside and one[1] < other[3] and other[1] < one[3]
+def _budget(axes: Axes, limit: int | None) -> Iterator[str]:
+    """The budget in words, and as a line where it is in reach."""
+    left, _, right, _ = FRAME
+    if limit is None:
+        return
+    reach = "" if limit <= axes.size else ", above this plot"
+    yield _text((right, 40), f"budget {readable(limit)}{reach}", "end", BUDGET)
+    if limit <= axes.size:
+        y = axes.at(0, limit)[1]
+        yield _line([(left, y), (right, y)], BUDGET, 2, 'stroke-dasharray="9 7"')
+
+
+def _titles(samples: Sequence[Sample], peaks: Mapping[str, int]) -> Iterator[str]:
+    """What the picture says, and what its colours mean, with the peak of each stage."""
+    left, top, *_ = FRAME
+    worst = max(peaks, key=peaks.__getitem__)
+    title = _text((left, 40), f"Peak {readable(peaks[worst])}, in {worst}", "start")
+    yield f'<g font-size="24">{title}</g>'
+    entries = [
+        (COLOURS.get(stage, OTHER), "■", f"{stage} {readable(peak)}")
+        for stage, peak in peaks.items()
+    ]
+    if _has_reserve(samples):
+        entries.append((RESERVED, "━", "reserved"))
+    legend = "".join(  # each begins where the one before it ends, whatever the font
+        f'<tspan dx="{24 if index else 0}" fill="{colour}">{mark}</tspan>'
+        f'<tspan dx="6">{html.escape(text)}</tspan>'
+        for index, (colour, mark, text) in enumerate(entries)
+    )
+    yield f'<text x="{left}" y="{top - 16}" fill="{INK}">{legend}</text>'
 
 
 def _runs(samples: Sequence[Sample]) -> Iterator[tuple[str, list[Sample]]]:
@@ -188,24 +167,23 @@ def _runs(samples: Sequence[Sample]) -> Iterator[tuple[str, list[Sample]]]:
         yield part[0].stage, [*part, *(replace(part[-1], seconds=one.seconds) for one in after[:1])]
 
 
-def _line(axes: Axes, moments: Sequence[tuple[float, int]]) -> list[Point]:
-    """Points on the large picture; of the moments that share a pixel column, the highest."""
+def _points(axes: Axes, moments: Sequence[tuple[float, int]]) -> list[Point]:
+    """The pixels of moments; of those in one column of pixels, the highest."""
     highest: dict[int, Point] = {}
     for x, y in (axes.at(*moment) for moment in moments):
-        column = round(x * SMOOTH)
-        point = column, min(y * SMOOTH, highest.get(column, (0, math.inf))[1])
-        highest[column] = point
+        column = round(x)
+        highest[column] = column, min(y, highest.get(column, (0, math.inf))[1])
     line = list(highest.values())
     return line if len(line) > 1 else [line[0], (line[0][0] + 1, line[0][1])]
 
 
-def _ticks(end: float, unit: float) -> Iterator[float]:
-    """Four to ten round values from 0 to `end`: steps of 1, 2 or 5 times a power of ten units."""
-    rough = end / unit / 8
+def _ticks(end: float) -> Iterator[float]:
+    """Four to ten round values from 0 to `end`: steps of 1, 2 or 5 times a power of ten."""
+    rough = end / 8
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    for index in range(math.floor(end / unit / step) + 1):
-        yield round(index * step, 9) * unit
+    for index in range(math.floor(end / step) + 1):
+        yield round(index * step, 9)
 
 
 def _has_reserve(samples: Sequence[Sample]) -> bool:
@@ -213,24 +191,20 @@ def _has_reserve(samples: Sequence[Sample]) -> bool:
     return any(sample.reserved > sample.allocated for sample in samples)
 
 
-def _unit(size: float) -> tuple[int, str]:
-    """The unit in which a size is a number that people read."""
-    return (2**30, "GiB") if size >= 2**30 else (2**20, "MiB")
+def _line(points: Sequence[Point], colour: str, width: float, more: str = "") -> str:
+    stroke = f'stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"'
+    return f'<polyline points="{_listed(points)}" fill="none" {stroke} {more}/>'
 
 
-def _bytes(size: int) -> str:
-    unit, name = _unit(size)
-    number = size / unit
-    return f"{number:.0f} {name}" if number >= 100 else f"{number:.3g} {name}"
+def _area(points: Sequence[Point], colour: str, opacity: float) -> str:
+    return f'<polygon points="{_listed(points)}" fill="{colour}" fill-opacity="{opacity}"/>'
 
 
-def _pale(colour: str) -> tuple[int, ...]:
-    """The colour of an area under a line of `colour`."""
-    strong = bytes.fromhex(colour[1:])
-    return tuple((part + 2 * 255) // 3 for part in strong)
+def _listed(points: Sequence[Point]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def _font(size: int) -> FreeTypeFont | ImageFont:
-    from PIL import ImageFont  # noqa: PLC0415
-
-    return ImageFont.load_default(size)
+def _text(at: Point, text: str, anchor: str, colour: str = INK) -> str:
+    """A text whose start, middle or end is at a point."""
+    place = f'x="{at[0]:.1f}" y="{at[1]:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} fill="{colour}">{html.escape(text)}</text>'

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sakuga.api.receipt import StagePlan
+from sakuga.printable import duration, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +104,3 @@ def _comparison(plan: StagePlan, rival: StagePlan, pulled: bool) -> str:
         return "there is room"
     taken = f"{readable(rival.reserved_bytes)} instead of {readable(plan.reserved_bytes)}"
     return f"otherwise no faster, in {taken}"
-
-
-def readable(size: int) -> str:
-    """Bytes as people say them: 940 MB, 7.53 GB."""
-    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 0.08 s, 12.4 s, 3:05 min."""
-    if seconds >= 100:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes}:{rest:02d} min"
-    return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.1f} s"

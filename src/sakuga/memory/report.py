@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sakuga.files.png import write_atomically
+from sakuga.files.atomic import write_atomically
 from sakuga.memory.plot import START, Sample, plot
 
 BEGIN = "begin "  # before the name of a stage, in what observers of drawings are told
@@ -18,13 +18,12 @@ BEGIN = "begin "  # before the name of a stage, in what observers of drawings ar
 class Recorder:
     """Samples memory from now until `close`: at every change of stage, and in between.
 
-    `read` gives (allocated, reserved) bytes; it is also called from a thread of its own, every
-    `interval` seconds, or from none if that is 0. What comes and goes between two samples only
-    an allocator knows: `read_peak` gives the most bytes allocated since it was last called, and
-    is called where stages end.
+    read: gives (allocated, reserved) bytes. interval: seconds between two samples that a thread
+    of its own takes; with 0 there is no thread. read_peak: gives the most bytes allocated since
+    it was last called, which samples may miss; it is called where stages end.
 
-    `samples` are in the order of time; `peaks` holds the most bytes allocated in each stage
-    that has ended.
+    `samples` are in the order of time. `peaks` has the most bytes allocated in each stage that
+    has ended.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Recorder:
         """
         table, picture = files(path)
         write_atomically(table, self.table().encode(), replace=replace)
-        write_atomically(picture, plot(self.samples, self.peaks, limit), replace=replace)
+        write_atomically(picture, plot(self.samples, self.peaks, limit).encode(), replace=replace)
 
     def table(self) -> str:
         """The samples as CSV, with bytes and seconds."""
@@ -117,9 +116,9 @@ class Recorder:
 
 
 def files(path: Path) -> tuple[Path, Path]:
-    """The table and the plot of a report: `path` with .csv and .png, whichever it ends with."""
-    stem = path.name.removesuffix(".png").removesuffix(".csv")
-    return path.with_name(f"{stem}.csv"), path.with_name(f"{stem}.png")
+    """The table and the plot of a report: `path` with .csv and .svg, whichever it ends with."""
+    stem = path.name.removesuffix(".svg").removesuffix(".csv")
+    return path.with_name(f"{stem}.csv"), path.with_name(f"{stem}.svg")
 
 
 def _level(sample: Sample) -> tuple[str, int, int]:

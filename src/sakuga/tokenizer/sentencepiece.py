@@ -1,8 +1,8 @@
-"""A SentencePiece vocabulary as data, read from its model file as untrusted bytes.
+"""A SentencePiece model as data, read from its file as untrusted bytes.
 
-The file is a protocol buffer, of which a dozen fields matter here. Source:
+The file (`tokenizer.model`) is a protocol buffer, of which a dozen fields matter here. Source:
 https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto.
-`tokenizer.tokens` makes a tokenizer of it.
+`tokenizer.assemble` makes a tokenizer of it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sakuga.errors import CorruptFile
 BPE, UNIGRAM = "bpe", "unigram"
 SPACE = "▁"  # what SentencePiece writes for a space
 MAX_BYTES = 64_000_000
-MAX_LENGTH = 256  # letters of a piece; Gemma's longest has 31
-MAX_LETTERS = 6_000_000  # of all pieces; Gemma's have 1.5 million, and every cut of each is tried
+MAX_LENGTH = 256  # characters of a piece; Gemma's longest has 31
+MAX_LETTERS = 6_000_000  # of all pieces; Gemma's have 1.5 million. Every split of each is tried
 MAX_CONFIG = 16_000_000
-MAX_FIELDS = 310_000  # of a message: each piece is one, each symbol of a user another
+MAX_FIELDS = 310_000  # of a message: one for each piece, one for each user-defined symbol
 MAX_PIECE_FIELDS = 8
 MAX_PIECES = 300_000  # Gemma's are 262,144, XLM-RoBERTa's 250,000
 CONFIG = "tokenizer_config.json"
@@ -43,9 +43,11 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A token matched in the text before any other, spaces at its sides swallowed if so said.
+    """A token that is looked for in a text before all others, as tokenizers' AddedToken.
 
-    normalised: whether it is looked for after the text was normalised, not before.
+    left_space, right_space: whether spaces at that side belong to the token (lstrip, rstrip).
+    single_word: whether it is found only as a word of its own. normalised: whether it is looked
+    for in the normalised text, not in the text as it came.
     """
 
     id: int
@@ -58,16 +60,18 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
-    """Every piece by its id, and how a text is cut into them.
+class SentencePieceModel:
+    """A vocabulary of pieces, and how a text is split into them.
 
-    unknown, bos, eos: ids; bos and eos are what stands around every text (None: nothing).
-    charsmap: compiled rules of normalisation. leading_space: whether a text gets a space
-    before it. single_spaces: whether runs of spaces become one, and none is left at the ends.
-    added: tokens beyond those of the model, or with other manners.
+    algorithm: BPE or UNIGRAM. texts, scores, kinds: of each piece, by id. unknown: the id for
+    what no piece covers. bos, eos: the ids that every text begins and ends with, or None.
+    byte_fallback: whether unknown characters become pieces for their bytes. charsmap: compiled
+    rules of normalisation. leading_space: whether a space is put before a text. single_spaces:
+    whether runs of spaces become one, and those at the ends are removed. added: tokens beside
+    the pieces, or pieces that are matched in another way.
     """
 
-    model: str
+    algorithm: str
     texts: tuple[str, ...]
     scores: tuple[float, ...]
     kinds: tuple[int, ...]
@@ -81,8 +85,8 @@ class Pieces:
     added: tuple[Added, ...] = ()
 
 
-def open_pieces(file: Path) -> Pieces:
-    """The vocabulary of a `tokenizer.model`, with the added tokens of a config beside it.
+def open_sentencepiece(file: Path) -> SentencePieceModel:
+    """The model in a `tokenizer.model`, with the added tokens of a config beside it.
 
     Raises CorruptFile, and OSError where there is no file.
     """
@@ -91,88 +95,88 @@ def open_pieces(file: Path) -> Pieces:
         if path.is_file() and path.stat().st_size > most:
             got = f"{path.stat().st_size} bytes"
             raise _corrupt(f"a {path.name} has at most {most} bytes", got, str(path))
-    pieces = read_pieces(file.read_bytes(), str(file))
-    return _configured(pieces, config) if config.is_file() else pieces
+    model = read_sentencepiece(file.read_bytes(), str(file))
+    return _configured(model, config) if config.is_file() else model
 
 
-def read_pieces(data: bytes, source: str) -> Pieces:
-    """The vocabulary in the bytes of a SentencePiece model. source: for messages.
+def read_sentencepiece(data: bytes, source: str) -> SentencePieceModel:
+    """The model in the bytes of a `tokenizer.model`. source: names them in messages.
 
-    Texts get a beginning, and from a Unigram model an end, as Gemma's and XLM-RoBERTa's do. A
-    Unigram model that counts as SentencePiece does gets the ids of XLM-RoBERTa (fairseq).
-    Raises CorruptFile.
+    Every text begins with the model's bos; with Unigram it also ends with its eos, as Gemma's
+    and XLM-RoBERTa's texts do. A Unigram model with SentencePiece's own first ids (unknown, bos,
+    eos) gets those of XLM-RoBERTa (fairseq) instead. Raises CorruptFile.
     """
     if len(data) > MAX_BYTES:
         raise _corrupt(f"a vocabulary has at most {MAX_BYTES} bytes", str(len(data)), source)
     try:
-        pieces = _model(data, source)
+        model = _parsed(data, source)
     except (IndexError, ValueError, struct.error) as error:
         rule = "a SentencePiece model is a protocol buffer"
         raise _corrupt(rule, str(error)[:80], source) from None
-    pieces = checked(pieces, source)
+    model = checked(model, source)
     kinds = (Kind.UNKNOWN, Kind.CONTROL, Kind.CONTROL)
-    fairseq = pieces.model == UNIGRAM and pieces.kinds[:3] == kinds
-    return _fairseq(pieces, source) if fairseq else pieces
+    fairseq = model.algorithm == UNIGRAM and model.kinds[:3] == kinds
+    return _fairseq(model, source) if fairseq else model
 
 
-def write_pieces(pieces: Pieces) -> bytes:
-    """The SentencePiece model that a vocabulary was read from, or might have been.
+def write_sentencepiece(model: SentencePieceModel) -> bytes:
+    """The bytes of a `tokenizer.model` that reads as `model` does.
 
-    Fairseq's ids, added tokens and whether an end follows a text have no place in it.
+    The file has no place for fairseq's ids, for added tokens, or for whether an eos follows.
     """
     listed = (
         _field(1, _field(1, text.encode()) + b"\x15" + struct.pack("<f", score)
-               + _number(3, Kind.UNKNOWN if n == pieces.unknown else kind))
+               + _number(3, Kind.UNKNOWN if n == model.unknown else kind))
         for n, (text, score, kind) in enumerate(
-            zip(pieces.texts, pieces.scores, pieces.kinds, strict=True))
+            zip(model.texts, model.scores, model.kinds, strict=True))
     )  # fmt: skip
-    trainer = _number(3, 2 if pieces.model == BPE else 1) + _number(35, pieces.byte_fallback)
-    for field, number in ((46, pieces.bos), (47, pieces.eos)):
+    trainer = _number(3, 2 if model.algorithm == BPE else 1) + _number(35, model.byte_fallback)
+    for field, number in ((46, model.bos), (47, model.eos)):
         if number is not None:
-            trainer += _field(field, pieces.texts[number].encode())
-    normalizer = _field(2, pieces.charsmap) + _number(3, pieces.leading_space)
-    normalizer += _number(4, pieces.single_spaces)
+            trainer += _field(field, model.texts[number].encode())
+    normalizer = _field(2, model.charsmap) + _number(3, model.leading_space)
+    normalizer += _number(4, model.single_spaces)
     return b"".join(listed) + _field(2, trainer) + _field(3, normalizer)
 
 
-def checked(pieces: Pieces, source: str) -> Pieces:
-    """The same pieces, if a tokenizer can be made of them. Raises CorruptFile."""
-    count = len(pieces.texts)
+def checked(model: SentencePieceModel, source: str) -> SentencePieceModel:
+    """The same model, if a tokenizer can be made of it. Raises CorruptFile."""
+    count = len(model.texts)
     if not 0 < count <= MAX_PIECES:
         raise _corrupt(f"a vocabulary has 1 to {MAX_PIECES} pieces", str(count), source)
-    if not all(type(text) is str and text for text in pieces.texts):
+    if not all(type(text) is str and text for text in model.texts):
         raise _corrupt("a piece is a text", "another thing, or an empty one", source)
-    lengths = [len(text) for text in pieces.texts]
+    lengths = [len(text) for text in model.texts]
     if max(lengths) > MAX_LENGTH or sum(lengths) > MAX_LETTERS:
         rule = f"a piece has at most {MAX_LENGTH} letters, all together {MAX_LETTERS}"
         raise _corrupt(rule, f"{max(lengths)}, together {sum(lengths)}", source)
-    if len(set(pieces.texts)) != count:
+    if len(set(model.texts)) != count:
         raise _corrupt("every piece is there once", "one twice", source)
-    if not all(type(score) in (int, float) and math.isfinite(score) for score in pieces.scores):
+    if not all(type(score) in (int, float) and math.isfinite(score) for score in model.scores):
         raise _corrupt("a score is a finite number", "another thing", source)
-    if not set(pieces.kinds) <= set(Kind):
+    if not set(model.kinds) <= set(Kind):
         raise _corrupt("a kind is a number from 1 to 6", "another thing", source)
-    for number in (pieces.unknown, pieces.bos, pieces.eos):
+    for number in (model.unknown, model.bos, model.eos):
         if number is not None and not 0 <= number < count:
             raise _corrupt("special tokens are pieces", f"id {number} of {count}", source)
-    return pieces
+    return model
 
 
-def _fairseq(pieces: Pieces, source: str) -> Pieces:
-    """The ids of XLM-RoBERTa: <s> 0, <pad> 1, </s> 2, <unk> 3, all else one on, <mask> last.
+def _fairseq(model: SentencePieceModel, source: str) -> SentencePieceModel:
+    """With the ids of XLM-RoBERTa: <s> 0, <pad> 1, </s> 2, <unk> 3, others plus 1, <mask> last.
 
     Source: fairseq's dictionary, as transformers' XLMRobertaTokenizer describes it.
     """
-    unknown, bos, eos = pieces.texts[:3]
-    texts = (bos, "<pad>", eos, unknown, *pieces.texts[3:], "<mask>")
+    unknown, bos, eos = model.texts[:3]
+    texts = (bos, "<pad>", eos, unknown, *model.texts[3:], "<mask>")
     if len(set(texts)) != len(texts):
         raise _corrupt("<pad> and <mask> are no pieces of the model", "one that is", source)
-    kinds = (Kind.CONTROL, Kind.CONTROL, Kind.CONTROL, Kind.UNKNOWN, *pieces.kinds[3:])
+    kinds = (Kind.CONTROL, Kind.CONTROL, Kind.CONTROL, Kind.UNKNOWN, *model.kinds[3:])
     mask = Added(len(texts) - 1, "<mask>", special=True, left_space=True)
     return replace(
-        pieces,
+        model,
         texts=texts,
-        scores=(0.0, 0.0, 0.0, 0.0, *pieces.scores[3:], 0.0),
+        scores=(0.0, 0.0, 0.0, 0.0, *model.scores[3:], 0.0),
         kinds=(*kinds, Kind.CONTROL),
         unknown=3,
         bos=0,
@@ -181,8 +185,8 @@ def _fairseq(pieces: Pieces, source: str) -> Pieces:
     )
 
 
-def _configured(pieces: Pieces, file: Path) -> Pieces:
-    """With the tokens that a tokenizer_config.json adds, by id."""
+def _configured(model: SentencePieceModel, file: Path) -> SentencePieceModel:
+    """With the tokens that a tokenizer_config.json adds."""
     rule = "added_tokens_decoder maps ids to tokens with their manners"
     try:
         config = json.loads(file.read_bytes())
@@ -208,11 +212,11 @@ def _configured(pieces: Pieces, file: Path) -> Pieces:
                 normalised=token.get("normalized") is True,
             )
         )
-    return replace(pieces, added=tuple(sorted(added, key=lambda each: each.id)))
+    return replace(model, added=tuple(sorted(added, key=lambda each: each.id)))
 
 
-def _model(data: bytes, source: str) -> Pieces:
-    """A ModelProto: pieces (1), trainer_spec (2), normalizer_spec (3)."""
+def _parsed(data: bytes, source: str) -> SentencePieceModel:
+    """What a ModelProto says: pieces (1), trainer_spec (2), normalizer_spec (3)."""
     parts: dict[int, list[bytes]] = {1: [], 2: [], 3: []}
     for number, value in _fields(data):
         if number in parts and isinstance(value, bytes):
@@ -227,22 +231,23 @@ def _model(data: bytes, source: str) -> Pieces:
         scores.append(_float(piece, 2))
         kinds.append(_int(piece, 3, Kind.NORMAL))
     trainer, normalizer = (dict(_fields(b"".join(parts[number]))) for number in (2, 3))
-    model = {1: UNIGRAM, 2: BPE}.get(_int(trainer, 3, 1))
-    if model is None:
+    algorithm = {1: UNIGRAM, 2: BPE}.get(_int(trainer, 3, 1))
+    if algorithm is None:
         raise _corrupt("a SentencePiece model is Unigram or BPE", "another kind", source)
     if _int(trainer, 24, 0) or not _int(normalizer, 5, 1):
         raise _corrupt("a space is kept as a sign before its word", "another way", source)
     if Kind.UNKNOWN not in kinds:
         raise _corrupt("one piece stands for what is unknown", "none", source)
     ids = {text: n for n, text in enumerate(texts) if kinds[n] == Kind.CONTROL}
-    return Pieces(
-        model=model,
+    ends = algorithm == UNIGRAM
+    return SentencePieceModel(
+        algorithm=algorithm,
         texts=tuple(texts),
         scores=tuple(scores),
         kinds=tuple(kinds),
         unknown=kinds.index(Kind.UNKNOWN),
         bos=ids.get(_bytes(trainer, 46, b"<s>").decode("utf-8")),
-        eos=ids.get(_bytes(trainer, 47, b"</s>").decode("utf-8")) if model == UNIGRAM else None,
+        eos=ids.get(_bytes(trainer, 47, b"</s>").decode("utf-8")) if ends else None,
         byte_fallback=bool(_int(trainer, 35, 0)),
         charsmap=_bytes(normalizer, 2),
         leading_space=bool(_int(normalizer, 3, 1)),
@@ -251,9 +256,9 @@ def _model(data: bytes, source: str) -> Pieces:
 
 
 def _fields(data: bytes, most: int = MAX_FIELDS) -> list[tuple[int, int | bytes]]:
-    """The fields of a message: number, and what is there. Raises IndexError or ValueError.
+    """The fields of a message: number and value. Raises IndexError or ValueError.
 
-    most: more than these take longer to read than any real file.
+    most: fields that a message may have; more would take longer to read than any real file.
     """
     found: list[tuple[int, int | bytes]] = []
     at, end = 0, len(data)

@@ -1,4 +1,4 @@
-"""A tokenizer's file or vocabulary -> ids, offsets, counts, by the tokenizers library alone."""
+"""Text to token ids, offsets and counts, by the tokenizers library, from any tokenizer file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.tokenizer.sentencepiece import Pieces, open_pieces
+from sakuga.tokenizer.sentencepiece import SentencePieceModel, open_sentencepiece
 
 if TYPE_CHECKING:
     import tokenizers
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Ids with the special tokens of the file, and each one's range in the text.
+    """The tokens of a text: ids, special ones among them, and the range of each in the text.
 
-    A special token has the empty range (0, 0).
+    offsets: (first character, the one past the last); of a special token (0, 0).
     """
 
     ids: tuple[int, ...]
@@ -46,12 +46,12 @@ class Tokenizer:
         self._inner = inner
 
     @classmethod
-    def open(cls, source: str | Path | Pieces) -> Tokenizer:
-        """The tokenizer in a `tokenizer.json`, in a SentencePiece `.model`, or of its pieces.
+    def open(cls, source: str | Path | SentencePieceModel) -> Tokenizer:
+        """The tokenizer in a `tokenizer.json`, in a SentencePiece `.model`, or of such a model.
 
         Raises ModelNotFound or CorruptFile.
         """
-        if isinstance(source, Pieces):
+        if isinstance(source, SentencePieceModel):
             from sakuga.tokenizer.assemble import assemble
 
             with _refusing("a vocabulary makes a tokenizer", "SentencePiece vocabulary"):
@@ -63,7 +63,7 @@ class Tokenizer:
                 "Copy it from the model's repository into that folder.",
             )
         if Path(source).suffix == ".model":
-            return cls.open(open_pieces(Path(source)))
+            return cls.open(open_sentencepiece(Path(source)))
         from tokenizers import Tokenizer as Inner
 
         with _refusing("tokenizer.json is of the Hugging Face tokenizers format", str(source)):
@@ -99,7 +99,7 @@ class Tokenizer:
 
 @contextmanager
 def _refusing(rule: str, source: str) -> Iterator[None]:
-    """Turn what the library says of a broken file into a CorruptFile."""
+    """Turn what the library raises on a broken file into a CorruptFile."""
     try:
         yield
     except BaseException as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sakuga.api.codec import plain, typed
 from sakuga.errors import RequestError
-from sakuga.files.shelf import replace_file, sweep
+from sakuga.files.atomic import sweep, write_private
 from sakuga.weights.store import FileState, file_sha256, file_state, hash_file
 
 NAME = "digests.json"
@@ -90,5 +90,5 @@ class DigestCache:
         kept = {one.path: one for one in every if one.holds()}
         page = Page(tuple(kept[path] for path in sorted(kept)))
         with contextlib.suppress(OSError):
-            replace_file(self.file, json.dumps(plain(page), indent=1).encode())
+            write_private(self.file, json.dumps(plain(page), indent=1).encode())
             sweep(self.file.parent)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sakuga.errors import CorruptFile
-from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, Pieces, checked
+from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, SentencePieceModel, checked
 from sakuga.weights.gguf import AGAIN, GGUF, Value
 
 WORDS = "tokenizer.ggml."
@@ -62,7 +62,7 @@ def has_words(metadata: Mapping[str, str]) -> bool:
     return metadata.get(WORDS + "model") == SENTENCEPIECE
 
 
-def pieces_of(gguf: GGUF) -> Pieces:
+def pieces_of(gguf: GGUF) -> SentencePieceModel:
     """The vocabulary of a file that has words. Raises CorruptFile where it makes no sense."""
     told = _under(gguf.values, WORDS)
     texts, scores, kinds = (_column(gguf, told, key) for key in ("tokens", "scores", "token_type"))
@@ -73,8 +73,8 @@ def pieces_of(gguf: GGUF) -> Pieces:
         if kind == Kind.USER_DEFINED:
             texts[n], scores[n] = str(texts[n]).replace(" ", SPACE), 0.0
     unknown = _id(told, "unknown")
-    pieces = Pieces(
-        model=BPE,
+    pieces = SentencePieceModel(
+        algorithm=BPE,
         texts=tuple(texts),
         scores=tuple(scores),
         kinds=tuple(kinds),

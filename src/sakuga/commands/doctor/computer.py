@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sakuga.commands.doctor.finding import Finding, Report, green, red, yellow
 from sakuga.memory.host import host_memory
-from sakuga.memory.reasons import readable
+from sakuga.printable import readable
 
 OLDEST = (3, 11)
 ROOM = 1 << 30  # bytes; a picture takes 2 MB, a prompt's cached encoding a few

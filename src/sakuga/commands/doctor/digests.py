@@ -9,7 +9,7 @@ from sakuga.checkpoint.hub import stored_digest
 from sakuga.checkpoint.manifest import MANIFEST, read_manifest
 from sakuga.commands.doctor.files import Components, some
 from sakuga.commands.doctor.finding import Report, green, red, yellow
-from sakuga.memory.reasons import readable
+from sakuga.printable import readable
 from sakuga.weights.store import confine, hash_file
 
 FIX = "Download or convert the file again."

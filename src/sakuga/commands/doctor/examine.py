@@ -17,9 +17,9 @@ from sakuga.commands.doctor.files import Components, parts, wanted, whole
 from sakuga.commands.doctor.finding import RED, Finding, Report, green, trouble, yellow
 from sakuga.commands.doctor.words import tokenizers
 from sakuga.memory.host import host_memory
-from sakuga.memory.reasons import readable
 from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.model.spec import NEWBIE_3_5B
+from sakuga.printable import readable
 
 QUICK = 256 << 20  # bytes that are hashed in a fraction of a second
 

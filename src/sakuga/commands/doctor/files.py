@@ -21,8 +21,8 @@ from sakuga.checkpoint.folder import (
 )
 from sakuga.checkpoint.layouts import Explanation, explain
 from sakuga.commands.doctor.finding import Finding, Report, Stage, green, red, refused, trouble
-from sakuga.memory.reasons import readable
 from sakuga.model.inventory import part_of
+from sakuga.printable import readable
 from sakuga.weights.formats import Shape, logical_shapes, read_storage_metadata, scale_key
 from sakuga.weights.store import FROM_TORCH
 

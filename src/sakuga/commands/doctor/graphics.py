@@ -15,9 +15,9 @@ from sakuga.commands.doctor.finding import Finding, Report, green, red, yellow
 from sakuga.commands.doctor.room import room
 from sakuga.memory.device import LIBRARIES
 from sakuga.memory.devices import DTYPES, choose_device, choose_dtype
-from sakuga.memory.reasons import readable
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import ModelSpec
+from sakuga.printable import readable
 
 DRIVER = Path("/proc/driver/nvidia/version")
 PACKAGES = ("flash_attn", "xformers", "sageattention")
@@ -149,7 +149,7 @@ def _fused(
         "memory-efficient": cuda.can_use_efficient_attention,
     }
     able = tuple(name for name, test in tests.items() if test(asked))
-    known = {}
+    known: dict[str, str] = {}
     if dtype == torch.float32:
         known |= {"cuDNN": "it computes in 16 bits alone", "flash": "it computes in 16 bits alone"}
     if grouped:

@@ -9,8 +9,8 @@ from sakuga.commands.plan import Asked
 from sakuga.errors import BudgetTooSmall
 from sakuga.memory.cards import nearest_card
 from sakuga.memory.plan import Options
-from sakuga.memory.reasons import readable
 from sakuga.model.inventory import Inventory
+from sakuga.printable import readable
 
 
 def room(inventory: Inventory, title: str, free: int, dtype: str) -> Finding:

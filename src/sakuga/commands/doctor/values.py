@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedReader
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from sakuga.commands.doctor.files import Components, some
 from sakuga.commands.doctor.finding import Report, green, red, yellow
 from sakuga.errors import CorruptFile
-from sakuga.memory.reasons import readable
+from sakuga.printable import readable
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.quantise import DTYPES
@@ -90,7 +90,9 @@ def _spans(info: TensorInfo, most: int | None) -> Iterator[tuple[float, float, i
             yield (*extremes(stream, info, first, last), last - first)
 
 
-def extremes(stream: BinaryIO, info: TensorInfo, first: int, last: int) -> tuple[float, float]:
+def extremes(
+    stream: BufferedReader, info: TensorInfo, first: int, last: int
+) -> tuple[float, float]:
     """The least and the greatest of some numbers; NaN if one of them is.
 
     first, last: bytes within the tensor. They are read, not mapped: a map would fetch much
@@ -143,7 +145,7 @@ def pieces(info: TensorInfo, most: int | None) -> Iterator[tuple[int, int]]:
         yield first, first + size
 
 
-def _expect_jumps(stream: BinaryIO) -> None:
+def _expect_jumps(stream: BufferedReader) -> None:
     """Keep the system from reading ahead, where it can be told: a tenth of the time on a disk."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)

@@ -12,7 +12,7 @@ from sakuga.commands.doctor.files import Components
 from sakuga.commands.doctor.finding import Finding, Report, green, red, trouble, yellow
 from sakuga.engine.texts import BELONGS, check_tokenizer
 from sakuga.errors import ModelNotFound
-from sakuga.tokenizer.sentencepiece import Pieces
+from sakuga.tokenizer.sentencepiece import SentencePieceModel
 from sakuga.tokenizer.tokens import Tokenizer
 
 SAMPLE = "<character_1><n>miku</n><appearance>blue_hair, 1girl</appearance></character_1> smile."
@@ -46,7 +46,7 @@ def _matched(name: str, tokenizer: Tokenizer, spec: Any) -> Finding:
     return green(name, f"{text}, a sample comes back as it was")
 
 
-def _source(folder: Path, name: str, components: Components) -> Path | Pieces:
+def _source(folder: Path, name: str, components: Components) -> Path | SentencePieceModel:
     """What tokenizes for an encoder: a file of its own, or the vocabulary within its weights."""
     file = own_file((folder, one) for one in TOKENIZERS[name])
     encoder = components.get(ENCODERS[name])

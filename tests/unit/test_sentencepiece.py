@@ -22,8 +22,8 @@ from sakuga.tokenizer.sentencepiece import (
     Added,
     Kind,
     checked,
-    open_pieces,
-    read_pieces,
+    open_sentencepiece,
+    read_sentencepiece,
 )
 
 
@@ -49,14 +49,14 @@ HEAD = piece("<unk>", 2) + piece("<s>", 3) + piece("</s>", 3)
 
 def test_reads_what_the_library_trains() -> None:
     own = sentencepiece.SentencePieceProcessor(model_proto=gemma_model())
-    pieces = read_pieces(gemma_model(), "x")
+    pieces = read_sentencepiece(gemma_model(), "x")
     assert list(pieces.texts) == [own.id_to_piece(n) for n in range(own.vocab_size())]
     assert list(pieces.scores) == [own.get_score(n) for n in range(own.vocab_size())]
     for n, kind in enumerate(pieces.kinds):
         assert (kind == Kind.BYTE) == own.is_byte(n)
         assert (kind == Kind.CONTROL) == own.is_control(n)
         assert (kind == Kind.UNKNOWN) == own.is_unknown(n)
-    assert (pieces.model, pieces.unknown, pieces.bos, pieces.eos) == (BPE, 3, 2, None)
+    assert (pieces.algorithm, pieces.unknown, pieces.bos, pieces.eos) == (BPE, 3, 2, None)
     assert pieces.byte_fallback
     assert not pieces.charsmap
     assert not pieces.leading_space
@@ -66,7 +66,7 @@ def test_reads_what_the_library_trains() -> None:
 
 def test_unigram_gets_the_ids_of_fairseq() -> None:
     own = sentencepiece.SentencePieceProcessor(model_proto=jina_model())
-    pieces = read_pieces(jina_model(), "x")
+    pieces = read_sentencepiece(jina_model(), "x")
     assert pieces.texts[:4] == ("<s>", "<pad>", "</s>", "<unk>")
     assert list(pieces.texts[4:-1]) == [own.id_to_piece(n) for n in range(3, own.vocab_size())]
     assert (pieces.bos, pieces.eos, pieces.unknown) == (0, 2, 3)
@@ -78,7 +78,7 @@ def test_unigram_gets_the_ids_of_fairseq() -> None:
 
 def test_unigram_that_counts_as_fairseq_already_is_taken_as_it_is() -> None:
     model = trained(model_type="unigram", vocab_size=180, bos_id=0, pad_id=1, eos_id=2, unk_id=3)
-    pieces = read_pieces(model, "x")
+    pieces = read_sentencepiece(model, "x")
     assert pieces.texts[:4] == ("<s>", "<pad>", "</s>", "<unk>")
     assert (pieces.bos, pieces.eos, pieces.unknown) == (0, 2, 3)
     assert len(pieces.texts) == 180
@@ -87,7 +87,7 @@ def test_unigram_that_counts_as_fairseq_already_is_taken_as_it_is() -> None:
 
 def test_unknown_fields_are_passed_over() -> None:
     odd = field(9, 5) + field(4, b"tests") + varint(10 << 3 | 1) + bytes(8) + field(11, 1.0)
-    assert read_pieces(odd + HEAD, "x").texts[:4] == ("<s>", "<pad>", "</s>", "<unk>")
+    assert read_sentencepiece(odd + HEAD, "x").texts[:4] == ("<s>", "<pad>", "</s>", "<unk>")
 
 
 HOSTILE: dict[str, bytes] = {
@@ -128,7 +128,7 @@ HOSTILE: dict[str, bytes] = {
 def test_refuses_bytes_that_lie(name: str) -> None:
     start = time.process_time()
     with pytest.raises(CorruptFile) as caught:
-        read_pieces(HOSTILE[name], "the source")
+        read_sentencepiece(HOSTILE[name], "the source")
     assert time.process_time() - start < 1
     assert "the source" in caught.value.got
     assert len(str(caught.value)) < 400
@@ -139,7 +139,7 @@ def test_every_cut_of_a_real_model_is_refused_or_whole() -> None:
     model = gemma_model()
     for size in range(0, len(model), 97):
         try:
-            read_pieces(model[:size], "x")
+            read_sentencepiece(model[:size], "x")
         except CorruptFile:
             continue
         assert size > 100
@@ -147,7 +147,7 @@ def test_every_cut_of_a_real_model_is_refused_or_whole() -> None:
 
 @pytest.mark.parametrize("wrong", [{"bos": 999}, {"unknown": -1}, {"kinds": ("a",) * 180}])
 def test_numbers_of_special_tokens_are_pieces(wrong: dict[str, Any]) -> None:
-    pieces = read_pieces(jina_model(), "x")
+    pieces = read_sentencepiece(jina_model(), "x")
     assert checked(pieces, "x") == pieces
     with pytest.raises(CorruptFile):
         checked(replace(pieces, **wrong), "x")
@@ -155,16 +155,16 @@ def test_numbers_of_special_tokens_are_pieces(wrong: dict[str, Any]) -> None:
 
 def test_a_config_beside_adds_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(gemma_model())
-    assert open_pieces(tmp_path / "tokenizer.model").added == ()
+    assert open_sentencepiece(tmp_path / "tokenizer.model").added == ()
     token = {"content": "<image_soft_token>", "special": True, "lstrip": False, "rstrip": True}
     config = {"added_tokens_decoder": {"481": token, "480": {**token, "content": "<other>"}}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    assert open_pieces(tmp_path / "tokenizer.model").added == (
+    assert open_sentencepiece(tmp_path / "tokenizer.model").added == (
         Added(480, "<other>", special=True, right_space=True),
         Added(481, "<image_soft_token>", special=True, right_space=True),
     )
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GemmaTokenizer"}')
-    assert open_pieces(tmp_path / "tokenizer.model").added == ()
+    assert open_sentencepiece(tmp_path / "tokenizer.model").added == ()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_config_that_makes_no_sense(tmp_path: Path, config: str) -> None:
     (tmp_path / "tokenizer.model").write_bytes(gemma_model())
     (tmp_path / "tokenizer_config.json").write_text(config)
     with pytest.raises(CorruptFile, match=r"tokenizer_config\.json"):
-        open_pieces(tmp_path / "tokenizer.model")
+        open_sentencepiece(tmp_path / "tokenizer.model")
 
 
 def test_files_of_any_size_are_not_read(tmp_path: Path) -> None:
@@ -189,9 +189,9 @@ def test_files_of_any_size_are_not_read(tmp_path: Path) -> None:
     with file.open("wb") as stream:
         stream.truncate(2**33)  # sparse: takes no room
     with pytest.raises(CorruptFile, match="at most"):
-        open_pieces(file)
+        open_sentencepiece(file)
 
 
 def test_the_kinds_are_those_of_the_library() -> None:
-    assert read_pieces(HEAD, "x").model == UNIGRAM
-    assert read_pieces(HEAD + field(2, field(3, 2)), "x").model == BPE
+    assert read_sentencepiece(HEAD, "x").algorithm == UNIGRAM
+    assert read_sentencepiece(HEAD + field(2, field(3, 2)), "x").algorithm == BPE

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.files.shelf import Shelf, cache_folder, replace_file, sweep
+from sakuga.files.atomic import sweep
+from sakuga.files.shelf import Shelf, cache_folder
 
 HAMMER = """
 import hashlib, random, sys, time
@@ -128,24 +129,6 @@ def test_drafts_of_the_dead_are_swept_after_an_hour(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(FileNotFoundError):
         sweep(tmp_path / "none")
-
-
-def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
-    replace_file(tmp_path / "a", b"old")
-    (tmp_path / "b").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        replace_file(tmp_path / "b", b"new")
-    with pytest.raises(FileExistsError):
-        replace_file(tmp_path / "a" / "c", b"new")
-    assert {file.name for file in tmp_path.iterdir()} == {"a", "b"}
-    assert (tmp_path / "a").read_bytes() == b"old"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
-def test_what_people_drew_is_for_themselves_to_see(tmp_path: Path) -> None:
-    replace_file(tmp_path / "made" / "a", b"")
-    assert (tmp_path / "made").stat().st_mode & 0o077 == 0
-    assert (tmp_path / "made" / "a").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(
