@@ -72,7 +72,7 @@ def scene_boxes(codes: np.ndarray) -> np.ndarray:
     return boxes
 
 
-class _RenderStream(IterableDataset):
+class _RenderStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
     """Endless chunks of renders; every worker draws seeds of its own."""
 
     def __init__(self, seed: int, chunk: int, size: int) -> None:
@@ -148,7 +148,7 @@ class PromptBatch:
         return PromptBatch(*(part.to(device, non_blocking=True) for part in parts))
 
 
-class _PromptStream(IterableDataset):
+class _PromptStream(IterableDataset[tuple[Tensor, ...]]):
     """Endless prompts, gathered by length so that a batch needs no padding."""
 
     def __init__(self, codes: Tensor, boxes: Tensor, folder: Path, batch: int, seed: int) -> None:
@@ -186,7 +186,6 @@ class _PromptStream(IterableDataset):
         place = np.stack([(figure[:, 0] + figure[:, 2]) / 2, figure[:, 3] - figure[:, 1]], axis=-1)
         pooled_ids = jina.encode(pooled_text).ids
         return _Sample(index, encoding.ids, pooled_ids, place[owners], owners >= 0)
-
 
     def _collate(self, samples: list[_Sample]) -> tuple[Tensor, ...]:
         index = np.array([sample.index for sample in samples])

@@ -48,11 +48,11 @@ class Painter:
         cls, folder: Path, gemma: GemmaEncoder, jina: JinaEncoder, transformer: NextDiT, vae: VAE
     ) -> Painter:
         """Join networks with the tokenizers of a checkpoint's folder."""
-        tokenizers = [
+        gemma_tokenizer, jina_tokenizer = (
             Tokenizer.from_file(str(folder / name / "tokenizer.json"))
             for name in ("tokenizer", "tokenizer_2")
-        ]
-        return cls(*tokenizers, gemma, jina, transformer, vae)
+        )
+        return cls(gemma_tokenizer, jina_tokenizer, gemma, jina, transformer, vae)
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +79,9 @@ class Painter:
         def both(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
             times = torch.full((2 * len(texts),), t, device=device)
             pair = torch.cat((x, x))
-            return self.transformer(pair, times, captions, segments, pooled).float().chunk(2)
+            v: Tensor = self.transformer(pair, times, captions, segments, pooled)
+            conditional, unconditional = v.float().chunk(2)
+            return conditional, unconditional
 
         velocity = guided(both, self.drawing.guidance)
         times = grid(self.drawing.steps, self.drawing.solver, shift=self.drawing.shift)

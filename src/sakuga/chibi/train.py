@@ -161,11 +161,13 @@ class Text2Velocity(nn.Module):
         """Velocity of (B, C, h, w) latents, and the refined caption (B, L, D) behind it."""
         _, length = batch.gemma.shape
         # One segment's layout broadcasts over a batch in which all segments are alike.
-        layout = self.transformer.layout([length], [latents.shape[-2:]], latents.device)
+        height, width = latents.shape[-2:]
+        layout = self.transformer.layout([length], [(height, width)], latents.device)
         features = self.gemma(batch.gemma).flatten(0, 1)
         caption = self.transformer.refine(features, layout.text)
         pooled = self.jina(batch.jina)
         velocity = self.transformer.velocity(latents, t, caption, layout, pooled)
+        assert isinstance(velocity, Tensor)
         return velocity, caption.unflatten(0, (-1, length))
 
 
@@ -218,7 +220,7 @@ def train_vae(
     vae, average = VAE(CHIBI.vae).to(device), VAE(CHIBI.vae).to(device)
     shelf.load("vae", vae)
     average.load_state_dict(vae.state_dict())
-    vae.to(memory_format=torch.channels_last)
+    nn.utils.convert_conv2d_weight_memory_format(vae, torch.channels_last)
     pace = shelf.pace("vae", regime.vae_minutes)
     optimisers = make_optimisers(vae, skip=("conv_in", "conv_out"), lr=2e-3)
     loss_of = torch.compile(vae_loss) if regime.compiled else vae_loss
@@ -245,7 +247,7 @@ def vae_loss(vae: VAE, pixels: Tensor) -> Tensor:
     mean, logvar = vae.moments(pixels)
     mean, logvar = mean.float(), logvar.float().clamp(-20, 5)
     latents = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
-    error = vae.decoder(latents).float() - pixels
+    error: Tensor = vae.decoder(latents).float() - pixels
     divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
     return error.square().mean() + 0.1 * error.abs().mean() + 1e-5 * divergence
 
@@ -360,7 +362,7 @@ def open_model(shelf: Shelf, regime: Regime, device: torch.device) -> Text2Veloc
     return model
 
 
-def rehearse(model: Text2Velocity, whereabouts: nn.Module, regime: Regime) -> None:
+def rehearse(model: Text2Velocity, whereabouts: nn.Linear, regime: Regime) -> None:
     """Let the blocks compile on blank prompts, while other processes still draw."""
     device, count = whereabouts.weight.device, regime.prompt_batch
     side = regime.size // CHIBI.vae.downscale
@@ -384,7 +386,7 @@ def rehearse(model: Text2Velocity, whereabouts: nn.Module, regime: Regime) -> No
 
 def train_transformer(
     model: Text2Velocity,
-    whereabouts: nn.Module,
+    whereabouts: nn.Linear,
     lesson: Lesson,
     regime: Regime,
     shelf: Shelf,
@@ -437,7 +439,7 @@ def check_accuracy(painter: Painter, judge: Judge, pictures: int) -> str:
 
 
 def flow_loss(
-    model: Text2Velocity, whereabouts: nn.Module, lesson: Lesson, batch: PromptBatch
+    model: Text2Velocity, whereabouts: nn.Linear, lesson: Lesson, batch: PromptBatch
 ) -> Tensor:
     """Error of the velocity, weighted towards figures and faces, plus that of the whereabouts.
 
@@ -449,10 +451,11 @@ def flow_loss(
     picture = lesson.latents[batch.index].float()
     noise, t = torch.randn_like(picture), sample_times(len(picture), device)
     mix = t.view(-1, 1, 1, 1)
+    velocity: Tensor
     velocity, caption = model(mix * picture + (1 - mix) * noise, t, batch)
     error = (velocity.float() - (picture - noise)).square().mean(dim=1)
     weight = importance(batch.boxes, picture.shape[-1])
-    missed = (whereabouts(caption).float() - batch.place).square().sum(dim=-1)
+    missed: Tensor = (whereabouts(caption).float() - batch.place).square().sum(dim=-1)
     owned = batch.owned.float()
     lost = (missed * owned).sum() / owned.sum().clamp(min=1)
     return (error * weight).mean() / weight.mean() + lost
@@ -480,7 +483,8 @@ def make_optimisers(
     module: nn.Module, skip: tuple[str, ...], lr: float
 ) -> list[torch.optim.Optimizer]:
     """Muon for hidden matrices and kernels, AdamW for all that is thin, or named in `skip`."""
-    hidden, rest = [], []
+    hidden: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, p in module.named_parameters():
         thin = p.ndim < 2 or any(part in name for part in skip)
         (rest if thin else hidden).append(p)
