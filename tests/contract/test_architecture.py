@@ -20,7 +20,8 @@ WITH_TORCH = {
     "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
     "commands/convert", "commands/draw", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",
-    "chibi/data", "chibi/judge", "chibi/measure", "chibi/muon", "chibi/package", "chibi/train",
+    "chibi/data", "chibi/judge", "chibi/losses", "chibi/measure", "chibi/muon", "chibi/optimise",
+    "chibi/package", "chibi/progress", "chibi/text2velocity", "chibi/train",
 }  # fmt: skip
 
 

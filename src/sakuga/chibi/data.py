@@ -13,6 +13,7 @@ from threading import Thread
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -125,6 +126,26 @@ class Gallery:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Indices of `count` random pictures among those that are ready."""
         return torch.randint(self.ready, (count,), generator=generator)
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Bytes to [-1, 1] in float32."""
+    return pixels.float() / 127.5 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What the transformer learns from: scaled latents (B, C, h, w), codes and boxes of each."""
+
+    latents: Tensor
+    codes: Tensor
+    boxes: Tensor
+
+    @classmethod
+    def open(cls, folder: Path, device: torch.device) -> Lesson:
+        """Read what `encode_gallery` kept; latents go to `device`."""
+        tensors = load_file(folder / "latents.safetensors")
+        return cls(tensors["latents"].to(device), tensors["codes"], tensors["boxes"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,7 @@ class Painter:
             x = step.x
         return torch.cat([self.vae.decode(part) for part in x.split(32)]).clamp(-1, 1)
 
-    def _read(
-        self, texts: Sequence[str], device: torch.device
-    ) -> tuple[Tensor, Segments, Tensor]:
+    def _read(self, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Segments, Tensor]:
         """Encode texts one by one; empty ones, all alike, only once."""
         known: dict[str, tuple[Tensor, Tensor]] = {}
         for text in dict.fromkeys(texts):
