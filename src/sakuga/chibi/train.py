@@ -101,9 +101,9 @@ def train_vae(
     folder.load("vae", vae)
     average.load_state_dict(vae.state_dict())
     nn.utils.convert_conv2d_weight_memory_format(vae, torch.channels_last)
-    pace = folder.pace("vae", regime.vae_minutes)
     optimisers = make_optimisers(vae, skip=("conv_in", "conv_out"), lr=2e-3)
     loss_of = torch.compile(vae_loss) if regime.compiled else vae_loss
+    pace = folder.pace("vae", regime.vae_minutes)
     step = 0
     while pace.done < 1:
         gallery.wait(regime.vae_batch)
@@ -131,8 +131,8 @@ def train_judge(
     device, generator = gallery.pixels.device, torch.Generator().manual_seed(2)
     judge = Judge().to(device)
     folder.load("judge", judge)
-    pace = folder.pace("judge", regime.judge_minutes)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.01)
+    pace = folder.pace("judge", regime.judge_minutes)
     step = 0
     while pace.done < 1:
         gallery.wait(regime.judge_batch)
@@ -257,12 +257,12 @@ def train_transformer(
     judge, vae = Judge().to(device).eval(), open_vae(folder).to(device).eval()
     folder.load("judge", judge)
     painter = Painter.open(folder.path, average.gemma, average.jina, average.transformer, vae)
-    pace = folder.pace("transformer", regime.transformer_minutes)
     skip = ("embed", "adaLN", "final_layer", "pooled_proj", "time_text")
     optimisers = [
         *make_optimisers(model, skip=skip, lr=regime.lr),
         torch.optim.AdamW(whereabouts.parameters(), lr=1e-3),
     ]
+    pace = folder.pace("transformer", regime.transformer_minutes)
     batches = prompt_batches(
         lesson.codes,
         lesson.boxes,
