@@ -13,14 +13,16 @@ PACKAGE = Path(__file__).parents[2] / "src" / "sakuga"
 WITH_TORCH = {
     "sample", "engine",
     "weights/folded", "weights/ggml", "weights/quantise", "weights/stored",
-    "model/layers", "model/nextdit", "model/strips", "model/text", "model/towers", "model/vae",
+    "model/coders", "model/layers", "model/nextdit", "model/strips", "model/text", "model/towers",
+    "model/vae",
     "checkpoint/bind", "checkpoint/convert", "checkpoint/save",
     "memory/device", "memory/devices", "memory/flat", "memory/ledger", "memory/pinned",
     "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
     "commands/convert", "commands/draw", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",
-    "chibi/data", "chibi/judge", "chibi/measure", "chibi/muon", "chibi/package", "chibi/train",
+    "chibi/data", "chibi/judge", "chibi/losses", "chibi/measure", "chibi/muon", "chibi/optimise",
+    "chibi/package", "chibi/progress", "chibi/text2velocity", "chibi/train",
 }  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.engine.networks import Networks
+from sakuga.model.coders import Decoder
 from sakuga.model.spec import NEWBIE_3_5B
-from sakuga.model.vae import VAE, Decoder
+from sakuga.model.vae import VAE
 
 GIB = 2**30
 

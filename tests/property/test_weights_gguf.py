@@ -10,7 +10,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sakuga.errors import CorruptFile
-from sakuga.tokenizer.sentencepiece import read_sentencepiece
+from sakuga.tokenizer.sentencepiece import (
+    BPE,
+    UNIGRAM,
+    Kind,
+    SentencePieceModel,
+    checked,
+    read_sentencepiece,
+    write_sentencepiece,
+)
 from sakuga.weights.gguf import BLOCKS, PLAIN, TYPES, open_gguf
 from sakuga.weights.llama_cpp import pieces_of
 
@@ -96,3 +104,45 @@ def test_a_file_with_a_few_bytes_changed_is_consistent_or_refused(
 def test_a_model_of_any_bytes_is_read_or_refused(data: bytes) -> None:
     with suppress(CorruptFile):
         read_sentencepiece(data, "x")
+
+
+@st.composite
+def vocabularies(draw: st.DrawFn) -> SentencePieceModel:
+    """A vocabulary as SentencePiece might have trained it."""
+    special = ["<unk>", "<s>", "</s>"]
+    taken = {*special, "<pad>", "<mask>"}
+    word = st.text(min_size=1, max_size=4).filter(lambda word: word not in taken)
+    words = draw(st.lists(word, unique=True, max_size=4))
+    scores = [draw(st.floats(-100, 0, width=32)) for _ in words]
+    return SentencePieceModel(
+        draw(st.sampled_from((BPE, UNIGRAM))),
+        (*special, *words),
+        (0.0, 0.0, 0.0, *scores),
+        (Kind.UNKNOWN, Kind.CONTROL, Kind.CONTROL, *[Kind.NORMAL] * len(words)),
+        bos=1,
+        byte_fallback=draw(st.booleans()),
+    )
+
+
+@given(made=vocabularies())
+def test_a_vocabulary_is_read_as_it_was_written(made: SentencePieceModel) -> None:
+    found = read_sentencepiece(write_sentencepiece(made), "x")
+    scores = dict(zip(found.texts, found.scores, strict=True))
+    assert scores.items() >= set(zip(made.texts, made.scores, strict=True))
+    assert (found.model, found.byte_fallback) == (made.model, made.byte_fallback)
+
+
+@given(made=vocabularies(), data=st.data())
+def test_a_vocabulary_with_a_few_bytes_changed_is_consistent_or_refused(
+    made: SentencePieceModel, data: st.DataObject
+) -> None:
+    content = bytearray(write_sentencepiece(made))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)) | st.just(len(content)))
+    try:
+        found = read_sentencepiece(bytes(content[:cut]), "x")
+    except CorruptFile:
+        return
+    assert checked(found, "x") == found
+    assert len(found.texts) == len(found.scores) == len(found.kinds)

@@ -25,11 +25,8 @@ from sakuga.chibi.vocabulary import (
     TAGS,
     VALUES,
     WORDS,
-    canonical_tag,
     meaning,
     read,
-    slot_of,
-    value_of,
 )
 
 POSITIONS = (None, *VALUES["position"])
@@ -45,11 +42,10 @@ def test_no_tag_means_two_things() -> None:
 
 
 @pytest.mark.parametrize("slot", [slot for slot in TAGS if slot != "garment_color"])
-def test_canonical_tags_name_their_values(slot: str) -> None:
+def test_every_tag_decides_its_value_first(slot: str) -> None:
     for value in VALUES[slot]:
-        tag = canonical_tag(slot, value)
-        if tag != value or slot_of(tag):
-            assert (slot_of(tag), value_of(tag)) == (slot, value)
+        for tag in TAGS[slot][value]:
+            assert meaning(tag)[0] == (slot, value)
             assert tag in WORDS
 
 

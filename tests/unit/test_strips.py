@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.engine.networks import Networks
+from sakuga.model.coders import Downsample
 from sakuga.model.spec import VAESpec
 from sakuga.model.strips import Convolved, Stored
-from sakuga.model.vae import VAE, Downsample
+from sakuga.model.vae import VAE
 
 SPEC = VAESpec(
     block_out_channels=(8, 16, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4

@@ -11,7 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sakuga.chibi.data import Gallery, draw_renders, prompt_batches
-from sakuga.chibi.train import SMOKE, Shelf, importance, sample_times, teach_tokenizers, train_chibi
+from sakuga.chibi.losses import importance, sample_times
+from sakuga.chibi.progress import TrainingFolder
+from sakuga.chibi.regime import SMOKE
+from sakuga.chibi.train import teach_tokenizers, train_chibi
 from sakuga.model.spec import CHIBI
 
 BRIEF = replace(
@@ -51,14 +54,14 @@ def test_a_finished_stage_is_not_run_again(trained) -> None:
 
 
 def test_a_stage_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    shelf, module = Shelf(tmp_path), nn.Linear(2, 2)
-    shelf.save("vae", 0.4, "part", module)
+    folder, module = TrainingFolder(tmp_path), nn.Linear(2, 2)
+    folder.save("vae", 0.4, "part", module)
     other = nn.Linear(2, 2)
-    assert shelf.load("part", other)
+    assert folder.load("part", other)
     assert torch.equal(other.weight, module.weight)
-    pace = shelf.pace("vae", minutes=10.0)
+    pace = folder.pace("vae", minutes=10.0)
     assert 0.4 <= pace.done < 0.41
-    assert shelf.pace("transformer", minutes=10.0).done < 0.01
+    assert folder.pace("transformer", minutes=10.0).done < 0.01
 
 
 def test_prompts_of_a_batch_share_their_length_and_know_their_pictures(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from sakuga.model.coders import Downsample, ResnetBlock
 from sakuga.model.spec import VAESpec
-from sakuga.model.vae import VAE, Downsample, ResnetBlock
+from sakuga.model.vae import VAE
 
 SPEC = VAESpec(
     block_out_channels=(8, 16, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4
@@ -63,7 +64,7 @@ def test_the_smallest_scale_sees_the_whole_picture(vae):
 def test_attention_is_the_same_a_few_queries_at_a_time(vae, monkeypatch):
     latents = torch.randn(2, 4, 5, 7)
     whole = vae.decode(latents)
-    monkeypatch.setattr("sakuga.model.vae.MOST_SCORES", 100)  # two queries of 35 scores
+    monkeypatch.setattr("sakuga.model.coders.MOST_SCORES", 100)  # two queries of 35 scores
     torch.testing.assert_close(vae.decode(latents), whole, atol=1e-5, rtol=1e-4)
 
 

@@ -13,6 +13,7 @@ from threading import Thread
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -72,7 +73,7 @@ def scene_boxes(codes: np.ndarray) -> np.ndarray:
     return boxes
 
 
-class _RenderStream(IterableDataset):
+class _RenderStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
     """Endless chunks of renders; every worker draws seeds of its own."""
 
     def __init__(self, seed: int, chunk: int, size: int) -> None:
@@ -127,6 +128,26 @@ class Gallery:
         return torch.randint(self.ready, (count,), generator=generator)
 
 
+def to_unit(pixels: Tensor) -> Tensor:
+    """Bytes to [-1, 1] in float32."""
+    return pixels.float() / 127.5 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What the transformer learns from: scaled latents (B, C, h, w), codes and boxes of each."""
+
+    latents: Tensor
+    codes: Tensor
+    boxes: Tensor
+
+    @classmethod
+    def open(cls, folder: Path, device: torch.device) -> Lesson:
+        """Read what `encode_gallery` kept; latents go to `device`."""
+        tensors = load_file(folder / "latents.safetensors")
+        return cls(tensors["latents"].to(device), tensors["codes"], tensors["boxes"])
+
+
 @dataclass(frozen=True, slots=True)
 class PromptBatch:
     """Prompts of one length, for the renders at `index` (B,), whose boxes are (B, 4, 2, 4).
@@ -148,7 +169,7 @@ class PromptBatch:
         return PromptBatch(*(part.to(device, non_blocking=True) for part in parts))
 
 
-class _PromptStream(IterableDataset):
+class _PromptStream(IterableDataset[tuple[Tensor, ...]]):
     """Endless prompts, gathered by length so that a batch needs no padding."""
 
     def __init__(self, codes: Tensor, boxes: Tensor, folder: Path, batch: int, seed: int) -> None:
@@ -186,7 +207,6 @@ class _PromptStream(IterableDataset):
         place = np.stack([(figure[:, 0] + figure[:, 2]) / 2, figure[:, 3] - figure[:, 1]], axis=-1)
         pooled_ids = jina.encode(pooled_text).ids
         return _Sample(index, encoding.ids, pooled_ids, place[owners], owners >= 0)
-
 
     def _collate(self, samples: list[_Sample]) -> tuple[Tensor, ...]:
         index = np.array([sample.index for sample in samples])

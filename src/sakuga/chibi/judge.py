@@ -46,7 +46,8 @@ class _Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.down(x))
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        out: Tensor = x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        return out
 
 
 class Judge(nn.Module):
@@ -65,7 +66,8 @@ class Judge(nn.Module):
         crops = crop(pictures, boxes)
         figures = {k: v.unflatten(0, (-1, MAX_CHARACTERS)) for k, v in self.figure(crops).items()}
         whole = F.interpolate(pictures, CROP, mode="bilinear", antialias=True)
-        return figures | self.scene(whole)
+        scene: dict[str, Tensor] = self.scene(whole)
+        return figures | scene
 
 
 def crop(pictures: Tensor, boxes: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from sakuga.chibi.data import scene_boxes
 from sakuga.chibi.judge import Judge, hits
 from sakuga.chibi.prompts import CAREFUL, Habits, joined, write_prompt
 from sakuga.chibi.scene import random_scene, to_codes
-from sakuga.engine.networks import Models
+from sakuga.engine.networks import Networks
 from sakuga.memory.devices import choose_device
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
@@ -48,11 +48,11 @@ class Painter:
         cls, folder: Path, gemma: GemmaEncoder, jina: JinaEncoder, transformer: NextDiT, vae: VAE
     ) -> Painter:
         """Join networks with the tokenizers of a checkpoint's folder."""
-        tokenizers = [
+        gemma_tokenizer, jina_tokenizer = (
             Tokenizer.from_file(str(folder / name / "tokenizer.json"))
             for name in ("tokenizer", "tokenizer_2")
-        ]
-        return cls(*tokenizers, gemma, jina, transformer, vae)
+        )
+        return cls(gemma_tokenizer, jina_tokenizer, gemma, jina, transformer, vae)
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +62,7 @@ class Painter:
     @classmethod
     def packaged(cls, device: str = "auto") -> Painter:
         """The model that ships with sakuga, in float32 on `device`."""
-        models, where = Models(open_checkpoint(EMBEDDED_FOLDER), "float32"), choose_device(device)
+        models, where = Networks(open_checkpoint(EMBEDDED_FOLDER), "float32"), choose_device(device)
         parts = ("text_encoder", "text_encoder_2", "transformer", "vae")
         return cls.open(EMBEDDED_FOLDER, *(models[part].to(where) for part in parts))
 
@@ -79,7 +79,9 @@ class Painter:
         def both(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
             times = torch.full((2 * len(texts),), t, device=device)
             pair = torch.cat((x, x))
-            return self.transformer(pair, times, captions, segments, pooled).float().chunk(2)
+            v: Tensor = self.transformer(pair, times, captions, segments, pooled)
+            conditional, unconditional = v.float().chunk(2)
+            return conditional, unconditional
 
         velocity = guided(both, self.drawing.guidance)
         times = grid(self.drawing.steps, self.drawing.solver, shift=self.drawing.shift)
@@ -88,9 +90,7 @@ class Painter:
             x = step.x
         return torch.cat([self.vae.decode(part) for part in x.split(32)]).clamp(-1, 1)
 
-    def _read(
-        self, texts: Sequence[str], device: torch.device
-    ) -> tuple[Tensor, Segments, Tensor]:
+    def _read(self, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Segments, Tensor]:
         """Encode texts one by one; empty ones, all alike, only once."""
         known: dict[str, tuple[Tensor, Tensor]] = {}
         for text in dict.fromkeys(texts):

@@ -2,14 +2,17 @@
 
 K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); the step is
 scaled to AdamW's root mean square as in J. Liu et al., "Muon is scalable for LLM training"
-(arXiv 2502.16982, eq. 4), so that one learning rate serves both. Unlike `torch.optim.Muon` it
-takes convolution kernels too, and orthogonalises all matrices of one shape in a single batch.
+(arXiv 2502.16982, eq. 4), so that one learning rate serves both. For matrices it takes the steps
+of `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`; unlike it, it takes convolution
+kernels too, and orthogonalises all matrices of one shape in a single batch, so that a card gets
+few large operations instead of many small ones.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,18 +31,25 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Update every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Update every parameter that has a gradient; `closure` is not supported."""
+        assert closure is None
         for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape[p.shape[0], p[0].numel()].append(p)
-            for shape, params in by_shape.items():
-                self._step_shape(shape, params, group)
+                    by_shape[p.shape[0], p[0].numel()].append((p, p.grad))
+            for shape, pairs in by_shape.items():
+                params, grads = zip(*pairs, strict=True)
+                self._step_shape(shape, params, grads, group)
 
-    def _step_shape(self, shape: tuple[int, int], params: list[Tensor], group: dict) -> None:
-        grads = [p.grad for p in params]
+    def _step_shape(
+        self,
+        shape: tuple[int, int],
+        params: tuple[Tensor, ...],
+        grads: tuple[Tensor, ...],
+        group: dict[str, Any],
+    ) -> None:
         for p in params:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
@@ -63,8 +73,8 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

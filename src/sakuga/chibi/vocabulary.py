@@ -262,24 +262,6 @@ def meaning(tag: str) -> tuple[tuple[str, str], ...]:
     return MEANINGS.get(normal(tag), ())
 
 
-def slot_of(tag: str) -> str | None:
-    """The slot a tag decides first (`garment` for `red_dress`), or None."""
-    pairs = meaning(tag)
-    return pairs[0][0] if pairs else None
-
-
-def value_of(tag: str) -> str | None:
-    """The value a tag gives to `slot_of(tag)`, or None."""
-    pairs = meaning(tag)
-    return pairs[0][1] if pairs else None
-
-
-def canonical_tag(slot: str, value: str) -> str:
-    """The tag by which a value is best known; the colour's own name for a garment colour."""
-    tags = TAGS[slot][value]
-    return tags[0] if tags else value
-
-
 def read(tags: Iterable[str]) -> dict[str, str]:
     """What a list of one character's (or one scene's) tags decides, slot by slot.
 

@@ -106,7 +106,8 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
         q = rotate(self.q_norm(q), places.cos, places.sin)
         k = rotate(self.k_norm(k), places.cos, places.sin)
-        return self.out(attention(q, k, v, places.segments))
+        out: Tensor = self.out(attention(q, k, v, places.segments))
+        return out
 
 
 class FeedForward(nn.Module):
@@ -120,11 +121,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+        out: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
+        return out
 
 
-class RefinerBlock(nn.Module):
-    """A sandwich-normed transformer block without modulation, for captions."""
+class Sandwich(nn.Module):
+    """What every block is made of: attention and feed-forward, each between two norms."""
 
     def __init__(self, spec: NextDiTSpec) -> None:
         super().__init__()
@@ -135,14 +137,19 @@ class RefinerBlock(nn.Module):
         self.ffn_norm1 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
         self.ffn_norm2 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
 
+
+class RefinerBlock(Sandwich):
+    """A block without modulation, for captions."""
+
     def forward(self, x: Tensor, places: Places) -> Tensor:
         """Map a pack (..., D) to a pack (..., D)."""
         x = x + self.attention_norm2(self.attention(self.attention_norm1(x), places))
-        return x + self.ffn_norm2(self.feed_forward(self.ffn_norm1(x)))
+        out: Tensor = x + self.ffn_norm2(self.feed_forward(self.ffn_norm1(x)))
+        return out
 
 
-class Block(RefinerBlock):
-    """The same block, scaled and gated by a modulation."""
+class Block(Sandwich):
+    """A block that is scaled and gated by a modulation."""
 
     def __init__(self, spec: NextDiTSpec) -> None:
         super().__init__(spec)
@@ -157,7 +164,8 @@ class Block(RefinerBlock):
         branch = self.attention(self.attention_norm1(x) * scale_msa, places)
         x = x + gate_msa * self.attention_norm2(branch)
         branch = self.feed_forward(self.ffn_norm1(x) * scale_mlp)
-        return x + gate_mlp * self.ffn_norm2(branch)
+        out: Tensor = x + gate_mlp * self.ffn_norm2(branch)
+        return out
 
 
 class FinalLayer(nn.Module):
@@ -171,7 +179,8 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, places: Places, modulation: Tensor) -> Tensor:
         """Map a pack (..., D) to patches (..., p·p·C), given a scale (S, D)."""
-        return self.linear(self.norm_final(x) * (1 + places.spread(modulation)))
+        out: Tensor = self.linear(self.norm_final(x) * (1 + places.spread(modulation)))
+        return out
 
 
 class TimestepEmbedder(nn.Module):
@@ -191,7 +200,10 @@ class TimestepEmbedder(nn.Module):
         frequencies = torch.exp(-math.log(10_000.0) / TIME_FREQUENCIES * steps)
         angles = t.float()[:, None] * frequencies
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        weight = self.mlp[0].weight
+        assert isinstance(weight, Tensor)
+        out: Tensor = self.mlp(waves.to(weight.dtype))
+        return out
 
 
 class NextDiT(nn.Module):
@@ -235,8 +247,9 @@ class NextDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for linear in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(linear.weight, std=0.02)
+        for module in self.t_embedder.mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
         for block in (*self.noise_refiner, *self.layers, self.final_layer):
             nn.init.zeros_(block.adaLN_modulation[1].weight)
         nn.init.zeros_(self.final_layer.linear.weight)
@@ -322,15 +335,18 @@ class NextDiT(nn.Module):
 
     def condition(self, t: Tensor, pooled: Tensor | None) -> Tensor:
         """Join time and pooled text into one vector per segment, (S, cond_dim)."""
-        time = self.t_embedder(t)
+        time: Tensor = self.t_embedder(t)
         if pooled is None:
             return time
-        return self.time_text_embed(torch.cat((time, self.clip_text_pooled_proj(pooled)), dim=-1))
+        both = torch.cat((time, self.clip_text_pooled_proj(pooled)), dim=-1)
+        out: Tensor = self.time_text_embed(both)
+        return out
 
     @property
     def heads(self) -> tuple[nn.Module, ...]:
         """What makes the modulation of each of `blocks`, then that of the final layer."""
-        return tuple(each.adaLN_modulation for each in (*self.blocks, self.final_layer))
+        blocks = (block.adaLN_modulation for block in self.blocks)
+        return (*blocks, self.final_layer.adaLN_modulation)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -372,7 +388,8 @@ def patchify(latents: Latents, p: int, layout: Layout) -> Tensor:
 
 
 def _patches(latents: Tensor, p: int) -> Tensor:
-    blocks = latents.unflatten(-1, (-1, p)).unflatten(-3, (-1, p))  # (..., C, h/p, p, w/p, p)
+    # -> (..., C, h/p, p, w/p, p)
+    blocks: Tensor = latents.unflatten(-1, (-1, p)).unflatten(-3, (-1, p))
     return blocks.movedim(-5, -1).transpose(-3, -4).flatten(-3).flatten(-3, -2)
 
 
@@ -386,7 +403,8 @@ def unpatchify(patches: Tensor, like: Latents, p: int, layout: Layout) -> Latent
 
 
 def _unpatch(patches: Tensor, rows: int, p: int) -> Tensor:
-    blocks = patches.unflatten(-1, (p, p, -1)).unflatten(-4, (rows, -1))  # (..., h/p, w/p, p, p, C)
+    # -> (..., h/p, w/p, p, p, C)
+    blocks: Tensor = patches.unflatten(-1, (p, p, -1)).unflatten(-4, (rows, -1))
     return blocks.transpose(-3, -4).movedim(-1, -5).flatten(-2).flatten(-3, -2)
 
 

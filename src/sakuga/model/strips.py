@@ -15,12 +15,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sakuga.model.coders import (
+    Decoder,
+    DownBlock,
+    Downsample,
+    Encoder,
+    ResnetBlock,
+    UpBlock,
+    Upsample,
+)
+
 Bands = Iterator[Tensor]
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class Stored:
@@ -59,13 +71,16 @@ class Stored:
 class Derived:
     """A map that is made from another one at every pass."""
 
-    source: Stored
+    source: Map
     step: Callable[[Bands], Bands]
     height: int
 
     def bands(self, free: bool = False) -> Bands:
         """Yield from top to bottom; `free`: empty the source on the way."""
         return self.step(self.source.bands(free))
+
+
+Map = Stored | Derived
 
 
 class Convolved:
@@ -76,7 +91,8 @@ class Convolved:
     """
 
     def __init__(self, conv: nn.Conv2d, stream: Bands, height: int) -> None:
-        self.conv = conv
+        assert isinstance(conv.padding, tuple)  # torch has words for some paddings too
+        self.conv, self.padding = conv, conv.padding
         self.stream = stream
         self.left = height
         self.held: Tensor | None = None
@@ -86,7 +102,7 @@ class Convolved:
 
     def __next__(self) -> Tensor:
         """Return the rows that the next band completes."""
-        stride, padding = self.conv.stride[0], self.conv.padding[1]
+        stride, padding = self.conv.stride[0], self.padding[1]
         window = self._window()
         while window.shape[2] < 3 and self.left:
             self.held = window
@@ -102,46 +118,54 @@ class Convolved:
         band = next(self.stream)
         self.left -= band.shape[2]
         if self.held is None:
-            self.held = torch.zeros_like(band[:, :, : self.conv.padding[0]])
+            self.held = torch.zeros_like(band[:, :, : self.padding[0]])
         below = [] if self.left else [torch.zeros_like(band[:, :, :1])]
         return torch.cat([self.held, band, *below], dim=2)
 
 
-def decode(decoder: nn.Module, raw: Tensor, rows: int, recompute: bool) -> Tensor:
+def decode(decoder: Decoder, raw: Tensor, rows: int, recompute: bool) -> Tensor:
     """Map raw latents (1, C, h, w) to an image (1, 3, H, W), as `decoder(raw)` does.
 
     The smallest scale is run whole; from there on, bands have about `rows` rows at every scale,
     or as many as the smallest has. `recompute`: at the full size one map of the narrowest width
     is stored, and all else is made again for every pass.
     """
-    x = _cut(decoder.mid_block(decoder.conv_in(raw)), rows)
-    *blocks, last = decoder.up_blocks
+    x: Map = _cut(decoder.mid_block(decoder.conv_in(raw)), rows)
+    *blocks, last = _all(UpBlock, decoder.up_blocks)
     for block in blocks:
-        for resnet in block.resnets:
+        for resnet in _all(ResnetBlock, block.resnets):
             x = _resnet(resnet, x, recompute=False)
-        x = Derived(x, partial(_upsampled, block.upsamplers[0].conv, 2 * x.height), 2 * x.height)
+        [up] = _all(Upsample, block.upsamplers)
+        x = Derived(x, partial(_upsampled, up.conv, 2 * x.height), 2 * x.height)
         if not (recompute and block is blocks[-1]):
             x = Stored(x.bands(free=True))
-    for resnet in last.resnets:
+    for resnet in _all(ResnetBlock, last.resnets):
         x = _resnet(resnet, x, recompute)
     return _head(decoder, x)
 
 
-def encode(encoder: nn.Module, image: Tensor, rows: int, recompute: bool) -> Tensor:
+def encode(encoder: Encoder, image: Tensor, rows: int, recompute: bool) -> Tensor:
     """Map an image (1, 3, H, W) to moments (1, 2·C, h, w), as `encoder(image)` does.
 
     `rows`, `recompute`: as in `decode`.
     """
     x = Stored(Convolved(encoder.conv_in, iter(image.split(rows, dim=2)), image.shape[2]))
-    for block in encoder.down_blocks:
-        for resnet in block.resnets:
+    for block in _all(DownBlock, encoder.down_blocks):
+        for resnet in _all(ResnetBlock, block.resnets):
             x = _resnet(resnet, x, recompute and block is encoder.down_blocks[0])
-        for down in block.downsamplers:
+        for down in _all(Downsample, block.downsamplers):
             x = _cut(_joined(Convolved(down.conv, x.bands(free=True), x.height)), rows)
     return _head(encoder, Stored([encoder.mid_block(_joined(x.bands(free=True)))]))
 
 
-def _resnet(block: nn.Module, x: Stored | Derived, recompute: bool) -> Stored:
+def _all(kind: type[Kind], modules: nn.ModuleList) -> Iterator[Kind]:
+    """Go through modules of one kind, which torch's list does not state."""
+    for module in modules:
+        assert isinstance(module, kind)
+        yield module
+
+
+def _resnet(block: ResnetBlock, x: Map, recompute: bool) -> Stored:
     """Map x, which is freed, through a ResnetBlock; the sum is formed where the shortcut lies."""
     height, out = x.height, Stored()
 
@@ -164,7 +188,7 @@ def _resnet(block: nn.Module, x: Stored | Derived, recompute: bool) -> Stored:
     return out
 
 
-def _head(coder: nn.Module, x: Stored) -> Tensor:
+def _head(coder: Encoder | Decoder, x: Map) -> Tensor:
     """Map the last map, which is freed, through the norm and convolution that end a coder."""
     height = x.height
     activation = _activation(coder.conv_norm_out, x.bands())

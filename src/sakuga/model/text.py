@@ -63,15 +63,15 @@ class GemmaEncoder(nn.Module):
         the other texts.
         """
         states = [self.model.embed_tokens(ids).to(device) for ids in texts]
-        seats = [self._seats(x) for x in states]
+        inputs = [self._rotary_and_masks(x) for x in states]
         for number, layer in enumerate(self.model.layers if layers is None else layers):
             full = number in self.spec.full_attention_layers
             kind = "full_attention" if full else "sliding_attention"
-            for i, (rotary, masks) in enumerate(seats):
+            for i, (rotary, masks) in enumerate(inputs):
                 states[i] = layer(states[i], rotary[kind], masks[kind])
         return states
 
-    def _seats(
+    def _rotary_and_masks(
         self, x: Tensor
     ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor | None]]:
         """Rotary tables and masks of a batch by kind of layer; None where causal is all."""
@@ -103,10 +103,6 @@ class JinaEncoder(nn.Module):
         """Pool texts, right-padded if need be: ids (B, L) to (B, W)."""
         return self.encode([ids])[0]
 
-    def sequence(self, ids: Tensor) -> Tensor:
-        """Give the last layer's features before pooling: ids (B, L) to (B, L, W)."""
-        return self._run([ids], self.model.layers, None)[0]
-
     def encode(
         self,
         texts: Sequence[Tensor],
@@ -117,24 +113,19 @@ class JinaEncoder(nn.Module):
 
         `layers`, `device`: as in `GemmaEncoder.encode`.
         """
-        layers = self.model.layers if layers is None else layers
-        states = self._run(texts, layers, device)
-        masks = [(ids != self.spec.pad_token_id).to(device) for ids in texts]
-        return [masked_mean(x, mask) for x, mask in zip(states, masks, strict=True)]
-
-    def _run(
-        self, texts: Sequence[Tensor], layers: Iterable[nn.Module], device: torch.device | None
-    ) -> list[Tensor]:
         embeddings = self.model.embeddings
         words = (embeddings.word_embeddings(ids).to(device) for ids in texts)
         states = [embeddings(x) for x in words]
-        seats = [self._seats(ids, x) for ids, x in zip(texts, states, strict=True)]
-        for layer in layers:
-            for i, (rotary, mask) in enumerate(seats):
+        inputs = [self._rotary_and_mask(ids, x) for ids, x in zip(texts, states, strict=True)]
+        for layer in self.model.layers if layers is None else layers:
+            for i, (rotary, mask) in enumerate(inputs):
                 states[i] = layer(states[i], rotary, mask)
-        return states
+        masks = [(ids != self.spec.pad_token_id).to(device) for ids in texts]
+        return [masked_mean(x, mask) for x, mask in zip(states, masks, strict=True)]
 
-    def _seats(self, ids: Tensor, x: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    def _rotary_and_mask(
+        self, ids: Tensor, x: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
         """Rotary tables of a batch, and a mask if there is padding."""
         rotary = self.rotary(x, torch.arange(ids.shape[1], device=x.device)[None])
         mask = ids != self.spec.pad_token_id

@@ -69,7 +69,9 @@ class GemmaLayer(nn.Module):
         seen = self.self_attn(self.input_layernorm(x), rotary, mask)
         x = x + self.post_attention_layernorm(seen)
         del seen
-        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        product = self.mlp(self.pre_feedforward_layernorm(x))
+        out: Tensor = x + self.post_feedforward_layernorm(product)
+        return out
 
 
 class GemmaNorm(nn.Module):
@@ -116,7 +118,8 @@ class GemmaAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=grouped
         )
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return out
 
 
 class GemmaMLP(nn.Module):
@@ -131,7 +134,9 @@ class GemmaMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, L, W) to the same shape."""
-        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+        gate = F.gelu(self.gate_proj(x), approximate="tanh")
+        out: Tensor = self.down_proj(gate * self.up_proj(x))
+        return out
 
 
 class JinaTower(nn.Module):
@@ -156,7 +161,8 @@ class JinaEmbeddings(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """Map vectors of words (B, L, W) to the same shape."""
-        return self.LayerNorm(words + self.token_type_embeddings.weight[0])
+        out: Tensor = self.LayerNorm(words + self.token_type_embeddings.weight[0])
+        return out
 
 
 class JinaLayer(nn.Module):
@@ -173,7 +179,8 @@ class JinaLayer(nn.Module):
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None = None) -> Tensor:
         """Map (B, L, W) to the same shape. mask: true where words are; None where all are."""
         x = self.post_attention_layernorm(x + self.self_attn(x, rotary, mask))
-        return self.post_mlp_layernorm(x + self.mlp(x))
+        out: Tensor = self.post_mlp_layernorm(x + self.mlp(x))
+        return out
 
 
 class JinaAttention(nn.Module):
@@ -192,7 +199,8 @@ class JinaAttention(nn.Module):
         q, k, v = (_heads(linear(x), self.head_dim) for linear in linears)
         q, k = _turned(q, rotary), _turned(k, rotary)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return out
 
 
 class JinaMLP(nn.Module):
@@ -205,12 +213,14 @@ class JinaMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, L, W) to the same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 def _heads(x: Tensor, head_dim: int) -> Tensor:
     """Split (B, L, H·E) into (B, H, L, E)."""
-    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    heads: Tensor = x.unflatten(-1, (-1, head_dim))
+    return heads.transpose(1, 2)
 
 
 def _turned(x: Tensor, rotary: Rotary) -> Tensor:

@@ -82,7 +82,7 @@ def solve(velocity: Velocity, x: Tensor, times: Sequence[float], solver: str) ->
     chosen = find_solver(solver, steps=len(times) - 1)
     if isinstance(chosen.method, Tableau):
         return _runge_kutta(velocity, x, times, chosen.method)
-    return _multistep(velocity, x, times, chosen)
+    return _multistep(velocity, x, times, chosen.method, chosen.order)
 
 
 def evaluation_times(times: Sequence[float], solver: str) -> tuple[float, ...]:
@@ -182,7 +182,7 @@ def _combine(x: Tensor, dt: float, weights: Sequence[float], slopes: Sequence[Te
 
 
 def _multistep(
-    velocity: Velocity, x: Tensor, times: Sequence[float], solver: Solver
+    velocity: Velocity, x: Tensor, times: Sequence[float], update: Update, order: int
 ) -> Iterator[Step]:
     steps = len(times) - 1
     estimates: list[Estimate] = []  # latest first
@@ -191,8 +191,8 @@ def _multistep(
         estimates = [(t, x + (1 - t) * velocity(x, t)), *estimates]
         # No step looks further back than there are steps to come: the last, across an
         # infinite log-SNR, takes the estimate itself.
-        estimates = estimates[: min(solver.order, steps + 1 - index)]
-        x = solver.method(x, estimates, times[index])
+        estimates = estimates[: min(order, steps + 1 - index)]
+        x = update(x, estimates, times[index])
         yield Step(index, steps, times[index], x, estimates[0][1])
 
 
@@ -205,11 +205,11 @@ def dpm_update(x: Tensor, estimates: Sequence[Estimate], t_next: float) -> Tenso
     second derivative, which is twice that; so it errs less than the second order but
     converges no faster. Kept, because pictures drawn elsewhere were drawn with it.
     """
-    times, pictures = zip(*estimates, strict=True)
-    lambdas = [_log_snr(t) for t in times]
+    t, pictures = estimates[0][0], [picture for _, picture in estimates]
+    lambdas = [_log_snr(time) for time, _ in estimates]
     h = _log_snr(t_next) - lambdas[0]
     phi1 = math.expm1(-h)
-    x = (1 - t_next) / (1 - times[0]) * x - t_next * phi1 * pictures[0]
+    x = (1 - t_next) / (1 - t) * x - t_next * phi1 * pictures[0]
     if len(pictures) == 1:
         return x
     r0 = (lambdas[0] - lambdas[1]) / h

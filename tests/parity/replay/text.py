@@ -129,11 +129,21 @@ def official(case: Case, sheet: Sheet) -> None:
         sheet.compare(f"merged/model.{piece.target}", merged)
 
 
+def last_layer(encoder: JinaEncoder, ids: Tensor) -> Tensor:
+    """What the last layer makes of ids (B, L), before pooling: (B, L, W)."""
+    seen: list[Tensor] = []
+    layer = encoder.model.layers[-1]
+    hook = layer.register_forward_hook(lambda module, given, made: seen.append(made))
+    encoder(ids)
+    hook.remove()
+    return seen[0]
+
+
 def compare(encoder: JinaEncoder, case: Case, sheet: Sheet, name: str) -> None:
     """Hold the last layer and its mean over each text against outputs under `name`."""
     texts = texts_of(case)
     real = mask_of([len(ids) for ids in texts], case.input("input_ids").shape[1])
-    rows = [encoder.sequence(ids[None])[0] for ids in texts]
+    rows = [last_layer(encoder, ids[None])[0] for ids in texts]
     like = torch.empty(*real.shape, encoder.spec.hidden_size)
     sheet.compare(f"{name}sequence", right_padded(rows, like), real)
     sheet.compare(f"{name}pooled", torch.cat([encoder(ids[None]) for ids in texts]))
