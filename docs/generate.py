@@ -20,7 +20,8 @@ from provoked import examples
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from sakuga.api.request import RECIPES, Request, option_of
-from sakuga.checkpoint.layouts import LAYOUTS, WRAPPERS
+from sakuga.checkpoint.layouts.layout import WRAPPERS
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.commands.cli import app
 from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec

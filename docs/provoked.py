@@ -14,8 +14,9 @@ from pathlib import Path
 from sakuga import errors
 from sakuga.api.request import Request, resolve
 from sakuga.checkpoint.catalog import locate
-from sakuga.checkpoint.layouts import detect
-from sakuga.checkpoint.specs import FAMILIES, read_spec
+from sakuga.checkpoint.layouts.detect import detect
+from sakuga.checkpoint.specs.families import FAMILIES
+from sakuga.checkpoint.specs.family import read_spec
 from sakuga.commands.plan import Question, understand
 from sakuga.errors import SakugaError
 from sakuga.files.png import refuse_existing

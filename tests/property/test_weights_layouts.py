@@ -8,23 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.checkpoint.layouts import (
-    LAYOUTS,
-    NUMBER,
-    WORDS,
-    Layout,
-    Match,
-    detect,
-    explain,
-    rewrite,
-)
+from sakuga.checkpoint.layouts.detect import detect
+from sakuga.checkpoint.layouts.explanation import explain
+from sakuga.checkpoint.layouts.layout import NUMBER, WORDS, KeyLayout
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import rewrite
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 Shapes = dict[str, tuple[int, ...]]
 
 
 @st.composite
-def our_tensors(draw: st.DrawFn, layout: Layout) -> Shapes:
+def our_tensors(draw: st.DrawFn, layout: KeyLayout) -> Shapes:
     """Some tensors of ours that the layout's rules know; whole groups, equal shapes.
 
     What is counted from the other end is there from 0 on, as in any model. Rows can be shared
@@ -54,7 +50,7 @@ def placeholders(pattern: str) -> list[tuple[str, list[str] | None]]:
 
 @LAYOUT
 @given(data=st.data())
-def test_ours_to_theirs_to_ours_is_the_identity(layout: Layout, data: st.DataObject) -> None:
+def test_ours_to_theirs_to_ours_is_the_identity(layout: KeyLayout, data: st.DataObject) -> None:
     ours = data.draw(our_tensors(layout))
     prefix = data.draw(st.sampled_from(layout.prefixes))
     written, left = rewrite(Match(layout.inverse), ours)
@@ -72,7 +68,7 @@ def test_ours_to_theirs_to_ours_is_the_identity(layout: Layout, data: st.DataObj
 
 @LAYOUT
 @given(data=st.data())
-def test_every_key_has_exactly_one_fate(layout: Layout, data: st.DataObject) -> None:
+def test_every_key_has_exactly_one_fate(layout: KeyLayout, data: st.DataObject) -> None:
     ours = data.draw(our_tensors(layout))
     theirs = {piece.target: piece.shape for piece in rewrite(Match(layout.inverse), ours)[0]}
     theirs |= data.draw(st.dictionaries(st.text(max_size=9), st.just((2,)), max_size=3))
@@ -90,7 +86,7 @@ def test_every_key_has_exactly_one_fate(layout: Layout, data: st.DataObject) -> 
 @LAYOUT
 @given(order=st.randoms(use_true_random=False), prefix=st.data())
 def test_detection_is_by_the_set_of_keys(
-    layout: Layout, order: object, prefix: st.DataObject
+    layout: KeyLayout, order: object, prefix: st.DataObject
 ) -> None:
     start = prefix.draw(st.sampled_from(layout.prefixes))
     keys = [start + mark for mark in layout.marks]

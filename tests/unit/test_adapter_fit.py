@@ -28,7 +28,8 @@ from sakuga.adapters.fit import (
     targets_of,
 )
 from sakuga.adapters.spec import AdapterSpec, parse_adapter
-from sakuga.checkpoint.layouts import LAYOUTS, spellings
+from sakuga.checkpoint.layouts.pieces import spellings
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.errors import BindError, LayoutError
 from sakuga.model.spec import NEWBIE_3_5B
 

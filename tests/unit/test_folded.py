@@ -19,7 +19,9 @@ from torch import Tensor
 
 from sakuga.api.request import Finished, Request, Result
 from sakuga.checkpoint.bind import bind
-from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
+from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.engine.engine import Engine
 from sakuga.engine.networks import Models
 from sakuga.memory.plan import Budget

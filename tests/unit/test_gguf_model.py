@@ -12,7 +12,9 @@ from safetensors.numpy import load_file
 
 from sakuga.api.request import Finished, Request, Result
 from sakuga.checkpoint.folder import open_checkpoint
-from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
+from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.engine.engine import Engine
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"

@@ -10,26 +10,17 @@ from typing import Any
 
 import pytest
 
-from sakuga.checkpoint.layouts import (
-    GEMMA,
-    JINA_OFFICIAL,
-    JINA_SINGLE_FILE,
-    JINA_TRANSFORMERS,
-    LAYOUTS,
-    NEXTDIT_DIFFUSERS,
-    NEXTDIT_ORIGINAL,
-    VAE_BFL,
-    VAE_DIFFUSERS,
-    Adapter,
-    Layout,
-    Match,
-    Piece,
-    detect,
-    explain,
-    nearest,
-    recognise,
-    rewrite,
-)
+from sakuga.checkpoint.layouts.detect import detect, recognise
+from sakuga.checkpoint.layouts.explanation import explain
+from sakuga.checkpoint.layouts.gemma import GEMMA
+from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
+from sakuga.checkpoint.layouts.layout import KeyLayout
+from sakuga.checkpoint.layouts.match import BakedAdapter, Match
+from sakuga.checkpoint.layouts.nearest import nearest
+from sakuga.checkpoint.layouts.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
+from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
+from sakuga.checkpoint.layouts.tables import LAYOUTS
+from sakuga.checkpoint.layouts.vae import VAE_BFL, VAE_DIFFUSERS
 from sakuga.errors import LayoutError
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
@@ -72,7 +63,7 @@ def test_every_real_key_has_a_rule_or_a_reason(name: str) -> None:
     assert explained == set(found)
 
 
-def made_of(name: str) -> dict[str, Piece]:
+def made_of(name: str) -> dict[str, TensorPiece]:
     """What the rules make of a real file, by our names."""
     found = shapes(name)
     return {piece.target: piece for piece in rewrite(recognise(found), found)[0]}
@@ -170,7 +161,7 @@ def test_an_adapter_that_does_not_fit_is_a_wrong_shape(
 def test_a_file_must_have_the_adapter_that_is_asked_for() -> None:
     found = shapes("jina_text_official")
     wanted = {ours: piece.shape for ours, piece in made_of("jina_text_official").items()}
-    match = replace(recognise(found), adapter=Adapter(index=1))
+    match = replace(recognise(found), adapter=BakedAdapter(index=1))
     assert not explain(match, found, wanted).complete
 
 
@@ -234,7 +225,7 @@ def test_the_inverse_joins_what_the_rule_splits() -> None:
     ours = {f"layers.3.self_attn.{n}_proj.bias": (4,) for n in "qkv"}
     pieces, left = rewrite(Match(JINA_SINGLE_FILE.inverse), ours)
     assert left == ()
-    assert pieces == (Piece("encoder.layers.3.mixer.Wqkv.bias", tuple(ours), (12,)),)
+    assert pieces == (TensorPiece("encoder.layers.3.mixer.Wqkv.bias", tuple(ours), (12,)),)
     ours.popitem()
     assert rewrite(Match(JINA_SINGLE_FILE.inverse), ours) == ((), tuple(ours))
 
@@ -357,7 +348,7 @@ def test_a_hundred_thousand_strange_names_are_refused_quickly() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_rules_read_in_both_directions(layout: Layout) -> None:
+def test_rules_read_in_both_directions(layout: KeyLayout) -> None:
     assert layout.inverse.inverse.rules == layout.rules
     theirs = [pattern for rule in layout.rules for pattern in rule.theirs]
     ours = [pattern for rule in layout.rules for pattern in rule.ours]

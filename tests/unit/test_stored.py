@@ -22,7 +22,7 @@ from sakuga.weights.formats import (
     FORMATS,
     INT8,
     StorageFormat,
-    Stored,
+    StoredTensor,
     is_block_linear,
     storage_metadata,
 )
@@ -180,7 +180,7 @@ def test_rows_of_the_file_are_joined_and_cut_with_their_scales(
     whole |= {key: torch.randn_like(value) for key, value in whole.items()}
     tensors, stored = single_file(whole), {}
     for key in [key for key in tensors if key.endswith("Wqkv.weight")]:
-        stored[key] = Stored(form, tuple(tensors[key].shape) if form.packed else None)
+        stored[key] = StoredTensor(form, tuple(tensors[key].shape) if form.packed else None)
         tensors[key], tensors[key + ".scale"] = quantise(tensors[key], form)
     save_file(tensors, tmp_path / "model.safetensors", storage_metadata(stored))
     with torch.device("meta"):

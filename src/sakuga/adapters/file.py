@@ -34,6 +34,7 @@ from sakuga.adapters.config import (
 )
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.folder import Opener
+from sakuga.checkpoint.layouts.factors import ENDS, OTHER_KINDS, ROLES
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
 from sakuga.weights.archive import is_from_torch, is_zip
 from sakuga.weights.store import FROM_TORCH, Store, confine, reading
@@ -44,26 +45,6 @@ PEFT_FILE = "adapter_model.safetensors"
 PEFT_FILES = (PEFT_FILE, "adapter_model.bin")
 FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
-# The ends of tensor names, and the part each plays. Alpha is a number, all others factors.
-ROLES: Mapping[str, str] = {
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    ".lokr_w1": "w1",
-    ".lokr_w1_a": "w1_a",
-    ".lokr_w1_b": "w1_b",
-    ".lokr_w2": "w2",
-    ".lokr_w2_a": "w2_a",
-    ".lokr_w2_b": "w2_b",
-    ".w_norm": "w_norm",
-    ".b_norm": "b_norm",
-    ".alpha": "alpha",
-}
 KINDS: Mapping[frozenset[str], str] = {
     frozenset({"down", "up"}): "lora",
     frozenset({"w1", "w2"}): "lokr",
@@ -73,20 +54,6 @@ KINDS: Mapping[frozenset[str], str] = {
     frozenset({"w_norm"}): "norm",
     frozenset({"w_norm", "b_norm"}): "norm",
 }
-# Changes of other kinds, and tensors that change what those beside them mean: leaving one out
-# would draw something else.
-OTHER_KINDS: Mapping[str, str] = {
-    ".dora_scale": "DoRA",
-    ".lora_magnitude_vector": "DoRA",
-    ".lora_magnitude_vector.weight": "DoRA",
-    ".lora_mid.weight": "a Tucker decomposition",
-    ".lokr_t2": "a Tucker decomposition",
-    ".scalar": "a trained scalar",
-    **dict.fromkeys((".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"), "LoHa"),
-    **dict.fromkeys((".hada_t1", ".hada_t2"), "LoHa"),
-    **dict.fromkeys((".oft_blocks", ".oft_diag", ".oft_R.weight"), "OFT"),
-    **dict.fromkeys((".diff", ".diff_b"), "whole differences of weights"),
-}
 ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
 ALPHA_ZERO = f"{ASSUMED}, which a 0 in the file stands for"
 MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
@@ -95,7 +62,7 @@ _NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I1
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class AdapterPart:
     """What a file holds for one module, which it calls `stem`.
 
     kind: lora | lokr | norm. tensors: their names by the part they play, alpha apart. shape:
@@ -132,11 +99,11 @@ class Adapter:
     store: Store
     config: Path | None
     other_config: Path | None
-    parts: tuple[Part, ...]
+    parts: tuple[AdapterPart, ...]
     odd: tuple[str, ...]
 
     @property
-    def assumed(self) -> tuple[Part, ...]:
+    def assumed(self) -> tuple[AdapterPart, ...]:
         """Those parts of which nothing says what alpha is."""
         return tuple(part for part in self.parts if part.alpha_from in (ASSUMED, ALPHA_ZERO))
 
@@ -167,8 +134,7 @@ def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
 
 def is_adapter(store: Store) -> bool:
     """Whether most tensors of a file are an adapter's by their names, of any kind."""
-    ends = (*ROLES, *OTHER_KINDS)
-    return 2 * sum(key.endswith(ends) for key in store) > len(store)
+    return 2 * sum(key.endswith(ENDS) for key in store) > len(store)
 
 
 def _open(path: Path, opens: Opener) -> tuple[Store, Path | None, Path | None]:
@@ -240,7 +206,7 @@ def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
 
 def _part(
     store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
-) -> Part:
+) -> AdapterPart:
     """One module's change, checked as far as the file alone allows."""
     tensors = {role: key for role, key in roles.items() if role != "alpha"}
     kind = KINDS.get(frozenset(tensors))
@@ -266,7 +232,7 @@ def _part(
     scale = 1.0
     if alpha is not None:
         scale = alpha / (math.sqrt(rank) if settings.root else rank)
-    return Part(stem, kind, tensors, shape, rank, alpha, source, scale, measured.kept)
+    return AdapterPart(stem, kind, tensors, shape, rank, alpha, source, scale, measured.kept)
 
 
 def _alpha(

@@ -18,13 +18,13 @@ from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import read_piece, read_tensor
 from sakuga.checkpoint.fates import NAMES
 from sakuga.checkpoint.folder import Component, pieces_of
-from sakuga.checkpoint.layouts import Piece
+from sakuga.checkpoint.layouts.pieces import TensorPiece
 from sakuga.checkpoint.save import make_folder, refuse_existing, refuse_itself, write_atomically
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, RequestError
 from sakuga.weights.formats import (
     STORAGE_KEY,
-    Stored,
+    StoredTensor,
     read_storage_metadata,
     scale_key,
     storage_metadata,
@@ -43,8 +43,8 @@ class Base:
     """A transformer's file, understood: its pieces by our names, and what it stores quantised."""
 
     component: Component
-    pieces: Mapping[str, Piece]
-    stored: Mapping[str, Stored]
+    pieces: Mapping[str, TensorPiece]
+    stored: Mapping[str, StoredTensor]
 
     @classmethod
     def of(cls, component: Component) -> Base:

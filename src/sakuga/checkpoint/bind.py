@@ -19,21 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.checkpoint.fates import Report, Target, listed, report, unbound
-from sakuga.checkpoint.layouts import (
-    Adapter,
-    Explanation,
-    Match,
-    Piece,
-    Shape,
-    explain,
-    is_embedding,
-    recognise,
-)
+from sakuga.checkpoint.layouts.detect import recognise
+from sakuga.checkpoint.layouts.explanation import Explanation, explain
+from sakuga.checkpoint.layouts.layout import Shape
+from sakuga.checkpoint.layouts.match import BakedAdapter, Match
+from sakuga.checkpoint.layouts.pieces import TensorPiece, is_embedding
 from sakuga.errors import BindError
 from sakuga.weights.folded import Folded
 from sakuga.weights.formats import (
     StorageFormat,
-    Stored,
+    StoredTensor,
     logical_shapes,
     read_storage_metadata,
     scale_key,
@@ -55,12 +50,12 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BindPlan:
     """How a module would be filled, decided from headers alone."""
 
     explanation: Explanation
     wanted: Mapping[str, Wanted]
-    stored: Mapping[str, Stored]
+    stored: Mapping[str, StoredTensor]
     report: Report
 
 
@@ -70,7 +65,7 @@ def plan(
     *,
     match: Match | None = None,
     dtype: torch.dtype | None = None,
-) -> Plan:
+) -> BindPlan:
     """Explain every key of `store` against `module`, without reading a weight.
 
     match: the layout, by default the one the keys tell. dtype: what floats become, by
@@ -86,7 +81,7 @@ def plan(
         raise unbound(explanation, store.path)
     targets = {key: Target(_name(want.dtype), want.form) for key, want in wanted.items()}
     fates = report(explanation, found, store.dtypes(), stored, targets)
-    return Plan(explanation, wanted, stored, fates)
+    return BindPlan(explanation, wanted, stored, fates)
 
 
 def bind(
@@ -171,8 +166,8 @@ def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
 
 def read_piece(
     store: Store,
-    piece: Piece,
-    stored: Mapping[str, Stored],
+    piece: TensorPiece,
+    stored: Mapping[str, StoredTensor],
     dtype: torch.dtype,
     rows: tuple[int, int] | None = None,
 ) -> Tensor:
@@ -202,14 +197,14 @@ def read_piece(
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(shape)
 
 
-def is_foldable(store: Store, piece: Piece) -> bool:
+def is_foldable(store: Store, piece: TensorPiece) -> bool:
     """Whether a tensor of ours is rows of one matrix in GGUF's blocks, and nothing else."""
     plain = len(piece.sources) == 1 and piece.adapter is None and not piece.shift
     info = store.info(piece.sources[0])
     return plain and info.dtype in BLOCKS and len(info.shape) == len(piece.shape) == 2
 
 
-def fold(store: Store, piece: Piece, dtype: torch.dtype) -> Folded:
+def fold(store: Store, piece: TensorPiece, dtype: torch.dtype) -> Folded:
     """Such a tensor, its values left where they are."""
     (key,) = piece.sources
     info = store.info(key)
@@ -219,7 +214,7 @@ def fold(store: Store, piece: Piece, dtype: torch.dtype) -> Folded:
 
 
 def read_stored(
-    store: Store, piece: Piece, stored: Mapping[str, Stored], form: StorageFormat
+    store: Store, piece: TensorPiece, stored: Mapping[str, StoredTensor], form: StorageFormat
 ) -> tuple[Tensor, Tensor | None]:
     """One tensor of ours in `form`: its values, and its scales where the format has some.
 
@@ -240,14 +235,14 @@ def dtype_of(wanted: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and wanted.is_floating_point() else wanted.dtype
 
 
-def _rows(parts: list[Tensor], piece: Piece) -> Tensor:
+def _rows(parts: list[Tensor], piece: TensorPiece) -> Tensor:
     """The rows of a piece, out of its sources laid end to end."""
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     return whole if piece.rows is None else whole[slice(*piece.rows)]
 
 
 def _read_rows(
-    store: Store, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
+    store: Store, key: str, stored: StoredTensor | None, rows: slice, dtype: torch.dtype
 ) -> Tensor:
     """Rows of one tensor of the file, in `dtype`."""
     if store.info(key).dtype in BLOCKS:
@@ -272,8 +267,8 @@ def _read_blocks(store: Store, key: str, rows: slice, dtype: torch.dtype) -> Ten
     return dequantise_blocks(raw.reshape(-1), info.dtype, (len(raw), *info.shape[1:]), dtype)
 
 
-def _baked(store: Store, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:
-    """Rows of a weight and its adapter as one, in float32 (see `checkpoint.layouts.Adapter`)."""
+def _baked(store: Store, piece: TensorPiece, adapter: BakedAdapter, rows: slice) -> Tensor:
+    """Rows of a weight and its adapter as one, in float32 (see `BakedAdapter`)."""
     weight, a, b = piece.sources
     left, right = (a, b) if is_embedding(piece.target) else (b, a)
     one = slice(adapter.index, adapter.index + 1)

@@ -20,24 +20,17 @@ from sakuga.api.codec import unknown
 from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.fates import NAMES, Report, Target, gathered, listed, report, unbound
 from sakuga.checkpoint.folder import Component
-from sakuga.checkpoint.layouts import (
-    GEMMA,
-    JINA_OFFICIAL,
-    JINA_SINGLE_FILE,
-    JINA_TRANSFORMERS,
-    NEXTDIT_DIFFUSERS,
-    NEXTDIT_ORIGINAL,
-    VAE_BFL,
-    VAE_DIFFUSERS,
-    Layout,
-    Match,
-    Piece,
-    Shape,
-    explain,
-    rewrite,
-)
+from sakuga.checkpoint.layouts.explanation import explain
+from sakuga.checkpoint.layouts.gemma import GEMMA
+from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
+from sakuga.checkpoint.layouts.layout import KeyLayout, Shape
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
+from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
+from sakuga.checkpoint.layouts.vae import VAE_BFL, VAE_DIFFUSERS
 from sakuga.checkpoint.save import write_json
-from sakuga.checkpoint.specs import config_of, lumina2_config
+from sakuga.checkpoint.specs.families import config_of
+from sakuga.checkpoint.specs.nextdit import lumina2_config
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.model.inventory import part_of
@@ -45,7 +38,7 @@ from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import shown
 from sakuga.weights.formats import (
     FLOATS,
-    Stored,
+    StoredTensor,
     choose_format,
     logical_shapes,
     read_storage_metadata,
@@ -64,7 +57,7 @@ PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepi
 class Goal:
     """How and where a layout keeps one component; `loose`: its config is in the file's metadata."""
 
-    layout: Layout
+    layout: KeyLayout
     file: str
     prefix: str = ""
     loose: bool = False
@@ -129,14 +122,14 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Conversion:
     """One component to write: its tensors by their new names, made of ours, made of the file's."""
 
     part: Component
     goal: Goal
-    stored: Mapping[str, Stored]
-    ours: Mapping[str, Piece]
-    theirs: Mapping[str, Piece]
+    stored: Mapping[str, StoredTensor]
+    ours: Mapping[str, TensorPiece]
+    theirs: Mapping[str, TensorPiece]
     promised: Mapping[str, Promised]
     report: Report
 
@@ -154,7 +147,7 @@ class Job:
         """The names in the file of what a new tensor is made of."""
         return tuple(key for ours in self.theirs[name].sources for key in self.ours[ours].sources)
 
-    def _rows(self, piece: Piece, first: int, last: int, dtype: torch.dtype) -> Tensor:
+    def _rows(self, piece: TensorPiece, first: int, last: int, dtype: torch.dtype) -> Tensor:
         """Rows of tensors of ours laid end to end."""
         store, parts, start = self.part.store, [], 0
         for key in piece.sources:
@@ -167,7 +160,7 @@ class Job:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
+def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
     """Decide what becomes of every key of a component.
 
     dtype: float32, bfloat16, float16, or KEEP. Raises BindError where a key is missing or
@@ -199,10 +192,10 @@ def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
     }
     targets = {key: Target(NAMES[kind]) for key, kind in kinds.items()}
     fates = report(explanation, found, store.dtypes(), stored, targets)
-    return Job(part, goal, stored, ours, theirs, promised, fates)
+    return Conversion(part, goal, stored, ours, theirs, promised, fates)
 
 
-def _kept(piece: Piece, dtypes: Mapping[str, str], stored: Mapping[str, Stored]) -> str:
+def _kept(piece: TensorPiece, dtypes: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> str:
     """The dtype that keeps a tensor as it is: of a baked one its weight's, float32 if quantised."""
     sources = piece.sources[:1] if piece.adapter else piece.sources
     kinds = ["F32" if key in stored else plain_dtype(dtypes[key]) for key in sources]
@@ -229,7 +222,7 @@ def _split_rows(spec: Any) -> dict[str, Shape]:
     }
 
 
-def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
+def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> Written:
     """Write one component's weights, its config, and its tokenizer where a tensor holds that.
 
     place: the path of the weights within `staging`. lone: whether nothing may lie beside them,
@@ -291,7 +284,7 @@ def _finite(values: Tensor) -> bool:
     return bool((values.float() if narrow else values).isfinite().all())
 
 
-def _not_finite(job: Job, names: list[str]) -> CorruptFile | RequestError:
+def _not_finite(job: Conversion, names: list[str]) -> CorruptFile | RequestError:
     """The error for tensors that hold NaN or infinity: as they came, or since they were cast."""
     broken = []
     for name in names:

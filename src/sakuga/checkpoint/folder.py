@@ -28,8 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.checkpoint.catalog import INDEX, vocabulary
-from sakuga.checkpoint.layouts import Match, Piece, detect, recognise, rewrite
-from sakuga.checkpoint.specs import FAMILIES, OURS, compare, read_adapter, read_spec
+from sakuga.checkpoint.layouts.detect import detect, recognise
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
+from sakuga.checkpoint.specs.families import FAMILIES
+from sakuga.checkpoint.specs.family import compare, read_spec
+from sakuga.checkpoint.specs.jina import read_adapter
+from sakuga.checkpoint.specs.values import OURS
 from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
@@ -221,7 +226,7 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     return Component(name, source, match, spec, place)
 
 
-def pieces_of(component: Component) -> dict[str, Piece]:
+def pieces_of(component: Component) -> dict[str, TensorPiece]:
     """How each tensor, by our name for it, is made of the file's. Reads no more than headers."""
     store = component.store
     formats = read_storage_metadata(store.metadata)

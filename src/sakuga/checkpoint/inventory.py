@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sakuga.checkpoint.folder import Checkpoint, Component
-from sakuga.checkpoint.layouts import rewrite
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.weights.formats import FORMATS, StorageFormat, read_storage_metadata
 

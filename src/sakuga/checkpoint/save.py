@@ -13,16 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import OutputExists, RequestError, SakugaError
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
-from sakuga.weights.formats import (
-    FORMATS,
-    StorageFormat,
-    Stored,
-    scale_key,
-    storage_metadata,
-)
+from sakuga.weights.formats import FORMATS, StorageFormat, StoredTensor, scale_key, storage_metadata
 from sakuga.weights.quantise import DTYPES, quantise
 from sakuga.weights.store import Store
 
@@ -43,7 +37,7 @@ def save_component(
     tensors of fewer than two dimensions. Both files appear whole or not at all.
     """
     tensors: dict[str, Tensor] = {}
-    stored: dict[str, Stored] = {}
+    stored: dict[str, StoredTensor] = {}
     for key, value in state.items():
         tensor = value.detach().cpu()
         form = FORMATS[storage] if isinstance(storage, str) else storage(key, tensor)
@@ -55,7 +49,7 @@ def save_component(
             tensors[key], scale = quantise(tensor, form)
             assert scale is not None
             tensors[scale_key(key)] = scale
-            stored[key] = Stored(form, tuple(tensor.shape) if form.packed else None)
+            stored[key] = StoredTensor(form, tuple(tensor.shape) if form.packed else None)
         else:
             tensors[key] = tensor.to(DTYPES[form.dtype], copy=True).contiguous()
     folder.mkdir(parents=True, exist_ok=True)

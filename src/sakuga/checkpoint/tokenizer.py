@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sakuga.checkpoint.layouts import detect
+from sakuga.checkpoint.layouts.detect import detect
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
 from sakuga.tokenizer.sentencepiece import CONFIG, Pieces, read_pieces, write_pieces
 from sakuga.weights.gguf import open_gguf

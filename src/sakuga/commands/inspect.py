@@ -13,12 +13,14 @@ from typing import Any
 from sakuga.api.codec import plain, unknown
 from sakuga.checkpoint.fates import NAMES, Target, gathered, report, unbound
 from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, understand
-from sakuga.checkpoint.layouts import Match, explain, recognise
+from sakuga.checkpoint.layouts.detect import recognise
+from sakuga.checkpoint.layouts.explanation import explain
+from sakuga.checkpoint.layouts.match import Match
 from sakuga.errors import WeightsError
 from sakuga.memory.reasons import readable
 from sakuga.model.inventory import part_of
 from sakuga.printable import shown
-from sakuga.weights.formats import FLOATS, Stored, logical_shapes, read_storage_metadata
+from sakuga.weights.formats import FLOATS, StoredTensor, logical_shapes, read_storage_metadata
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
@@ -154,7 +156,9 @@ def _fates(part: Component, dtype: str) -> tuple[tuple[Key, ...], str | None]:
     return keys, problem
 
 
-def _goal(sources: tuple[str, ...], store: Store, stored: Mapping[str, Stored], dtype: str) -> str:
+def _goal(
+    sources: tuple[str, ...], store: Store, stored: Mapping[str, StoredTensor], dtype: str
+) -> str:
     """The dtype that a tensor becomes; float32 where it has to be unfolded and none is given."""
     if dtype != KEEP:
         return dtype

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sakuga.adapters.file import Adapter, Part, read_adapter
+from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
 from sakuga.adapters.fit import Change, Fit, assumption, fit, listed
 from sakuga.adapters.inventory import transformer_targets
 from sakuga.adapters.spec import parse_adapter
@@ -126,7 +126,7 @@ def as_text(shown: Sequence[Shown], *, as_json: bool) -> str:
     return "\n\n".join("\n".join(describe(each)) for each in shown)
 
 
-def _table(parts: Sequence[Part]) -> Iterator[str]:
+def _table(parts: Sequence[AdapterPart]) -> Iterator[str]:
     """Modules that differ in their numbers alone share a line."""
     counts = Counter(_row(part) for part in parts)
     rows = [COLUMNS, *((str(count), *row) for row, count in counts.items())]
@@ -136,7 +136,7 @@ def _table(parts: Sequence[Part]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _row(part: Part) -> tuple[str, ...]:
+def _row(part: AdapterPart) -> tuple[str, ...]:
     named = printable(re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem))
     alpha = "-" if part.alpha is None else f"{part.alpha:g} ({part.alpha_from})"
     shape = "x".join(map(str, part.shape))

@@ -32,7 +32,7 @@ from sakuga.weights.store import (
     read_index,
     reading,
 )
-from sakuga.weights.zips import MAGIC, MAX_ENTRIES, Entry, read_entries
+from sakuga.weights.zips import MAGIC, MAX_ENTRIES, ZipEntry, read_entries
 
 INDEX = ".bin.index.json"
 CONVENTIONAL = ("pytorch_model.bin", "diffusion_pytorch_model.bin")
@@ -71,7 +71,7 @@ SCRIPT = RESAVE.format(how="open it with torch.jit.load(FILE)")
 class View:
     """A tensor in the bytes of its entry: `offset` and `strides` count values."""
 
-    entry: Entry
+    entry: ZipEntry
     offset: int
     strides: tuple[int, ...]
     contiguous: bool
@@ -99,7 +99,7 @@ class Archive(Store):
         for each in opened.values():
             self.dropped.update(each.dropped)
             self._views.update(each.views)
-        self._whole: set[tuple[Path, Entry]] = set()
+        self._whole: set[tuple[Path, ZipEntry]] = set()
 
     def view(self, key: str) -> memoryview:
         """The raw little-endian bytes of one tensor, mapped where they lie side by side.
@@ -238,7 +238,7 @@ def _is_pickle(start: bytes) -> bool:
     return start[:1] == b"\x80" and start[1:2] <= b"\x05"
 
 
-def _root(path: Path, entries: Mapping[str, Entry]) -> str:
+def _root(path: Path, entries: Mapping[str, ZipEntry]) -> str:
     """The folder that all of an archive lies in, with its slash."""
     roots = [name.removesuffix(PICKLE) for name in entries if name.endswith("/" + PICKLE)]
     if len(roots) != 1 or roots[0].count("/") != 1:
@@ -253,7 +253,7 @@ def _root(path: Path, entries: Mapping[str, Entry]) -> str:
     return root
 
 
-def _read(path: Path, entry: Entry | None, limit: int) -> bytes:
+def _read(path: Path, entry: ZipEntry | None, limit: int) -> bytes:
     """The bytes of a small entry; none where there is no such entry."""
     if entry is None:
         return b""
@@ -347,7 +347,7 @@ def _children(path: Path, name: str, tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _locate(
-    path: Path, name: str, tensor: TensorRef, entry: Entry | None
+    path: Path, name: str, tensor: TensorRef, entry: ZipEntry | None
 ) -> tuple[TensorInfo, View]:
     """Where a described tensor lies, once its storage is there and reaches as far."""
     storage, shape, strides = tensor.storage, tensor.shape, tensor.strides

@@ -98,7 +98,7 @@ BLOCK_LINEARS = frozenset(_TRANSFORMER_LINEARS | _GEMMA_LINEARS)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """How a file stores one tensor; `shape` is the tensor's where the file's is another."""
 
     form: StorageFormat
@@ -140,7 +140,7 @@ def scale_key(key: str) -> str:
     return key + SCALE_SUFFIX
 
 
-def storage_metadata(stored: Mapping[str, Stored]) -> dict[str, str]:
+def storage_metadata(stored: Mapping[str, StoredTensor]) -> dict[str, str]:
     """The file metadata that names the quantised tensors; empty where there are none.
 
     A tensor is named by its format, or, where the file's shape is not its own, by
@@ -156,7 +156,7 @@ def storage_metadata(stored: Mapping[str, Stored]) -> dict[str, str]:
     return {STORAGE_KEY: json.dumps(named)} if named else {}
 
 
-def read_storage_metadata(metadata: Mapping[str, str]) -> dict[str, Stored]:
+def read_storage_metadata(metadata: Mapping[str, str]) -> dict[str, StoredTensor]:
     """The quantised tensors a file names. Raises CorruptFile on an unknown format."""
     rule = f"{STORAGE_KEY} maps tensors to quantised formats of " + ", ".join(FORMATS)
     fix = "Read the file with the version of sakuga that wrote it"
@@ -178,7 +178,7 @@ def read_storage_metadata(metadata: Mapping[str, str]) -> dict[str, Stored]:
 def logical_shapes(
     shapes: Mapping[str, Shape],
     dtypes: Mapping[str, str],
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, StoredTensor],
 ) -> dict[str, Shape]:
     """Names and shapes of a file, each quantised tensor and its scales taken as one.
 
@@ -207,7 +207,7 @@ def logical_shapes(
     return logical
 
 
-def _stored(value: object) -> Stored | None:
+def _stored(value: object) -> StoredTensor | None:
     """One entry of the metadata, or None where it makes no sense."""
     name, shape = value, None
     if isinstance(value, dict):
@@ -219,4 +219,4 @@ def _stored(value: object) -> Stored | None:
     form = (FORMATS | FORMER_NAMES).get(name) if isinstance(name, str) else None
     if form is None or not form.quantised or form.packed != (shape is not None):
         return None
-    return Stored(form, None if shape is None else tuple(shape))
+    return StoredTensor(form, None if shape is None else tuple(shape))

@@ -36,7 +36,7 @@ Value = int | float | bool | str | list[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockFormat:
     """How ggml stores values: `values` of them share `nbytes` bytes."""
 
     values: int
@@ -45,16 +45,16 @@ class Block:
 
 # Sizes as in ggml-common.h. Q4_1, Q5_0 and Q5_1 take the place of the others where a row is
 # no multiple of 256, so real Q4_K and Q5_K files hold them.
-PLAIN = {"F32": Block(1, 4), "F16": Block(1, 2), "BF16": Block(1, 2)}
+PLAIN = {"F32": BlockFormat(1, 4), "F16": BlockFormat(1, 2), "BF16": BlockFormat(1, 2)}
 BLOCKS = {
-    "Q4_0": Block(32, 18),
-    "Q4_1": Block(32, 20),
-    "Q5_0": Block(32, 22),
-    "Q5_1": Block(32, 24),
-    "Q8_0": Block(32, 34),
-    "Q4_K": Block(256, 144),
-    "Q5_K": Block(256, 176),
-    "Q6_K": Block(256, 210),
+    "Q4_0": BlockFormat(32, 18),
+    "Q4_1": BlockFormat(32, 20),
+    "Q5_0": BlockFormat(32, 22),
+    "Q5_1": BlockFormat(32, 24),
+    "Q8_0": BlockFormat(32, 34),
+    "Q4_K": BlockFormat(256, 144),
+    "Q5_K": BlockFormat(256, 176),
+    "Q6_K": BlockFormat(256, 210),
 }
 TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0",

@@ -33,7 +33,7 @@ _ENCRYPTED = 1  # a bit of the flags
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZipEntry:
     """Where the bytes of one entry lie: `size` of them from the absolute offset `start`.
 
     `crc` is their checksum, None where the writer left out the checksums of a whole file.
@@ -65,7 +65,7 @@ class _Listed:
     header: int
 
 
-def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, Entry]:
+def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, ZipEntry]:
     """Every entry of a zip file by name, in the order in which they lie there.
 
     Raises CorruptFile with the rule broken: at most `most` entries in a directory of at most
@@ -76,7 +76,7 @@ def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, Entry]:
     with file.open("rb") as stream:
         start, length, count = _find_directory(file, stream, size, most)
         listed = sorted(_listed(file, _read(stream, start, length), count), key=_by_header)
-        entries: dict[str, Entry] = {}
+        entries: dict[str, ZipEntry] = {}
         end = 0
         for each in listed:
             if each.header < end or (not entries and each.header):
@@ -154,7 +154,7 @@ def _wide(file: Path, extra: bytes, values: list[int]) -> list[int]:
     return values
 
 
-def _entry(file: Path, stream: BinaryIO, listed: _Listed) -> Entry:
+def _entry(file: Path, stream: BinaryIO, listed: _Listed) -> ZipEntry:
     """An entry whose local header agrees with the directory."""
     packed = bool(listed.method or listed.packed != listed.size or listed.flags & _ENCRYPTED)
     name = _name(file, listed.name)
@@ -166,7 +166,7 @@ def _entry(file: Path, stream: BinaryIO, listed: _Listed) -> Entry:
     if not same or header[_LOCAL.size :][:length] != listed.name:
         raise _corrupt(file, "a local header says what the directory says", listed.name)
     start = listed.header + _LOCAL.size + length + extra
-    return Entry(name, start, listed.packed, listed.crc, packed)
+    return ZipEntry(name, start, listed.packed, listed.crc, packed)
 
 
 def _name(file: Path, name: bytes) -> str:

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sakuga.checkpoint.bind import bind
-from sakuga.checkpoint.layouts import Adapter, recognise
+from sakuga.checkpoint.layouts.detect import recognise
+from sakuga.checkpoint.layouts.match import BakedAdapter
 from sakuga.weights.store import Store
 
 TOLERANCE = 1e-5  # float32 rounding through a few layers is about 1e-6
@@ -64,7 +65,7 @@ class Case:
 
 
 def bind_layout(
-    module: nn.Module, weights: Mapping[str, Tensor], adapter: Adapter | None = None
+    module: nn.Module, weights: Mapping[str, Tensor], adapter: BakedAdapter | None = None
 ) -> str:
     """Fill `module` from a file of `weights`, as any file is; give the name of its layout."""
     with TemporaryDirectory() as folder:

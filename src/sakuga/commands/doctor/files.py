@@ -19,7 +19,7 @@ from sakuga.checkpoint.folder import (
     open_component,
     parts_in,
 )
-from sakuga.checkpoint.layouts import Explanation, explain
+from sakuga.checkpoint.layouts.explanation import Explanation, explain
 from sakuga.commands.doctor.finding import Finding, Report, Stage, green, red, refused, trouble
 from sakuga.memory.reasons import readable
 from sakuga.model.inventory import part_of
