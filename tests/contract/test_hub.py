@@ -22,7 +22,7 @@ from sakuga.commands.cli import main
 from sakuga.commands.doctor.examine import Visit, examine
 from sakuga.engine.engine import Engine
 from sakuga.errors import ModelNotFound, SakugaError
-from sakuga.weights.store import file_sha256
+from sakuga.weights.sha256 import file_sha256
 
 TINY = Name("lab/tiny")
 CODE = ("transformer/model.py", "text_encoder/pytorch_model.bin", "dit.pt", "README.md")

@@ -28,7 +28,8 @@ from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.formats import FLOAT16, INT8, STORAGE_KEY, StorageFormat
-from sakuga.weights.store import Header, Store, TensorInfo
+from sakuga.weights.header import Header, TensorInfo
+from sakuga.weights.store import Store
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 

@@ -38,8 +38,10 @@ from sakuga.errors import CorruptFile
 from sakuga.memory.host import host_memory
 from sakuga.model.inventory import inventory_of
 from sakuga.model.spec import NEWBIE_3_5B
+from sakuga.weights.dtypes import ITEMSIZE
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.store import ITEMSIZE, Store, TensorInfo
+from sakuga.weights.header import TensorInfo
+from sakuga.weights.store import Store
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 GEMMA = "text_encoder/model.safetensors"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError
-from sakuga.weights.store import Store, parse_json, read_json
+from sakuga.weights.json_object import parse_json, read_json
+from sakuga.weights.store import Store
 
 CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."

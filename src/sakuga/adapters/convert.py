@@ -18,7 +18,7 @@ from sakuga.checkpoint.save import make_folder, refuse_existing, refuse_itself, 
 from sakuga.errors import CorruptFile, LayoutError, RequestError
 from sakuga.printable import shown
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.store import read_json
+from sakuga.weights.json_object import read_json
 from sakuga.weights.writer import Promised, write_tensors
 
 

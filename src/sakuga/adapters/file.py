@@ -36,14 +36,16 @@ from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.folder import Opener
 from sakuga.checkpoint.layouts.factors import ENDS, OTHER_KINDS, ROLES
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
+from sakuga.weights.access import confine, reading
 from sakuga.weights.archive import is_from_torch, is_zip
-from sakuga.weights.store import FROM_TORCH, Store, confine, reading
+from sakuga.weights.dtypes import FLOATS, STRUCT_CODES
+from sakuga.weights.shards import FROM_TORCH
+from sakuga.weights.store import Store
 
 Shape = tuple[int, ...]
 
 PEFT_FILE = "adapter_model.safetensors"
 PEFT_FILES = (PEFT_FILE, "adapter_model.bin")
-FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 KINDS: Mapping[frozenset[str], str] = {
     frozenset({"down", "up"}): "lora",
@@ -57,8 +59,6 @@ KINDS: Mapping[frozenset[str], str] = {
 ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
 ALPHA_ZERO = f"{ASSUMED}, which a 0 in the file stands for"
 MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
-_NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h",
-            "I8": "<b", "U64": "<Q", "U32": "<I", "U16": "<H", "U8": "<B"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,8 +315,8 @@ def _number(store: Store, key: str) -> float:
     if math.prod(info.shape) == 1:
         if info.dtype == "BF16":  # the upper half of a float32
             (value,) = struct.unpack("<f", b"\0\0" + bytes(data))
-        elif info.dtype in _NUMBERS:
-            (value,) = struct.unpack(_NUMBERS[info.dtype], data)
+        elif info.dtype in STRUCT_CODES:
+            (value,) = struct.unpack("<" + STRUCT_CODES[info.dtype], data)
     if value == 0:
         return 0.0
     got = f"{info.dtype} {list(info.shape)}" if value is None else value

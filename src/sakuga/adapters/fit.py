@@ -22,7 +22,7 @@ from sakuga.checkpoint.layouts.pieces import spellings
 from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.errors import BindError, LayoutError
 from sakuga.printable import shown
-from sakuga.weights.store import file_sha256
+from sakuga.weights.sha256 import file_sha256
 
 SHOWN = 8
 WEIGHT = ".weight"

@@ -16,12 +16,12 @@ from sakuga.adapters.fit import WEIGHT, Change, Fit, fit_adapters, record
 from sakuga.adapters.inventory import transformer_targets
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import read_piece, read_tensor
-from sakuga.checkpoint.fates import NAMES
 from sakuga.checkpoint.folder import Component, pieces_of
 from sakuga.checkpoint.layouts.pieces import TensorPiece
 from sakuga.checkpoint.save import make_folder, refuse_existing, refuse_itself, write_atomically
 from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, RequestError
+from sakuga.weights.dtypes import FLOATS, ITEMSIZE, TORCH_NAMES
 from sakuga.weights.formats import (
     STORAGE_KEY,
     StoredTensor,
@@ -31,11 +31,12 @@ from sakuga.weights.formats import (
 )
 from sakuga.weights.gguf import BLOCKS, plain_dtype
 from sakuga.weights.quantise import DTYPES, dequantise
-from sakuga.weights.store import ITEMSIZE, Store
+from sakuga.weights.store import Store
 from sakuga.weights.writer import Promised, write_tensors
 
 MERGED_KEY = "sakuga.adapters"
-FLOATS = ("BF16", "F16", "F32", "F64")  # which hold a sum as well as they hold its terms
+# Those that hold a sum as well as they hold its terms.
+WIDE_FLOATS = frozenset(name for name in FLOATS if ITEMSIZE[name] > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Base:
         quantised = {*self.stored, *map(scale_key, self.stored)}
         dtypes = self.component.store.dtypes()
         found = {dtype for key, dtype in dtypes.items() if key not in quantised}
-        return max(sorted(found.intersection(FLOATS)), key=ITEMSIZE.__getitem__, default="F32")
+        return max(sorted(found.intersection(WIDE_FLOATS)), key=ITEMSIZE.__getitem__, default="F32")
 
     def shape_of(self, key: str) -> tuple[int, ...]:
         """The shape of a tensor of the file, as a tensor."""
@@ -191,8 +192,8 @@ class Changed:
         stored = self._base.stored
         for key in set(self._store) - set(map(scale_key, stored)):
             dtype = self._store.info(key).dtype
-            before = stored[key].form.name if key in stored else NAMES.get(dtype, dtype)
-            now = before if key in self.stored else NAMES[self._dtype(key)]
+            before = stored[key].form.name if key in stored else TORCH_NAMES.get(dtype, dtype)
+            now = before if key in self.stored else TORCH_NAMES[self._dtype(key)]
             (changed if key in self._shares else kept)[before, now] += 1
         return kept, changed
 
@@ -203,7 +204,7 @@ class Changed:
             if not torch.isfinite(values).all():
                 raise RequestError(
                     "a sum of weights and adapters is of finite numbers",
-                    f"others in {key!r} as {NAMES[self._dtype(key)]}",
+                    f"others in {key!r} as {TORCH_NAMES[self._dtype(key)]}",
                     "Lower the strength, or convert the base to bfloat16 or float32 first.",
                 )
         elif self._store.info(key).dtype in BLOCKS:
@@ -215,7 +216,7 @@ class Changed:
     def _dtype(self, key: str) -> str:
         """What a tensor is stored as in the new file, by the header's name."""
         dtype = plain_dtype(self._store.info(key).dtype)
-        if key not in self._shares or (key not in self._base.stored and dtype in FLOATS):
+        if key not in self._shares or (key not in self._base.stored and dtype in WIDE_FLOATS):
             return dtype
         return self._base.wide
 

@@ -11,7 +11,8 @@ from typing import Any
 from sakuga.checkpoint.tokenizer import carrier, own_file
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
-from sakuga.weights.store import read_json, reading
+from sakuga.weights.access import reading
+from sakuga.weights.json_object import read_json
 
 INDEX = "model_index.json"
 VOCABULARY = "vocabulary.json"

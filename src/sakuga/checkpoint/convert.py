@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sakuga.api.codec import unknown
 from sakuga.checkpoint.bind import read_piece
-from sakuga.checkpoint.fates import NAMES, Report, Target, gathered, listed, report, unbound
+from sakuga.checkpoint.fates import Report, Target, gathered, listed, report, unbound
 from sakuga.checkpoint.folder import Component
 from sakuga.checkpoint.layouts.explanation import explain
 from sakuga.checkpoint.layouts.gemma import GEMMA
@@ -36,6 +36,7 @@ from sakuga.errors import CorruptFile, RequestError
 from sakuga.model.inventory import part_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import shown
+from sakuga.weights.dtypes import ITEMSIZE, TORCH_NAMES
 from sakuga.weights.formats import (
     FLOATS,
     StoredTensor,
@@ -45,7 +46,6 @@ from sakuga.weights.formats import (
 )
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.quantise import DTYPES
-from sakuga.weights.store import ITEMSIZE
 from sakuga.weights.writer import Promised, write_tensors
 
 KEEP = "keep"
@@ -190,7 +190,7 @@ def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
         name: Promised(max((kinds[key] for key in piece.sources), key=_width), piece.shape)
         for name, piece in theirs.items()
     }
-    targets = {key: Target(NAMES[kind]) for key, kind in kinds.items()}
+    targets = {key: Target(TORCH_NAMES[kind]) for key, kind in kinds.items()}
     fates = report(explanation, found, store.dtypes(), stored, targets)
     return Conversion(part, goal, stored, ours, theirs, promised, fates)
 
@@ -299,7 +299,7 @@ def _not_finite(job: Conversion, names: list[str]) -> CorruptFile | RequestError
             f"NaN or infinity in {listed(list(dict.fromkeys(keys)))} of {job.part.store.path}",
             "Download the file again; what it holds draws nothing",
         )
-    dtype = NAMES[job.promised[names[0]].dtype]
+    dtype = TORCH_NAMES[job.promised[names[0]].dtype]
     return RequestError(
         "weights are written in a dtype that holds them",
         f"values beyond {dtype} in {listed(names)}",

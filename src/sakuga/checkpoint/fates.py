@@ -13,30 +13,11 @@ from sakuga.checkpoint.layouts.layout import Shape
 from sakuga.checkpoint.layouts.match import Match
 from sakuga.checkpoint.layouts.nearest import nearest
 from sakuga.errors import BindError
+from sakuga.weights.dtypes import TORCH_NAMES
 from sakuga.weights.formats import StorageFormat, StoredTensor, scale_key
 from sakuga.weights.gguf import BLOCKS
 
 SHOWN = 8
-
-# The names of dtypes in safetensors headers, in the words of torch.
-NAMES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "U16": "uint16",
-    "I16": "int16",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "U32": "uint32",
-    "I32": "int32",
-    "F32": "float32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F64": "float64",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class KeyFate:
@@ -152,13 +133,13 @@ def _entry(dtype: str, key: str, stored: StoredTensor | None, target: Target) ->
     goal = target.form.name if target.form is not None else target.dtype
     if dtype in BLOCKS:
         return KeyFate(key, "quantised" if keeps else "dequantised", f"{dtype} to {goal}")
-    if stored is None and _is_float(NAMES[dtype]) != (keeps or _is_float(target.dtype)):
+    if stored is None and _is_float(TORCH_NAMES[dtype]) != (keeps or _is_float(target.dtype)):
         raise BindError(
             "only numbers of one kind are cast into each other",
             f"{dtype} for a tensor of {goal}: {key!r}",
             "Convert the file again; quantised weights need their scales named",
         )
-    source = stored.form.name if stored is not None else NAMES[dtype]
+    source = stored.form.name if stored is not None else TORCH_NAMES[dtype]
     if source == goal:
         return KeyFate(key, "bound", f"{goal} as stored" if keeps else "")
     fate = "quantised" if keeps else "cast" if stored is None else "dequantised"

@@ -39,8 +39,10 @@ from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.tokenizer.sentencepiece import Pieces
+from sakuga.weights.access import confine, reading
 from sakuga.weights.formats import logical_shapes, read_storage_metadata
-from sakuga.weights.store import Store, confine, parse_json, read_json, reading
+from sakuga.weights.json_object import parse_json, read_json
+from sakuga.weights.store import Store
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "transformer": ("transformer",),

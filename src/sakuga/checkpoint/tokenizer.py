@@ -13,9 +13,11 @@ from pathlib import Path
 from sakuga.checkpoint.layouts.detect import detect
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
 from sakuga.tokenizer.sentencepiece import CONFIG, Pieces, read_pieces, write_pieces
+from sakuga.weights.access import confine
+from sakuga.weights.dtypes import ITEMSIZE
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import has_words, pieces_of
-from sakuga.weights.store import ITEMSIZE, Store, confine
+from sakuga.weights.store import Store
 
 FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
 WEIGHTS = ("*.safetensors", "*.gguf")

@@ -47,8 +47,10 @@ from sakuga.checkpoint.tokenizer import FILES
 from sakuga.engine.texts import strange
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.tokenizer.tokens import Tokenizer
+from sakuga.weights.access import confine
+from sakuga.weights.json_object import read_json
 from sakuga.weights.sources import open_source
-from sakuga.weights.store import Store, confine, read_json
+from sakuga.weights.store import Store
 
 TOKENIZER_FILES = (
     *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.codec import plain, unknown
-from sakuga.checkpoint.fates import NAMES, Target, gathered, report, unbound
+from sakuga.checkpoint.fates import Target, gathered, report, unbound
 from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, understand
 from sakuga.checkpoint.layouts.detect import recognise
 from sakuga.checkpoint.layouts.explanation import explain
@@ -20,6 +20,7 @@ from sakuga.errors import WeightsError
 from sakuga.memory.reasons import readable
 from sakuga.model.inventory import part_of
 from sakuga.printable import shown
+from sakuga.weights.dtypes import TORCH_NAMES
 from sakuga.weights.formats import FLOATS, StoredTensor, logical_shapes, read_storage_metadata
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.sources import open_source
@@ -162,7 +163,7 @@ def _goal(
     """The dtype that a tensor becomes; float32 where it has to be unfolded and none is given."""
     if dtype != KEEP:
         return dtype
-    return NAMES["F32" if sources[0] in stored else plain_dtype(store.info(sources[0]).dtype)]
+    return TORCH_NAMES["F32" if sources[0] in stored else plain_dtype(store.info(sources[0]).dtype)]
 
 
 def as_json(found: tuple[Inspected, ...]) -> str:

@@ -19,7 +19,7 @@ from sakuga.checkpoint.folder import Component, open_component
 from sakuga.errors import BindError
 from sakuga.model.spec import PRESETS, NextDiTSpec
 from sakuga.printable import shown as printable
-from sakuga.weights.store import reading
+from sakuga.weights.access import reading
 
 KINDS = {"lora": "LoRA", "lokr": "LoKr", "norm": "norm"}
 COLUMNS = ("modules", "named", "kind", "shape", "rank", "alpha", "scale")

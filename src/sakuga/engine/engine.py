@@ -60,7 +60,8 @@ from sakuga.sample.guidance import guided
 from sakuga.sample.solvers import SOLVERS, Step, evaluation_times, solve
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.digests import DigestCache
-from sakuga.weights.store import file_sha256, read_json
+from sakuga.weights.json_object import read_json
+from sakuga.weights.sha256 import file_sha256
 
 HEADS = frozenset({"adaLN_modulation"})  # of blocks: what made the modulations, used no more
 # What of the transformer never lies on a card as a whole: it passes, or its blocks do.

@@ -19,19 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, UnsafeFile
+from sakuga.weights.access import reading
+from sakuga.weights.corrupt import SAVE_AGAIN, corrupt
+from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.header import MAX_RANK, Header, TensorInfo
 from sakuga.weights.pickles import MAX_BYTES, MAX_STEPS, TensorRef, kind_of, read_pickle
-from sakuga.weights.store import (
-    FROM_TORCH,
-    ITEMSIZE,
-    MAX_RANK,
-    Header,
-    Store,
-    TensorInfo,
-    check_index,
-    locate_file,
-    read_index,
-    reading,
-)
+from sakuga.weights.shards import FROM_TORCH, check_index, locate_file, read_index
+from sakuga.weights.store import Store
 from sakuga.weights.zips import MAGIC, MAX_ENTRIES, ZipEntry, read_entries
 
 INDEX = ".bin.index.json"
@@ -58,7 +52,6 @@ MAX_NAME = 500
 # and a little more, or a file of a few bytes could fill a disk.
 MAX_GROWTH = 4
 SMALL = 1 << 26
-AGAIN = "Download the file again, or save it again with torch.save"
 RESAVE = (
     "If you trust who made it: on another machine, {how}, and torch.save its state dict, "
     "which gives an archive that can be read here"
@@ -166,7 +159,7 @@ def open_archive(
             return Archive(path, {file: _open(file, state, 1)})
         weight_map, shards = read_index(file, root or file.parent, FROM_TORCH)
         if len(shards) > MAX_SHARDS:
-            raise _corrupt(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
+            raise _bad_archive(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
         opened = {shard: _open(shard, state, len(shards)) for shard in shards}
     check_index(file, weight_map, {shard: each.header for shard, each in opened.items()})
     return Archive(path, opened)
@@ -200,7 +193,7 @@ def _open(path: Path, state: str | None, shards: int) -> Opened:
     entries = read_entries(path, MAX_ENTRIES // shards)
     root = _root(path, entries)
     if _read(path, entries.get(root + "byteorder"), 10) not in (b"", b"little"):
-        raise _corrupt(path, "is of little-endian machines", "another byte order")
+        raise _bad_archive(path, "is of little-endian machines", "another byte order")
     program = _read(path, entries[root + PICKLE], MAX_BYTES)
     tree = read_pickle(program, f"{root}{PICKLE} in {path}", MAX_STEPS // shards)
     tree, dropped, told = _unwrap(path, tree, state)
@@ -212,7 +205,7 @@ def _open(path: Path, state: str | None, shards: int) -> Opened:
         if not isinstance(value, TensorRef):
             dropped[name] = f"{kind_of(value)}, not a tensor"
         elif name in infos:
-            raise _corrupt(path, "has a name for each tensor", f"two called {name!r}")
+            raise _bad_archive(path, "has a name for each tensor", f"two called {name!r}")
         else:
             entry = entries.get(f"{root}data/{value.storage.key}")
             infos[name], views[name] = _locate(path, name, value, entry)
@@ -230,7 +223,7 @@ def _refuse_others(path: Path) -> None:
     if start[257:262] == b"ustar":
         raise UnsafeFile(rule, f"a tar file of pickles, which could run code: {path}", LEGACY)
     if not start.startswith(MAGIC):
-        raise _corrupt(path, "is a zip file", f"{start[:8]!r} at its start")
+        raise _bad_archive(path, "is a zip file", f"{start[:8]!r} at its start")
 
 
 def _is_pickle(start: bytes) -> bool:
@@ -242,14 +235,14 @@ def _root(path: Path, entries: Mapping[str, ZipEntry]) -> str:
     """The folder that all of an archive lies in, with its slash."""
     roots = [name.removesuffix(PICKLE) for name in entries if name.endswith("/" + PICKLE)]
     if len(roots) != 1 or roots[0].count("/") != 1:
-        raise _corrupt(path, f"has one {PICKLE}", f"{len(roots)} among {len(entries)} entries")
+        raise _bad_archive(path, f"has one {PICKLE}", f"{len(roots)} among {len(entries)} entries")
     root = roots[0]
     if any(name.startswith((root + "constants.pkl", root + "code/")) for name in entries):
         rule = "an archive holds tensors, and no program"
         raise UnsafeFile(rule, f"TorchScript, which is code, in {path}", SCRIPT)
     for entry in entries.values():
         if entry.packed:
-            raise _corrupt(path, "is neither compressed nor encrypted", entry.name)
+            raise _bad_archive(path, "is neither compressed nor encrypted", entry.name)
     return root
 
 
@@ -258,7 +251,7 @@ def _read(path: Path, entry: ZipEntry | None, limit: int) -> bytes:
     if entry is None:
         return b""
     if entry.size > limit:
-        raise _corrupt(path, f"has at most {limit} bytes of {entry.name}", f"{entry.size}")
+        raise _bad_archive(path, f"has at most {limit} bytes of {entry.name}", f"{entry.size}")
     with path.open("rb") as stream:
         stream.seek(entry.start)
         data = stream.read(entry.size)
@@ -277,7 +270,7 @@ def _unwrap(
     told: dict[str, str] = {}
     for _ in range(MAX_WRAPPERS):
         if not isinstance(tree, dict):
-            raise _corrupt(path, "holds a dict of tensors", kind_of(tree))
+            raise _bad_archive(path, "holds a dict of tensors", kind_of(tree))
         told |= {name: str(tree[name]) for name in TOLD if _is_told(tree.get(name))}
         bare = any(isinstance(value, TensorRef) for value in tree.values())
         likely = [name for name in WRAPPERS if not bare or name.endswith("state_dict")]
@@ -331,10 +324,10 @@ def _leaves(path: Path, tree: object) -> Iterator[tuple[str, Any]]:
         elif not isinstance(value, dict | list | tuple):
             yield name, value
         elif len(levels) > MAX_DEPTH:
-            raise _corrupt(path, f"has dicts at most {MAX_DEPTH} deep", "deeper ones")
+            raise _bad_archive(path, f"has dicts at most {MAX_DEPTH} deep", "deeper ones")
         else:
             levels.append(_children(path, name, value))
-    raise _corrupt(path, f"has at most {MAX_NODES} values", "more")
+    raise _bad_archive(path, f"has at most {MAX_NODES} values", "more")
 
 
 def _children(path: Path, name: str, tree: Any) -> Iterator[tuple[str, Any]]:
@@ -342,7 +335,7 @@ def _children(path: Path, name: str, tree: Any) -> Iterator[tuple[str, Any]]:
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         text = str(key)
         if len(name) + len(text) >= MAX_NAME or text == METADATA:
-            raise _corrupt(path, f"has names of up to {MAX_NAME} letters", repr(text[:40]))
+            raise _bad_archive(path, f"has names of up to {MAX_NAME} letters", repr(text[:40]))
         yield (f"{name}.{text}" if name else text), value
 
 
@@ -352,20 +345,20 @@ def _locate(
     """Where a described tensor lies, once its storage is there and reaches as far."""
     storage, shape, strides = tensor.storage, tensor.shape, tensor.strides
     if entry is None:
-        raise _corrupt(path, "has the bytes of each tensor", f"none for {name!r}")
+        raise _bad_archive(path, "has the bytes of each tensor", f"none for {name!r}")
     if storage.count * ITEMSIZE[storage.dtype] != entry.size:
         got = f"{entry.size} bytes for {storage.count} values of {storage.dtype} ({name!r})"
-        raise _corrupt(path, "has storages of the stated size", got)
+        raise _bad_archive(path, "has storages of the stated size", got)
     if len(shape) > MAX_RANK or len(strides) != len(shape):
         got = f"{len(shape)} sizes and {len(strides)} strides for {name!r}"
-        raise _corrupt(path, f"has tensors of at most {MAX_RANK} dimensions", got)
+        raise _bad_archive(path, f"has tensors of at most {MAX_RANK} dimensions", got)
     if not all(0 <= number < 2**63 for number in (tensor.offset, *shape, *strides)):
-        raise _corrupt(path, "has sizes that an address can hold", f"others for {name!r}")
+        raise _bad_archive(path, "has sizes that an address can hold", f"others for {name!r}")
     size, count = ITEMSIZE[tensor.dtype], math.prod(shape)
     last = tensor.offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if count and (last + 1) * size > entry.size:
         got = f"{name!r} up to byte {(last + 1) * size} of {entry.size}"
-        raise _corrupt(path, "has tensors that lie within their storage", got)
+        raise _bad_archive(path, "has tensors that lie within their storage", got)
     info = TensorInfo(tensor.dtype, shape, count * size, path, entry.start + tensor.offset * size)
     return info, View(entry, tensor.offset, strides, _contiguous(shape, strides))
 
@@ -393,16 +386,16 @@ def _side_by_side(
 def _check_growth(path: Path, infos: Mapping[str, TensorInfo]) -> None:
     """Refuse a small file of views that would be vast tensors elsewhere, and an empty one."""
     if not infos:
-        raise _corrupt(path, "holds tensors", "none")
+        raise _bad_archive(path, "holds tensors", "none")
     total, most = sum(info.nbytes for info in infos.values()), path.stat().st_size
     if total > MAX_GROWTH * most + SMALL:
         rule = f"has tensors of together at most {MAX_GROWTH} times the file and {SMALL} bytes"
-        raise _corrupt(path, rule, f"{total} bytes of tensors in {most}")
+        raise _bad_archive(path, rule, f"{total} bytes of tensors in {most}")
 
 
 def _shorten(text: str, most: int = MAX_NAME) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
-def _corrupt(path: Path, rule: str, got: str) -> CorruptFile:
-    return CorruptFile(f"a torch archive {rule}", f"{got} in {path}", AGAIN)
+def _bad_archive(path: Path, rule: str, got: str) -> CorruptFile:
+    return corrupt(path, f"a torch archive {rule}", got, SAVE_AGAIN)

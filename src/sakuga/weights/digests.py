@@ -17,7 +17,7 @@ from pathlib import Path
 from sakuga.api.codec import plain, typed
 from sakuga.errors import RequestError
 from sakuga.files.shelf import replace_file, sweep
-from sakuga.weights.store import FileState, file_sha256, file_state, hash_file
+from sakuga.weights.sha256 import FileState, file_sha256, file_state, hash_file
 
 NAME = "digests.json"
 SETTLED = 2.0  # seconds; the coarsest clock in use, FAT's, ticks this slowly

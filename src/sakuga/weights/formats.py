@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sakuga.errors import CorruptFile, RequestError
+from sakuga.weights.dtypes import ITEMSIZE
 
 STORAGE_KEY = "sakuga.storage"
 SCALE_SUFFIX = ".scale"
 Shape = tuple[int, ...]
-
-_BITS = {"": 0, "BF16": 16, "F16": 16, "F32": 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class StorageFormat:
     @property
     def scale_bits(self) -> int:
         """The width of one scale; 0 where there is none."""
-        return _BITS[self.scale]
+        return 8 * ITEMSIZE[self.scale] if self.quantised else 0
 
     def stored_shape(self, shape: Shape) -> Shape:
         """The shape of what is stored: that of the tensor, or rows of whole bytes (R, bytes)."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from sakuga.errors import CorruptFile
 from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, Pieces, checked
-from sakuga.weights.gguf import AGAIN, GGUF, Value
+from sakuga.weights.corrupt import corrupt
+from sakuga.weights.gguf import GGUF, Value
 
 WORDS = "tokenizer.ggml."
 SENTENCEPIECE = "llama"  # what it calls byte-pair SentencePiece
@@ -67,7 +68,7 @@ def pieces_of(gguf: GGUF) -> Pieces:
     told = _under(gguf.values, WORDS)
     texts, scores, kinds = (_column(gguf, told, key) for key in ("tokens", "scores", "token_type"))
     if not len(texts) == len(scores) == len(kinds):
-        raise _corrupt(gguf, f"{len(texts)}, {len(scores)} and {len(kinds)}")
+        raise _bad_words(gguf, f"{len(texts)}, {len(scores)} and {len(kinds)}")
     # What a user defined, it writes with spaces, and with a score that none is below.
     for n, kind in enumerate(kinds):
         if kind == Kind.USER_DEFINED:
@@ -100,7 +101,7 @@ def _column(gguf: GGUF, told: Mapping[str, Value], key: str) -> list[Any]:
     """A copy of one of the lists that make a vocabulary."""
     column = told.get(key)
     if not isinstance(column, list):
-        raise _corrupt(gguf, f"no list of {key}")
+        raise _bad_words(gguf, f"no list of {key}")
     return list(column)
 
 
@@ -113,6 +114,5 @@ def _under(values: Mapping[str, Value], start: str) -> dict[str, Value]:
     return {key.removeprefix(start): v for key, v in values.items() if key.startswith(start)}
 
 
-def _corrupt(gguf: GGUF, got: str) -> CorruptFile:
-    rule = "a vocabulary has as many tokens as scores and types"
-    return CorruptFile(rule, f"{got} in {gguf.path}", AGAIN)
+def _bad_words(gguf: GGUF, got: str) -> CorruptFile:
+    return corrupt(gguf.path, "a vocabulary has as many tokens as scores and types", got)

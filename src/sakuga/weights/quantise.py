@@ -16,29 +16,18 @@ steps are used; so does llama.cpp's Q4_0 (ggml, quantize_row_q4_0).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sakuga.weights.dtypes import TORCH_NAMES
 from sakuga.weights.formats import StorageFormat, rows_of
 
-# The names safetensors gives to dtypes.
-DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "F32": torch.float32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F64": torch.float64,
+# By the names that safetensors gives them.
+DTYPES: Mapping[str, torch.dtype] = {
+    name: getattr(torch, word) for name, word in TORCH_NAMES.items()
 }
 LARGEST = {"I8": 127.0, "F8_E4M3": 448.0}
 CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache, which is 3-8x faster

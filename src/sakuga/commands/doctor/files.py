@@ -24,7 +24,7 @@ from sakuga.commands.doctor.finding import Finding, Report, Stage, green, red, r
 from sakuga.memory.reasons import readable
 from sakuga.model.inventory import part_of
 from sakuga.weights.formats import Shape, logical_shapes, read_storage_metadata, scale_key
-from sakuga.weights.store import FROM_TORCH
+from sakuga.weights.shards import FROM_TORCH
 
 PICKLES = (*FROM_TORCH, ".pkl", ".pickle")
 MOST_ENTRIES = 10_000  # of a folder, in case it is somebody's home

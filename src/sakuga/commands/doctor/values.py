@@ -17,8 +17,9 @@ from sakuga.errors import CorruptFile
 from sakuga.memory.reasons import readable
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
+from sakuga.weights.header import TensorInfo
 from sakuga.weights.quantise import DTYPES
-from sakuga.weights.store import Store, TensorInfo
+from sakuga.weights.store import Store
 
 QUICK = 96 << 20  # bytes that are looked at unless all of them shall be
 PROBES = 4  # places of a tensor that are looked at when not all of it is
