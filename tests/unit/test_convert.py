@@ -194,7 +194,7 @@ def test_quantised_tensors_are_unfolded(storage: str, tmp_path: Path, monkeypatc
     save_component(tmp_path / "small", TINY.transformer, module.state_dict(), storage)
     part = open_component(tmp_path / "small")
     assert read_storage_metadata(part.store.metadata)
-    bind(module, part.store)
+    bind(module, part)
     (told,) = convert(tmp_path / "small", tmp_path / "out", "original")
     assert {"dequantised", "scale"} <= told.report.counts.keys()
     assert same(load_file(tmp_path / "out" / told.file), module.state_dict())

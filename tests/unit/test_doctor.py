@@ -106,7 +106,7 @@ def test_the_key_report_is_the_one_of_binding(tiny_model) -> None:
         with torch.device("meta"):
             module = BUILDERS[part.name](part.spec)
         inner = module.model if part.name in ENCODERS else module
-        report = plan(inner, part.store, match=part.match).report
+        report = plan(inner, part).report
         bound = len(report.entries) - len(report.dropped)
         assert f"{bound} tensors bound" in said[part.name]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sakuga.api.request import Finished, Request, Result
 from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
 from sakuga.checkpoint.layouts.match import Match
 from sakuga.checkpoint.layouts.pieces import rewrite
@@ -44,7 +45,7 @@ def folded(kind: str, dtype: torch.dtype, shape: tuple[int, int] = (5, 512)) -> 
 
 def gemma(file: Path, dtype: torch.dtype, *, fold: bool) -> GemmaEncoder:
     encoder = on_meta(lambda: GemmaEncoder(GEMMA))
-    bind(encoder.model, Store.open(file), dtype=dtype, folded=fold)
+    bind(encoder.model, Contents.of(Store.open(file)), dtype=dtype, folded=fold)
     return encoder.requires_grad_(False)
 
 
@@ -150,6 +151,7 @@ from sakuga.memory.residency import streamed
 from sakuga.model.spec import GemmaSpec
 from sakuga.model.text import GemmaEncoder
 from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.contents import Contents
 from sakuga.weights.store import Store
 
 def anonymous():
@@ -164,7 +166,8 @@ torch.set_num_threads(1)
 with torch.device("meta"):
     encoder = GemmaEncoder(eval(sys.argv[2]))
 before, seen = anonymous(), []
-bind(encoder.model, Store.open(sys.argv[1]), dtype=torch.bfloat16, folded=sys.argv[3] == "True")
+contents = Contents.of(Store.open(sys.argv[1]))
+bind(encoder.model, contents, dtype=torch.bfloat16, folded=sys.argv[3] == "True")
 encoder.requires_grad_(False)
 with torch.inference_mode(), streamed(encoder.model.layers, torch.device("cpu"), 0) as layers:
     encoder.encode([torch.tensor([[1, 2, 3]])], watched(layers))

@@ -64,7 +64,7 @@ def loaded(path: Path) -> NextDiT:
     component = open_component(path, "transformer")
     with torch.device("meta"):
         model = NextDiT(component.spec).eval()
-    bind(model, component.store, match=component.match, dtype=torch.float32)
+    bind(model, component, dtype=torch.float32)
     return model.requires_grad_(False)
 
 

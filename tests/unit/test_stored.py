@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sakuga.checkpoint.bind import Report, bind
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.save import save_component
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import GemmaSpec, NextDiTSpec
@@ -51,7 +52,7 @@ def bound(
     with torch.device("meta"):
         module = PARTS[part][0]().eval()
     keep_stored(module, form)
-    report = bind(module, Store.open(folder), dtype=dtype)
+    report = bind(module, Contents.of(Store.open(folder)), dtype=dtype)
     assert not any(value.is_meta for value in (*module.parameters(), *module.buffers()))
     return module, report
 
@@ -186,7 +187,7 @@ def test_rows_of_the_file_are_joined_and_cut_with_their_scales(
     with torch.device("meta"):
         encoder = JinaEncoder(TINY.jina).eval()
     keep_stored(encoder.model, form, frozenset({"q_proj", "k_proj", "v_proj"}))
-    report = bind(encoder.model, Store.open(tmp_path))
+    report = bind(encoder.model, Contents.of(Store.open(tmp_path)))
     assert "quantised" not in report.counts
     filled = encoder.model.state_dict()
     for part in "qkv":

@@ -58,7 +58,7 @@ def test_the_spiece_tensor_is_dropped_by_name(model: Path) -> None:
 
     put_tensor(model, "text_encoder", gemma_model())
     checkpoint = open_checkpoint(model)
-    report = bind(GemmaEncoder(checkpoint.spec.gemma).model, checkpoint.text_encoder.store)
+    report = bind(GemmaEncoder(checkpoint.spec.gemma).model, checkpoint.text_encoder)
     assert report.dropped == {TENSOR: "it is the tokenizer, no weight"}
 
 

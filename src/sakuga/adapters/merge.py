@@ -16,7 +16,7 @@ from sakuga.adapters.fit import WEIGHT, Change, Fit, fit_adapters, record
 from sakuga.adapters.inventory import transformer_targets
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import read_piece, read_tensor
-from sakuga.checkpoint.folder import Component, pieces_of
+from sakuga.checkpoint.folder import Component
 from sakuga.checkpoint.layouts.pieces import TensorPiece
 from sakuga.checkpoint.save import make_folder, refuse_existing, refuse_itself, write_atomically
 from sakuga.checkpoint.specs.families import config_of
@@ -25,7 +25,6 @@ from sakuga.weights.dtypes import FLOATS, ITEMSIZE, TORCH_NAMES
 from sakuga.weights.formats import (
     STORAGE_KEY,
     StoredTensor,
-    read_storage_metadata,
     scale_key,
     storage_metadata,
 )
@@ -41,17 +40,19 @@ WIDE_FLOATS = frozenset(name for name in FLOATS if ITEMSIZE[name] > 1)
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A transformer's file, understood: its pieces by our names, and what it stores quantised."""
+    """A transformer's file, read by our names as well as by its own."""
 
     component: Component
-    pieces: Mapping[str, TensorPiece]
-    stored: Mapping[str, StoredTensor]
 
-    @classmethod
-    def of(cls, component: Component) -> Base:
-        """Understand an opened component. Reads no tensor."""
-        stored = read_storage_metadata(component.store.metadata)
-        return cls(component, pieces_of(component), stored)
+    @property
+    def pieces(self) -> Mapping[str, TensorPiece]:
+        """How each tensor of ours, by our names, is made of the file's."""
+        return self.component.pieces
+
+    @property
+    def stored(self) -> Mapping[str, StoredTensor]:
+        """What the file keeps quantised, by its names."""
+        return self.component.stored
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -126,7 +127,7 @@ def merge(
     the file, and SakugaError where the system cannot write it.
     """
     refuse_existing(out, force=force)
-    base = Base.of(component)
+    base = Base(component)
     fits = fit_adapters(specs, transformer_targets(component.spec), partial=partial)
     refuse_itself([out], [component.store, *(each.adapter.store for each in fits)])
     changed = Changed(base, fits)

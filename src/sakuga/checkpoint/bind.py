@@ -1,4 +1,4 @@
-"""Fills a module from a store, with every key of the file accounted for.
+"""Fills a module from a file, with every key of the file accounted for.
 
 `plan` explains the keys from headers alone; `bind` does what the plan says. A key is
 bound as it is, cast, shifted, dequantised, quantised, or dropped for a stated reason; anything
@@ -18,19 +18,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.fates import Report, Target, listed, report, unbound
-from sakuga.checkpoint.layouts.detect import recognise
-from sakuga.checkpoint.layouts.explanation import Explanation, explain
+from sakuga.checkpoint.layouts.explanation import Explanation
 from sakuga.checkpoint.layouts.layout import Shape
-from sakuga.checkpoint.layouts.match import BakedAdapter, Match
+from sakuga.checkpoint.layouts.match import BakedAdapter
 from sakuga.checkpoint.layouts.pieces import TensorPiece, is_embedding
 from sakuga.errors import BindError
 from sakuga.weights.folded import Folded
 from sakuga.weights.formats import (
     StorageFormat,
     StoredTensor,
-    logical_shapes,
-    read_storage_metadata,
     scale_key,
 )
 from sakuga.weights.ggml import dequantise_blocks
@@ -55,40 +53,31 @@ class BindPlan:
 
     explanation: Explanation
     wanted: Mapping[str, Wanted]
-    stored: Mapping[str, StoredTensor]
     report: Report
 
 
 def plan(
-    module: nn.Module,
-    store: Store,
-    *,
-    match: Match | None = None,
-    dtype: torch.dtype | None = None,
+    module: nn.Module, contents: Contents, *, dtype: torch.dtype | None = None
 ) -> BindPlan:
-    """Explain every key of `store` against `module`, without reading a weight.
+    """Explain every key of a file against `module`, without reading a weight.
 
-    match: the layout, by default the one the keys tell. dtype: what floats become, by
-    default what the module has. Raises BindError listing what is missing, left over or of
-    another shape, LayoutError where the layout is unknown.
+    dtype: what floats become, by default what the module has. Raises BindError listing what is
+    missing, left over or of another shape.
     """
-    stored = read_storage_metadata(store.metadata)
-    found = logical_shapes(store.shapes(), store.dtypes(), stored)
-    match = match or recognise(found)
+    store, stored = contents.store, contents.stored
     wanted = wanted_of(module, dtype)
-    explanation = explain(match, found, {key: want.shape for key, want in wanted.items()})
+    explanation = contents.explain({key: want.shape for key, want in wanted.items()})
     if not explanation.complete:
         raise unbound(explanation, store.path)
     targets = {key: Target(_name(want.dtype), want.form) for key, want in wanted.items()}
-    fates = report(explanation, found, store.dtypes(), stored, targets)
-    return BindPlan(explanation, wanted, stored, fates)
+    fates = report(explanation, contents.shapes, store.dtypes(), stored, targets)
+    return BindPlan(explanation, wanted, fates)
 
 
 def bind(
     module: nn.Module,
-    store: Store,
+    contents: Contents,
     *,
-    match: Match | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     folded: bool = False,
@@ -102,7 +91,8 @@ def bind(
     state dict must be real already. Raises as `plan` does, before any weight is read.
     """
     _refuse_empty_buffers(module)
-    todo = plan(module, store, match=match, dtype=dtype)
+    todo = plan(module, contents, dtype=dtype)
+    store, stored = contents.store, contents.stored
     filled: dict[str, Tensor] = {}
     for piece in todo.explanation.pieces:
         want = todo.wanted[piece.target]
@@ -110,9 +100,9 @@ def bind(
             filled[piece.target] = fold(store, piece, want.dtype)
             continue
         if want.form is None:
-            filled[piece.target] = read_piece(store, piece, todo.stored, want.dtype).to(device)
+            filled[piece.target] = read_piece(store, piece, stored, want.dtype).to(device)
             continue
-        values, scale = read_stored(store, piece, todo.stored, want.form)
+        values, scale = read_stored(store, piece, stored, want.form)
         filled[piece.target] = values.to(device)
         if scale is not None:
             filled[scale_name(piece.target)] = scale.to(device)

@@ -20,7 +20,6 @@ from sakuga.api.codec import unknown
 from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.fates import Report, Target, gathered, listed, report, unbound
 from sakuga.checkpoint.folder import Component
-from sakuga.checkpoint.layouts.explanation import explain
 from sakuga.checkpoint.layouts.gemma import GEMMA
 from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
 from sakuga.checkpoint.layouts.layout import KeyLayout, Shape
@@ -39,16 +38,14 @@ from sakuga.printable import shown
 from sakuga.weights.dtypes import ITEMSIZE, TORCH_NAMES
 from sakuga.weights.formats import (
     FLOATS,
+    KEEP,
     StoredTensor,
     choose_format,
-    logical_shapes,
-    read_storage_metadata,
 )
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.quantise import DTYPES
 from sakuga.weights.writer import Promised, write_tensors
 
-KEEP = "keep"
 PART = 1 << 22  # values read, cast and written at once
 PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepiece.bpe.model"}
 
@@ -127,8 +124,6 @@ class Conversion:
 
     part: Component
     goal: Goal
-    stored: Mapping[str, StoredTensor]
-    ours: Mapping[str, TensorPiece]
     theirs: Mapping[str, TensorPiece]
     promised: Mapping[str, Promised]
     report: Report
@@ -145,17 +140,18 @@ class Conversion:
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The names in the file of what a new tensor is made of."""
-        return tuple(key for ours in self.theirs[name].sources for key in self.ours[ours].sources)
+        pieces = self.part.pieces
+        return tuple(key for ours in self.theirs[name].sources for key in pieces[ours].sources)
 
     def _rows(self, piece: TensorPiece, first: int, last: int, dtype: torch.dtype) -> Tensor:
         """Rows of tensors of ours laid end to end."""
         store, parts, start = self.part.store, [], 0
         for key in piece.sources:
-            ours = self.ours[key]
+            ours = self.part.pieces[key]
             rows = ours.shape[0] if ours.shape else 1
             window = max(first - start, 0), min(last - start, rows)
             if window[0] < window[1]:
-                parts.append(read_piece(store, ours, self.stored, dtype, window))
+                parts.append(read_piece(store, ours, self.part.stored, dtype, window))
             start += rows
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -170,15 +166,12 @@ def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
         raise unknown("the dtype of a written file", dtype, (KEEP, *FLOATS))
     form = None if dtype == KEEP else choose_format(dtype, part.name)
     store = part.store
-    stored = read_storage_metadata(store.metadata)
-    found = logical_shapes(store.shapes(), store.dtypes(), stored)
-    made, _ = rewrite(part.match, found)
-    ours = {piece.target: piece for piece in made}
+    stored, ours = part.stored, part.pieces
     shapes = {key: piece.shape for key, piece in ours.items()}
     pieces, nameless = rewrite(Match(goal.layout.inverse), shapes, _split_rows(part.spec))
     needed = {weight.key: weight.shape for weight in part_of(part.spec)}
     named = {key: shape for key, shape in shapes.items() if key not in nameless}
-    explanation = explain(part.match, found, named | needed)
+    explanation = part.explain(named | needed)
     if not explanation.complete:
         raise unbound(explanation, store.path)
     kinds = {
@@ -191,8 +184,8 @@ def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
         for name, piece in theirs.items()
     }
     targets = {key: Target(TORCH_NAMES[kind]) for key, kind in kinds.items()}
-    fates = report(explanation, found, store.dtypes(), stored, targets)
-    return Conversion(part, goal, stored, ours, theirs, promised, fates)
+    fates = report(explanation, part.shapes, store.dtypes(), stored, targets)
+    return Conversion(part, goal, theirs, promised, fates)
 
 
 def _kept(piece: TensorPiece, dtypes: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> str:

@@ -28,9 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.checkpoint.catalog import INDEX, vocabulary
+from sakuga.checkpoint.contents import Contents, made_of, read_shapes
 from sakuga.checkpoint.layouts.detect import detect, recognise
-from sakuga.checkpoint.layouts.match import Match
-from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
 from sakuga.checkpoint.specs.families import FAMILIES
 from sakuga.checkpoint.specs.family import compare, read_spec
 from sakuga.checkpoint.specs.jina import read_adapter
@@ -40,7 +39,6 @@ from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.tokenizer.sentencepiece import Pieces
 from sakuga.weights.access import confine, reading
-from sakuga.weights.formats import logical_shapes, read_storage_metadata
 from sakuga.weights.json_object import parse_json, read_json
 from sakuga.weights.store import Store
 
@@ -64,15 +62,13 @@ CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class Component(Contents):
     """One part of a model: its weights, how they are named, what they are, where they came from.
 
     `place`: the folder or file that was opened.
     """
 
     name: str
-    store: Store
-    match: Match
     spec: Any
     place: Path
 
@@ -211,8 +207,7 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     place: the folder or file that was opened; a config.json there counts. Raises as
     `open_component` does.
     """
-    formats = read_storage_metadata(source.metadata)
-    shapes = logical_shapes(source.shapes(), source.dtypes(), formats)
+    stored, shapes = read_shapes(source)
     match = recognise(shapes, name)
     name = match.layout.component
     folder = _folder(place)
@@ -220,21 +215,12 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
     if match.layout.baked and config is not None:
         match = replace(match, adapter=read_adapter(config, origin))
-    made, _ = rewrite(match, shapes)
-    ours = {piece.target: piece.shape for piece in made}
+    pieces = made_of(match, shapes)
+    ours = {name: piece.shape for name, piece in pieces.items()}
     spec = read_spec(FAMILIES[name], config, origin, ours, str(source.path))
     for other, its_origin in configs[1:]:
         compare(FAMILIES[name], spec, origin, other, its_origin)
-    return Component(name, source, match, spec, place)
-
-
-def pieces_of(component: Component) -> dict[str, TensorPiece]:
-    """How each tensor, by our name for it, is made of the file's. Reads no more than headers."""
-    store = component.store
-    formats = read_storage_metadata(store.metadata)
-    shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
-    made, _ = rewrite(component.match, shapes)
-    return {piece.target: piece for piece in made}
+    return Component(source, match, stored, shapes, pieces, name, spec, place)
 
 
 def code_in(path: Path) -> tuple[str, ...]:

@@ -23,7 +23,6 @@ from sakuga.api.codec import unknown
 from sakuga.checkpoint.catalog import INDEX, VOCABULARY
 from sakuga.checkpoint.convert import (
     GOALS,
-    KEEP,
     PIECES_FILES,
     Conversion,
     Goal,
@@ -48,6 +47,7 @@ from sakuga.engine.texts import strange
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.access import confine
+from sakuga.weights.formats import KEEP
 from sakuga.weights.json_object import read_json
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store

@@ -81,7 +81,7 @@ class Models:
                 keep_stored(module, FORMATS[form])
         # Layouts name what a tower holds, which its encoder wraps.
         inner = module.model if name in ENCODERS else module
-        bind(inner, part.store, match=part.match, dtype=DTYPES[compute], folded=self.folded)
+        bind(inner, part, dtype=DTYPES[compute], folded=self.folded)
         module.eval().requires_grad_(False)
         if name == "transformer":
             apply_adapters(module, self.adapters)

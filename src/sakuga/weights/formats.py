@@ -85,6 +85,7 @@ INT4 = StorageFormat("int4", "U8", 4, scale="BF16", group=32)
 
 FORMATS = {each.name: each for each in (FLOAT32, FLOAT16, BFLOAT16, INT8, FLOAT8_E4M3, INT4)}
 FLOATS = tuple(name for name, each in FORMATS.items() if not each.quantised)
+KEEP = "keep"  # asked for in place of a dtype: as the file has it
 FORMER_NAMES = {"int8-row": INT8}  # files say so that were written when it was the only one
 
 # The matrices that make up nearly all of a block, by the last part of their module's name.

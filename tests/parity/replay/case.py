@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.layouts.detect import recognise
 from sakuga.checkpoint.layouts.match import BakedAdapter
 from sakuga.weights.store import Store
@@ -73,7 +74,7 @@ def bind_layout(
         save_file(dict(weights), file)
         store = Store.open(file)
         match = recognise(store.shapes())
-        bind(module, store, match=replace(match, adapter=adapter or match.adapter))
+        bind(module, Contents.of(store, replace(match, adapter=adapter or match.adapter)))
     return match.layout.name
 
 

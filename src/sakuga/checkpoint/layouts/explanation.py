@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sakuga.checkpoint.layouts.layout import Shape
 from sakuga.checkpoint.layouts.match import Match, reason_for
-from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
+from sakuga.checkpoint.layouts.pieces import TensorPiece
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,17 @@ class Explanation:
         return not (self.missing or self.unexpected or self.wrong)
 
 
-def explain(match: Match, found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> Explanation:
+def explain(
+    match: Match,
+    made: Iterable[TensorPiece],
+    found: Mapping[str, Shape],
+    wanted: Mapping[str, Shape],
+) -> Explanation:
     """Account for every key of a file against the tensors a model wants. Reads no data.
 
-    found: the file's names and shapes. wanted: the model's. Split tensors are cut to the
-    rows that the model wants.
+    made: what `rewrite` makes of the file's names and shapes, `found`. wanted: the model's.
     """
-    made, _ = rewrite(match, found, wanted)
+    made = tuple(made)
     pieces = {piece.target: piece for piece in made if piece.target in wanted}
     spare = {
         key: piece.target for piece in made if piece.target not in wanted for key in piece.sources
