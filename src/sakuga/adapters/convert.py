@@ -77,18 +77,19 @@ def convert_adapter(adapter: Adapter, out: Path, *, force: bool = False) -> Writ
         metadata[DIFFUSERS_CONFIG] = json.dumps(config)
     infos = {key: store.info(key) for key in store}
     promised = {key: Promised(info.dtype, info.shape) for key, info in infos.items()}
-    digests: list[str] = []
+    digest = ""
 
     def write(file: Path) -> None:
-        digests.append(write_tensors(file, promised, metadata, lambda key: (store.view(key),)))
+        nonlocal digest
+        digest = write_tensors(file, promised, metadata, lambda key: (store.view(key),))
 
     make_folder(out.parent)
     write_atomically(out, write)
     return WrittenAdapter(
-        str(out),
-        out.stat().st_size,
-        *digests,
-        len(adapter.parts),
-        assumption(adapter),
-        store.dropped,
+        file=str(out),
+        bytes=out.stat().st_size,
+        sha256=digest,
+        modules=len(adapter.parts),
+        assumed=assumption(adapter),
+        beside=store.dropped,
     )

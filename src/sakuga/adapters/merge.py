@@ -18,7 +18,13 @@ from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import read_piece, read_tensor
 from sakuga.checkpoint.folder import Component
 from sakuga.checkpoint.layouts.pieces import TensorPiece
-from sakuga.checkpoint.save import make_folder, refuse_existing, refuse_itself, write_atomically
+from sakuga.checkpoint.save import (
+    bytes_of,
+    make_folder,
+    refuse_existing,
+    refuse_itself,
+    write_atomically,
+)
 from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, RequestError
 from sakuga.weights.dtypes import FLOATS, ITEMSIZE, TORCH_NAMES
@@ -212,7 +218,7 @@ class Changed:
             values = read_tensor(self._store, key)
         else:
             return (self._store.view(key),)
-        return (memoryview(values.contiguous().view(-1).view(torch.uint8).numpy()),)
+        return (bytes_of(values),)
 
     def _dtype(self, key: str) -> str:
         """What a tensor is stored as in the new file, by the header's name."""

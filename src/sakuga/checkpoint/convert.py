@@ -27,7 +27,7 @@ from sakuga.checkpoint.layouts.match import Match
 from sakuga.checkpoint.layouts.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
 from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
 from sakuga.checkpoint.layouts.vae import VAE_BFL, VAE_DIFFUSERS
-from sakuga.checkpoint.save import write_json
+from sakuga.checkpoint.save import bytes_of, write_json
 from sakuga.checkpoint.specs.families import config_of
 from sakuga.checkpoint.specs.nextdit import lumina2_config
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
@@ -250,7 +250,7 @@ def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> 
         sound = True
         for values in job.read(name):
             sound = sound and _finite(values)
-            yield memoryview(values.contiguous().view(-1).view(torch.uint8).numpy())
+            yield bytes_of(values)
             job.part.store.release()
         if not sound:
             strange.append(name)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -62,6 +63,11 @@ def save_component(
     write_atomically(folder / name, lambda file: save_file(tensors, file, metadata))
     write_json(folder / "config.json", config_of(spec))
     return (folder / name).stat().st_size
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The values of a tensor on the CPU as the bytes (N,) that a file holds of them."""
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def write_json(file: Path, value: object) -> None:

@@ -43,7 +43,7 @@ def quantise(values: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor | None
     shape = tuple(values.shape)
     count, width = rows_of(shape)
     kernel = _quantise_groups if form.packed else _quantise_rows
-    chunks = values.reshape(count, width).split(max(1, CHUNK // max(1, width)))
+    chunks = torch.split(values.reshape(count, width), max(1, CHUNK // max(1, width)))
     stored, scale = zip(*(kernel(chunk.float(), form) for chunk in chunks), strict=True)
     return torch.cat(stored).view(form.stored_shape(shape)), torch.cat(scale)
 
@@ -84,7 +84,7 @@ def _quantise_groups(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]
     assert form.group is not None
     width = rows.shape[1]
     padded = F.pad(rows, (0, -width % form.group))
-    groups = padded.unflatten(1, (padded.shape[1] // form.group, form.group))
+    groups = torch.unflatten(padded, 1, (padded.shape[1] // form.group, form.group))
     low, high = groups.aminmax(dim=2)
     scale = (torch.where(high < -low, low, high) / -8).to(DTYPES[form.scale])
     steps = (groups / _divisor(scale.float())[..., None]).round_().clamp_(-8, 7).add_(8)
@@ -104,7 +104,7 @@ def _dequantise_groups(
     full = width // form.group
     split = full * form.group
     factors = scale.float()
-    values[:, :split].unflatten(1, (full, form.group)).mul_(factors[:, :full, None])
+    torch.unflatten(values[:, :split], 1, (full, form.group)).mul_(factors[:, :full, None])
     if split < width:
         values[:, split:].mul_(factors[:, full:])
     return values

@@ -22,6 +22,9 @@ class StoredLinear(nn.Module):
     computes in what it is given.
     """
 
+    weight: Tensor
+    scale: Tensor | None
+
     def __init__(
         self, in_features: int, out_features: int, form: StorageFormat, bias: Tensor | None = None
     ) -> None:
@@ -71,7 +74,9 @@ class StoredLinear(nn.Module):
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        return super()._apply(move, recurse)
+        apply: Callable[..., object] = super()._apply  # torch has no types for it
+        apply(move, recurse)
+        return self
 
 
 def weight_name(linear: str) -> str:
