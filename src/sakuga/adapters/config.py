@@ -181,7 +181,7 @@ def _config_settings(
 
 
 def _refuse_traversal(config: Mapping[str, Any], where: str) -> None:
-    """Nothing named in a config is ever opened; one that names what lies outside is no good."""
+    """Refuse a config that names a path outside its folder, though no such path is ever opened."""
     level: list[Any] = [config]
     for _ in range(MAX_DEPTH):
         texts = [value for value in level if isinstance(value, str)]

@@ -7,8 +7,8 @@ A file changes modules; each change is one of three kinds, and W is the module's
     norm   W + w_norm, and b_norm added after      trained norms, as LyCORIS writes them
 
 The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
-for a LoKr of two whole factors, whose alpha means nothing (trainers write 114514 there), and
-for norms. Alpha comes from, in this order: the user, the tensor beside the factors, and of a
+for norms, and for a LoKr of two whole factors: it has no rank, and what trainers write as its
+alpha means nothing. Alpha comes from, in this order: the user, the tensor beside the factors, and of a
 LoRA adapter_config.json and the metadata; else it is taken to be the rank, and the report says
 so. The rank is also what trainers mean by an alpha of 0.
 Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
@@ -225,7 +225,8 @@ def _part(
     wanted = settings.rank_of(stem) if kind == "lora" else None
     if wanted is not None and wanted != rank:
         raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
-    # Of a LoKr they say what the trainer was asked for (114514), which is no factor.
+    # Only for a LoRA: for a LoKr config and metadata repeat what the trainer was started with,
+    # often a huge number that asks for whole factors, and not the alpha of these factors.
     known = settings.alpha_of(stem) if kind == "lora" else None
     said = (float(rank), ASSUMED) if known is None else (known, settings.alpha_from)
     alpha, source = (_alpha(store, roles, rank, spec) or said) if rank else (None, "")

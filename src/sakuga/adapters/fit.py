@@ -249,7 +249,7 @@ def _check_shape(
 
 
 def _check_blocks(made: Fit) -> None:
-    """BLOCKS that cover nothing are a slip of the pen."""
+    """Refuse BLOCKS that cover no module: they are a typing error."""
     for each in made.adapter.spec.blocks:
         if not any(each.covers(change.module) for change in made.changes):
             modules = sorted({change.module for change in made.changes})

@@ -241,7 +241,7 @@ def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> 
         promised[TENSOR] = Promised("U8", (len(pieces),))
     elif pieces and not lone:
         (file.parent / PIECES_FILES[job.part.name]).write_bytes(pieces)
-    strange: list[str] = []
+    unsound: list[str] = []
 
     def read(name: str) -> Iterator[memoryview]:
         if name == TENSOR:
@@ -253,11 +253,11 @@ def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> 
             yield bytes_of(values)
             job.part.store.release()
         if not sound:
-            strange.append(name)
+            unsound.append(name)
 
     digest = write_tensors(file, promised, metadata, read)
-    if strange:
-        raise _not_finite(job, strange)
+    if unsound:
+        raise _not_finite(job, unsound)
     return Written(
         job.part.name,
         job.goal.layout.name,

@@ -1,4 +1,4 @@
-"""What becomes of every key of a file: one fate each, with the detail worth telling."""
+"""The fate of every key of a file: used as it is, changed and how, or left out and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class KeyFate:
-    """What became of one key of the file: its fate, and the detail worth telling.
+    """What is done with one key of a file, and from what to what, or why.
 
     fate: bound | cast | baked | shifted | dequantised | quantised | scale | dropped.
     """

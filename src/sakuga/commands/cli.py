@@ -21,7 +21,14 @@ import typer
 
 from sakuga.api.codec import plain
 from sakuga.api.request import RECIPES, Request, option_of, parse_size
-from sakuga.checkpoint.catalog import ELSEWHERE, EMBEDDED, EMBEDDED_FOLDER, Lexicon, Source, lexicon
+from sakuga.checkpoint.catalog import (
+    ELSEWHERE,
+    EMBEDDED,
+    EMBEDDED_FOLDER,
+    LintProfile,
+    Source,
+    lint_profile,
+)
 from sakuga.errors import RequestError, SakugaError
 from sakuga.files.shelf import cache_folder
 from sakuga.printable import shown
@@ -207,7 +214,7 @@ def draw(
     try:
         asked, origin = _asked(ctx, prompt, size), _origin(ctx.params)
         if prompt is not None:
-            words = lexicon(origin.model or next(iter(ELSEWHERE)))
+            words = lint_profile(origin.model or next(iter(ELSEWHERE)))
             _show_findings(prompt, asked["prompt"], words, strict=strict)
         elif source is None:
             fix = "Write it, or name a --from file."
@@ -310,7 +317,7 @@ def lint_command(
     ] = False,
 ) -> None:
     """Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors."""
-    words = lexicon(model)
+    words = lint_profile(model)
     texts = [(name, _fixed(name, _read(name)) if fix else _read(name)) for name in files]
     found = [(name, finding) for name, text in texts for finding in _findings(text, words)]
     if as_json:
@@ -617,7 +624,7 @@ def _local(model: str) -> str:
     return str(folder)
 
 
-def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
+def _findings(text: str, words: LintProfile) -> tuple[Finding, ...]:
     """What lint says of a text. The tokenizer is opened only if the text may be too long."""
     from sakuga.checkpoint.tokenizer import read_tokenizer
     from sakuga.prompt.lint import lint
@@ -635,7 +642,7 @@ def _findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
     )
 
 
-def _show_findings(argument: str, text: str, words: Lexicon, *, strict: bool) -> None:
+def _show_findings(argument: str, text: str, words: LintProfile, *, strict: bool) -> None:
     """Print findings before a drawing. Raises PromptRefused, and RequestError if strict."""
     from sakuga.prompt.document import read
 

@@ -20,7 +20,7 @@ from sakuga.adapters.convert import WrittenAdapter, convert_adapter
 from sakuga.adapters.file import is_adapter, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.codec import unknown
-from sakuga.checkpoint.catalog import INDEX, VOCABULARY
+from sakuga.checkpoint.catalog import VOCABULARY
 from sakuga.checkpoint.convert import (
     GOALS,
     PIECES_FILES,
@@ -40,6 +40,7 @@ from sakuga.checkpoint.folder import (
     understand,
 )
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
+from sakuga.checkpoint.model_index import INDEX
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.specs.values import OURS
 from sakuga.checkpoint.tokenizer import FILES

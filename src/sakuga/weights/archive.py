@@ -40,8 +40,8 @@ WRAPPERS = (
     "adapter_state_dict", "lora_state_dict",
 )  # fmt: skip
 # What people say of an adapter beside its tensors, in the words of a safetensors file's metadata.
-TOLD = ("adapter_type", "lora_rank", "lora_alpha", "network_alpha")
-MAX_TOLD = 100  # letters of such a value
+METADATA_NAMES = ("adapter_type", "lora_rank", "lora_alpha", "network_alpha")
+MAX_VALUE = 100  # letters of such a value
 MAX_WRAPPERS = 3
 FIRST = 1000  # values of a dict, of which one is a tensor if it is a state dict
 MAX_SHARDS = 100  # each of which may have its part of what one archive may
@@ -117,7 +117,7 @@ def is_from_torch(path: Path) -> bool:
     """Whether a file is a zip file or a bare pickle by its first bytes, as torch.save writes.
 
     A safetensors file may begin like a pickle, with the length of its header, but a brace
-    follows. An index is told by its name, a folder by those of its files. What is told apart
+    follows. An index is told by its name, a folder by those of its files. What is found
     here is for `open_archive` to read, or to refuse with a remedy.
     """
     if path.is_dir():
@@ -196,11 +196,11 @@ def _open(path: Path, state: str | None, shards: int) -> Opened:
         raise _bad_archive(path, "is of little-endian machines", "another byte order")
     program = _read(path, entries[root + PICKLE], MAX_BYTES)
     tree = read_pickle(program, f"{root}{PICKLE} in {path}", MAX_STEPS // shards)
-    tree, dropped, told = _unwrap(path, tree, state)
+    tree, dropped, metadata = _unwrap(path, tree, state)
     infos: dict[str, TensorInfo] = {}
     views: dict[str, View] = {}
     for name, value in _leaves(path, tree):
-        if name in told:
+        if name in metadata:
             continue
         if not isinstance(value, TensorRef):
             dropped[name] = f"{kind_of(value)}, not a tensor"
@@ -210,7 +210,7 @@ def _open(path: Path, state: str | None, shards: int) -> Opened:
             entry = entries.get(f"{root}data/{value.storage.key}")
             infos[name], views[name] = _locate(path, name, value, entry)
     _check_growth(path, infos)
-    return Opened(Header(infos, told), views, dropped)
+    return Opened(Header(infos, metadata), views, dropped)
 
 
 def _refuse_others(path: Path) -> None:
@@ -262,16 +262,17 @@ def _read(path: Path, entry: ZipEntry | None, limit: int) -> bytes:
 def _unwrap(
     path: Path, tree: object, state: str | None
 ) -> tuple[object, dict[str, str], dict[str, str]]:
-    """The state dict in what a pickle built, what lies beside it with the reason, and what is told.
+    """The state dict in what a pickle built, what else lies there and why it is left, metadata.
 
-    Told is what lies beside it under one of TOLD.
+    Metadata are what lies beside the state dict under METADATA_NAMES.
     """
     dropped: dict[str, str] = {}
-    told: dict[str, str] = {}
+    metadata: dict[str, str] = {}
     for _ in range(MAX_WRAPPERS):
         if not isinstance(tree, dict):
             raise _bad_archive(path, "holds a dict of tensors", kind_of(tree))
-        told |= {name: str(tree[name]) for name in TOLD if _is_told(tree.get(name))}
+        named = {name: tree.get(name) for name in METADATA_NAMES}
+        metadata |= {name: str(value) for name, value in named.items() if _is_metadata(value)}
         bare = any(isinstance(value, TensorRef) for value in tree.values())
         likely = [name for name in WRAPPERS if not bare or name.endswith("state_dict")]
         names = [state] if state else likely
@@ -284,15 +285,15 @@ def _unwrap(
             raise _unclear(path, "several:", within)
         state = None
         beside = f"lies beside {within[0]!r}"
-        others = (name for name in tree if name != within[0] and name not in told)
+        others = (name for name in tree if name != within[0] and name not in metadata)
         dropped |= {_shorten(str(name)): beside for name in others}
         tree = tree[within[0]]
-    return tree, dropped, told
+    return tree, dropped, metadata
 
 
-def _is_told(value: object) -> bool:
+def _is_metadata(value: object) -> bool:
     """Whether a value is one of metadata: a number or a short text."""
-    return isinstance(value, str | int | float) and len(str(value)) <= MAX_TOLD
+    return isinstance(value, str | int | float) and len(str(value)) <= MAX_VALUE
 
 
 def _unclear(path: Path, what: str, names: Iterable[Any]) -> LayoutError:

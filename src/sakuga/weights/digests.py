@@ -70,7 +70,8 @@ class DigestCache:
         now = time.time_ns()
         if min(abs(now - state.modified_ns), abs(now - state.changed_ns)) < self.settled * 1e9:
             return file_sha256(file)
-        # The state is from before: if the file changes meanwhile, this is known of its past.
+        # The state was read before the bytes: should the file change while it is hashed, its new
+        # state matches no entry, and it is hashed again.
         self._known[path] = Known(path, state, hash_file(file))
         self._write()
         return self._known[path].sha256

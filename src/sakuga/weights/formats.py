@@ -120,7 +120,7 @@ def choose_format(name: str, component: str) -> StorageFormat:
     """A format by its name, for the weights of a component on a card.
 
     component: transformer | text_encoder | text_encoder_2 | vae. Raises RequestError on an
-    unknown name, and on float16 for Gemma ("text_encoder"), which never meets float16.
+    unknown name, and on float16 for Gemma ("text_encoder"), which never runs in float16.
     """
     if name not in FORMATS:
         raise RequestError(

@@ -1,4 +1,4 @@
-"""Reads the pickle in a torch archive as a list of instructions, of which it knows the harmless.
+"""Reads the pickle in a torch archive by a list of allowed instructions; nothing in it is run.
 
 A pickle is a program for a stack machine. Those that torch.save writes for state dicts build
 dicts, lists, tuples, numbers and strings, and describe tensors by calls of three functions.
