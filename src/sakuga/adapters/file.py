@@ -8,9 +8,9 @@ A file changes modules; each change is one of three kinds, and W is the module's
 
 The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
 for norms, and for a LoKr of two whole factors: it has no rank, and what trainers write as its
-alpha means nothing. Alpha comes from, in this order: the user, the tensor beside the factors, and of a
-LoRA adapter_config.json and the metadata; else it is taken to be the rank, and the report says
-so. The rank is also what trainers mean by an alpha of 0.
+alpha means nothing. Alpha comes from, in this order: the user, the tensor beside the factors,
+and, for a LoRA alone, adapter_config.json and the metadata; else it is taken to be the rank, and
+the report says so. The rank is also what trainers mean by an alpha of 0.
 Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
 """
 

@@ -35,7 +35,7 @@ from sakuga.weights.formats import (
     storage_metadata,
 )
 from sakuga.weights.gguf import BLOCKS, plain_dtype
-from sakuga.weights.quantise import DTYPES, dequantise
+from sakuga.weights.quantise import TORCH_DTYPES, dequantise
 from sakuga.weights.store import Store
 from sakuga.weights.writer import Promised, write_tensors
 
@@ -207,7 +207,7 @@ class Changed:
     def read(self, key: str) -> tuple[memoryview]:
         """The bytes of any tensor of the new file. Raises RequestError where a sum overflows."""
         if key in self._shares:
-            values = self._summed(key).to(DTYPES[self._dtype(key)])
+            values = self._summed(key).to(TORCH_DTYPES[self._dtype(key)])
             if not torch.isfinite(values).all():
                 raise RequestError(
                     "a sum of weights and adapters is of finite numbers",

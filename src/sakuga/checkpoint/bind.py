@@ -33,7 +33,7 @@ from sakuga.weights.formats import (
 )
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.quantise import DTYPES, dequantise, quantise
+from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
 from sakuga.weights.store import Store
 from sakuga.weights.stored import StoredLinear, scale_name, weight_name
 
@@ -125,7 +125,7 @@ def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, 
     for key, value in module.state_dict().items():
         if key in linears:
             form = linears[key].form
-            wanted[key] = Wanted(linears[key].shape, DTYPES[form.dtype], form)
+            wanted[key] = Wanted(linears[key].shape, TORCH_DTYPES[form.dtype], form)
         elif key not in scales:
             wanted[key] = Wanted(tuple(value.shape), dtype_of(value, dtype))
     return wanted
@@ -140,7 +140,7 @@ def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
     info = store.info(key)
     if info.dtype in BLOCKS:
         return _read_blocks(store, key, rows or slice(None), torch.float32)
-    dtype, shape = DTYPES[info.dtype], info.shape
+    dtype, shape = TORCH_DTYPES[info.dtype], info.shape
     view: memoryview | bytearray = store.view(key)
     start = info.start
     if rows is not None and shape:
@@ -212,7 +212,7 @@ def read_stored(
     scales follow; anything else is quantised here, from float32.
     """
     if not form.quantised:
-        return read_piece(store, piece, stored, DTYPES[form.dtype]), None
+        return read_piece(store, piece, stored, TORCH_DTYPES[form.dtype]), None
     if all(key in stored and stored[key].form == form for key in piece.sources):
         values = [read_tensor(store, key) for key in piece.sources]
         scales = [read_tensor(store, scale_key(key)) for key in piece.sources]

@@ -43,7 +43,7 @@ from sakuga.weights.formats import (
     choose_format,
 )
 from sakuga.weights.gguf import plain_dtype
-from sakuga.weights.quantise import DTYPES
+from sakuga.weights.quantise import TORCH_DTYPES
 from sakuga.weights.writer import Promised, write_tensors
 
 PART = 1 << 22  # values read, cast and written at once
@@ -131,7 +131,7 @@ class Conversion:
     def read(self, name: str) -> Iterator[Tensor]:
         """The values of a new tensor, rows by rows."""
         piece = self.theirs[name]
-        dtype = DTYPES[self.promised[name].dtype]
+        dtype = TORCH_DTYPES[self.promised[name].dtype]
         count = piece.shape[0] if piece.shape else 1
         step = max(1, PART // max(1, math.prod(piece.shape[1:])))
         offset = piece.rows[0] if piece.rows else 0

@@ -18,7 +18,7 @@ from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import OutputExists, RequestError, SakugaError
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.weights.formats import FORMATS, StorageFormat, StoredTensor, scale_key, storage_metadata
-from sakuga.weights.quantise import DTYPES, quantise
+from sakuga.weights.quantise import TORCH_DTYPES, quantise
 from sakuga.weights.store import Store
 
 Choice = Callable[[str, Tensor], StorageFormat]
@@ -52,7 +52,7 @@ def save_component(
             tensors[scale_key(key)] = scale
             stored[key] = StoredTensor(form, tuple(tensor.shape) if form.packed else None)
         else:
-            tensors[key] = tensor.to(DTYPES[form.dtype], copy=True).contiguous()
+            tensors[key] = tensor.to(TORCH_DTYPES[form.dtype], copy=True).contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     name = (
         "model.safetensors"

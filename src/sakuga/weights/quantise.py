@@ -26,7 +26,7 @@ from sakuga.weights.dtypes import TORCH_NAMES
 from sakuga.weights.formats import StorageFormat, rows_of
 
 # By the names that safetensors gives them.
-DTYPES: Mapping[str, torch.dtype] = {
+TORCH_DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, word) for name, word in TORCH_NAMES.items()
 }
 LARGEST = {"I8": 127.0, "F8_E4M3": 448.0}
@@ -39,7 +39,7 @@ def quantise(values: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor | None
     Shapes and dtypes are those that the format states; a float format casts.
     """
     if not form.quantised:
-        return values.to(DTYPES[form.dtype]), None
+        return values.to(TORCH_DTYPES[form.dtype]), None
     shape = tuple(values.shape)
     count, width = rows_of(shape)
     kernel = _quantise_groups if form.packed else _quantise_rows
@@ -76,7 +76,7 @@ def _quantise_rows(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]:
     steps = (rows / _divisor(scale)[:, None]).clamp_(-largest, largest)
     if form.dtype == "I8":
         steps.round_()
-    return steps.to(DTYPES[form.dtype]), scale
+    return steps.to(TORCH_DTYPES[form.dtype]), scale
 
 
 def _quantise_groups(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ def _quantise_groups(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]
     padded = F.pad(rows, (0, -width % form.group))
     groups = torch.unflatten(padded, 1, (padded.shape[1] // form.group, form.group))
     low, high = groups.aminmax(dim=2)
-    scale = (torch.where(high < -low, low, high) / -8).to(DTYPES[form.scale])
+    scale = (torch.where(high < -low, low, high) / -8).to(TORCH_DTYPES[form.scale])
     steps = (groups / _divisor(scale.float())[..., None]).round_().clamp_(-8, 7).add_(8)
     steps = steps.to(torch.uint8).flatten(1)[:, : width + width % 2]
     return steps[:, ::2] | steps[:, 1::2] << 4, scale
