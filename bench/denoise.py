@@ -14,7 +14,7 @@ import torch
 from measured import GIB, Scale, Sheet, Values, build, clean, measured
 from torch import Tensor
 
-from sakuga.engine.engine import HEADS, PASSING
+from sakuga.engine.denoise import HEADS, NOT_LENT
 from sakuga.memory.residency import PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, Modulations, NextDiT
 
@@ -81,7 +81,7 @@ def run(
     began = time.perf_counter()
     heavy = work[0] ** 2 * work[1] > scale.sides[0] ** 2
     with (
-        on_device(model, scale.device, PASSING),
+        on_device(model, scale.device, NOT_LENT),
         streamed(model.blocks, scale.device, resident, HEADS, pool) as blocks,
     ):
         if scale.on_card:

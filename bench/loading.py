@@ -17,9 +17,11 @@ import torch
 from measured import GIB, Scale, Sheet, Values, clean
 from whole import model_folder
 
+from sakuga.api.engine_spec import Budget
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
-from sakuga.engine.networks import STAGES, Models
-from sakuga.memory.device import Home
+from sakuga.engine.networks import Networks
+from sakuga.memory.device import Device
+from sakuga.memory.stages import STAGES
 
 CHUNK = 64 * 2**20  # bytes of the buffer that is read into, and of the copies
 
@@ -27,7 +29,7 @@ CHUNK = 64 * 2**20  # bytes of the buffer that is read into, and of the copies
 def measure_loading(sheet: Sheet, scale: Scale) -> None:
     """The two bounds, then ours with as much pinned as it likes and with nothing pinned."""
     checkpoint = open_checkpoint(model_folder(sheet, scale))
-    files = [file for name in STAGES.values() for file in getattr(checkpoint, name).store.files]
+    files = [file for part in checkpoint.components for file in part.store.files]
     size = sum(file.stat().st_size for file in files)
     read = sheet.row("read into one buffer", lambda: rate(lambda: read_all(files), size))
     copied = sheet.row("copies from pinned memory", lambda: rate(lambda: copy(scale, size), size))
@@ -74,13 +76,15 @@ def loading(checkpoint: Checkpoint, scale: Scale, pinned: int | None, slower: fl
     size, turns = 0, []
     for _ in range(2):
         clean()
-        home = Home(scale.device, None if scale.on_card else 2**40, pinned)
-        home.keep("loading")
+        vram = "auto" if scale.on_card else str(2**40)
+        budget = Budget(vram=vram, pinned=str(2**50 if pinned is None else pinned))
+        device = Device(scale.device, budget)
+        device.kept.keep("loading")
         before = anonymous()
-        with watched() as most, home.watch():
-            turns.append(timed(lambda home=home: lend_all(home, checkpoint, scale)))
-            size, _ = home.memory()
-        home.release()
+        with watched() as most, device.watch():
+            turns.append(timed(lambda device=device: lend_all(device, checkpoint, scale)))
+            size, _ = device.memory()
+        device.kept.release()
     return {
         "seconds": round(min(turns), 3),
         "gb_per_s": round(size / min(turns) / 1e9, 2),
@@ -89,14 +93,14 @@ def loading(checkpoint: Checkpoint, scale: Scale, pinned: int | None, slower: fl
     }
 
 
-def lend_all(home: Home, checkpoint: Checkpoint, scale: Scale) -> None:
+def lend_all(device: Device, checkpoint: Checkpoint, scale: Scale) -> None:
     """Let all four networks be on the card."""
-    models = Models(checkpoint, scale.storage)
+    networks = Networks(checkpoint, scale.storage)
     with ExitStack() as stack:
         for stage in STAGES:
-            with home.host():
-                network = models.for_stage(stage)
-            stack.enter_context(home.lend(network))
+            with device.host():
+                network = networks.of(stage)
+            stack.enter_context(device.lend(network))
 
 
 @contextmanager

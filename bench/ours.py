@@ -173,37 +173,37 @@ def drawn(engine: Engine, request: Request) -> tuple[Values, Tensor, Plan]:
     values: Values = {}
     results: list[Result] = []
     marks: list[float] = []
-    home, before = engine.home, time.perf_counter()
-    home.peak()
+    device, before = engine.device, time.perf_counter()
+    device.peak()
     reserved: list[int] = []
     retries = allocator_retries()
 
     def peak() -> int:
-        reserved.append(torch.cuda.max_memory_reserved() if home.on_card else 0)
-        return home.peak()  # which lets both begin anew
+        reserved.append(torch.cuda.max_memory_reserved() if device.on_card else 0)
+        return device.peak()  # which lets both begin anew
 
-    home.recorder = Recorder(home.memory, peak, interval=0)
-    for event in engine.generate(request):
-        if isinstance(event, Stepped):
-            marks.append(time.perf_counter())
-        if isinstance(event, Encoded):
-            values["tokens"] = (event.tokens.gemma, event.tokens.negative_gemma)
-        if isinstance(event, Finished):
-            results.append(event.result)
-        if stage := ended(event):
-            now = time.perf_counter()
-            values[f"{stage}_s"] = round(now - before, 3)
-            before = now
-    home.recorder.close()
-    peaks = {name: home.recorder.peaks.get(name, 0) / GIB for name in STAGES}
-    home.recorder = None
+    recorder = Recorder(device.memory, peak, interval=0)
+    with engine.observed(recorder.on):
+        for event in engine.generate(request):
+            if isinstance(event, Stepped):
+                marks.append(time.perf_counter())
+            if isinstance(event, Encoded):
+                values["tokens"] = (event.tokens.gemma, event.tokens.negative_gemma)
+            if isinstance(event, Finished):
+                results.append(event.result)
+            if stage := ended(event):
+                now = time.perf_counter()
+                values[f"{stage}_s"] = round(now - before, 3)
+                before = now
+    recorder.close()
+    peaks = {stage.name: recorder.peaks.get(stage.name, 0) / GIB for stage in STAGES}
     values |= {f"{name}_gib": round(peak, 4) for name, peak in peaks.items()}
     values["peak_gib"] = round(max(peaks.values()), 4)
     values["seconds"] = round(results[-1].seconds, 3)
     if len(marks) > 2:
         # Without the last: a host that waits within steps is told of it with the one before.
         values["step_ms"] = round(1000 * (marks[-2] - marks[0]) / (len(marks) - 2), 2)
-    if home.on_card:
+    if device.on_card:
         values["reserved_gib"] = round(max(reserved) / GIB, 4)
         values["retries"] = allocator_retries() - retries
     receipt = results[0].receipt

@@ -14,7 +14,7 @@ from ours import asked, drawn
 from random_model import write_random_model
 from torch import Tensor
 
-from sakuga.api.engine_spec import Budget
+from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.infotext import in_words
 from sakuga.api.receipt import Plan
 from sakuga.api.request import Request
@@ -87,9 +87,8 @@ def model_folder(sheet: Sheet, scale: Scale) -> Path:
 def open_engine(folder: Path, scale: Scale, vram: str, weights: str = "") -> Engine:
     """An engine within a budget; it remembers digests of files, and no embedding."""
     budget = Budget(vram=vram, weights=weights or "auto")
-    engine = Engine.open(str(folder), device=str(scale.device), budget=budget)
-    engine.digest = DigestCache(folder).of
-    return engine
+    spec = EngineSpec(str(folder), device=str(scale.device), budget=budget)
+    return Engine.open(spec, digest=DigestCache(folder).of)
 
 
 def under(folder: Path, scale: Scale, vram: str, request: Request) -> tuple[Values, Tensor]:
@@ -100,7 +99,7 @@ def under(folder: Path, scale: Scale, vram: str, request: Request) -> tuple[Valu
 def told(engine: Engine, request: Request) -> tuple[Values, Tensor]:
     """One drawing beside what its plan says, and its pixels."""
     values, pixels, plan = drawn(engine, request)
-    values["limit_gb"] = engine.home.limit and engine.home.limit / 1e9
+    values["limit_gb"] = engine.device.limit and engine.device.limit / 1e9
     values.update(planned(plan, values))
     values["sha256"] = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:12]
     return values, pixels

@@ -22,11 +22,13 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from sakuga.api.options import option_of
 from sakuga.api.recipes import RECIPES
 from sakuga.api.request import Request
-from sakuga.checkpoint.layouts import LAYOUTS, WRAPPERS
+from sakuga.checkpoint.layouts.layout import WRAPPERS
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.commands.cli import app
 from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
-from sakuga.prompt.lint import RULES, lint
+from sakuga.prompt.lint import lint
+from sakuga.prompt.rules import RULES
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "src" / "sakuga"

@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.model.spec import (
-    DrawingSpec,
-    GemmaSpec,
-    JinaSpec,
-    ModelSpec,
-    NextDiTSpec,
-    VAESpec,
-)
+from sakuga.model.spec import DrawingSpec, GemmaSpec, JinaSpec, ModelSpec, NextDiTSpec, VAESpec
 
 sys.path.insert(0, str(Path(__file__).parent))  # for what the folders of tests share
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.convert import GOALS
 from sakuga.checkpoint.folder import open_component
-from sakuga.checkpoint.layouts import rewrite
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.checkpoint.save import save_component
 from sakuga.commands.convert import convert
 from sakuga.model.inventory import part_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sakuga.weights.formats import FLOAT8_E4M3, FORMATS, INT4, INT8, StorageFormat, rows_of
-from sakuga.weights.quantise import DTYPES, dequantise, quantise
+from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
 
 QUANTISED = [form for form in FORMATS.values() if form.quantised]
 
@@ -43,8 +43,8 @@ def test_values_come_back_within_the_stated_error(values: Tensor, form: StorageF
     stored, scale = quantise(values, form)
     assert scale is not None
     shape = tuple(values.shape)
-    assert (stored.dtype, stored.shape) == (DTYPES[form.dtype], form.stored_shape(shape))
-    assert (scale.dtype, scale.shape) == (DTYPES[form.scale], form.scale_shape(shape))
+    assert (stored.dtype, stored.shape) == (TORCH_DTYPES[form.dtype], form.stored_shape(shape))
+    assert (scale.dtype, scale.shape) == (TORCH_DTYPES[form.scale], form.scale_shape(shape))
     back = dequantise(stored, scale, form, shape, torch.float32)
     assert back.shape == shape
     assert torch.isfinite(back).all()

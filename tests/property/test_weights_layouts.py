@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.checkpoint.layouts import (
-    LAYOUTS,
-    NUMBER,
-    WORDS,
-    Layout,
-    Match,
-    detect,
-    explain,
-    rewrite,
-)
+from sakuga.checkpoint.layouts.detect import detect
+from sakuga.checkpoint.layouts.explanation import Explanation, explain
+from sakuga.checkpoint.layouts.layout import NUMBER, WORDS, KeyLayout
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import rewrite
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 Shapes = dict[str, tuple[int, ...]]
 
 
 @st.composite
-def our_tensors(draw: st.DrawFn, layout: Layout) -> Shapes:
+def our_tensors(draw: st.DrawFn, layout: KeyLayout) -> Shapes:
     """Some tensors of ours that the layout's rules know; whole groups, equal shapes.
 
     What is counted from the other end is there from 0 on, as in any model. Rows can be shared
@@ -44,6 +41,13 @@ def our_tensors(draw: st.DrawFn, layout: Layout) -> Shapes:
     return made
 
 
+def account(
+    match: Match, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> Explanation:
+    """Every key of a file against what a model wants, whose rows its splits follow."""
+    return explain(match, rewrite(match, found, wanted)[0], found, wanted)
+
+
 def placeholders(pattern: str) -> list[tuple[str, list[str] | None]]:
     """The placeholders of a pattern and what each may stand for; None: a number."""
     return [
@@ -54,13 +58,13 @@ def placeholders(pattern: str) -> list[tuple[str, list[str] | None]]:
 
 @LAYOUT
 @given(data=st.data())
-def test_ours_to_theirs_to_ours_is_the_identity(layout: Layout, data: st.DataObject) -> None:
+def test_ours_to_theirs_to_ours_is_the_identity(layout: KeyLayout, data: st.DataObject) -> None:
     ours = data.draw(our_tensors(layout))
     prefix = data.draw(st.sampled_from(layout.prefixes))
     written, left = rewrite(Match(layout.inverse), ours)
     assert left == ()
     theirs = {prefix + piece.target: piece.shape for piece in written}
-    told = explain(Match(layout, prefix), theirs, ours)
+    told = account(Match(layout, prefix), theirs, ours)
     assert told.complete
     assert {piece.target: piece.shape for piece in told.pieces} == ours
     assert told.dropped == ()
@@ -72,13 +76,13 @@ def test_ours_to_theirs_to_ours_is_the_identity(layout: Layout, data: st.DataObj
 
 @LAYOUT
 @given(data=st.data())
-def test_every_key_has_exactly_one_fate(layout: Layout, data: st.DataObject) -> None:
+def test_every_key_has_exactly_one_fate(layout: KeyLayout, data: st.DataObject) -> None:
     ours = data.draw(our_tensors(layout))
     theirs = {piece.target: piece.shape for piece in rewrite(Match(layout.inverse), ours)[0]}
     theirs |= data.draw(st.dictionaries(st.text(max_size=9), st.just((2,)), max_size=3))
     kept = data.draw(st.sets(st.sampled_from(sorted(ours))))
     wanted = {key: shape for key, shape in ours.items() if key in kept}
-    told = explain(Match(layout), theirs, wanted)
+    told = account(Match(layout), theirs, wanted)
     used = {key for piece in told.pieces for key in piece.sources}
     dropped = {key for key, _ in told.dropped}
     unexpected = set(told.unexpected)
@@ -90,7 +94,7 @@ def test_every_key_has_exactly_one_fate(layout: Layout, data: st.DataObject) -> 
 @LAYOUT
 @given(order=st.randoms(use_true_random=False), prefix=st.data())
 def test_detection_is_by_the_set_of_keys(
-    layout: Layout, order: object, prefix: st.DataObject
+    layout: KeyLayout, order: object, prefix: st.DataObject
 ) -> None:
     start = prefix.draw(st.sampled_from(layout.prefixes))
     keys = [start + mark for mark in layout.marks]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from sakuga.errors import CorruptFile
-from sakuga.weights.store import ITEMSIZE, Store
+from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.store import Store
 
 ROOMY = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -12,7 +12,9 @@ import torch
 from gguf_file import write_gguf
 from torch import nn
 
-from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
+from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.model.spec import GemmaSpec
 from sakuga.model.text import GemmaEncoder
 

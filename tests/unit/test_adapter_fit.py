@@ -20,15 +20,10 @@ from adapters import (
 from torch import Tensor, nn
 
 from sakuga.adapters.file import read_adapter
-from sakuga.adapters.fit import (
-    Fit,
-    Names,
-    fit_adapters,
-    record,
-    targets_of,
-)
+from sakuga.adapters.fit import Fit, Names, fit_adapters, record, targets_of
 from sakuga.adapters.spec import AdapterSpec, parse_adapter
-from sakuga.checkpoint.layouts import LAYOUTS, spellings
+from sakuga.checkpoint.layouts.pieces import spellings
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.errors import BindError, LayoutError
 from sakuga.model.spec import NEWBIE_3_5B
 

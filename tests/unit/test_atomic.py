@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 from sakuga.errors import OutputExists
-from sakuga.files.atomic import (
-    build_atomically,
-    refuse_existing,
-    write_atomically,
-    write_private,
-)
+from sakuga.files.atomic import build_atomically, refuse_existing, write_atomically, write_private
 
 
 def test_a_file_is_overwritten_only_when_asked(tmp_path) -> None:

@@ -20,15 +20,17 @@ from transformers import (
 )
 
 from sakuga.checkpoint.bind import bind, plan, read_tensor
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.save import save_component
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, CorruptFile, LayoutError
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.formats import FLOAT16, INT8, STORAGE_KEY, StorageFormat
-from sakuga.weights.store import Header, Store, TensorInfo
+from sakuga.weights.header import Header, TensorInfo
+from sakuga.weights.store import Store
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 
@@ -76,7 +78,7 @@ def test_a_module_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
     want = real(BUILDERS[name])
     store = written(tmp_path, want.state_dict())
     got = on_meta(BUILDERS[name])
-    report = bind(got, store)
+    report = bind(got, Contents.of(store))
     same(got, want)
     assert not any(value.is_meta for value in (*got.parameters(), *got.buffers()))
     assert report.counts == {"bound": len(want.state_dict())}
@@ -95,7 +97,7 @@ def test_a_bound_gemma_computes_what_transformers_does(tmp_path: Path) -> None:
     store = written(tmp_path, prefixed | extra)
     with torch.device("meta"):
         encoder = GemmaEncoder(TINY.gemma).eval()
-    report = bind(encoder.model, store)
+    report = bind(encoder.model, Contents.of(store))
     assert report.counts["dropped"] == len(extra) + 13 + 1  # the last layer, the final norm
     ids = torch.arange(3, 23).view(2, 10)
     with torch.inference_mode():
@@ -138,7 +140,7 @@ def test_a_bound_jina_computes_what_transformers_does(tmp_path: Path, spelling: 
     store = written(tmp_path, state if spelling == "transformers" else single_file(state))
     with torch.device("meta"):
         encoder = JinaEncoder(TINY.jina).eval()
-    report = bind(encoder.model, store)
+    report = bind(encoder.model, Contents.of(store))
     assert set(report.dropped) == (
         {"pooler.dense.weight", "pooler.dense.bias"}
         if spelling == "transformers"
@@ -156,7 +158,7 @@ def test_casts_are_reported(tmp_path: Path) -> None:
     want = real(BUILDERS["vae"])
     half = {key: value.to(torch.float16) for key, value in want.state_dict().items()}
     got = on_meta(BUILDERS["vae"])
-    report = bind(got, written(tmp_path, half), dtype=torch.bfloat16)
+    report = bind(got, Contents.of(written(tmp_path, half)), dtype=torch.bfloat16)
     assert report.counts == {"cast": len(half)}
     assert "float16 to bfloat16" in str(report)
     for key, value in got.state_dict().items():
@@ -167,7 +169,7 @@ def test_training_on_bound_weights_leaves_the_file_alone(tmp_path: Path) -> None
     store = written(tmp_path, real(BUILDERS["vae"]).state_dict())
     before = store.path.read_bytes()
     module = on_meta(BUILDERS["vae"])
-    bind(module, store)
+    bind(module, Contents.of(store))
     with torch.no_grad():
         for value in module.parameters():
             value.add_(1)
@@ -179,7 +181,7 @@ def test_int8_rows_come_back_within_half_a_step(tmp_path: Path) -> None:
     save_component(tmp_path, TINY.transformer, want.state_dict(), "int8", "float16")
     store = Store.open(tmp_path)
     got = on_meta(BUILDERS["nextdit"])
-    report = bind(got, store)
+    report = bind(got, Contents.of(store))
     matrices = [key for key, value in want.state_dict().items() if value.dim() > 1]
     assert report.counts["dequantised"] == report.counts["scale"] == len(matrices)
     for key, value in want.state_dict().items():
@@ -203,7 +205,7 @@ def test_storage_is_chosen_per_tensor(tmp_path: Path) -> None:
     assert store.info("encoder.conv_in.weight").dtype == "F16"
     assert store.info("encoder.mid_block.resnets.0.conv1.weight").dtype == "I8"
     assert size == store.path.joinpath("diffusion_pytorch_model.safetensors").stat().st_size
-    bind(on_meta(BUILDERS["vae"]), store)
+    bind(on_meta(BUILDERS["vae"]), Contents.of(store))
 
 
 def broken(tmp_path: Path, change: Callable[[dict[str, Tensor]], Any]) -> str:
@@ -211,7 +213,7 @@ def broken(tmp_path: Path, change: Callable[[dict[str, Tensor]], Any]) -> str:
     change(state)
     module = on_meta(BUILDERS["nextdit"])
     with pytest.raises(BindError) as caught:
-        bind(module, written(tmp_path, state))
+        bind(module, Contents.of(written(tmp_path, state)))
     assert all(value.is_meta for value in module.parameters())
     return str(caught.value)
 
@@ -241,7 +243,7 @@ def test_whole_numbers_do_not_pass_for_weights(tmp_path: Path) -> None:
 
 def test_an_unknown_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LayoutError):
-        bind(on_meta(BUILDERS["vae"]), written(tmp_path, {"a": torch.zeros(1)}))
+        bind(on_meta(BUILDERS["vae"]), Contents.of(written(tmp_path, {"a": torch.zeros(1)})))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_quantised_tensors_need_their_scales(tmp_path: Path, fault: str) -> None
     name = "int9" if fault == "format" else "int8"
     store = written(tmp_path, state, {STORAGE_KEY: json.dumps({key: name})})
     with pytest.raises(CorruptFile):
-        bind(on_meta(BUILDERS["vae"]), store)
+        bind(on_meta(BUILDERS["vae"]), Contents.of(store))
 
 
 def test_a_buffer_nobody_computed_is_refused(tmp_path: Path) -> None:
@@ -272,7 +274,7 @@ def test_a_buffer_nobody_computed_is_refused(tmp_path: Path) -> None:
     with torch.device("meta"):
         module.rotary = Rotary()
     with pytest.raises(BindError, match=r"rotary\.inv_freq"):
-        bind(module, written(tmp_path, real(BUILDERS["vae"]).state_dict()))
+        bind(module, Contents.of(written(tmp_path, real(BUILDERS["vae"]).state_dict())))
 
 
 def test_unaligned_tensors_are_read(tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_the_real_size_files_bind_on_the_meta_device(name: str) -> None:
     infos = {key: TensorInfo("BF16", tuple(shape), 0, file, 0) for key, shape in tensors.items()}
     store = Store(file, {file: Header(infos, {})})
     module = on_meta(REAL[name])
-    report = plan(module, store, dtype=torch.bfloat16).report
+    report = plan(module, Contents.of(store), dtype=torch.bfloat16).report
     assert {entry.key for entry in report.entries} == set(tensors)
     assert {entry.fate for entry in report.entries} <= {"bound", "dropped"}
     assert all(reason for reason in report.dropped.values())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,15 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import TINY
 
+from sakuga.checkpoint import contents
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
+from sakuga.checkpoint.inventory import read_inventory
+from sakuga.checkpoint.layouts import pieces
 from sakuga.checkpoint.save import save_component, write_json, write_weights, writing
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
-from sakuga.model.spec import (
-    NEWBIE_3_5B,
-    NextDiTSpec,
-)
+from sakuga.model.spec import NEWBIE_3_5B, NextDiTSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.store import Store
@@ -63,7 +65,7 @@ def test_a_folder_gives_its_spec_and_fills_its_modules(model: Path) -> None:
         "text_encoder_2": JinaEncoder(TINY.jina).model,
         "vae": VAE(TINY.vae),
     }.items():
-        report = bind(module, getattr(checkpoint, part).store)
+        report = bind(module, getattr(checkpoint, part))
         assert report.counts
     assert checkpoint.tokenizer() == model / "tokenizer" / "tokenizer.json"
     assert checkpoint.tokenizer("tokenizer_2") == model / "tokenizer_2" / "tokenizer.json"
@@ -71,6 +73,37 @@ def test_a_folder_gives_its_spec_and_fills_its_modules(model: Path) -> None:
     digests = checkpoint.sha256()
     assert set(digests) == {"transformer", "text_encoder", "text_encoder_2", "vae"}
     assert len(set(digests.values())) == 4
+
+
+def test_the_names_of_a_component_are_rewritten_once(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening reads what inventory and binding use: neither reads names or formats again."""
+    calls: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def call(*given: Any) -> Any:
+            calls.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(pieces, "weights_in")  # which every rewriting of names begins with
+    counted(contents, "read_storage_metadata")
+    counted(contents, "logical_shapes")
+    checkpoint = open_checkpoint(model)
+    read_inventory(checkpoint)
+    for part, module in (
+        (checkpoint.transformer, NextDiT(TINY.transformer)),
+        (checkpoint.text_encoder, GemmaEncoder(TINY.gemma).model),
+        (checkpoint.text_encoder_2, JinaEncoder(TINY.jina).model),
+        (checkpoint.vae, VAE(TINY.vae)),
+    ):
+        bind(module, part)
+    counts = Counter(calls)
+    assert counts == dict.fromkeys(("weights_in", "read_storage_metadata", "logical_shapes"), 4)
 
 
 def test_the_index_names_the_model_and_its_habits(model: Path) -> None:

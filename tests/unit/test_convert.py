@@ -22,9 +22,11 @@ from sakuga.checkpoint import convert as streaming
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.convert import GOALS
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, open_component
-from sakuga.checkpoint.layouts import JINA_OFFICIAL, Adapter
+from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL
+from sakuga.checkpoint.layouts.match import BakedAdapter
 from sakuga.checkpoint.save import save_component, write_json
-from sakuga.checkpoint.specs import FAMILIES, read_spec
+from sakuga.checkpoint.specs.families import FAMILIES
+from sakuga.checkpoint.specs.family import read_spec
 from sakuga.commands import convert as converting
 from sakuga.commands.convert import convert
 from sakuga.engine.networks import Networks
@@ -192,7 +194,7 @@ def test_quantised_tensors_are_unfolded(storage: str, tmp_path: Path, monkeypatc
     save_component(tmp_path / "small", TINY.transformer, module.state_dict(), storage)
     part = open_component(tmp_path / "small")
     assert read_storage_metadata(part.store.metadata)
-    bind(module, part.store)
+    bind(module, part)
     (told,) = convert(tmp_path / "small", tmp_path / "out", "original")
     assert {"dequantised", "scale"} <= told.report.counts.keys()
     assert same(load_file(tmp_path / "out" / told.file), module.state_dict())
@@ -236,7 +238,7 @@ def test_official_jina_is_written_with_its_adapter_baked_in(
     adapted(tmp_path / "adapted", state, alpha=2.0)
     part = open_component(tmp_path / "adapted")
     assert part.match.layout == JINA_OFFICIAL
-    assert part.match.adapter == Adapter(1, 0.5)
+    assert part.match.adapter == BakedAdapter(1, 0.5)
     (told,) = convert(tmp_path / "adapted", tmp_path / "out", "original")
     assert set(told.report.dropped) == {"logit_scale", "vision_model.x"}
     assert told.report.counts["baked"] == 3 * sum(value.dim() == 2 for value in state.values())

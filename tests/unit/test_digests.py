@@ -18,12 +18,12 @@ from sakuga.commands.doctor.finding import GREEN
 from sakuga.commands.doctor.smoke import smoke
 from sakuga.weights import digests
 from sakuga.weights.digests import DigestCache
-from sakuga.weights.store import hash_file
+from sakuga.weights.sha256 import hash_file
 
 HAMMER = """
 import sys
 from pathlib import Path
-from sakuga.weights.digests import DigestCache
+
 
 folder, mine = Path(sys.argv[1]), sorted(Path(sys.argv[2]).iterdir())
 for turn in range(20):
@@ -202,6 +202,6 @@ def test_a_drawing_of_the_doctor_hashes_no_weights(monkeypatch) -> None:
     def refuse(file: Path, *_: object) -> str:
         raise AssertionError(f"{file} was hashed")
 
-    monkeypatch.setattr("sakuga.weights.store._sha256", refuse)
+    monkeypatch.setattr("sakuga.weights.sha256._sha256", refuse)
     monkeypatch.setattr("sakuga.weights.digests.hash_file", refuse)
     assert smoke(locate("chibi"), "cpu", "auto").colour == GREEN

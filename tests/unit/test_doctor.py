@@ -38,8 +38,10 @@ from sakuga.errors import CorruptFile
 from sakuga.memory.host import host_memory
 from sakuga.model.inventory import inventory_of
 from sakuga.model.spec import NEWBIE_3_5B
+from sakuga.weights.dtypes import ITEMSIZE
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.store import ITEMSIZE, Store, TensorInfo
+from sakuga.weights.header import TensorInfo
+from sakuga.weights.store import Store
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 GEMMA = "text_encoder/model.safetensors"
@@ -97,14 +99,15 @@ def test_a_sound_model_has_no_red_line_and_draws(tiny_model) -> None:
 
 def test_the_key_report_is_the_one_of_binding(tiny_model) -> None:
     """Two implementations: names from arithmetic here, from the modules there."""
-    from sakuga.engine.networks import BUILDERS, ENCODERS
+    from sakuga.checkpoint.folder import ENCODERS
+    from sakuga.engine.networks import BUILDERS
 
     said = {one.check: one.says for one in examined(tiny_model)}
     for part in open_checkpoint(tiny_model).components:
         with torch.device("meta"):
             module = BUILDERS[part.name](part.spec)
         inner = module.model if part.name in ENCODERS else module
-        report = plan(inner, part.store, match=part.match).report
+        report = plan(inner, part).report
         bound = len(report.entries) - len(report.dropped)
         assert f"{bound} tensors bound" in said[part.name]
 

@@ -22,7 +22,10 @@ from sakuga.api.engine_spec import Budget
 from sakuga.api.events import Finished, Result
 from sakuga.api.request import Request
 from sakuga.checkpoint.bind import bind
-from sakuga.checkpoint.layouts import GEMMA_GGUF, Match, rewrite
+from sakuga.checkpoint.contents import Contents
+from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.engine.networks import Networks
 from sakuga.memory.residency import on_device, streamed
 from sakuga.model.text import GemmaEncoder
@@ -43,7 +46,7 @@ def folded(kind: str, dtype: torch.dtype, shape: tuple[int, int] = (5, 512)) -> 
 
 def gemma(file: Path, dtype: torch.dtype, *, fold: bool) -> GemmaEncoder:
     encoder = on_meta(lambda: GemmaEncoder(GEMMA))
-    bind(encoder.model, Store.open(file), dtype=dtype, folded=fold)
+    bind(encoder.model, Contents.of(Store.open(file)), dtype=dtype, folded=fold)
     return encoder.requires_grad_(False)
 
 
@@ -145,11 +148,12 @@ ANONYMOUS = """
 import re, sys
 from pathlib import Path
 import torch
-from sakuga.memory.residency import streamed
+
 from sakuga.model.spec import GemmaSpec
-from sakuga.model.text import GemmaEncoder
-from sakuga.checkpoint.bind import bind
-from sakuga.weights.store import Store
+
+
+
+
 
 def anonymous():
     return int(re.search("RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
@@ -163,7 +167,8 @@ torch.set_num_threads(1)
 with torch.device("meta"):
     encoder = GemmaEncoder(eval(sys.argv[2]))
 before, seen = anonymous(), []
-bind(encoder.model, Store.open(sys.argv[1]), dtype=torch.bfloat16, folded=sys.argv[3] == "True")
+contents = Contents.of(Store.open(sys.argv[1]))
+bind(encoder.model, contents, dtype=torch.bfloat16, folded=sys.argv[3] == "True")
 encoder.requires_grad_(False)
 with torch.inference_mode(), streamed(encoder.model.layers, torch.device("cpu"), 0) as layers:
     encoder.encode([torch.tensor([[1, 2, 3]])], watched(layers))

@@ -17,7 +17,7 @@ from sakuga.weights.formats import (
     INT8,
     STORAGE_KEY,
     StorageFormat,
-    Stored,
+    StoredTensor,
     choose_format,
     is_block_linear,
     logical_shapes,
@@ -62,28 +62,28 @@ def test_formats_go_by_their_names() -> None:
 
 
 def test_metadata_names_the_quantised_tensors_alone() -> None:
-    stored = {"b": Stored(INT8), "a": Stored(FLOAT16), "c": Stored(INT4, (3, 5))}
+    stored = {"b": StoredTensor(INT8), "a": StoredTensor(FLOAT16), "c": StoredTensor(INT4, (3, 5))}
     written = storage_metadata(stored)
     assert json.loads(written[STORAGE_KEY]) == {
         "b": "int8",
         "c": {"format": "int4", "shape": [3, 5]},
     }
     assert read_storage_metadata(written) == {"b": stored["b"], "c": stored["c"]}
-    assert storage_metadata({"a": Stored(FLOAT16)}) == {}
+    assert storage_metadata({"a": StoredTensor(FLOAT16)}) == {}
     assert read_storage_metadata({"format": "pt"}) == {}
 
 
 def test_files_that_use_the_former_name_are_read() -> None:
-    assert read_storage_metadata({STORAGE_KEY: '{"a": "int8-row"}'}) == {"a": Stored(INT8)}
+    assert read_storage_metadata({STORAGE_KEY: '{"a": "int8-row"}'}) == {"a": StoredTensor(INT8)}
 
 
 def test_a_packed_tensor_has_the_shape_that_the_metadata_says() -> None:
     shapes = {"a": (3, 17), "a.scale": (3, 2), "b": (3,)}
     dtypes = {"a": "U8", "a.scale": "BF16", "b": "F32"}
-    stored = {"a": Stored(INT4, (3, 33))}
+    stored = {"a": StoredTensor(INT4, (3, 33))}
     assert logical_shapes(shapes, dtypes, stored) == {"a": (3, 33), "b": (3,)}
     with pytest.raises(CorruptFile, match="one per 32 values"):
-        logical_shapes(shapes, dtypes, {"a": Stored(INT4, (3, 35))})
+        logical_shapes(shapes, dtypes, {"a": StoredTensor(INT4, (3, 35))})
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,14 @@ from gguf_gemma import GEMMA, VALUES, drawn, gemma_file, gemma_state, on_meta
 from tiny import TINY
 
 from sakuga.checkpoint.bind import bind, plan
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.folder import open_component
-from sakuga.checkpoint.layouts import GEMMA_GGUF, JINA_SINGLE_FILE, Match, rewrite
+from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
+from sakuga.checkpoint.layouts.jina import JINA_SINGLE_FILE
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.checkpoint.save import write_json
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B
@@ -93,7 +97,7 @@ def test_gemma_by_llama_cpps_names_is_the_gemma_it_was(tmp_path: Path, kind: str
     assert component.spec == GEMMA
     assert component.match.layout is GEMMA_GGUF
     module = on_meta(lambda: GemmaEncoder(GEMMA).model)
-    report = bind(module, component.store, match=component.match)
+    report = bind(module, component)
     blocks = kind.startswith("Q")
     assert report.counts["shifted"] == 2 * 6
     assert report.counts.get("dequantised", 0) == (15 if blocks else 0)
@@ -116,7 +120,7 @@ def test_gemma_by_llama_cpps_names_is_the_gemma_it_was(tmp_path: Path, kind: str
 def test_gemma_encodes_as_before(tmp_path: Path) -> None:
     component = open_component(gemma_file(tmp_path / "x.gguf"), "text_encoder")
     encoder = on_meta(lambda: GemmaEncoder(component.spec))
-    bind(encoder.model, component.store)
+    bind(encoder.model, component)
     whole = GemmaEncoder(GEMMA).eval()
     whole.model.load_state_dict(gemma_state())
     ids = torch.arange(2, 22)[None]
@@ -128,14 +132,14 @@ def test_a_compute_dtype_or_another_storage_format(tmp_path: Path) -> None:
     file = gemma_file(tmp_path / "x.gguf", "Q6_K")
     store = Store.open(file)
     full, half = (on_meta(lambda: GemmaEncoder(GEMMA).model) for _ in range(2))
-    bind(full, store)
-    report = bind(half, store, dtype=torch.bfloat16)
+    bind(full, Contents.of(store))
+    report = bind(half, Contents.of(store), dtype=torch.bfloat16)
     assert "Q6_K to bfloat16" in str(report)
     for key, value in full.state_dict().items():
         assert torch.equal(half.state_dict()[key], value.to(torch.bfloat16))
     stored = on_meta(lambda: GemmaEncoder(GEMMA).model)
     keep_stored(stored, INT8)
-    report = bind(stored, store)
+    report = bind(stored, Contents.of(store))
     assert report.counts["quantised"] == 14
     linear = stored.layers[0].self_attn.q_proj
     want, scale = quantise(full.layers[0].self_attn.q_proj.weight.data, INT8)
@@ -161,7 +165,7 @@ def test_the_transformer_under_its_own_names(tmp_path: Path, kind: str, prefix: 
     component = open_component(folder, "transformer")
     assert component.spec == spec
     module = on_meta(lambda: NextDiT(spec))
-    report = bind(module, component.store, match=component.match)
+    report = bind(module, component)
     assert not set(report.counts) - {"bound", "cast", "dequantised"}
     for key, value in state.items():
         got = module.state_dict()[key]
@@ -184,7 +188,7 @@ def test_a_matrix_joined_or_cut_is_read_from_blocks_too(tmp_path: Path) -> None:
         tensors["model." + piece.target] = (kind, value.numpy())
     store = Store.open(write_gguf(tmp_path / "x.gguf", {}, tensors))
     module = on_meta(lambda: JinaEncoder(spec).model)
-    bind(module, store)
+    bind(module, Contents.of(store))
     for key, value in state.items():
         torch.testing.assert_close(module.state_dict()[key], value, rtol=0, atol=0.006)
 
@@ -193,7 +197,7 @@ def test_blocks_are_no_whole_numbers(tmp_path: Path) -> None:
     store = Store.open(gemma_file(tmp_path / "x.gguf", "Q8_0"))
     odd = replace(GEMMA, num_attention_heads=4)
     with pytest.raises(BindError, match=r"wrong shapes.*q_proj"):
-        plan(on_meta(lambda: GemmaEncoder(odd).model), store)
+        plan(on_meta(lambda: GemmaEncoder(odd).model), Contents.of(store))
 
 
 def test_a_file_silent_about_rope_is_read_as_llama_cpp_reads_it(tmp_path: Path) -> None:
@@ -230,7 +234,7 @@ def test_every_key_of_the_real_gemma_is_explained(tmp_path: Path) -> None:
     }
     component = open_component(write_hole(tmp_path / "x.gguf", values, tensors), "text_encoder")
     assert component.spec == NEWBIE_3_5B.gemma
-    told = plan(on_meta(lambda: GemmaEncoder(component.spec).model), component.store).report
+    told = plan(on_meta(lambda: GemmaEncoder(component.spec).model), component).report
     assert len(told.entries) == 34 * 13 + 2
     assert told.counts == {"dequantised": 33 * 7 + 1, "shifted": 33 * 6, "dropped": 14}
 

@@ -16,9 +16,10 @@ from trained import LINES, TEXTS, gemma_model, gguf_words, jina_model, trained
 
 from sakuga.checkpoint import convert as converting
 from sakuga.checkpoint.bind import bind, plan, read_piece
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.convert import GOALS
 from sakuga.checkpoint.folder import open_checkpoint, open_component
-from sakuga.checkpoint.layouts import GEMMA_GGUF
+from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
 from sakuga.checkpoint.tokenizer import TENSOR, carried
 from sakuga.commands.convert import convert
 from sakuga.commands.inspect import inspect
@@ -37,7 +38,7 @@ WORDS = gguf_words(read_sentencepiece(gemma_model(), "x"))
 def loaded(place: Path) -> dict[str, torch.Tensor]:
     component = open_component(place, "text_encoder")
     module = on_meta(lambda: GemmaEncoder(component.spec).model)
-    bind(module, component.store, match=component.match)
+    bind(module, component)
     return module.state_dict()
 
 
@@ -68,7 +69,7 @@ def test_a_part_of_a_tensor_is_read_alone(tmp_path: Path, monkeypatch: pytest.Mo
     for key, value in loaded(source).items():
         assert torch.equal(loaded(tmp_path / "out")[key], value.to(torch.bfloat16).float())
     store = Store.open(source)
-    todo = plan(on_meta(lambda: GemmaEncoder(GEMMA).model), store)
+    todo = plan(on_meta(lambda: GemmaEncoder(GEMMA).model), Contents.of(store))
     for piece in todo.explanation.pieces:
         whole = read_piece(store, piece, {}, torch.float32)
         for rows in ((0, 1), (3, 7), (0, piece.shape[0]), (5, 5)):

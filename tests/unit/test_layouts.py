@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sakuga.checkpoint.layouts import (
-    GEMMA,
-    JINA_OFFICIAL,
-    JINA_SINGLE_FILE,
-    JINA_TRANSFORMERS,
-    LAYOUTS,
-    NEXTDIT_DIFFUSERS,
-    NEXTDIT_ORIGINAL,
-    VAE_BFL,
-    VAE_DIFFUSERS,
-    Adapter,
-    Layout,
-    Match,
-    Piece,
-    detect,
-    explain,
-    nearest,
-    recognise,
-    rewrite,
-)
+from sakuga.checkpoint.layouts.detect import detect, recognise
+from sakuga.checkpoint.layouts.explanation import Explanation, explain
+from sakuga.checkpoint.layouts.gemma import GEMMA
+from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
+from sakuga.checkpoint.layouts.layout import KeyLayout
+from sakuga.checkpoint.layouts.match import BakedAdapter, Match
+from sakuga.checkpoint.layouts.nearest import nearest
+from sakuga.checkpoint.layouts.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
+from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
+from sakuga.checkpoint.layouts.tables import LAYOUTS
+from sakuga.checkpoint.layouts.vae import VAE_BFL, VAE_DIFFUSERS
 from sakuga.errors import LayoutError
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
@@ -52,6 +44,13 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, shape in published(name)["tensors"].items()}
 
 
+def account(
+    match: Match, found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> Explanation:
+    """Every key of a file against what a model wants, whose rows its splits follow."""
+    return explain(match, rewrite(match, found, wanted)[0], found, wanted)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_real_files_are_recognised(name: str) -> None:
     match = detect(shapes(name))
@@ -64,7 +63,7 @@ def test_every_real_key_has_a_rule_or_a_reason(name: str) -> None:
     found = shapes(name)
     match = recognise(found)
     wanted = {piece.target: piece.shape for piece in rewrite(match, found)[0]}
-    told = explain(match, found, wanted)
+    told = account(match, found, wanted)
     assert told.complete
     explained = {key for piece in told.pieces for key in piece.sources} | {
         k for k, _ in told.dropped
@@ -72,7 +71,7 @@ def test_every_real_key_has_a_rule_or_a_reason(name: str) -> None:
     assert explained == set(found)
 
 
-def made_of(name: str) -> dict[str, Piece]:
+def made_of(name: str) -> dict[str, TensorPiece]:
     """What the rules make of a real file, by our names."""
     found = shapes(name)
     return {piece.target: piece for piece in rewrite(recognise(found), found)[0]}
@@ -116,7 +115,7 @@ def test_heads_are_found_by_shape_under_any_name() -> None:
     found = {"model." + names.get(k, k): shape for k, shape in shapes("nextdit_diffusers").items()}
     match = recognise(found)
     assert set(match.aliases) == {(theirs, ours) for ours, theirs in names.items()}
-    told = explain(match, found, {k: p.shape for k, p in made_of("nextdit_diffusers").items()})
+    told = account(match, found, {k: p.shape for k, p in made_of("nextdit_diffusers").items()})
     assert told.complete
 
 
@@ -162,7 +161,7 @@ def test_an_adapter_that_does_not_fit_is_a_wrong_shape(
     found = shapes("jina_text_official")
     (key,) = (k for k in found if "layers.3.mixer.Wqkv" in k and k.endswith(factor))
     wanted = {ours: piece.shape for ours, piece in made_of("jina_text_official").items()}
-    told = explain(recognise(found), found | {key: shape}, wanted)
+    told = account(recognise(found), found | {key: shape}, wanted)
     names = [f"layers.3.self_attn.{n}_proj.weight" for n in "qkv"]
     assert told.wrong == tuple((name, (), (1024, 1024)) for name in names)
 
@@ -170,8 +169,8 @@ def test_an_adapter_that_does_not_fit_is_a_wrong_shape(
 def test_a_file_must_have_the_adapter_that_is_asked_for() -> None:
     found = shapes("jina_text_official")
     wanted = {ours: piece.shape for ours, piece in made_of("jina_text_official").items()}
-    match = replace(recognise(found), adapter=Adapter(index=1))
-    assert not explain(match, found, wanted).complete
+    match = replace(recognise(found), adapter=BakedAdapter(index=1))
+    assert not account(match, found, wanted).complete
 
 
 def bare(name: str, prefix: str) -> dict[str, tuple[int, ...]]:
@@ -193,7 +192,7 @@ def test_gemma_under_every_published_prefix(prefix: str) -> None:
     match = detect(found)
     assert match == Match(GEMMA, prefix)
     wanted = {k: s for k, s in text.items() if not k.startswith(("layers.33.", "norm."))}
-    told = explain(match, found, wanted)
+    told = account(match, found, wanted)
     assert told.complete
     assert {key for key, _ in told.dropped} == set(found) - {prefix + key for key in wanted}
 
@@ -201,7 +200,7 @@ def test_gemma_under_every_published_prefix(prefix: str) -> None:
 def test_only_the_layer_after_the_last_may_be_spare() -> None:
     text = bare("gemma_3_4b_it", "language_model.model.")
     wanted = {k: s for k, s in text.items() if not k.startswith(("layers.33.", "layers.32."))}
-    told = explain(Match(GEMMA), text, wanted)
+    told = account(Match(GEMMA), text, wanted)
     assert not told.complete
     assert {key.split(".")[1] for key in told.unexpected} == {"33"}
 
@@ -212,7 +211,7 @@ def test_the_prefixes_of_other_programs(prefix: str) -> None:
     match = detect(found)
     assert match == Match(NEXTDIT_ORIGINAL, prefix)
     wanted = {k: s for k, s in shapes("nextdit_original").items() if k != "norm_final.weight"}
-    told = explain(match, found, wanted)
+    told = account(match, found, wanted)
     assert told.complete
     assert dict(told.dropped) == {
         prefix + "norm_final.weight": "stored by the original, read by nothing"
@@ -225,7 +224,7 @@ def test_fused_rows_are_split_by_what_the_model_wants() -> None:
         f"layers.0.self_attn.{n}_proj.weight": (rows, 4)
         for n, rows in zip("qkv", (6, 2, 2), strict=True)
     }
-    told = explain(Match(JINA_SINGLE_FILE, "model."), found, wanted)
+    told = account(Match(JINA_SINGLE_FILE, "model."), found, wanted)
     assert told.complete
     assert [piece.rows for piece in told.pieces] == [(0, 6), (6, 8), (8, 10)]
 
@@ -234,7 +233,7 @@ def test_the_inverse_joins_what_the_rule_splits() -> None:
     ours = {f"layers.3.self_attn.{n}_proj.bias": (4,) for n in "qkv"}
     pieces, left = rewrite(Match(JINA_SINGLE_FILE.inverse), ours)
     assert left == ()
-    assert pieces == (Piece("encoder.layers.3.mixer.Wqkv.bias", tuple(ours), (12,)),)
+    assert pieces == (TensorPiece("encoder.layers.3.mixer.Wqkv.bias", tuple(ours), (12,)),)
     ours.popitem()
     assert rewrite(Match(JINA_SINGLE_FILE.inverse), ours) == ((), tuple(ours))
 
@@ -245,7 +244,7 @@ def test_parts_that_do_not_fit_together_are_a_wrong_shape() -> None:
         for n, width in zip("qkv", (4, 5, 4), strict=True)
     }
     match = Match(JINA_SINGLE_FILE.inverse)
-    told = explain(match, ours, {"encoder.layers.3.mixer.Wqkv.weight": (12, 4)})
+    told = account(match, ours, {"encoder.layers.3.mixer.Wqkv.weight": (12, 4)})
     assert told.wrong == (("encoder.layers.3.mixer.Wqkv.weight", (), (12, 4)),)
 
 
@@ -262,7 +261,7 @@ def test_missing_unexpected_and_wrong_are_told_apart() -> None:
         "decoder.conv_in.bias": (9,),
         "decoder.conv_out.bias": (3,),
     }
-    told = explain(match, found, wanted)
+    told = account(match, found, wanted)
     assert told.missing == ("decoder.conv_out.bias",)
     assert told.unexpected == ("surprise", "encoder.conv_out.bias")
     assert told.wrong == (("decoder.conv_in.bias", (8,), (9,)),)
@@ -357,7 +356,7 @@ def test_a_hundred_thousand_strange_names_are_refused_quickly() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_rules_read_in_both_directions(layout: Layout) -> None:
+def test_rules_read_in_both_directions(layout: KeyLayout) -> None:
     assert layout.inverse.inverse.rules == layout.rules
     theirs = [pattern for rule in layout.rules for pattern in rule.theirs]
     ours = [pattern for rule in layout.rules for pattern in rule.ours]

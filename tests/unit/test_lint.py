@@ -14,7 +14,8 @@ from tokenizers import models, pre_tokenizers, processors
 
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read
-from sakuga.prompt.lint import RULES, Finding, fix, lint
+from sakuga.prompt.lint import Finding, fix, lint
+from sakuga.prompt.rules import RULES
 from sakuga.tokenizer.tokens import Tokenizer
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.*"))

@@ -31,12 +31,14 @@ from sakuga.adapters.merge import merge
 from sakuga.adapters.spec import parse_adapters
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.folder import Component, open_component
-from sakuga.checkpoint.layouts import LAYOUTS, Layout, spellings
+from sakuga.checkpoint.layouts.layout import KeyLayout
+from sakuga.checkpoint.layouts.pieces import spellings
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.checkpoint.save import save_component, write_json
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, OutputExists, RequestError, SakugaError
 from sakuga.model.nextdit import NextDiT
-from sakuga.weights.formats import INT8, Stored, read_storage_metadata, storage_metadata
+from sakuga.weights.formats import INT8, StoredTensor, read_storage_metadata, storage_metadata
 from sakuga.weights.quantise import quantise
 
 
@@ -62,7 +64,7 @@ def loaded(path: Path) -> NextDiT:
     component = open_component(path, "transformer")
     with torch.device("meta"):
         model = NextDiT(component.spec).eval()
-    bind(model, component.store, match=component.match, dtype=torch.float32)
+    bind(model, component, dtype=torch.float32)
     return model.requires_grad_(False)
 
 
@@ -87,7 +89,7 @@ TRANSFORMERS = [layout for layout in LAYOUTS if layout.component == "transformer
 
 @pytest.mark.parametrize("layout", TRANSFORMERS, ids=lambda layout: layout.name)
 def test_a_file_in_any_layout_stays_in_it(
-    tmp_path: Path, adapters: list[str], layout: Layout
+    tmp_path: Path, adapters: list[str], layout: KeyLayout
 ) -> None:
     tensors: dict[str, Tensor] = {}
     for key, value in made().state_dict().items():
@@ -239,7 +241,7 @@ def test_rows_that_an_adapter_leaves_alone_are_not_touched(tmp_path: Path) -> No
     """Of query, key and value that lie apart only the changed one is written anew."""
     (layout,) = (layout for layout in TRANSFORMERS if len(spellings(layout, QKV)) == 3)
     tensors: dict[str, Tensor] = {}
-    stored: dict[str, Stored] = {}
+    stored: dict[str, StoredTensor] = {}
     for key, value in made().state_dict().items():
         names = spellings(layout, key)
         rows = value.split([48, 24, 24]) if len(names) == 3 else [value]
@@ -249,7 +251,7 @@ def test_rows_that_an_adapter_leaves_alone_are_not_touched(tmp_path: Path) -> No
                 tensors[name], scale = quantise(part, INT8)
                 assert scale is not None
                 tensors[f"{name}.scale"] = scale
-                stored[name] = Stored(INT8)
+                stored[name] = StoredTensor(INT8)
     saved(tmp_path / "base" / "model.safetensors", tensors, storage_metadata(stored))
     write_json(tmp_path / "base" / "config.json", config_of(TINY.transformer))
     base, out = open_component(tmp_path / "base", "transformer"), tmp_path / "merged.safetensors"

@@ -5,14 +5,7 @@ import pytest
 import torch
 
 from sakuga.errors import RequestError
-from sakuga.sample.solvers import (
-    SOLVERS,
-    dpm_update,
-    evaluation_times,
-    grid,
-    res_update,
-    solve,
-)
+from sakuga.sample.solvers import SOLVERS, dpm_update, evaluation_times, grid, res_update, solve
 
 DTYPE = torch.float64
 MATRIX = torch.tensor([[-1.0, 0.7], [-0.4, 0.3]], dtype=DTYPE)

@@ -10,18 +10,15 @@ from typing import Any
 import pytest
 from transformers import Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
 
-from sakuga.checkpoint.layouts import Adapter, detect, rewrite
-from sakuga.checkpoint.specs import (
-    FAMILIES,
-    GEMMA,
-    JINA,
-    TRANSFORMER,
-    VAE,
-    config_of,
-    lumina2_config,
-    read_adapter,
-    read_spec,
-)
+from sakuga.checkpoint.layouts.detect import detect
+from sakuga.checkpoint.layouts.match import BakedAdapter
+from sakuga.checkpoint.layouts.pieces import rewrite
+from sakuga.checkpoint.specs.families import FAMILIES, config_of
+from sakuga.checkpoint.specs.family import read_spec
+from sakuga.checkpoint.specs.gemma import GEMMA
+from sakuga.checkpoint.specs.jina import JINA, read_adapter
+from sakuga.checkpoint.specs.nextdit import TRANSFORMER, lumina2_config
+from sakuga.checkpoint.specs.vae import VAE
 from sakuga.errors import SpecMismatch
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
 
@@ -291,10 +288,10 @@ def test_a_diffusers_config_as_others_write_it() -> None:
 @pytest.mark.parametrize(
     ("config", "adapter"),
     [
-        ({}, Adapter(0, 1.0)),
-        ({"lora_alpha": 1, "lora_rank": 4}, Adapter(0, 0.25)),
-        ({"lora_alpha": 1}, Adapter(0, 1.0)),
-        ({"lora_adaptations": ["retrieval.query", "separation"]}, Adapter(0, 1.0)),
+        ({}, BakedAdapter(0, 1.0)),
+        ({"lora_alpha": 1, "lora_rank": 4}, BakedAdapter(0, 0.25)),
+        ({"lora_alpha": 1}, BakedAdapter(0, 1.0)),
+        ({"lora_adaptations": ["retrieval.query", "separation"]}, BakedAdapter(0, 1.0)),
         (
             {"text_config": {
                 "default_lora_task": "separation",
@@ -303,11 +300,11 @@ def test_a_diffusers_config_as_others_write_it() -> None:
                     "lora_alpha": 6.0, "lora_rank": 4,
                 },
             }},
-            Adapter(1, 1.5),
+            BakedAdapter(1, 1.5),
         ),
     ],
 )  # fmt: skip
-def test_which_adapter_jina_applies(config: dict[str, Any], adapter: Adapter) -> None:
+def test_which_adapter_jina_applies(config: dict[str, Any], adapter: BakedAdapter) -> None:
     assert read_adapter(config, "config.json") == adapter
 
 

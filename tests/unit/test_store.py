@@ -27,8 +27,10 @@ from sakuga.commands.inspect import inspect
 from sakuga.commands.lora import open_transformer
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.weights.archive import open_archive
+from sakuga.weights.header import MAX_HEADER, read_header
+from sakuga.weights.json_object import parse_json
 from sakuga.weights.sources import open_source
-from sakuga.weights.store import MAX_HEADER, Store, parse_json, read_header
+from sakuga.weights.store import Store
 
 
 def raw(file: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sakuga.checkpoint.bind import Report, bind
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.save import save_component
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import GemmaSpec, NextDiTSpec
@@ -22,7 +23,7 @@ from sakuga.weights.formats import (
     FORMATS,
     INT8,
     StorageFormat,
-    Stored,
+    StoredTensor,
     is_block_linear,
     storage_metadata,
 )
@@ -51,7 +52,7 @@ def bound(
     with torch.device("meta"):
         module = PARTS[part][0]().eval()
     keep_stored(module, form)
-    report = bind(module, Store.open(folder), dtype=dtype)
+    report = bind(module, Contents.of(Store.open(folder)), dtype=dtype)
     assert not any(value.is_meta for value in (*module.parameters(), *module.buffers()))
     return module, report
 
@@ -180,13 +181,13 @@ def test_rows_of_the_file_are_joined_and_cut_with_their_scales(
     whole |= {key: torch.randn_like(value) for key, value in whole.items()}
     tensors, stored = single_file(whole), {}
     for key in [key for key in tensors if key.endswith("Wqkv.weight")]:
-        stored[key] = Stored(form, tuple(tensors[key].shape) if form.packed else None)
+        stored[key] = StoredTensor(form, tuple(tensors[key].shape) if form.packed else None)
         tensors[key], tensors[key + ".scale"] = quantise(tensors[key], form)
     save_file(tensors, tmp_path / "model.safetensors", storage_metadata(stored))
     with torch.device("meta"):
         encoder = JinaEncoder(TINY.jina).eval()
     keep_stored(encoder.model, form, frozenset({"q_proj", "k_proj", "v_proj"}))
-    report = bind(encoder.model, Store.open(tmp_path))
+    report = bind(encoder.model, Contents.of(Store.open(tmp_path)))
     assert "quantised" not in report.counts
     filled = encoder.model.state_dict()
     for part in "qkv":

@@ -11,7 +11,7 @@ from gguf_file import write_gguf
 from safetensors.numpy import load_file, save_file
 from trained import LINES, gemma_model, jina_model
 
-from sakuga.checkpoint.catalog import lexicon
+from sakuga.checkpoint.catalog import lint_profile
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
 from sakuga.checkpoint.tokenizer import TENSOR, carried, carrier, own_file, read_tokenizer
 from sakuga.errors import CorruptFile, ModelNotFound
@@ -58,7 +58,7 @@ def test_the_spiece_tensor_is_dropped_by_name(model: Path) -> None:
 
     put_tensor(model, "text_encoder", gemma_model())
     checkpoint = open_checkpoint(model)
-    report = bind(GemmaEncoder(checkpoint.spec.gemma).model, checkpoint.text_encoder.store)
+    report = bind(GemmaEncoder(checkpoint.spec.gemma).model, checkpoint.text_encoder)
     assert report.dropped == {TENSOR: "it is the tokenizer, no weight"}
 
 
@@ -92,7 +92,7 @@ def test_a_link_out_of_the_model_is_refused(model: Path, tmp_path: Path) -> None
     (model / "text_encoder" / "tokenizer.model").symlink_to(tmp_path / "outside.model")
     with pytest.raises(CorruptFile, match="within its folder"):
         open_checkpoint(model).tokenizer()
-    assert lexicon(str(model)).tokenizer is None
+    assert lint_profile(str(model)).tokenizer is None
 
 
 def test_a_config_out_of_the_model_is_refused(model: Path, tmp_path: Path) -> None:
@@ -104,15 +104,15 @@ def test_a_config_out_of_the_model_is_refused(model: Path, tmp_path: Path) -> No
 
 
 def test_a_linter_finds_the_same(model: Path) -> None:
-    assert lexicon(str(model)).tokenizer is None
+    assert lint_profile(str(model)).tokenizer is None
     put_tensor(model, "text_encoder", gemma_model())
-    found = lexicon(str(model)).tokenizer
+    found = lint_profile(str(model)).tokenizer
     assert found == model / WEIGHTS
     assert Tokenizer.open(read_tokenizer(found)).encode(LINES[0]).ids == ids(
         open_checkpoint(model), "tokenizer"
     )
     (model / "text_encoder" / "tokenizer.model").write_bytes(gemma_model())
-    found = lexicon(str(model)).tokenizer
+    found = lint_profile(str(model)).tokenizer
     assert found == model / "text_encoder" / "tokenizer.model"
     assert read_tokenizer(found) == found
 
@@ -124,17 +124,17 @@ def test_a_linter_tells_encoders_on_one_shelf_apart(model: Path) -> None:
     shelf.mkdir()
     (model / WEIGHTS).rename(shelf / "b.safetensors")
     (model / WEIGHTS.replace("encoder", "encoder_2")).rename(shelf / "a.safetensors")
-    assert lexicon(str(model)).tokenizer == shelf / "b.safetensors"
+    assert lint_profile(str(model)).tokenizer == shelf / "b.safetensors"
     for file in shelf.iterdir():
         file.rename(model / file.name)
-    assert lexicon(str(model)).tokenizer == model / "b.safetensors"
+    assert lint_profile(str(model)).tokenizer == model / "b.safetensors"
 
 
 def test_weights_that_make_no_sense_carry_nothing(model: Path) -> None:
     (model / WEIGHTS).write_bytes(b"no weights")
     assert carrier([(model, "text_encoder"), (model, "nowhere")], "text_encoder") is None
     assert own_file([(model, "text_encoder")]) is None
-    assert lexicon(str(model)).tokenizer is None
+    assert lint_profile(str(model)).tokenizer is None
 
 
 def test_gguf_carries_its_words(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_a_length_is_counted_with_words_within_weights(
 )  # fmt: skip
 def test_a_linter_passes_over_an_index_that_makes_no_sense(words_model, tmp_path, text) -> None:
     shutil.copytree(words_model, tmp_path / "model")
-    plain = lexicon(str(words_model))
+    plain = lint_profile(str(words_model))
     (tmp_path / "model" / "model_index.json").write_text(text, encoding="utf-8")
-    found = lexicon(str(tmp_path / "model"))
+    found = lint_profile(str(tmp_path / "model"))
     assert (found.limit, found.vocabulary) == (plain.limit, plain.vocabulary)
     assert isinstance(found.system_xml, str)
 
@@ -222,7 +222,7 @@ def test_a_linter_passes_over_an_index_that_makes_no_sense(words_model, tmp_path
 def test_a_linter_knows_no_words_where_the_list_makes_no_sense(words_model, tmp_path, text) -> None:
     shutil.copytree(words_model, tmp_path / "model")
     (tmp_path / "model" / "vocabulary.json").write_text(text, encoding="utf-8")
-    assert lexicon(str(tmp_path / "model")).vocabulary is None
+    assert lint_profile(str(tmp_path / "model")).vocabulary is None
 
 
 def test_a_linter_follows_no_link_and_reads_no_sea_of_words(words_model, tmp_path) -> None:
@@ -231,8 +231,8 @@ def test_a_linter_follows_no_link_and_reads_no_sea_of_words(words_model, tmp_pat
     (tmp_path / "words.json").write_text('{"words": ["secret"]}', encoding="utf-8")
     file.unlink(missing_ok=True)
     file.symlink_to(tmp_path / "words.json")
-    assert lexicon(str(tmp_path / "model")).vocabulary is None
+    assert lint_profile(str(tmp_path / "model")).vocabulary is None
     file.unlink()
     with file.open("wb") as stream:
         stream.truncate(300_000_000)
-    assert lexicon(str(tmp_path / "model")).vocabulary is None
+    assert lint_profile(str(tmp_path / "model")).vocabulary is None

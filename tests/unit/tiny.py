@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from sakuga.model.spec import (
-    NEWBIE_3_5B,
-    GemmaSpec,
-    JinaSpec,
-    ModelSpec,
-    NextDiTSpec,
-    VAESpec,
-)
+from sakuga.model.spec import NEWBIE_3_5B, GemmaSpec, JinaSpec, ModelSpec, NextDiTSpec, VAESpec
 
 TINY = ModelSpec(
     name="tiny",

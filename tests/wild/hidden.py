@@ -27,7 +27,7 @@ def compare(gguf: Path, tokenizer: Path) -> list[Row]:
     component = open_component(gguf, "text_encoder")
     with torch.device("meta"):
         ours = GemmaEncoder(component.spec)
-    report = bind(ours.model, component.store, match=component.match, dtype=torch.float32)
+    report = bind(ours.model, component, dtype=torch.float32)
     took = time.perf_counter() - start
     start = time.perf_counter()
     theirs = AutoModelForCausalLM.from_pretrained(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,8 @@ class Delta(nn.Module):
 class AdaptedLinear(nn.Module):
     """A linear and what adapters add to it, in the order they were given."""
 
+    base: nn.Module
+
     def __init__(self, base: nn.Module, deltas: Iterable[Delta]) -> None:
         super().__init__()
         self.base = base
@@ -99,16 +101,16 @@ class AdaptedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base's weight, untouched; some ask a linear for its dtype."""
+        """The base's weight, untouched: networks ask their linears for its dtype."""
         weight = self.base.weight
         assert isinstance(weight, Tensor)
         return weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        y = self.base(x)
+        y: Tensor = self.base(x)
         rows, sums = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        for delta in self.deltas:
+        for delta in cast(Iterable[Delta], self.deltas):
             delta.add_to(sums, rows)
         return y
 
@@ -129,6 +131,8 @@ class NormDelta(nn.Module):
 class AdaptedNorm(nn.Module):
     """An RMSNorm whose weight adapters change."""
 
+    base: nn.RMSNorm
+
     def __init__(self, base: nn.RMSNorm, deltas: Iterable[NormDelta]) -> None:
         super().__init__()
         self.base = base
@@ -136,11 +140,12 @@ class AdaptedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to (..., dim)."""
-        weight = self.base.weight
-        for delta in self.deltas:
+        weight: Tensor = self.base.weight
+        deltas = list(cast(Iterable[NormDelta], self.deltas))
+        for delta in deltas:
             weight = weight.add(delta.weight.to(weight.dtype), alpha=delta.scale)
         y = F.rms_norm(x, self.base.normalized_shape, weight, self.base.eps)
-        for delta in self.deltas:
+        for delta in deltas:
             if delta.bias is not None:
                 y = y.add(delta.bias.to(y.dtype), alpha=delta.scale)
         return y

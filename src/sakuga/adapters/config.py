@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError
-from sakuga.weights.store import Store, parse_json, read_json
+from sakuga.weights.json_object import parse_json, read_json
+from sakuga.weights.store import Store
 
 CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
@@ -180,7 +181,7 @@ def _config_settings(
 
 
 def _refuse_traversal(config: Mapping[str, Any], where: str) -> None:
-    """Nothing named in a config is ever opened; one that names what lies outside is no good."""
+    """Refuse a config that names a path outside its folder, though no such path is ever opened."""
     level: list[Any] = [config]
     for _ in range(MAX_DEPTH):
         texts = [value for value in level if isinstance(value, str)]

@@ -19,7 +19,7 @@ from sakuga.errors import CorruptFile, LayoutError, RequestError
 from sakuga.files.atomic import refuse_existing
 from sakuga.printable import shown
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.store import read_json
+from sakuga.weights.json_object import read_json
 from sakuga.weights.writer import Promised, write_tensors
 
 
@@ -79,17 +79,18 @@ def convert_adapter(adapter: Adapter, out: Path, *, force: bool = False) -> Writ
         metadata[DIFFUSERS_CONFIG] = json.dumps(config)
     infos = {key: store.info(key) for key in store}
     promised = {key: Promised(info.dtype, info.shape) for key, info in infos.items()}
-    digests: list[str] = []
+    digest = ""
 
     def write(file: Path) -> None:
-        digests.append(write_tensors(file, promised, metadata, lambda key: (store.view(key),)))
+        nonlocal digest
+        digest = write_tensors(file, promised, metadata, lambda key: (store.view(key),))
 
     write_weights(out, write)
     return WrittenAdapter(
-        str(out),
-        out.stat().st_size,
-        *digests,
-        len(adapter.parts),
-        assumption(adapter),
-        store.dropped,
+        file=str(out),
+        bytes=out.stat().st_size,
+        sha256=digest,
+        modules=len(adapter.parts),
+        assumed=assumption(adapter),
+        beside=store.dropped,
     )

@@ -64,7 +64,7 @@ def extract(
         raise RequestError("a rank is at least 1", str(rank), "Choose 4 to 128.")
     with writing(out):
         refuse_existing(out / PEFT_FILE, replace=force)
-    first, second = Base.of(base), Base.of(tuned)
+    first, second = Base(base), Base(tuned)
     _check_same(first, second)
     linears = {name for name, shape in targets_of(first.shapes).items() if len(shape) == 2}
     tensors: dict[str, Tensor] = {}

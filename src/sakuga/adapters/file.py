@@ -7,10 +7,10 @@ A file changes modules; each change is one of three kinds, and W is the module's
     norm   W + w_norm, and b_norm added after      trained norms, as LyCORIS writes them
 
 The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
-for a LoKr of two whole factors, whose alpha means nothing (trainers write 114514 there), and
-for norms. Alpha comes from, in this order: the user, the tensor beside the factors, and of a
-LoRA adapter_config.json and the metadata; else it is taken to be the rank, and the report says
-so. The rank is also what trainers mean by an alpha of 0.
+for norms, and for a LoKr of two whole factors: it has no rank, and what trainers write as its
+alpha means nothing. Alpha comes from, in this order: the user, the tensor beside the factors,
+and, for a LoRA alone, adapter_config.json and the metadata; else it is taken to be the rank, and
+the report says so. The rank is also what trainers mean by an alpha of 0.
 Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
 """
 
@@ -34,36 +34,19 @@ from sakuga.adapters.config import (
 )
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.folder import Opener
+from sakuga.checkpoint.layouts.factors import ENDS, OTHER_KINDS, ROLES
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
+from sakuga.weights.access import confine, reading
 from sakuga.weights.archive import is_from_torch, is_zip
-from sakuga.weights.store import FROM_TORCH, Store, confine, reading
+from sakuga.weights.dtypes import FLOATS, STRUCT_CODES
+from sakuga.weights.shards import FROM_TORCH
+from sakuga.weights.store import Store
 
 Shape = tuple[int, ...]
 
 PEFT_FILE = "adapter_model.safetensors"
 PEFT_FILES = (PEFT_FILE, "adapter_model.bin")
-FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
-# The ends of tensor names, and the part each plays. Alpha is a number, all others factors.
-ROLES: Mapping[str, str] = {
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    ".lokr_w1": "w1",
-    ".lokr_w1_a": "w1_a",
-    ".lokr_w1_b": "w1_b",
-    ".lokr_w2": "w2",
-    ".lokr_w2_a": "w2_a",
-    ".lokr_w2_b": "w2_b",
-    ".w_norm": "w_norm",
-    ".b_norm": "b_norm",
-    ".alpha": "alpha",
-}
 KINDS: Mapping[frozenset[str], str] = {
     frozenset({"down", "up"}): "lora",
     frozenset({"w1", "w2"}): "lokr",
@@ -73,29 +56,13 @@ KINDS: Mapping[frozenset[str], str] = {
     frozenset({"w_norm"}): "norm",
     frozenset({"w_norm", "b_norm"}): "norm",
 }
-# Changes of other kinds, and tensors that change what those beside them mean: leaving one out
-# would draw something else.
-OTHER_KINDS: Mapping[str, str] = {
-    ".dora_scale": "DoRA",
-    ".lora_magnitude_vector": "DoRA",
-    ".lora_magnitude_vector.weight": "DoRA",
-    ".lora_mid.weight": "a Tucker decomposition",
-    ".lokr_t2": "a Tucker decomposition",
-    ".scalar": "a trained scalar",
-    **dict.fromkeys((".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"), "LoHa"),
-    **dict.fromkeys((".hada_t1", ".hada_t2"), "LoHa"),
-    **dict.fromkeys((".oft_blocks", ".oft_diag", ".oft_R.weight"), "OFT"),
-    **dict.fromkeys((".diff", ".diff_b"), "whole differences of weights"),
-}
 ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
 ALPHA_ZERO = f"{ASSUMED}, which a 0 in the file stands for"
 MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
-_NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h",
-            "I8": "<b", "U64": "<Q", "U32": "<I", "U16": "<H", "U8": "<B"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class AdapterPart:
     """What a file holds for one module, which it calls `stem`.
 
     kind: lora | lokr | norm. tensors: their names by the part they play, alpha apart. shape:
@@ -132,11 +99,11 @@ class Adapter:
     store: Store
     config: Path | None
     other_config: Path | None
-    parts: tuple[Part, ...]
+    parts: tuple[AdapterPart, ...]
     odd: tuple[str, ...]
 
     @property
-    def assumed(self) -> tuple[Part, ...]:
+    def assumed(self) -> tuple[AdapterPart, ...]:
         """Those parts of which nothing says what alpha is."""
         return tuple(part for part in self.parts if part.alpha_from in (ASSUMED, ALPHA_ZERO))
 
@@ -167,8 +134,7 @@ def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
 
 def is_adapter(store: Store) -> bool:
     """Whether most tensors of a file are an adapter's by their names, of any kind."""
-    ends = (*ROLES, *OTHER_KINDS)
-    return 2 * sum(key.endswith(ends) for key in store) > len(store)
+    return 2 * sum(key.endswith(ENDS) for key in store) > len(store)
 
 
 def _open(path: Path, opens: Opener) -> tuple[Store, Path | None, Path | None]:
@@ -240,7 +206,7 @@ def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
 
 def _part(
     store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
-) -> Part:
+) -> AdapterPart:
     """One module's change, checked as far as the file alone allows."""
     tensors = {role: key for role, key in roles.items() if role != "alpha"}
     kind = KINDS.get(frozenset(tensors))
@@ -259,14 +225,15 @@ def _part(
     wanted = settings.rank_of(stem) if kind == "lora" else None
     if wanted is not None and wanted != rank:
         raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
-    # Of a LoKr they say what the trainer was asked for (114514), which is no factor.
+    # Only for a LoRA: for a LoKr config and metadata repeat what the trainer was started with,
+    # often a huge number that asks for whole factors, and not the alpha of these factors.
     known = settings.alpha_of(stem) if kind == "lora" else None
     said = (float(rank), ASSUMED) if known is None else (known, settings.alpha_from)
     alpha, source = (_alpha(store, roles, rank, spec) or said) if rank else (None, "")
     scale = 1.0
     if alpha is not None:
         scale = alpha / (math.sqrt(rank) if settings.root else rank)
-    return Part(stem, kind, tensors, shape, rank, alpha, source, scale, measured.kept)
+    return AdapterPart(stem, kind, tensors, shape, rank, alpha, source, scale, measured.kept)
 
 
 def _alpha(
@@ -349,8 +316,8 @@ def _number(store: Store, key: str) -> float:
     if math.prod(info.shape) == 1:
         if info.dtype == "BF16":  # the upper half of a float32
             (value,) = struct.unpack("<f", b"\0\0" + bytes(data))
-        elif info.dtype in _NUMBERS:
-            (value,) = struct.unpack(_NUMBERS[info.dtype], data)
+        elif info.dtype in STRUCT_CODES:
+            (value,) = struct.unpack("<" + STRUCT_CODES[info.dtype], data)
     if value == 0:
         return 0.0
     got = f"{info.dtype} {list(info.shape)}" if value is None else value

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.adapters.config import MAX_NAME
-from sakuga.adapters.file import Adapter, Part, Shape, read_adapter
+from sakuga.adapters.file import Adapter, AdapterPart, Shape, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.receipt import AdapterRecord
-from sakuga.checkpoint.layouts import LAYOUTS, nearest, spellings
+from sakuga.checkpoint.layouts.nearest import nearest
+from sakuga.checkpoint.layouts.pieces import spellings
+from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.errors import BindError, LayoutError
 from sakuga.printable import shown
-from sakuga.weights.store import file_sha256, file_state
+from sakuga.weights.sha256 import file_sha256, file_state
 
 SHOWN = 8
 WEIGHT = ".weight"
@@ -38,7 +40,7 @@ JOINED = ("to_q", "to_k", "to_v")  # the parts of a fused qkv, in the order of t
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class ModuleSlice:
     """A module by our name, or part `part` of the `count` whose rows its weight joins."""
 
     module: str
@@ -52,7 +54,7 @@ class Change:
 
     module: str
     rows: tuple[int, int] | None
-    part: Part
+    part: AdapterPart
     strength: float
 
 
@@ -171,16 +173,16 @@ class Names:
     """Every spelling of a model's modules."""
 
     def __init__(self, targets: Mapping[str, Shape]) -> None:
-        self._dotted: dict[str, set[Place]] = {}
-        self._flat: dict[str, set[Place]] = {}
+        self._dotted: dict[str, set[ModuleSlice]] = {}
+        self._flat: dict[str, set[ModuleSlice]] = {}
         for module in targets:
             for name, place in _spelled(module):
                 self._dotted.setdefault(name, set()).add(place)
                 self._flat.setdefault(name.replace(".", "_"), set()).add(place)
 
-    def find(self, stem: str, source: str) -> Place | None:
+    def find(self, stem: str, source: str) -> ModuleSlice | None:
         """The module that a file calls `stem`, or None. Raises LayoutError if it may be two."""
-        found: set[Place] = set()
+        found: set[ModuleSlice] = set()
         for name in without_prefixes(stem) if len(stem) <= MAX_NAME else ():
             found |= self._dotted.get(name, set()) | self._flat.get(name, set())
         if len(found) > 1:
@@ -207,7 +209,7 @@ def without_prefixes(stem: str) -> Iterator[str]:
             yield from without_prefixes(stem[len(prefix) :])
 
 
-def rows_of(place: Place, targets: Mapping[str, Shape]) -> tuple[int, int] | None:
+def rows_of(place: ModuleSlice, targets: Mapping[str, Shape]) -> tuple[int, int] | None:
     """The rows of a module that a place stands for; None for all.
 
     Of a fused qkv, queries have as many rows as the output projection has columns; keys and
@@ -223,23 +225,27 @@ def rows_of(place: Place, targets: Mapping[str, Shape]) -> tuple[int, int] | Non
     return start, start + (queries if place.part == 0 else each)
 
 
-def _spelled(module: str) -> Iterator[tuple[str, Place]]:
+def _spelled(module: str) -> Iterator[tuple[str, ModuleSlice]]:
     """The names of a module: ours, ours with qkv apart, and those of every layout."""
-    yield module, Place(module)
+    yield module, ModuleSlice(module)
     stem, _, last = module.rpartition(".")
     if last == "qkv":
         for part, name in enumerate(JOINED):
-            yield f"{stem}.{name}", Place(module, part, len(JOINED))
+            yield f"{stem}.{name}", ModuleSlice(module, part, len(JOINED))
     elif last == "out":
-        yield f"{stem}.to_out.0", Place(module)
+        yield f"{stem}.to_out.0", ModuleSlice(module)
     for layout in (each for each in LAYOUTS if each.component == "transformer"):
         names = spellings(layout, module + WEIGHT)
         for part, name in enumerate(names):
-            yield name.removesuffix(WEIGHT), Place(module, part, len(names))
+            yield name.removesuffix(WEIGHT), ModuleSlice(module, part, len(names))
 
 
 def _check_shape(
-    adapter: Adapter, part: Part, place: Place, rows: tuple[int, int] | None, shape: Shape
+    adapter: Adapter,
+    part: AdapterPart,
+    place: ModuleSlice,
+    rows: tuple[int, int] | None,
+    shape: Shape,
 ) -> None:
     wanted = shape if rows is None else (rows[1] - rows[0], *shape[1:])
     if part.shape != wanted or (part.kind == "norm") != (len(shape) == 1):
@@ -251,7 +257,7 @@ def _check_shape(
 
 
 def _check_blocks(made: Fit) -> None:
-    """BLOCKS that cover nothing are a slip of the pen."""
+    """Refuse BLOCKS that cover no module: they are a typing error."""
     for each in made.adapter.spec.blocks:
         if not any(each.covers(change.module) for change in made.changes):
             modules = sorted({change.module for change in made.changes})

@@ -1,7 +1,7 @@
 """Adapters in an inventory: what they may change, and what is kept beside what they change.
 
-Nothing else has to be priced: within a block the products of an adapter are over, at every
-moment, before the block is at its peak.
+Activations need no price of their own: what an adapter computes within a block is freed before
+the block takes the most memory.
 """
 
 from __future__ import annotations

@@ -16,42 +16,39 @@ from sakuga.adapters.fit import WEIGHT, Change, Fit, fit_adapters, record
 from sakuga.adapters.inventory import transformer_targets
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import read_piece, read_tensor
-from sakuga.checkpoint.fates import NAMES
-from sakuga.checkpoint.folder import Component, pieces_of
-from sakuga.checkpoint.layouts import Piece
-from sakuga.checkpoint.save import refuse_itself, write_weights, writing
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.folder import Component
+from sakuga.checkpoint.layouts.pieces import TensorPiece
+from sakuga.checkpoint.save import bytes_of, refuse_itself, write_weights, writing
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, RequestError
 from sakuga.files.atomic import refuse_existing
-from sakuga.weights.formats import (
-    STORAGE_KEY,
-    Stored,
-    read_storage_metadata,
-    scale_key,
-    storage_metadata,
-)
+from sakuga.weights.dtypes import FLOATS, ITEMSIZE, TORCH_NAMES
+from sakuga.weights.formats import STORAGE_KEY, StoredTensor, scale_key, storage_metadata
 from sakuga.weights.gguf import BLOCKS, plain_dtype
-from sakuga.weights.quantise import DTYPES, dequantise
-from sakuga.weights.store import ITEMSIZE, Store
+from sakuga.weights.quantise import TORCH_DTYPES, dequantise
+from sakuga.weights.store import Store
 from sakuga.weights.writer import Promised, write_tensors
 
 MERGED_KEY = "sakuga.adapters"
-FLOATS = ("BF16", "F16", "F32", "F64")  # which hold a sum as well as they hold its terms
+# Those that hold a sum as well as they hold its terms.
+WIDE_FLOATS = frozenset(name for name in FLOATS if ITEMSIZE[name] > 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A transformer's file, understood: its pieces by our names, and what it stores quantised."""
+    """A transformer's file, read by our names as well as by its own."""
 
     component: Component
-    pieces: Mapping[str, Piece]
-    stored: Mapping[str, Stored]
 
-    @classmethod
-    def of(cls, component: Component) -> Base:
-        """Understand an opened component. Reads no tensor."""
-        stored = read_storage_metadata(component.store.metadata)
-        return cls(component, pieces_of(component), stored)
+    @property
+    def pieces(self) -> Mapping[str, TensorPiece]:
+        """How each tensor of ours, by our names, is made of the file's."""
+        return self.component.pieces
+
+    @property
+    def stored(self) -> Mapping[str, StoredTensor]:
+        """What the file keeps quantised, by its names."""
+        return self.component.stored
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -64,7 +61,7 @@ class Base:
         quantised = {*self.stored, *map(scale_key, self.stored)}
         dtypes = self.component.store.dtypes()
         found = {dtype for key, dtype in dtypes.items() if key not in quantised}
-        return max(sorted(found.intersection(FLOATS)), key=ITEMSIZE.__getitem__, default="F32")
+        return max(sorted(found.intersection(WIDE_FLOATS)), key=ITEMSIZE.__getitem__, default="F32")
 
     def shape_of(self, key: str) -> tuple[int, ...]:
         """The shape of a tensor of the file, as a tensor."""
@@ -127,7 +124,7 @@ def merge(
     """
     with writing(out):
         refuse_existing(out, replace=force)
-    base = Base.of(component)
+    base = Base(component)
     fits = fit_adapters(specs, transformer_targets(component.spec), partial=partial)
     refuse_itself([out], [component.store, *(each.adapter.store for each in fits)])
     changed = Changed(base, fits)
@@ -190,31 +187,31 @@ class Changed:
         stored = self._base.stored
         for key in set(self._store) - set(map(scale_key, stored)):
             dtype = self._store.info(key).dtype
-            before = stored[key].form.name if key in stored else NAMES.get(dtype, dtype)
-            now = before if key in self.stored else NAMES[self._dtype(key)]
+            before = stored[key].form.name if key in stored else TORCH_NAMES.get(dtype, dtype)
+            now = before if key in self.stored else TORCH_NAMES[self._dtype(key)]
             (changed if key in self._shares else kept)[before, now] += 1
         return kept, changed
 
     def read(self, key: str) -> tuple[memoryview]:
         """The bytes of any tensor of the new file. Raises RequestError where a sum overflows."""
         if key in self._shares:
-            values = self._summed(key).to(DTYPES[self._dtype(key)])
+            values = self._summed(key).to(TORCH_DTYPES[self._dtype(key)])
             if not torch.isfinite(values).all():
                 raise RequestError(
                     "a sum of weights and adapters is of finite numbers",
-                    f"others in {key!r} as {NAMES[self._dtype(key)]}",
+                    f"others in {key!r} as {TORCH_NAMES[self._dtype(key)]}",
                     "Lower the strength, or convert the base to bfloat16 or float32 first.",
                 )
         elif self._store.info(key).dtype in BLOCKS:
             values = read_tensor(self._store, key)
         else:
             return (self._store.view(key),)
-        return (memoryview(values.contiguous().view(-1).view(torch.uint8).numpy()),)
+        return (bytes_of(values),)
 
     def _dtype(self, key: str) -> str:
         """What a tensor is stored as in the new file, by the header's name."""
         dtype = plain_dtype(self._store.info(key).dtype)
-        if key not in self._shares or (key not in self._base.stored and dtype in FLOATS):
+        if key not in self._shares or (key not in self._base.stored and dtype in WIDE_FLOATS):
             return dtype
         return self._base.wide
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from sakuga.api.options import Option, option
 
+EMBEDDED = "chibi"  # the model that ships in the package
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -56,3 +58,13 @@ class EngineSpec:
     cache: str | None = option(Option(
         "Keeps embeddings and digests between runs; the user's cache folder."))
     budget: Budget = field(default_factory=Budget)
+
+    @property
+    def parts(self) -> tuple[str | None, ...]:
+        """The parts from elsewhere."""
+        return self.transformer, self.gemma, self.jina, self.vae
+
+    @property
+    def source(self) -> str | None:
+        """The model that gives what no part does; None where the parts are all there is."""
+        return self.model or (EMBEDDED if None in self.parts else None)

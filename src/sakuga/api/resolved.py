@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
 from sakuga.api.options import check_fields, option_of
@@ -29,7 +29,7 @@ class Resolved(Request):
     renorm: float = field(kw_only=True)
     truncation: float = field(kw_only=True)
     uncond: str = field(kw_only=True)
-    text_mode: str = field(kw_only=True)
+    text_mode: Literal["training", "comfy"] = field(kw_only=True)
 
     @property
     def size(self) -> tuple[int, int]:

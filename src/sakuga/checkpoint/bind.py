@@ -1,4 +1,4 @@
-"""Fills a module from a store, with every key of the file accounted for.
+"""Fills a module from a file, with every key of the file accounted for.
 
 `plan` explains the keys from headers alone; `bind` does what the plan says. A key is
 bound as it is, cast, shifted, dequantised, quantised, or dropped for a stated reason; anything
@@ -18,29 +18,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.fates import Report, Target, listed, report, unbound
-from sakuga.checkpoint.layouts import (
-    Adapter,
-    Explanation,
-    Match,
-    Piece,
-    Shape,
-    explain,
-    is_embedding,
-    recognise,
-)
+from sakuga.checkpoint.layouts.explanation import Explanation
+from sakuga.checkpoint.layouts.layout import Shape
+from sakuga.checkpoint.layouts.match import BakedAdapter
+from sakuga.checkpoint.layouts.pieces import TensorPiece, is_embedding
 from sakuga.errors import BindError
 from sakuga.weights.folded import Folded
-from sakuga.weights.formats import (
-    StorageFormat,
-    Stored,
-    logical_shapes,
-    read_storage_metadata,
-    scale_key,
-)
+from sakuga.weights.formats import StorageFormat, StoredTensor, scale_key
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.quantise import DTYPES, dequantise, quantise
+from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
 from sakuga.weights.store import Store
 from sakuga.weights.stored import StoredLinear, scale_name, weight_name
 
@@ -55,45 +44,36 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BindPlan:
     """How a module would be filled, decided from headers alone."""
 
     explanation: Explanation
     wanted: Mapping[str, Wanted]
-    stored: Mapping[str, Stored]
     report: Report
 
 
 def plan(
-    module: nn.Module,
-    store: Store,
-    *,
-    match: Match | None = None,
-    dtype: torch.dtype | None = None,
-) -> Plan:
-    """Explain every key of `store` against `module`, without reading a weight.
+    module: nn.Module, contents: Contents, *, dtype: torch.dtype | None = None
+) -> BindPlan:
+    """Explain every key of a file against `module`, without reading a weight.
 
-    match: the layout, by default the one the keys tell. dtype: what floats become, by
-    default what the module has. Raises BindError listing what is missing, left over or of
-    another shape, LayoutError where the layout is unknown.
+    dtype: what floats become, by default what the module has. Raises BindError listing what is
+    missing, left over or of another shape.
     """
-    stored = read_storage_metadata(store.metadata)
-    found = logical_shapes(store.shapes(), store.dtypes(), stored)
-    match = match or recognise(found)
+    store, stored = contents.store, contents.stored
     wanted = wanted_of(module, dtype)
-    explanation = explain(match, found, {key: want.shape for key, want in wanted.items()})
+    explanation = contents.explain({key: want.shape for key, want in wanted.items()})
     if not explanation.complete:
         raise unbound(explanation, store.path)
     targets = {key: Target(_name(want.dtype), want.form) for key, want in wanted.items()}
-    fates = report(explanation, found, store.dtypes(), stored, targets)
-    return Plan(explanation, wanted, stored, fates)
+    fates = report(explanation, contents.shapes, store.dtypes(), stored, targets)
+    return BindPlan(explanation, wanted, fates)
 
 
 def bind(
     module: nn.Module,
-    store: Store,
+    contents: Contents,
     *,
-    match: Match | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     folded: bool = False,
@@ -107,7 +87,8 @@ def bind(
     state dict must be real already. Raises as `plan` does, before any weight is read.
     """
     _refuse_empty_buffers(module)
-    todo = plan(module, store, match=match, dtype=dtype)
+    todo = plan(module, contents, dtype=dtype)
+    store, stored = contents.store, contents.stored
     filled: dict[str, Tensor] = {}
     for piece in todo.explanation.pieces:
         want = todo.wanted[piece.target]
@@ -115,9 +96,9 @@ def bind(
             filled[piece.target] = fold(store, piece, want.dtype)
             continue
         if want.form is None:
-            filled[piece.target] = read_piece(store, piece, todo.stored, want.dtype).to(device)
+            filled[piece.target] = read_piece(store, piece, stored, want.dtype).to(device)
             continue
-        values, scale = read_stored(store, piece, todo.stored, want.form)
+        values, scale = read_stored(store, piece, stored, want.form)
         filled[piece.target] = values.to(device)
         if scale is not None:
             filled[scale_name(piece.target)] = scale.to(device)
@@ -140,7 +121,7 @@ def wanted_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, 
     for key, value in module.state_dict().items():
         if key in linears:
             form = linears[key].form
-            wanted[key] = Wanted(linears[key].shape, DTYPES[form.dtype], form)
+            wanted[key] = Wanted(linears[key].shape, TORCH_DTYPES[form.dtype], form)
         elif key not in scales:
             wanted[key] = Wanted(tuple(value.shape), dtype_of(value, dtype))
     return wanted
@@ -155,7 +136,7 @@ def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
     info = store.info(key)
     if info.dtype in BLOCKS:
         return _read_blocks(store, key, rows or slice(None), torch.float32)
-    dtype, shape = DTYPES[info.dtype], info.shape
+    dtype, shape = TORCH_DTYPES[info.dtype], info.shape
     view: memoryview | bytearray = store.view(key)
     start = info.start
     if rows is not None and shape:
@@ -171,8 +152,8 @@ def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
 
 def read_piece(
     store: Store,
-    piece: Piece,
-    stored: Mapping[str, Stored],
+    piece: TensorPiece,
+    stored: Mapping[str, StoredTensor],
     dtype: torch.dtype,
     rows: tuple[int, int] | None = None,
 ) -> Tensor:
@@ -202,14 +183,14 @@ def read_piece(
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(shape)
 
 
-def is_foldable(store: Store, piece: Piece) -> bool:
+def is_foldable(store: Store, piece: TensorPiece) -> bool:
     """Whether a tensor of ours is rows of one matrix in GGUF's blocks, and nothing else."""
     plain = len(piece.sources) == 1 and piece.adapter is None and not piece.shift
     info = store.info(piece.sources[0])
     return plain and info.dtype in BLOCKS and len(info.shape) == len(piece.shape) == 2
 
 
-def fold(store: Store, piece: Piece, dtype: torch.dtype) -> Folded:
+def fold(store: Store, piece: TensorPiece, dtype: torch.dtype) -> Folded:
     """Such a tensor, its values left where they are."""
     (key,) = piece.sources
     info = store.info(key)
@@ -219,7 +200,7 @@ def fold(store: Store, piece: Piece, dtype: torch.dtype) -> Folded:
 
 
 def read_stored(
-    store: Store, piece: Piece, stored: Mapping[str, Stored], form: StorageFormat
+    store: Store, piece: TensorPiece, stored: Mapping[str, StoredTensor], form: StorageFormat
 ) -> tuple[Tensor, Tensor | None]:
     """One tensor of ours in `form`: its values, and its scales where the format has some.
 
@@ -227,7 +208,7 @@ def read_stored(
     scales follow; anything else is quantised here, from float32.
     """
     if not form.quantised:
-        return read_piece(store, piece, stored, DTYPES[form.dtype]), None
+        return read_piece(store, piece, stored, TORCH_DTYPES[form.dtype]), None
     if all(key in stored and stored[key].form == form for key in piece.sources):
         values = [read_tensor(store, key) for key in piece.sources]
         scales = [read_tensor(store, scale_key(key)) for key in piece.sources]
@@ -240,14 +221,14 @@ def dtype_of(wanted: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and wanted.is_floating_point() else wanted.dtype
 
 
-def _rows(parts: list[Tensor], piece: Piece) -> Tensor:
+def _rows(parts: list[Tensor], piece: TensorPiece) -> Tensor:
     """The rows of a piece, out of its sources laid end to end."""
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     return whole if piece.rows is None else whole[slice(*piece.rows)]
 
 
 def _read_rows(
-    store: Store, key: str, stored: Stored | None, rows: slice, dtype: torch.dtype
+    store: Store, key: str, stored: StoredTensor | None, rows: slice, dtype: torch.dtype
 ) -> Tensor:
     """Rows of one tensor of the file, in `dtype`."""
     if store.info(key).dtype in BLOCKS:
@@ -272,8 +253,8 @@ def _read_blocks(store: Store, key: str, rows: slice, dtype: torch.dtype) -> Ten
     return dequantise_blocks(raw.reshape(-1), info.dtype, (len(raw), *info.shape[1:]), dtype)
 
 
-def _baked(store: Store, piece: Piece, adapter: Adapter, rows: slice) -> Tensor:
-    """Rows of a weight and its adapter as one, in float32 (see `checkpoint.layouts.Adapter`)."""
+def _baked(store: Store, piece: TensorPiece, adapter: BakedAdapter, rows: slice) -> Tensor:
+    """Rows of a weight and its adapter as one, in float32 (see `BakedAdapter`)."""
     weight, a, b = piece.sources
     left, right = (a, b) if is_embedding(piece.target) else (b, a)
     one = slice(adapter.index, adapter.index + 1)

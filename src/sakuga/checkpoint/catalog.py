@@ -1,4 +1,4 @@
-"""Where models are, and what a linter may know of one without opening its weights."""
+"""Where models are, and what a linter needs to know of one, without opening its weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sakuga.checkpoint.model_index import entry_of
 from sakuga.checkpoint.tokenizer import carrier, own_file
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
-from sakuga.weights.store import read_json, reading
+from sakuga.weights.access import reading
+from sakuga.weights.json_object import read_json
 
-INDEX = "model_index.json"
 VOCABULARY = "vocabulary.json"
 EMBEDDED = CHIBI.name
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
@@ -23,12 +24,12 @@ ELSEWHERE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Lexicon:
-    """The words of a model: its trained length in Gemma tokens, tokenizer and vocabulary.
+class LintProfile:
+    """What a prompt is linted against: a model's trained length, tokenizer and vocabulary.
 
-    `tokenizer` is a file that `checkpoint.tokenizer` reads, None without the model's files;
-    `vocabulary` is None for a model that does not list what it can draw. The system
-    prompts are what Gemma reads before an XML or a plain prompt.
+    `limit` counts Gemma tokens. `tokenizer` is a file that `checkpoint.tokenizer` reads, None
+    without the model's files; `vocabulary` is None for a model that does not list what it can
+    draw. The system prompts are what Gemma reads before an XML or a plain prompt.
     """
 
     limit: int
@@ -75,26 +76,26 @@ def locate(model: str) -> Path:
     )
 
 
-def lexicon(model: str) -> Lexicon:
-    """What a linter may know of a model; one that is elsewhere has no files to ask.
+def lint_profile(model: str) -> LintProfile:
+    """What prompts for a model are linted against; one that is elsewhere has no files to ask.
 
     Raises ModelNotFound for a name or folder that nobody knows.
     """
     preset = PRESETS.get(model, NEWBIE_3_5B)
     limit = preset.gemma.trained_tokens
-    habits = {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
+    defaults = {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
     if model in ELSEWHERE and not Path(model).is_dir():
-        return Lexicon(limit, None, None, **habits)
+        return LintProfile(limit, None, None, **defaults)
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
-    habits |= {
+    defaults |= {
         key: text
-        for key, text in _told(folder).items()
-        if key in habits and isinstance(text, str)
+        for key, text in _drawing_entry(folder).items()
+        if key in defaults and isinstance(text, str)
     }
     words = None
     with suppress(CorruptFile):
         words = vocabulary(folder)
-    return Lexicon(limit, _tokenizer(folder), words, **habits)
+    return LintProfile(limit, _tokenizer(folder), words, **defaults)
 
 
 def vocabulary(folder: Path) -> frozenset[str] | None:
@@ -119,15 +120,13 @@ def _tokenizer(folder: Path) -> Path | None:
         return None
 
 
-def _told(folder: Path) -> dict[str, Any]:
-    """What a model's folder says of how it draws; empty where it is broken.
+def _drawing_entry(folder: Path) -> dict[str, Any]:
+    """The drawing defaults in a model's index as they stand there; empty where it is broken.
 
     Opening the model says what is wrong with a file; a linter need not.
     """
-    found: Any = {}
-    if (folder / INDEX).is_file():
-        with suppress(CorruptFile):
-            found = read_json(folder / INDEX, folder)
-    for name in ("sakuga", "drawing"):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
+    ours: Any = {}
+    with suppress(CorruptFile):
+        ours = entry_of(folder)
+    drawing = ours.get("drawing") if isinstance(ours, dict) else None
+    return drawing if isinstance(drawing, dict) else {}

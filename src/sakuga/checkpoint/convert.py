@@ -18,44 +18,29 @@ from torch import Tensor
 
 from sakuga.api.codec import unknown
 from sakuga.checkpoint.bind import read_piece
-from sakuga.checkpoint.fates import NAMES, Report, Target, gathered, listed, report, unbound
+from sakuga.checkpoint.fates import Report, Target, gathered, listed, report, unbound
 from sakuga.checkpoint.folder import Component
-from sakuga.checkpoint.layouts import (
-    GEMMA,
-    JINA_OFFICIAL,
-    JINA_SINGLE_FILE,
-    JINA_TRANSFORMERS,
-    NEXTDIT_DIFFUSERS,
-    NEXTDIT_ORIGINAL,
-    VAE_BFL,
-    VAE_DIFFUSERS,
-    Layout,
-    Match,
-    Piece,
-    Shape,
-    explain,
-    rewrite,
-)
-from sakuga.checkpoint.save import write_json
-from sakuga.checkpoint.specs import config_of, lumina2_config
+from sakuga.checkpoint.layouts.gemma import GEMMA
+from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
+from sakuga.checkpoint.layouts.layout import KeyLayout, Shape
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
+from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
+from sakuga.checkpoint.layouts.vae import VAE_BFL, VAE_DIFFUSERS
+from sakuga.checkpoint.save import bytes_of, write_json
+from sakuga.checkpoint.specs.families import config_of
+from sakuga.checkpoint.specs.nextdit import lumina2_config
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.model.inventory import part_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import shown
-from sakuga.weights.formats import (
-    FLOATS,
-    Stored,
-    choose_format,
-    logical_shapes,
-    read_storage_metadata,
-)
+from sakuga.weights.dtypes import ITEMSIZE, TORCH_NAMES
+from sakuga.weights.formats import FLOATS, KEEP, StoredTensor, choose_format
 from sakuga.weights.gguf import plain_dtype
-from sakuga.weights.quantise import DTYPES
-from sakuga.weights.store import ITEMSIZE
+from sakuga.weights.quantise import TORCH_DTYPES
 from sakuga.weights.writer import Promised, write_tensors
 
-KEEP = "keep"
 PART = 1 << 22  # values read, cast and written at once
 PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepiece.bpe.model"}
 
@@ -64,7 +49,7 @@ PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepi
 class Goal:
     """How and where a layout keeps one component; `loose`: its config is in the file's metadata."""
 
-    layout: Layout
+    layout: KeyLayout
     file: str
     prefix: str = ""
     loose: bool = False
@@ -129,21 +114,19 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Conversion:
     """One component to write: its tensors by their new names, made of ours, made of the file's."""
 
     part: Component
     goal: Goal
-    stored: Mapping[str, Stored]
-    ours: Mapping[str, Piece]
-    theirs: Mapping[str, Piece]
+    theirs: Mapping[str, TensorPiece]
     promised: Mapping[str, Promised]
     report: Report
 
     def read(self, name: str) -> Iterator[Tensor]:
         """The values of a new tensor, rows by rows."""
         piece = self.theirs[name]
-        dtype = DTYPES[self.promised[name].dtype]
+        dtype = TORCH_DTYPES[self.promised[name].dtype]
         count = piece.shape[0] if piece.shape else 1
         step = max(1, PART // max(1, math.prod(piece.shape[1:])))
         offset = piece.rows[0] if piece.rows else 0
@@ -152,22 +135,23 @@ class Job:
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The names in the file of what a new tensor is made of."""
-        return tuple(key for ours in self.theirs[name].sources for key in self.ours[ours].sources)
+        pieces = self.part.pieces
+        return tuple(key for ours in self.theirs[name].sources for key in pieces[ours].sources)
 
-    def _rows(self, piece: Piece, first: int, last: int, dtype: torch.dtype) -> Tensor:
+    def _rows(self, piece: TensorPiece, first: int, last: int, dtype: torch.dtype) -> Tensor:
         """Rows of tensors of ours laid end to end."""
         store, parts, start = self.part.store, [], 0
         for key in piece.sources:
-            ours = self.ours[key]
+            ours = self.part.pieces[key]
             rows = ours.shape[0] if ours.shape else 1
             window = max(first - start, 0), min(last - start, rows)
             if window[0] < window[1]:
-                parts.append(read_piece(store, ours, self.stored, dtype, window))
+                parts.append(read_piece(store, ours, self.part.stored, dtype, window))
             start += rows
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
+def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
     """Decide what becomes of every key of a component.
 
     dtype: float32, bfloat16, float16, or KEEP. Raises BindError where a key is missing or
@@ -177,15 +161,12 @@ def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
         raise unknown("the dtype of a written file", dtype, (KEEP, *FLOATS))
     form = None if dtype == KEEP else choose_format(dtype, part.name)
     store = part.store
-    stored = read_storage_metadata(store.metadata)
-    found = logical_shapes(store.shapes(), store.dtypes(), stored)
-    made, _ = rewrite(part.match, found)
-    ours = {piece.target: piece for piece in made}
+    stored, ours = part.stored, part.pieces
     shapes = {key: piece.shape for key, piece in ours.items()}
     pieces, nameless = rewrite(Match(goal.layout.inverse), shapes, _split_rows(part.spec))
     needed = {weight.key: weight.shape for weight in part_of(part.spec)}
     named = {key: shape for key, shape in shapes.items() if key not in nameless}
-    explanation = explain(part.match, found, named | needed)
+    explanation = part.explain(named | needed)
     if not explanation.complete:
         raise unbound(explanation, store.path)
     kinds = {
@@ -197,12 +178,12 @@ def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
         name: Promised(max((kinds[key] for key in piece.sources), key=_width), piece.shape)
         for name, piece in theirs.items()
     }
-    targets = {key: Target(NAMES[kind]) for key, kind in kinds.items()}
-    fates = report(explanation, found, store.dtypes(), stored, targets)
-    return Job(part, goal, stored, ours, theirs, promised, fates)
+    targets = {key: Target(TORCH_NAMES[kind]) for key, kind in kinds.items()}
+    fates = report(explanation, part.shapes, store.dtypes(), stored, targets)
+    return Conversion(part, goal, theirs, promised, fates)
 
 
-def _kept(piece: Piece, dtypes: Mapping[str, str], stored: Mapping[str, Stored]) -> str:
+def _kept(piece: TensorPiece, dtypes: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> str:
     """The dtype that keeps a tensor as it is: of a baked one its weight's, float32 if quantised."""
     sources = piece.sources[:1] if piece.adapter else piece.sources
     kinds = ["F32" if key in stored else plain_dtype(dtypes[key]) for key in sources]
@@ -229,7 +210,7 @@ def _split_rows(spec: Any) -> dict[str, Shape]:
     }
 
 
-def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
+def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> Written:
     """Write one component's weights, its config, and its tokenizer where a tensor holds that.
 
     place: the path of the weights within `staging`. lone: whether nothing may lie beside them,
@@ -255,7 +236,7 @@ def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
         promised[TENSOR] = Promised("U8", (len(pieces),))
     elif pieces and not lone:
         (file.parent / PIECES_FILES[job.part.name]).write_bytes(pieces)
-    strange: list[str] = []
+    unsound: list[str] = []
 
     def read(name: str) -> Iterator[memoryview]:
         if name == TENSOR:
@@ -264,14 +245,14 @@ def write_job(job: Job, staging: Path, place: str, lone: bool) -> Written:
         sound = True
         for values in job.read(name):
             sound = sound and _finite(values)
-            yield memoryview(values.contiguous().view(-1).view(torch.uint8).numpy())
+            yield bytes_of(values)
             job.part.store.release()
         if not sound:
-            strange.append(name)
+            unsound.append(name)
 
     digest = write_tensors(file, promised, metadata, read)
-    if strange:
-        raise _not_finite(job, strange)
+    if unsound:
+        raise _not_finite(job, unsound)
     return Written(
         job.part.name,
         job.goal.layout.name,
@@ -291,7 +272,7 @@ def _finite(values: Tensor) -> bool:
     return bool((values.float() if narrow else values).isfinite().all())
 
 
-def _not_finite(job: Job, names: list[str]) -> CorruptFile | RequestError:
+def _not_finite(job: Conversion, names: list[str]) -> CorruptFile | RequestError:
     """The error for tensors that hold NaN or infinity: as they came, or since they were cast."""
     broken = []
     for name in names:
@@ -306,7 +287,7 @@ def _not_finite(job: Job, names: list[str]) -> CorruptFile | RequestError:
             f"NaN or infinity in {listed(list(dict.fromkeys(keys)))} of {job.part.store.path}",
             "Download the file again; what it holds draws nothing",
         )
-    dtype = NAMES[job.promised[names[0]].dtype]
+    dtype = TORCH_NAMES[job.promised[names[0]].dtype]
     return RequestError(
         "weights are written in a dtype that holds them",
         f"values beyond {dtype} in {listed(names)}",

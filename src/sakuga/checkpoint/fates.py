@@ -1,4 +1,4 @@
-"""What becomes of every key of a file: one fate each, with the detail worth telling."""
+"""The fate of every key of a file: used as it is, changed and how, or left out and why."""
 
 from __future__ import annotations
 
@@ -8,36 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sakuga.checkpoint.layouts import Explanation, Match, Shape, nearest
+from sakuga.checkpoint.layouts.explanation import Explanation
+from sakuga.checkpoint.layouts.layout import Shape
+from sakuga.checkpoint.layouts.match import Match
+from sakuga.checkpoint.layouts.nearest import nearest
 from sakuga.errors import BindError
-from sakuga.weights.formats import StorageFormat, Stored, scale_key
+from sakuga.weights.dtypes import TORCH_NAMES
+from sakuga.weights.formats import StorageFormat, StoredTensor, scale_key
 from sakuga.weights.gguf import BLOCKS
 
 SHOWN = 8
 
-# The names of dtypes in safetensors headers, in the words of torch.
-NAMES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "U16": "uint16",
-    "I16": "int16",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "U32": "uint32",
-    "I32": "int32",
-    "F32": "float32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F64": "float64",
-}
-
-
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What became of one key of the file: its fate, and the detail worth telling.
+class KeyFate:
+    """What is done with one key of a file, and from what to what, or why.
 
     fate: bound | cast | baked | shifted | dequantised | quantised | scale | dropped.
     """
@@ -52,7 +36,7 @@ class Report:
     """Every key of a file with its fate; `str` gives the printable form."""
 
     match: Match
-    entries: tuple[Entry, ...]
+    entries: tuple[KeyFate, ...]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -87,7 +71,7 @@ def report(
     explanation: Explanation,
     found: Mapping[str, Shape],
     dtypes: Mapping[str, str],
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, StoredTensor],
     targets: Mapping[str, Target],
 ) -> Report:
     """The fate of every key of a file whose keys are all explained.
@@ -101,16 +85,16 @@ def report(
     entries = []
     for key in found:
         if key in reasons:
-            entries.append(Entry(key, "dropped", reasons[key]))
+            entries.append(KeyFate(key, "dropped", reasons[key]))
             continue
         piece = pieces[key]
         entry = _entry(dtypes[key], key, stored.get(key), targets[piece.target])
         if piece.adapter is not None:
-            entry = Entry(key, "baked", f"adapter at scale {piece.adapter.scale:g}")
+            entry = KeyFate(key, "baked", f"adapter at scale {piece.adapter.scale:g}")
         if piece.shift:
-            entry = Entry(key, "shifted", f"{piece.shift:+g}")
+            entry = KeyFate(key, "shifted", f"{piece.shift:+g}")
         entries.append(entry)
-    entries.extend(Entry(scale_key(key), "scale") for key in stored)
+    entries.extend(KeyFate(scale_key(key), "scale") for key in stored)
     return Report(explanation.match, tuple(entries))
 
 
@@ -143,23 +127,23 @@ def gathered(beside: Mapping[str, str]) -> Iterator[str]:
         yield f"{name}: {reason}"
 
 
-def _entry(dtype: str, key: str, stored: Stored | None, target: Target) -> Entry:
+def _entry(dtype: str, key: str, stored: StoredTensor | None, target: Target) -> KeyFate:
     """What becomes of one key that fills a tensor of ours."""
     keeps = target.form is not None and target.form.quantised
     goal = target.form.name if target.form is not None else target.dtype
     if dtype in BLOCKS:
-        return Entry(key, "quantised" if keeps else "dequantised", f"{dtype} to {goal}")
-    if stored is None and _is_float(NAMES[dtype]) != (keeps or _is_float(target.dtype)):
+        return KeyFate(key, "quantised" if keeps else "dequantised", f"{dtype} to {goal}")
+    if stored is None and _is_float(TORCH_NAMES[dtype]) != (keeps or _is_float(target.dtype)):
         raise BindError(
             "only numbers of one kind are cast into each other",
             f"{dtype} for a tensor of {goal}: {key!r}",
             "Convert the file again; quantised weights need their scales named",
         )
-    source = stored.form.name if stored is not None else NAMES[dtype]
+    source = stored.form.name if stored is not None else TORCH_NAMES[dtype]
     if source == goal:
-        return Entry(key, "bound", f"{goal} as stored" if keeps else "")
+        return KeyFate(key, "bound", f"{goal} as stored" if keeps else "")
     fate = "quantised" if keeps else "cast" if stored is None else "dequantised"
-    return Entry(key, fate, f"{source} to {goal}")
+    return KeyFate(key, fate, f"{source} to {goal}")
 
 
 def _is_float(dtype: str) -> bool:

@@ -1,6 +1,6 @@
 """A model on disk: a folder in Hugging Face layout, opened, understood, not yet loaded.
 
-    model_index.json      optional; its "sakuga" entry names the model and its drawing habits
+    model_index.json      optional; its "sakuga" entry names the model and its drawing defaults
     transformer/          config.json and weights, as in the other three
     text_encoder/         Gemma 3
     text_encoder_2/       Jina, or clip_model/ as in the original release
@@ -22,20 +22,24 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sakuga.checkpoint.catalog import INDEX, vocabulary
-from sakuga.checkpoint.layouts import Match, Piece, detect, recognise, rewrite
-from sakuga.checkpoint.specs import FAMILIES, OURS, compare, read_adapter, read_spec
+from sakuga.checkpoint.catalog import vocabulary
+from sakuga.checkpoint.contents import Contents, made_of, read_shapes
+from sakuga.checkpoint.layouts.detect import detect, recognise
+from sakuga.checkpoint.model_index import ModelIndex, read_model_index
+from sakuga.checkpoint.specs.families import FAMILIES
+from sakuga.checkpoint.specs.family import compare, read_spec
+from sakuga.checkpoint.specs.jina import read_adapter
 from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
-from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
+from sakuga.model.spec import ModelSpec
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
-from sakuga.weights.formats import logical_shapes, read_storage_metadata
-from sakuga.weights.store import Store, confine, parse_json, read_json, reading
+from sakuga.weights.access import confine, reading
+from sakuga.weights.json_object import parse_json, read_json
+from sakuga.weights.store import Store
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "transformer": ("transformer",),
@@ -57,15 +61,13 @@ CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class Component(Contents):
     """One part of a model: its weights, how they are named, what they are, where they came from.
 
     `place`: the folder or file that was opened.
     """
 
     name: str
-    store: Store
-    match: Match
     spec: Any
     place: Path
 
@@ -75,10 +77,12 @@ class Checkpoint:
     """A model whose every component was found and understood.
 
     `path`: its folder; where every component comes from elsewhere, that of the transformer.
+    `index`: what its model_index.json says.
     """
 
     path: Path
     spec: ModelSpec
+    index: ModelIndex
     transformer: Component
     text_encoder: Component
     text_encoder_2: Component
@@ -173,17 +177,17 @@ def open_checkpoint(
         for name, place in found.items()
     }
     assert base is not None  # without a folder, every component was given
-    name, drawing = _habits(base)
+    index = read_model_index(base)
     spec = ModelSpec(
-        name=name,
+        name=index.name,
         transformer=opened["transformer"].spec,
         gemma=opened["text_encoder"].spec,
         jina=opened["text_encoder_2"].spec,
         vae=opened["vae"].spec,
-        drawing=drawing,
+        drawing=index.drawing,
     )
     _check_fit(spec, [opened[name].place for name in FOLDERS])
-    return Checkpoint(base, spec, **opened)
+    return Checkpoint(base, spec, index, **opened)
 
 
 def open_component(
@@ -204,8 +208,7 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     place: the folder or file that was opened; a config.json there counts. Raises as
     `open_component` does.
     """
-    formats = read_storage_metadata(source.metadata)
-    shapes = logical_shapes(source.shapes(), source.dtypes(), formats)
+    stored, shapes = read_shapes(source)
     match = recognise(shapes, name)
     name = match.layout.component
     folder = _folder(place)
@@ -213,21 +216,12 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
     if match.layout.baked and config is not None:
         match = replace(match, adapter=read_adapter(config, origin))
-    made, _ = rewrite(match, shapes)
-    ours = {piece.target: piece.shape for piece in made}
+    pieces = made_of(match, shapes)
+    ours = {name: piece.shape for name, piece in pieces.items()}
     spec = read_spec(FAMILIES[name], config, origin, ours, str(source.path))
     for other, its_origin in configs[1:]:
         compare(FAMILIES[name], spec, origin, other, its_origin)
-    return Component(name, source, match, spec, place)
-
-
-def pieces_of(component: Component) -> dict[str, Piece]:
-    """How each tensor, by our name for it, is made of the file's. Reads no more than headers."""
-    store = component.store
-    formats = read_storage_metadata(store.metadata)
-    shapes = logical_shapes(store.shapes(), store.dtypes(), formats)
-    made, _ = rewrite(component.match, shapes)
-    return {piece.target: piece for piece in made}
+    return Component(source, match, stored, shapes, pieces, name, spec, place)
 
 
 def code_in(path: Path) -> tuple[str, ...]:
@@ -334,48 +328,6 @@ def _folder(place: Path) -> Path:
         return place if place.is_dir() else place.parent
 
 
-def _habits(path: Path) -> tuple[str, DrawingSpec]:
-    """The name and drawing defaults of model_index.json, else those of the real model."""
-    file = path / INDEX
-    ours: Any = read_json(file, path).get(OURS, {}) if file.is_file() else {}
-    if not isinstance(ours, dict):
-        raise _odd(file, f'"{OURS}" is a set of named values', ours)
-    name, drawing = ours.get("name", _title(path)), ours.get("drawing", {})
-    if not isinstance(name, str) or not isinstance(drawing, dict):
-        raise _odd(file, "a model has a name and a set of drawing defaults", ours)
-    values = {}
-    for key, value in drawing.items():
-        values[key] = _drawing_value(file, key, value)
-    spec = replace(NEWBIE_3_5B.drawing, **values)
-    shorter, longer = sorted((spec.width, spec.height))
-    if not spec.min_side <= shorter <= longer <= spec.max_side:
-        raise _odd(file, "width and height lie between min_side and max_side", drawing)
-    return name, spec
-
-
-def _title(path: Path) -> str:
-    """What a folder is called; a snapshot in the hub's cache is called as on the hub."""
-    folder = path.resolve()
-    if folder.parent.name != "snapshots":
-        return folder.name
-    return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-
-
-def _drawing_value(file: Path, key: str, value: Any) -> Any:
-    kinds = {field.name: field.type for field in fields(DrawingSpec)}
-    if key not in kinds:
-        near = get_close_matches(key, kinds, n=1)
-        hint = f" (nearest: {near[0]!r})" if near else ""
-        raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
-    if kinds[key] == "float" and type(value) is int:
-        value = float(value)
-    if type(value).__name__ != kinds[key]:
-        raise _odd(file, f"{key} is of type {kinds[key]}", value)
-    if kinds[key] != "str" and not 0 <= value < 2**31:
-        raise _odd(file, f"{key} is finite and not negative", value)
-    return value
-
-
 def _check_fit(spec: ModelSpec, places: Iterable[Path]) -> None:
     """The transformer must take what the encoders give and the autoencoder reads."""
     taken, gemma, jina, vae = spec.transformer, spec.gemma, spec.jina, spec.vae
@@ -395,8 +347,3 @@ def _check_fit(spec: ModelSpec, places: Iterable[Path]) -> None:
 
 def _listed(places: Iterable[Path]) -> str:
     return ", ".join(str(place) for place in places)
-
-
-def _odd(file: Path, rule: str, value: object) -> SpecMismatch:
-    text = value if isinstance(value, str) else repr(value)
-    return SpecMismatch(rule, f"{text[:200]} in {file}", "Correct or remove the entry")

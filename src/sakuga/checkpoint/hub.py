@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.errors import ModelNotFound, SakugaError
-from sakuga.weights.store import FROM_TORCH, reading
+from sakuga.weights.access import reading
+from sakuga.weights.shards import FROM_TORCH
 
 PATTERNS = ("*.safetensors", "*.json", "*.model")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@((?:(?!\.\.)[\w./-])+))?", re.ASCII)
@@ -21,7 +22,7 @@ FILES = (".safetensors", ".gguf", *FROM_TORCH)
 COMMIT = re.compile("[0-9a-f]{40}")
 BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 TOKEN = "set HF_TOKEN to a token that may read it."
-AGAIN = "run it again: files that came are kept."
+RESUME = "run it again: files that came are kept."
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,11 @@ def _explained(error: BaseException, name: Name, place: str) -> SakugaError:
             return SakugaError(
                 "a download must arrive whole and fit the disk",
                 f"{str(error).splitlines()[0]} for {str(name)!r}",
-                f"Make room in the cache (HF_HOME) and {AGAIN}",
+                f"Make room in the cache (HF_HOME) and {RESUME}",
             )
         case _:  # of the HTTP library, which is another one from version to version
             why = f"{place} does not answer ({type(error).__name__})"
-            fix = f"Check the network and {AGAIN}"
+            fix = f"Check the network and {RESUME}"
     return _absent(name, why, fix)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from sakuga.checkpoint.folder import Checkpoint, Component
-from sakuga.checkpoint.layouts import rewrite
 from sakuga.model.inventory import Inventory, inventory_of
-from sakuga.weights.formats import FORMATS, StorageFormat, read_storage_metadata
+from sakuga.weights.formats import FORMATS, StorageFormat
 
 
 def read_inventory(checkpoint: Checkpoint) -> Inventory:
@@ -20,15 +19,13 @@ def stored_formats(component: Component) -> dict[str, StorageFormat]:
     A tensor made of several, or lying in a type that no card computes in, counts as the
     float32 it is read as.
     """
-    named = read_storage_metadata(component.store.metadata)
-    formats = {key: stored.form for key, stored in named.items()}
+    formats = {key: each.form for key, each in component.stored.items()}
     plain = {form.dtype: form for form in FORMATS.values() if not form.quantised}
     for key, dtype in component.store.dtypes().items():
         formats.setdefault(key, plain.get(dtype, FORMATS["float32"]))
-    made, _ = rewrite(component.match, component.store.shapes())
     return {
-        piece.target: FORMATS["float32"]
+        name: FORMATS["float32"]
         if piece.adapter is not None
         else max((formats[key] for key in piece.sources), key=lambda form: form.bits)
-        for piece in made
+        for name, piece in component.pieces.items()
     }

@@ -14,7 +14,8 @@ from pathlib import Path
 from sakuga.api.codec import plain, typed
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.files.atomic import write_atomically
-from sakuga.weights.store import hash_file, read_json
+from sakuga.weights.json_object import read_json
+from sakuga.weights.sha256 import hash_file
 
 MANIFEST = "manifest.json"
 

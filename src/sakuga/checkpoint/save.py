@@ -7,22 +7,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import RequestError, SakugaError
 from sakuga.files.atomic import build_atomically
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
-from sakuga.weights.formats import (
-    FORMATS,
-    StorageFormat,
-    Stored,
-    scale_key,
-    storage_metadata,
-)
-from sakuga.weights.quantise import DTYPES, quantise
+from sakuga.weights.formats import FORMATS, StorageFormat, StoredTensor, scale_key, storage_metadata
+from sakuga.weights.quantise import TORCH_DTYPES, quantise
 from sakuga.weights.store import Store
 
 Choice = Callable[[str, Tensor], StorageFormat]
@@ -42,7 +37,7 @@ def save_component(
     tensors of fewer than two dimensions. Both files appear whole or not at all.
     """
     tensors: dict[str, Tensor] = {}
-    stored: dict[str, Stored] = {}
+    stored: dict[str, StoredTensor] = {}
     for key, value in state.items():
         tensor = value.detach().cpu()
         form = FORMATS[storage] if isinstance(storage, str) else storage(key, tensor)
@@ -54,9 +49,9 @@ def save_component(
             tensors[key], scale = quantise(tensor, form)
             assert scale is not None
             tensors[scale_key(key)] = scale
-            stored[key] = Stored(form, tuple(tensor.shape) if form.packed else None)
+            stored[key] = StoredTensor(form, tuple(tensor.shape) if form.packed else None)
         else:
-            tensors[key] = tensor.to(DTYPES[form.dtype], copy=True).contiguous()
+            tensors[key] = tensor.to(TORCH_DTYPES[form.dtype], copy=True).contiguous()
     name = (
         "model.safetensors"
         if isinstance(spec, GemmaSpec | JinaSpec)
@@ -66,6 +61,11 @@ def save_component(
     write_weights(folder / name, lambda file: save_file(tensors, file, metadata))
     write_json(folder / "config.json", config_of(spec))
     return (folder / name).stat().st_size
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The values of a tensor on the CPU as the bytes (N,) that a file holds of them."""
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def write_weights(file: Path, build: Callable[[Path], object]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sakuga.checkpoint.layouts import detect
+from sakuga.checkpoint.layouts.detect import detect
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
 from sakuga.tokenizer.sentencepiece import (
     CONFIG,
@@ -18,9 +18,11 @@ from sakuga.tokenizer.sentencepiece import (
     read_sentencepiece,
     write_sentencepiece,
 )
+from sakuga.weights.access import confine
+from sakuga.weights.dtypes import ITEMSIZE
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import has_words, pieces_of
-from sakuga.weights.store import ITEMSIZE, Store, confine
+from sakuga.weights.store import Store
 
 FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
 WEIGHTS = ("*.safetensors", "*.gguf")

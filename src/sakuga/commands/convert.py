@@ -20,16 +20,15 @@ from sakuga.adapters.convert import WrittenAdapter, convert_adapter
 from sakuga.adapters.file import is_adapter, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.codec import unknown
-from sakuga.checkpoint.catalog import INDEX, VOCABULARY
+from sakuga.checkpoint.catalog import VOCABULARY
 from sakuga.checkpoint.convert import (
     GOALS,
-    KEEP,
     PIECES_FILES,
+    Conversion,
     Goal,
-    Job,
     Written,
-    plan_job,
-    write_job,
+    plan_conversion,
+    write_conversion,
 )
 from sakuga.checkpoint.folder import (
     ENCODERS,
@@ -41,15 +40,19 @@ from sakuga.checkpoint.folder import (
     understand,
 )
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
+from sakuga.checkpoint.model_index import INDEX
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
-from sakuga.checkpoint.specs import OURS
+from sakuga.checkpoint.specs.values import OURS
 from sakuga.checkpoint.tokenizer import FILES
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.model.spec import GemmaSpec, JinaSpec
 from sakuga.tokenizer.tokens import Tokenizer
+from sakuga.weights.access import confine
+from sakuga.weights.formats import KEEP
+from sakuga.weights.json_object import read_json
 from sakuga.weights.sources import open_source
-from sakuga.weights.store import Store, confine, read_json
+from sakuga.weights.store import Store
 
 TOKENIZER_FILES = (
     *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -91,7 +94,7 @@ def convert(
             "a model is written in a layout", "none", f"Give --layout: {', '.join(GOALS)}."
         )
     model, parts = _understood(source, store, opens)
-    jobs = [plan_job(part, GOALS[layout][part.name], dtype) for part in parts]
+    jobs = [plan_conversion(part, GOALS[layout][part.name], dtype) for part in parts]
     lone = out.suffix == ".safetensors"
     if lone and model:
         raise RequestError("a model is written to a folder", f"{out}", "Name a folder.")
@@ -104,7 +107,7 @@ def convert(
 
 
 def _write(
-    jobs: list[Job], places: list[str], out: Path, model: Checkpoint | None,
+    jobs: list[Conversion], places: list[str], out: Path, model: Checkpoint | None,
     goals: Mapping[str, Goal],
 ) -> tuple[Written, ...]:
     """Write everything beside `out`, and install it."""
@@ -115,7 +118,8 @@ def _write(
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         written = tuple(
-            write_job(job, staging, place, lone) for job, place in zip(jobs, places, strict=True)
+            write_conversion(job, staging, place, lone)
+            for job, place in zip(jobs, places, strict=True)
         )
         if model:
             _write_beside_weights(model, staging, goals)
@@ -161,7 +165,7 @@ def _open_model(source: Path, opens: Opener) -> Checkpoint:
     return model
 
 
-def _place(job: Job, out: Path, model: Checkpoint | None) -> str:
+def _place(job: Conversion, out: Path, model: Checkpoint | None) -> str:
     """The path of a component's file within what is written."""
     if model:
         return job.goal.file
@@ -184,7 +188,7 @@ def _refuse(out: Path, lone: bool, force: bool, files: list[str]) -> None:
             )
 
 
-def _check_room(folder: Path, jobs: list[Job]) -> None:
+def _check_room(folder: Path, jobs: list[Conversion]) -> None:
     needed = sum(each.nbytes for job in jobs for each in job.promised.values())
     free = shutil.disk_usage(folder).free
     if needed > free:

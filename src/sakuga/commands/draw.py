@@ -17,21 +17,13 @@ from typing import Annotated, Any
 import typer
 
 from sakuga.api.engine_spec import EngineSpec
-from sakuga.api.events import (
-    Event,
-    Finished,
-    ImageGenerator,
-    Planned,
-    Result,
-    Warned,
-    summary,
-)
+from sakuga.api.events import Event, Finished, ImageGenerator, Planned, Result, Warned, summary
 from sakuga.api.infotext import differences, receipt_from
 from sakuga.api.options import Option, option
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
 from sakuga.api.resolved import Resolved
-from sakuga.checkpoint.catalog import ELSEWHERE, EMBEDDED, lexicon
+from sakuga.checkpoint.catalog import ELSEWHERE, lint_profile
 from sakuga.commands.environment import caches, faults, local_model
 from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.meter import Meter, open_meter
@@ -97,8 +89,8 @@ def draw(
             asked["prompt"] = read_prompt(prompt)
         spec = _local(engine, no_cache)
         if prompt is not None:
-            words = lexicon(spec.model or next(iter(ELSEWHERE)))
-            show_findings(prompt, asked["prompt"], words, strict=strict)
+            profile = lint_profile(spec.source or next(iter(ELSEWHERE)))
+            show_findings(prompt, asked["prompt"], profile, strict=strict)
         elif output.source is None:
             fix = "Write it, or name a --from file."
             raise RequestError("a drawing needs a prompt", "none", fix)
@@ -122,16 +114,20 @@ def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, int]:
 
 def _local(spec: EngineSpec, no_cache: bool) -> EngineSpec:
     """A spec whose every part is on this machine, and which has the user's cache."""
-    parts = ("transformer", "gemma", "jina", "vae")
-    found = {
-        name: local_model(place)
-        for name in ("model", *parts)
-        if (place := getattr(spec, name)) is not None
-    }
-    if "model" not in found and len(found) < len(parts):
-        found["model"] = EMBEDDED
+
+    def local(place: str | None) -> str | None:
+        return None if place is None else local_model(place)
+
     cache = spec.cache or caches()
-    return replace(spec, cache=None if no_cache or cache is None else str(cache), **found)
+    return replace(
+        spec,
+        model=local(spec.model),
+        transformer=local(spec.transformer),
+        gemma=local(spec.gemma),
+        jina=local(spec.jina),
+        vae=local(spec.vae),
+        cache=None if no_cache or cache is None else str(cache),
+    )
 
 
 def _draw(

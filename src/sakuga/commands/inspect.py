@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.codec import plain, unknown
-from sakuga.checkpoint.fates import NAMES, Target, gathered, report, unbound
+from sakuga.checkpoint.contents import read_shapes
+from sakuga.checkpoint.fates import Target, gathered, report, unbound
 from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, understand
-from sakuga.checkpoint.layouts import Match, explain, recognise
+from sakuga.checkpoint.layouts.detect import recognise
+from sakuga.checkpoint.layouts.match import Match
 from sakuga.errors import WeightsError
 from sakuga.model.inventory import part_of
 from sakuga.printable import readable, shown
-from sakuga.weights.formats import FLOATS, Stored, logical_shapes, read_storage_metadata
+from sakuga.weights.dtypes import TORCH_NAMES
+from sakuga.weights.formats import FLOATS, KEEP, StoredTensor
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
-
-KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,7 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
     unread: tuple[str, ...] = ()
     keys = tuple(_key(store, key, "unknown") for key in store)
     try:
-        formats = read_storage_metadata(store.metadata)
-        match = recognise(logical_shapes(store.shapes(), store.dtypes(), formats), name)
+        match = recognise(read_shapes(store)[1], name)
         part = understand(store, name, place, root if root.is_dir() else root.parent)
         keys, problem = _fates(part, dtype)
         unread = code_in(place)
@@ -123,11 +123,9 @@ def _key(store: Store, key: str, fate: str, detail: str = "", into: tuple[str, .
 
 def _fates(part: Component, dtype: str) -> tuple[tuple[Key, ...], str | None]:
     """Every key with its fate, and what is wrong where the file does not fill its model."""
-    store = part.store
-    stored = read_storage_metadata(store.metadata)
-    found = logical_shapes(store.shapes(), store.dtypes(), stored)
+    store, stored = part.store, part.stored
     wanted = {weight.key: weight.shape for weight in part_of(part.spec)}
-    told = explain(part.match, found, wanted)
+    told = part.explain(wanted)
     into: dict[str, list[str]] = {}
     for piece in told.pieces:
         for key in piece.sources:
@@ -144,7 +142,7 @@ def _fates(part: Component, dtype: str) -> tuple[tuple[Key, ...], str | None]:
             piece.target: Target(_goal(piece.sources, store, stored, dtype))
             for piece in told.pieces
         }
-        entries = report(told, found, store.dtypes(), stored, targets).entries
+        entries = report(told, part.shapes, store.dtypes(), stored, targets).entries
         fates = {entry.key: (entry.fate, entry.detail) for entry in entries}
         problem = None
     keys = tuple(
@@ -153,11 +151,13 @@ def _fates(part: Component, dtype: str) -> tuple[tuple[Key, ...], str | None]:
     return keys, problem
 
 
-def _goal(sources: tuple[str, ...], store: Store, stored: Mapping[str, Stored], dtype: str) -> str:
+def _goal(
+    sources: tuple[str, ...], store: Store, stored: Mapping[str, StoredTensor], dtype: str
+) -> str:
     """The dtype that a tensor becomes; float32 where it has to be unfolded and none is given."""
     if dtype != KEEP:
         return dtype
-    return NAMES["F32" if sources[0] in stored else plain_dtype(store.info(sources[0]).dtype)]
+    return TORCH_NAMES["F32" if sources[0] in stored else plain_dtype(store.info(sources[0]).dtype)]
 
 
 def as_json(found: tuple[Inspected, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sakuga.checkpoint.catalog import EMBEDDED, lexicon
+from sakuga.checkpoint.catalog import EMBEDDED, lint_profile
 from sakuga.commands.flags import AsJson
 from sakuga.commands.prompts import findings, line_of, plain_finding, read_text
 from sakuga.files.atomic import write_atomically
@@ -31,9 +31,9 @@ def lint(
     ] = False,
 ) -> None:
     """Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors."""
-    words = lexicon(model)
+    profile = lint_profile(model)
     texts = [(name, _mended(name) if fix else read_text(name)) for name in files]
-    found = [(name, finding) for name, text in texts for finding in findings(text, words)]
+    found = [(name, finding) for name, text in texts for finding in findings(text, profile)]
     if as_json:
         rows = [{"file": name, **plain_finding(finding)} for name, finding in found]
         print(json.dumps(rows, indent=2))

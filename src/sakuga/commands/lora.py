@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sakuga.adapters.file import Adapter, Part, read_adapter
+from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
 from sakuga.adapters.fit import Change, Fit, assumption, fit, listed
 from sakuga.adapters.inventory import transformer_targets
 from sakuga.adapters.spec import parse_adapter
@@ -20,7 +20,7 @@ from sakuga.errors import BindError
 from sakuga.model.spec import PRESETS, NextDiTSpec
 from sakuga.printable import columns
 from sakuga.printable import shown as printable
-from sakuga.weights.store import reading
+from sakuga.weights.access import reading
 
 KINDS = {"lora": "LoRA", "lokr": "LoKr", "norm": "norm"}
 COLUMNS = ("modules", "named", "kind", "shape", "rank", "alpha", "scale")
@@ -127,13 +127,13 @@ def as_text(shown: Sequence[Shown], *, as_json: bool) -> str:
     return "\n\n".join("\n".join(describe(each)) for each in shown)
 
 
-def _rows(parts: Sequence[Part]) -> list[tuple[str, ...]]:
+def _rows(parts: Sequence[AdapterPart]) -> list[tuple[str, ...]]:
     """A table of modules; those that differ in their numbers alone share a row."""
     counts = Counter(_row(part) for part in parts)
     return [COLUMNS, *((str(count), *row) for row, count in counts.items())]
 
 
-def _row(part: Part) -> tuple[str, ...]:
+def _row(part: AdapterPart) -> tuple[str, ...]:
     named = printable(re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem))
     alpha = "-" if part.alpha is None else f"{part.alpha:g} ({part.alpha_from})"
     shape = "x".join(map(str, part.shape))

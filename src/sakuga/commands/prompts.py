@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.codec import plain
-from sakuga.checkpoint.catalog import Lexicon
+from sakuga.checkpoint.catalog import LintProfile
 from sakuga.errors import RequestError
 from sakuga.prompt.document import MAX_BYTES, read
 from sakuga.prompt.lint import Finding, lint
@@ -57,30 +57,30 @@ def read_text(name: str) -> str:
         ) from None
 
 
-def findings(text: str, words: Lexicon) -> tuple[Finding, ...]:
+def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
     """What lint says of a text. The tokenizer is opened only if the text may be too long."""
-    path = words.tokenizer
+    path = profile.tokenizer
     return lint(
         text,
-        limit=words.limit,
+        limit=profile.limit,
         tokenizer=None if path is None else lambda: open_tokenizer(path),
-        vocabulary=words.vocabulary,
-        system_xml=words.system_xml,
-        system_text=words.system_text,
+        vocabulary=profile.vocabulary,
+        system_xml=profile.system_xml,
+        system_text=profile.system_text,
     )
 
 
 def open_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a file that a lexicon names."""
+    """The tokenizer in a file that a lint_profile names."""
     from sakuga.checkpoint.tokenizer import read_tokenizer
 
     return Tokenizer.open(read_tokenizer(path))
 
 
-def show_findings(argument: str, text: str, words: Lexicon, *, strict: bool) -> None:
+def show_findings(argument: str, text: str, profile: LintProfile, *, strict: bool) -> None:
     """Print findings before a drawing. Raises PromptRefused, and RequestError if strict."""
     read(text)  # what no tool should parse stops even a drawing that is not strict
-    found = findings(text, words)
+    found = findings(text, profile)
     name = argument if _is_file(argument) else "prompt"
     for finding in found:
         print(line_of(name, finding), file=sys.stderr)

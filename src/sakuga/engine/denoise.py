@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from sakuga.engine.velocity import Denoiser, Prepared, Seating, modulated, refin
 from sakuga.memory.device import Device
 from sakuga.memory.stages import DENOISE
 from sakuga.model.layers import Places
-from sakuga.model.nextdit import NextDiT
+from sakuga.model.nextdit import NextDiT, RefinerBlock
 from sakuga.model.spec import VAESpec
 from sakuga.model.text import Conditioning
 from sakuga.sample.guidance import Velocity, guided
@@ -98,7 +99,8 @@ def _prepared(inputs: Inputs, device: Device) -> Prepared:
         Conditioning(device.to_device(side.tokens), device.to_device(side.pooled))
         for side in inputs.texts
     ]
-    with device.stream(list(transformer.context_refiner)) as blocks:
+    refiner = cast(list[RefinerBlock], list(transformer.context_refiner))
+    with device.stream(refiner) as blocks:
         places = [one.to(device.where) for one in inputs.places]
         captions = refined(transformer, texts, places, blocks)
     times = evaluation_times(run.times, run.request.solver)

@@ -166,7 +166,7 @@ def _metadata(key: EmbeddingKey, tensors: Sequence[Tensor]) -> dict[str, str]:
     digest = hashlib.sha256()
     for one in tensors:
         digest.update(f"{one.dtype} {tuple(one.shape)}\n".encode())
-        digest.update(one.reshape(-1).view(torch.uint8).numpy())
+        digest.update(one.reshape(-1).view(torch.uint8).numpy().data)
     return {"key": key.text, "sha256": digest.hexdigest()}
 
 

@@ -23,7 +23,7 @@ from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve
-from sakuga.checkpoint.catalog import EMBEDDED, locate
+from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
 from sakuga.checkpoint.inventory import read_inventory
 from sakuga.engine import decode, denoise
@@ -43,7 +43,7 @@ from sakuga.model.components import COMPONENTS
 from sakuga.model.inventory import Inventory
 from sakuga.sample.solvers import grid
 from sakuga.weights.digests import DigestCache
-from sakuga.weights.store import file_sha256
+from sakuga.weights.sha256 import file_sha256
 
 
 class Engine:
@@ -212,5 +212,4 @@ def _open(spec: EngineSpec) -> Checkpoint:
     """The model of a spec; with all four parts named there is no other."""
     given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
     parts = {name: Path(place) for name, place in given.items() if place is not None}
-    model = spec.model or (EMBEDDED if len(parts) < len(COMPONENTS) else None)
-    return open_checkpoint(None if model is None else locate(model), parts)
+    return open_checkpoint(None if spec.source is None else locate(spec.source), parts)

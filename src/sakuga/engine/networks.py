@@ -84,12 +84,12 @@ class Networks:
     def _load(self, name: str, form: str, compute: str) -> nn.Module:
         part = getattr(self.checkpoint, name)
         with torch.device("meta"):
-            module = BUILDERS[name](part.spec)
+            module: nn.Module = BUILDERS[name](part.spec)
             if form != compute:
                 keep_stored(module, FORMATS[form])
         # Layouts name what a tower holds, which its encoder wraps.
         inner = module.model if isinstance(module, GemmaEncoder | JinaEncoder) else module
-        bind(inner, part.store, match=part.match, dtype=DTYPES[compute], folded=self.folded)
+        bind(inner, part, dtype=DTYPES[compute], folded=self.folded)
         module.eval().requires_grad_(False)
         if name == TRANSFORMER.name:
             self._adapted = apply_adapters(module, self._fits)

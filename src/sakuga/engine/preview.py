@@ -14,12 +14,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sakuga.checkpoint.catalog import INDEX
 from sakuga.checkpoint.folder import Checkpoint
 from sakuga.errors import SpecMismatch
 from sakuga.files.png import Picture
 from sakuga.sample.solvers import Step
-from sakuga.weights.store import read_json
 
 T = TypeVar("T")
 Painter = Callable[[Tensor], Tensor]
@@ -49,8 +47,8 @@ class PreviewMap:
 
         Made once for many steps: a card has to be waited for while it gets the numbers.
         """
-        kind = {"dtype": torch.float32, "device": device}
-        factors, bias = torch.tensor(self.factors, **kind), torch.tensor(self.bias, **kind)
+        factors = torch.tensor(self.factors, dtype=torch.float32, device=device)
+        bias = torch.tensor(self.bias, dtype=torch.float32, device=device)
 
         def pixels(latents: Tensor) -> Tensor:
             rgb = latents.float().movedim(1, -1) @ factors + bias
@@ -83,10 +81,7 @@ def preview_map(stored: Mapping[str, Any] | None, channels: int) -> PreviewMap |
 
 def stored_preview(checkpoint: Checkpoint) -> PreviewMap | None:
     """The map of a model, from its model_index.json: {"sakuga": {"preview": {...}}}."""
-    index = checkpoint.path / INDEX
-    told = read_json(index, checkpoint.path) if index.is_file() else {}
-    stored = told.get("sakuga", {}).get("preview")
-    return preview_map(stored, checkpoint.spec.vae.latent_channels)
+    return preview_map(checkpoint.index.preview, checkpoint.spec.vae.latent_channels)
 
 
 def fit(latents: Tensor, images: Tensor) -> PreviewMap:

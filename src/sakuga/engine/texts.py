@@ -94,7 +94,8 @@ class Tokenizers:
             if why := check_tokenizer(tokenizer, encoder):
                 notes.append(f"The {kind.tokenizer} seems to be another encoder's: {why}.")
             opened.append(tokenizer)
-        return cls(spec, *opened, notes=tuple(notes))
+        gemma, jina = opened
+        return cls(spec, gemma, jina, tuple(notes))
 
     def read(self, request: Resolved) -> Texts:
         """Both texts of a request as each encoder will see them. Raises PromptRefused."""

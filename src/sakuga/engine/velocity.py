@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -180,5 +181,6 @@ class Denoiser:
             )
             for bundle in bundles
         ]
-        return torch.cat(self.transformer.denoise(groups, self.blocks)).float()
+        velocities = self.transformer.denoise(groups, self.blocks)
+        return torch.cat(cast(list[Tensor], velocities)).float()  # tensors, as the latents are
 

@@ -19,20 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, UnsafeFile
+from sakuga.weights.access import reading
+from sakuga.weights.corrupt import SAVE_AGAIN, corrupt
+from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.header import MAX_RANK, Header, TensorInfo
 from sakuga.weights.pickles import MAX_BYTES, MAX_STEPS, TensorRef, kind_of, read_pickle
-from sakuga.weights.store import (
-    FROM_TORCH,
-    ITEMSIZE,
-    MAX_RANK,
-    Header,
-    Store,
-    TensorInfo,
-    check_index,
-    locate_file,
-    read_index,
-    reading,
-)
-from sakuga.weights.zips import MAGIC, MAX_ENTRIES, Entry, read_entries
+from sakuga.weights.shards import FROM_TORCH, check_index, locate_file, read_index
+from sakuga.weights.store import Store
+from sakuga.weights.zips import MAGIC, MAX_ENTRIES, ZipEntry, read_entries
 
 INDEX = ".bin.index.json"
 CONVENTIONAL = ("pytorch_model.bin", "diffusion_pytorch_model.bin")
@@ -46,8 +40,8 @@ WRAPPERS = (
     "adapter_state_dict", "lora_state_dict",
 )  # fmt: skip
 # What people say of an adapter beside its tensors, in the words of a safetensors file's metadata.
-TOLD = ("adapter_type", "lora_rank", "lora_alpha", "network_alpha")
-MAX_TOLD = 100  # letters of such a value
+METADATA_NAMES = ("adapter_type", "lora_rank", "lora_alpha", "network_alpha")
+MAX_VALUE = 100  # letters of such a value
 MAX_WRAPPERS = 3
 FIRST = 1000  # values of a dict, of which one is a tensor if it is a state dict
 MAX_SHARDS = 100  # each of which may have its part of what one archive may
@@ -58,7 +52,6 @@ MAX_NAME = 500
 # and a little more, or a file of a few bytes could fill a disk.
 MAX_GROWTH = 4
 SMALL = 1 << 26
-AGAIN = "Download the file again, or save it again with torch.save"
 RESAVE = (
     "If you trust who made it: on another machine, {how}, and torch.save its state dict, "
     "which gives an archive that can be read here"
@@ -71,7 +64,7 @@ SCRIPT = RESAVE.format(how="open it with torch.jit.load(FILE)")
 class View:
     """A tensor in the bytes of its entry: `offset` and `strides` count values."""
 
-    entry: Entry
+    entry: ZipEntry
     offset: int
     strides: tuple[int, ...]
     contiguous: bool
@@ -99,7 +92,7 @@ class Archive(Store):
         for each in opened.values():
             self.dropped.update(each.dropped)
             self._views.update(each.views)
-        self._whole: set[tuple[Path, Entry]] = set()
+        self._whole: set[tuple[Path, ZipEntry]] = set()
 
     def view(self, key: str) -> memoryview:
         """The raw little-endian bytes of one tensor, mapped where they lie side by side.
@@ -124,7 +117,7 @@ def is_from_torch(path: Path) -> bool:
     """Whether a file is a zip file or a bare pickle by its first bytes, as torch.save writes.
 
     A safetensors file may begin like a pickle, with the length of its header, but a brace
-    follows. An index is told by its name, a folder by those of its files. What is told apart
+    follows. An index is told by its name, a folder by those of its files. What is found
     here is for `open_archive` to read, or to refuse with a remedy.
     """
     if path.is_dir():
@@ -166,7 +159,7 @@ def open_archive(
             return Archive(path, {file: _open(file, state, 1)})
         weight_map, shards = read_index(file, root or file.parent, FROM_TORCH)
         if len(shards) > MAX_SHARDS:
-            raise _corrupt(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
+            raise _bad_archive(file, f"has at most {MAX_SHARDS} shards", str(len(shards)))
         opened = {shard: _open(shard, state, len(shards)) for shard in shards}
     check_index(file, weight_map, {shard: each.header for shard, each in opened.items()})
     return Archive(path, opened)
@@ -200,24 +193,24 @@ def _open(path: Path, state: str | None, shards: int) -> Opened:
     entries = read_entries(path, MAX_ENTRIES // shards)
     root = _root(path, entries)
     if _read(path, entries.get(root + "byteorder"), 10) not in (b"", b"little"):
-        raise _corrupt(path, "is of little-endian machines", "another byte order")
+        raise _bad_archive(path, "is of little-endian machines", "another byte order")
     program = _read(path, entries[root + PICKLE], MAX_BYTES)
     tree = read_pickle(program, f"{root}{PICKLE} in {path}", MAX_STEPS // shards)
-    tree, dropped, told = _unwrap(path, tree, state)
+    tree, dropped, metadata = _unwrap(path, tree, state)
     infos: dict[str, TensorInfo] = {}
     views: dict[str, View] = {}
     for name, value in _leaves(path, tree):
-        if name in told:
+        if name in metadata:
             continue
         if not isinstance(value, TensorRef):
             dropped[name] = f"{kind_of(value)}, not a tensor"
         elif name in infos:
-            raise _corrupt(path, "has a name for each tensor", f"two called {name!r}")
+            raise _bad_archive(path, "has a name for each tensor", f"two called {name!r}")
         else:
             entry = entries.get(f"{root}data/{value.storage.key}")
             infos[name], views[name] = _locate(path, name, value, entry)
     _check_growth(path, infos)
-    return Opened(Header(infos, told), views, dropped)
+    return Opened(Header(infos, metadata), views, dropped)
 
 
 def _refuse_others(path: Path) -> None:
@@ -230,7 +223,7 @@ def _refuse_others(path: Path) -> None:
     if start[257:262] == b"ustar":
         raise UnsafeFile(rule, f"a tar file of pickles, which could run code: {path}", LEGACY)
     if not start.startswith(MAGIC):
-        raise _corrupt(path, "is a zip file", f"{start[:8]!r} at its start")
+        raise _bad_archive(path, "is a zip file", f"{start[:8]!r} at its start")
 
 
 def _is_pickle(start: bytes) -> bool:
@@ -238,27 +231,27 @@ def _is_pickle(start: bytes) -> bool:
     return start[:1] == b"\x80" and start[1:2] <= b"\x05"
 
 
-def _root(path: Path, entries: Mapping[str, Entry]) -> str:
+def _root(path: Path, entries: Mapping[str, ZipEntry]) -> str:
     """The folder that all of an archive lies in, with its slash."""
     roots = [name.removesuffix(PICKLE) for name in entries if name.endswith("/" + PICKLE)]
     if len(roots) != 1 or roots[0].count("/") != 1:
-        raise _corrupt(path, f"has one {PICKLE}", f"{len(roots)} among {len(entries)} entries")
+        raise _bad_archive(path, f"has one {PICKLE}", f"{len(roots)} among {len(entries)} entries")
     root = roots[0]
     if any(name.startswith((root + "constants.pkl", root + "code/")) for name in entries):
         rule = "an archive holds tensors, and no program"
         raise UnsafeFile(rule, f"TorchScript, which is code, in {path}", SCRIPT)
     for entry in entries.values():
         if entry.packed:
-            raise _corrupt(path, "is neither compressed nor encrypted", entry.name)
+            raise _bad_archive(path, "is neither compressed nor encrypted", entry.name)
     return root
 
 
-def _read(path: Path, entry: Entry | None, limit: int) -> bytes:
+def _read(path: Path, entry: ZipEntry | None, limit: int) -> bytes:
     """The bytes of a small entry; none where there is no such entry."""
     if entry is None:
         return b""
     if entry.size > limit:
-        raise _corrupt(path, f"has at most {limit} bytes of {entry.name}", f"{entry.size}")
+        raise _bad_archive(path, f"has at most {limit} bytes of {entry.name}", f"{entry.size}")
     with path.open("rb") as stream:
         stream.seek(entry.start)
         data = stream.read(entry.size)
@@ -269,16 +262,17 @@ def _read(path: Path, entry: Entry | None, limit: int) -> bytes:
 def _unwrap(
     path: Path, tree: object, state: str | None
 ) -> tuple[object, dict[str, str], dict[str, str]]:
-    """The state dict in what a pickle built, what lies beside it with the reason, and what is told.
+    """The state dict in what a pickle built, what else lies there and why it is left, metadata.
 
-    Told is what lies beside it under one of TOLD.
+    Metadata are what lies beside the state dict under METADATA_NAMES.
     """
     dropped: dict[str, str] = {}
-    told: dict[str, str] = {}
+    metadata: dict[str, str] = {}
     for _ in range(MAX_WRAPPERS):
         if not isinstance(tree, dict):
-            raise _corrupt(path, "holds a dict of tensors", kind_of(tree))
-        told |= {name: str(tree[name]) for name in TOLD if _is_told(tree.get(name))}
+            raise _bad_archive(path, "holds a dict of tensors", kind_of(tree))
+        named = {name: tree.get(name) for name in METADATA_NAMES}
+        metadata |= {name: str(value) for name, value in named.items() if _is_metadata(value)}
         bare = any(isinstance(value, TensorRef) for value in tree.values())
         likely = [name for name in WRAPPERS if not bare or name.endswith("state_dict")]
         names = [state] if state else likely
@@ -291,15 +285,15 @@ def _unwrap(
             raise _unclear(path, "several:", within)
         state = None
         beside = f"lies beside {within[0]!r}"
-        others = (name for name in tree if name != within[0] and name not in told)
+        others = (name for name in tree if name != within[0] and name not in metadata)
         dropped |= {_shorten(str(name)): beside for name in others}
         tree = tree[within[0]]
-    return tree, dropped, told
+    return tree, dropped, metadata
 
 
-def _is_told(value: object) -> bool:
+def _is_metadata(value: object) -> bool:
     """Whether a value is one of metadata: a number or a short text."""
-    return isinstance(value, str | int | float) and len(str(value)) <= MAX_TOLD
+    return isinstance(value, str | int | float) and len(str(value)) <= MAX_VALUE
 
 
 def _unclear(path: Path, what: str, names: Iterable[Any]) -> LayoutError:
@@ -331,10 +325,10 @@ def _leaves(path: Path, tree: object) -> Iterator[tuple[str, Any]]:
         elif not isinstance(value, dict | list | tuple):
             yield name, value
         elif len(levels) > MAX_DEPTH:
-            raise _corrupt(path, f"has dicts at most {MAX_DEPTH} deep", "deeper ones")
+            raise _bad_archive(path, f"has dicts at most {MAX_DEPTH} deep", "deeper ones")
         else:
             levels.append(_children(path, name, value))
-    raise _corrupt(path, f"has at most {MAX_NODES} values", "more")
+    raise _bad_archive(path, f"has at most {MAX_NODES} values", "more")
 
 
 def _children(path: Path, name: str, tree: Any) -> Iterator[tuple[str, Any]]:
@@ -342,30 +336,30 @@ def _children(path: Path, name: str, tree: Any) -> Iterator[tuple[str, Any]]:
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
         text = str(key)
         if len(name) + len(text) >= MAX_NAME or text == METADATA:
-            raise _corrupt(path, f"has names of up to {MAX_NAME} letters", repr(text[:40]))
+            raise _bad_archive(path, f"has names of up to {MAX_NAME} letters", repr(text[:40]))
         yield (f"{name}.{text}" if name else text), value
 
 
 def _locate(
-    path: Path, name: str, tensor: TensorRef, entry: Entry | None
+    path: Path, name: str, tensor: TensorRef, entry: ZipEntry | None
 ) -> tuple[TensorInfo, View]:
     """Where a described tensor lies, once its storage is there and reaches as far."""
     storage, shape, strides = tensor.storage, tensor.shape, tensor.strides
     if entry is None:
-        raise _corrupt(path, "has the bytes of each tensor", f"none for {name!r}")
+        raise _bad_archive(path, "has the bytes of each tensor", f"none for {name!r}")
     if storage.count * ITEMSIZE[storage.dtype] != entry.size:
         got = f"{entry.size} bytes for {storage.count} values of {storage.dtype} ({name!r})"
-        raise _corrupt(path, "has storages of the stated size", got)
+        raise _bad_archive(path, "has storages of the stated size", got)
     if len(shape) > MAX_RANK or len(strides) != len(shape):
         got = f"{len(shape)} sizes and {len(strides)} strides for {name!r}"
-        raise _corrupt(path, f"has tensors of at most {MAX_RANK} dimensions", got)
+        raise _bad_archive(path, f"has tensors of at most {MAX_RANK} dimensions", got)
     if not all(0 <= number < 2**63 for number in (tensor.offset, *shape, *strides)):
-        raise _corrupt(path, "has sizes that an address can hold", f"others for {name!r}")
+        raise _bad_archive(path, "has sizes that an address can hold", f"others for {name!r}")
     size, count = ITEMSIZE[tensor.dtype], math.prod(shape)
     last = tensor.offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if count and (last + 1) * size > entry.size:
         got = f"{name!r} up to byte {(last + 1) * size} of {entry.size}"
-        raise _corrupt(path, "has tensors that lie within their storage", got)
+        raise _bad_archive(path, "has tensors that lie within their storage", got)
     info = TensorInfo(tensor.dtype, shape, count * size, path, entry.start + tensor.offset * size)
     return info, View(entry, tensor.offset, strides, _contiguous(shape, strides))
 
@@ -393,16 +387,16 @@ def _side_by_side(
 def _check_growth(path: Path, infos: Mapping[str, TensorInfo]) -> None:
     """Refuse a small file of views that would be vast tensors elsewhere, and an empty one."""
     if not infos:
-        raise _corrupt(path, "holds tensors", "none")
+        raise _bad_archive(path, "holds tensors", "none")
     total, most = sum(info.nbytes for info in infos.values()), path.stat().st_size
     if total > MAX_GROWTH * most + SMALL:
         rule = f"has tensors of together at most {MAX_GROWTH} times the file and {SMALL} bytes"
-        raise _corrupt(path, rule, f"{total} bytes of tensors in {most}")
+        raise _bad_archive(path, rule, f"{total} bytes of tensors in {most}")
 
 
 def _shorten(text: str, most: int = MAX_NAME) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
-def _corrupt(path: Path, rule: str, got: str) -> CorruptFile:
-    return CorruptFile(f"a torch archive {rule}", f"{got} in {path}", AGAIN)
+def _bad_archive(path: Path, rule: str, got: str) -> CorruptFile:
+    return corrupt(path, f"a torch archive {rule}", got, SAVE_AGAIN)

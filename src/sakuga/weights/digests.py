@@ -17,7 +17,7 @@ from pathlib import Path
 from sakuga.api.codec import plain, typed
 from sakuga.errors import RequestError
 from sakuga.files.atomic import sweep, write_private
-from sakuga.weights.store import FileState, file_sha256, file_state, hash_file
+from sakuga.weights.sha256 import FileState, file_sha256, file_state, hash_file
 
 NAME = "digests.json"
 SETTLED = 2.0  # seconds; the coarsest clock in use, FAT's, ticks this slowly
@@ -70,7 +70,8 @@ class DigestCache:
         now = time.time_ns()
         if min(abs(now - state.modified_ns), abs(now - state.changed_ns)) < self.settled * 1e9:
             return file_sha256(file)
-        # The state is from before: if the file changes meanwhile, this is known of its past.
+        # The state was read before the bytes: should the file change while it is hashed, its new
+        # state matches no entry, and it is hashed again.
         self._known[path] = Known(path, state, hash_file(file))
         self._write()
         return self._known[path].sha256

@@ -50,7 +50,7 @@ class Folded(Tensor):
         return f"Folded({self.kind}, {tuple(self.shape)}, {self.dtype})"
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch declares it without `func`
         cls,
         func: Any,
         types: Sequence[type],

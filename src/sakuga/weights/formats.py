@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sakuga.errors import CorruptFile, RequestError
+from sakuga.weights.dtypes import ITEMSIZE
 
 STORAGE_KEY = "sakuga.storage"
 SCALE_SUFFIX = ".scale"
 Shape = tuple[int, ...]
-
-_BITS = {"": 0, "BF16": 16, "F16": 16, "F32": 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class StorageFormat:
     @property
     def scale_bits(self) -> int:
         """The width of one scale; 0 where there is none."""
-        return _BITS[self.scale]
+        return 8 * ITEMSIZE[self.scale] if self.quantised else 0
 
     def stored_shape(self, shape: Shape) -> Shape:
         """The shape of what is stored: that of the tensor, or rows of whole bytes (R, bytes)."""
@@ -86,6 +85,7 @@ INT4 = StorageFormat("int4", "U8", 4, scale="BF16", group=32)
 
 FORMATS = {each.name: each for each in (FLOAT32, FLOAT16, BFLOAT16, INT8, FLOAT8_E4M3, INT4)}
 FLOATS = tuple(name for name, each in FORMATS.items() if not each.quantised)
+KEEP = "keep"  # asked for in place of a dtype: as the file has it
 FORMER_NAMES = {"int8-row": INT8}  # files say so that were written when it was the only one
 
 # The matrices that make up nearly all of a block, by the last part of their module's name.
@@ -98,7 +98,7 @@ BLOCK_LINEARS = frozenset(_TRANSFORMER_LINEARS | _GEMMA_LINEARS)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """How a file stores one tensor; `shape` is the tensor's where the file's is another."""
 
     form: StorageFormat
@@ -120,7 +120,7 @@ def choose_format(name: str, component: str) -> StorageFormat:
     """A format by its name, for the weights of a component on a card.
 
     component: transformer | text_encoder | text_encoder_2 | vae. Raises RequestError on an
-    unknown name, and on float16 for Gemma ("text_encoder"), which never meets float16.
+    unknown name, and on float16 for Gemma ("text_encoder"), which never runs in float16.
     """
     if name not in FORMATS:
         raise RequestError(
@@ -140,7 +140,7 @@ def scale_key(key: str) -> str:
     return key + SCALE_SUFFIX
 
 
-def storage_metadata(stored: Mapping[str, Stored]) -> dict[str, str]:
+def storage_metadata(stored: Mapping[str, StoredTensor]) -> dict[str, str]:
     """The file metadata that names the quantised tensors; empty where there are none.
 
     A tensor is named by its format, or, where the file's shape is not its own, by
@@ -156,7 +156,7 @@ def storage_metadata(stored: Mapping[str, Stored]) -> dict[str, str]:
     return {STORAGE_KEY: json.dumps(named)} if named else {}
 
 
-def read_storage_metadata(metadata: Mapping[str, str]) -> dict[str, Stored]:
+def read_storage_metadata(metadata: Mapping[str, str]) -> dict[str, StoredTensor]:
     """The quantised tensors a file names. Raises CorruptFile on an unknown format."""
     rule = f"{STORAGE_KEY} maps tensors to quantised formats of " + ", ".join(FORMATS)
     fix = "Read the file with the version of sakuga that wrote it"
@@ -178,7 +178,7 @@ def read_storage_metadata(metadata: Mapping[str, str]) -> dict[str, Stored]:
 def logical_shapes(
     shapes: Mapping[str, Shape],
     dtypes: Mapping[str, str],
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, StoredTensor],
 ) -> dict[str, Shape]:
     """Names and shapes of a file, each quantised tensor and its scales taken as one.
 
@@ -207,7 +207,7 @@ def logical_shapes(
     return logical
 
 
-def _stored(value: object) -> Stored | None:
+def _stored(value: object) -> StoredTensor | None:
     """One entry of the metadata, or None where it makes no sense."""
     name, shape = value, None
     if isinstance(value, dict):
@@ -219,4 +219,4 @@ def _stored(value: object) -> Stored | None:
     form = (FORMATS | FORMER_NAMES).get(name) if isinstance(name, str) else None
     if form is None or not form.quantised or form.packed != (shape is not None):
         return None
-    return Stored(form, None if shape is None else tuple(shape))
+    return StoredTensor(form, None if shape is None else tuple(shape))

@@ -29,7 +29,7 @@ def dequantise_blocks(
     blocks = raw.view(-1, block.nbytes)
     values = torch.empty(blocks.shape[0], block.values, dtype=dtype)
     step = CHUNK // block.values
-    for part, into in zip(blocks.split(step), values.split(step), strict=True):
+    for part, into in zip(torch.split(blocks, step), torch.split(values, step), strict=True):
         into.copy_(kernel(part))
     return values.view(shape)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile
+from sakuga.weights.corrupt import corrupt, short
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -30,13 +31,12 @@ MAX_STRINGS = 600_000  # of all lists together; the largest vocabularies have 26
 MAX_NUMBERS = 2_000_000  # the same
 LARGEST_FLOAT32 = 3.4028235e38
 MAX_RANK = 4  # ggml's own limit
-AGAIN = "Download or convert the file again"
 
 Value = int | float | bool | str | list[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockFormat:
     """How ggml stores values: `values` of them share `nbytes` bytes."""
 
     values: int
@@ -45,16 +45,16 @@ class Block:
 
 # Sizes as in ggml-common.h. Q4_1, Q5_0 and Q5_1 take the place of the others where a row is
 # no multiple of 256, so real Q4_K and Q5_K files hold them.
-PLAIN = {"F32": Block(1, 4), "F16": Block(1, 2), "BF16": Block(1, 2)}
+PLAIN = {"F32": BlockFormat(1, 4), "F16": BlockFormat(1, 2), "BF16": BlockFormat(1, 2)}
 BLOCKS = {
-    "Q4_0": Block(32, 18),
-    "Q4_1": Block(32, 20),
-    "Q5_0": Block(32, 22),
-    "Q5_1": Block(32, 24),
-    "Q8_0": Block(32, 34),
-    "Q4_K": Block(256, 144),
-    "Q5_K": Block(256, 176),
-    "Q6_K": Block(256, 210),
+    "Q4_0": BlockFormat(32, 18),
+    "Q4_1": BlockFormat(32, 20),
+    "Q5_0": BlockFormat(32, 22),
+    "Q5_1": BlockFormat(32, 24),
+    "Q8_0": BlockFormat(32, 34),
+    "Q4_K": BlockFormat(256, 144),
+    "Q5_K": BlockFormat(256, 176),
+    "Q6_K": BlockFormat(256, 210),
 }
 TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0",
@@ -102,7 +102,7 @@ def open_gguf(path: Path) -> GGUF:
     """
     size = path.stat().st_size
     if size < 24:
-        raise _corrupt(path, "a GGUF file starts with 24 bytes of counts", f"{size} bytes")
+        raise corrupt(path, "a GGUF file starts with 24 bytes of counts", f"{size} bytes")
     with path.open("rb") as stream:
         data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     with data:
@@ -146,7 +146,7 @@ class _Cursor:
                 found.append(self.data[start:at].decode("utf-8"))
             except UnicodeDecodeError:
                 got = repr(self.data[start:at][:40])
-                raise _corrupt(self.path, "strings are UTF-8", got) from None
+                raise corrupt(self.path, "strings are UTF-8", got) from None
         self.at = at
         return found
 
@@ -164,35 +164,35 @@ class _Cursor:
         self.listed[what] += count
         if self.listed[what] > most:
             rule = f"the lists of a header have at most {most} {what}"
-            raise _corrupt(self.path, rule, str(self.listed[what]))
+            raise corrupt(self.path, rule, str(self.listed[what]))
         return self.texts(count) if kind == _STRING else list(self._numbers(kind, count))
 
     def _numbers(self, kind: int, count: int) -> tuple[Any, ...]:
         if kind not in _FIXED:
             known = "a number, a string or a list of either"
-            raise _corrupt(self.path, f"a value is {known}", f"type {kind}")
+            raise corrupt(self.path, f"a value is {known}", f"type {kind}")
         raw = self.take(count * struct.calcsize("<" + _FIXED[kind]))
         return struct.unpack(f"<{count}{_FIXED[kind]}", raw)
 
     def _past_the_end(self) -> CorruptFile:
         rule = f"a header has at most {MAX_HEADER} bytes and lies within its file"
-        return _corrupt(self.path, rule, f"one that goes on past byte {len(self.data)}")
+        return corrupt(self.path, rule, f"one that goes on past byte {len(self.data)}")
 
 
 def _read(path: Path, cursor: _Cursor, size: int) -> GGUF:
     magic, version = cursor.take(4), cursor.fixed("I")
     if magic != MAGIC or version not in VERSIONS:
         rule = "a GGUF file is of version 2 or 3, little-endian"
-        raise _corrupt(path, rule, f"{magic!r}, version {version}")
+        raise corrupt(path, rule, f"{magic!r}, version {version}")
     tensors, entries = cursor.fixed("Q"), cursor.fixed("Q")
     if max(tensors, entries) > MAX_ENTRIES:
         rule = f"a GGUF file has at most {MAX_ENTRIES} tensors and as many named values"
-        raise _corrupt(path, rule, f"{tensors} and {entries}")
+        raise corrupt(path, rule, f"{tensors} and {entries}")
     values = _unique(path, cursor, entries, lambda: cursor.value(cursor.fixed("I")))
     placed = _unique(path, cursor, tensors, lambda: _tensor(cursor))
     alignment = values.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
-        raise _corrupt(path, "the alignment is a power of two", _short(alignment))
+        raise corrupt(path, "the alignment is a power of two", short(alignment))
     base = _aligned(cursor.at, alignment)
     found = {
         name: Placed(each.type, each.shape, each.nbytes, base + each.start)
@@ -210,7 +210,7 @@ def _unique(
     for _ in range(count):
         name = cursor.text()
         if name in found:
-            raise _corrupt(path, "a name is told once", f"{_short(name)} twice")
+            raise corrupt(path, "a name is told once", f"{short(name)} twice")
         found[name] = read()
     return found
 
@@ -219,15 +219,15 @@ def _tensor(cursor: _Cursor) -> Placed:
     """One entry of the list of tensors, its start counted from that of the data."""
     rank = cursor.fixed("I")
     if rank > MAX_RANK:
-        raise _corrupt(cursor.path, f"a tensor has at most {MAX_RANK} dimensions", str(rank))
+        raise corrupt(cursor.path, f"a tensor has at most {MAX_RANK} dimensions", str(rank))
     sizes = [cursor.fixed("Q") for _ in range(rank)]
     if max(sizes, default=0) >= 2**63:
-        raise _corrupt(cursor.path, "a size is one that an address can hold", _short(sizes))
+        raise corrupt(cursor.path, "a size is one that an address can hold", short(sizes))
     number, start = cursor.fixed("I"), cursor.fixed("Q")
     kind = TYPES.get(number)
     if kind is None:
         known = ", ".join(TYPES.values())
-        raise _corrupt(
+        raise corrupt(
             cursor.path, f"tensors are of the types {known}", f"type {number}",
             "Take a file quantised to one of those",
         )  # fmt: skip
@@ -235,7 +235,7 @@ def _tensor(cursor: _Cursor) -> Placed:
     width = sizes[0] if sizes else 1
     if width % block.values:
         rule = f"rows of {kind} are whole blocks of {block.values} values"
-        raise _corrupt(cursor.path, rule, f"rows of {width}")
+        raise corrupt(cursor.path, rule, f"rows of {width}")
     nbytes = math.prod(sizes) // block.values * block.nbytes
     return Placed(kind, tuple(reversed(sizes)), nbytes, start)
 
@@ -248,13 +248,13 @@ def _check_cover(
     for name, each in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].nbytes)):
         if each.start != _aligned(end, alignment):
             rule = f"tensors lie end to end, each from a multiple of {alignment} on"
-            raise _corrupt(path, rule, f"{_short(name)} at byte {each.start}, after byte {end}")
+            raise corrupt(path, rule, f"{short(name)} at byte {each.start}, after byte {end}")
         end = each.start + each.nbytes
         if end > size:
-            what = f"{_short(name)} ending at byte {end} of {size}: the file is cut short"
-            raise _corrupt(path, "tensors lie within the file", what)
+            what = f"{short(name)} ending at byte {end} of {size}: the file is cut short"
+            raise corrupt(path, "tensors lie within the file", what)
     if not end <= size <= _aligned(end, alignment):
-        raise _corrupt(path, "tensors fill the file", f"{size - end} bytes after the last one")
+        raise corrupt(path, "tensors fill the file", f"{size - end} bytes after the last one")
 
 
 def _aligned(at: int, alignment: int) -> int:
@@ -273,13 +273,3 @@ def _shortest(value: float) -> float:
 def _float32(value: float) -> float:
     (rounded,) = struct.unpack("<f", struct.pack("<f", value))
     return float(rounded)
-
-
-def _corrupt(path: Path, rule: str, got: str, fix: str = AGAIN) -> CorruptFile:
-    return CorruptFile(rule, f"{got} in {path}", fix)
-
-
-def _short(value: object) -> str:
-    """A value from a file, escaped and short enough for a message."""
-    text = repr(value[:80] if isinstance(value, str) else value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -11,7 +11,8 @@ from typing import Any
 
 from sakuga.errors import CorruptFile
 from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, SentencePieceModel, checked
-from sakuga.weights.gguf import AGAIN, GGUF, Value
+from sakuga.weights.corrupt import corrupt
+from sakuga.weights.gguf import GGUF, Value
 
 WORDS = "tokenizer.ggml."
 SENTENCEPIECE = "llama"  # what it calls byte-pair SentencePiece
@@ -64,25 +65,26 @@ def has_words(metadata: Mapping[str, str]) -> bool:
 
 def pieces_of(gguf: GGUF) -> SentencePieceModel:
     """The vocabulary of a file that has words. Raises CorruptFile where it makes no sense."""
-    told = _under(gguf.values, WORDS)
-    texts, scores, kinds = (_column(gguf, told, key) for key in ("tokens", "scores", "token_type"))
+    said = _under(gguf.values, WORDS)
+    texts, scores, kinds = (_column(gguf, said, key) for key in ("tokens", "scores", "token_type"))
     if not len(texts) == len(scores) == len(kinds):
-        raise _corrupt(gguf, f"{len(texts)}, {len(scores)} and {len(kinds)}")
-    # What a user defined, it writes with spaces, and with a score that none is below.
+        raise _bad_words(gguf, f"{len(texts)}, {len(scores)} and {len(kinds)}")
+    # Tokens that a user defined are written with plain spaces and the lowest of all scores, where
+    # SentencePiece has its own sign for a space and a score of 0.
     for n, kind in enumerate(kinds):
         if kind == Kind.USER_DEFINED:
             texts[n], scores[n] = str(texts[n]).replace(" ", SPACE), 0.0
-    unknown = _id(told, "unknown")
+    unknown = _id(said, "unknown")
     pieces = SentencePieceModel(
         algorithm=BPE,
         texts=tuple(texts),
         scores=tuple(scores),
         kinds=tuple(kinds),
         unknown=0 if unknown is None else unknown,
-        bos=_id(told, "bos") if told.get("add_bos_token", True) else None,
-        eos=_id(told, "eos") if told.get("add_eos_token", False) else None,
+        bos=_id(said, "bos") if said.get("add_bos_token", True) else None,
+        eos=_id(said, "eos") if said.get("add_eos_token", False) else None,
         byte_fallback=Kind.BYTE in kinds,
-        leading_space=told.get("add_space_prefix", True) is True,
+        leading_space=said.get("add_space_prefix", True) is True,
     )
     return checked(pieces, str(gguf.path))
 
@@ -96,16 +98,16 @@ def _query_scalar(own: Mapping[str, Value]) -> Value | None:
     return own.get("attention.key_length")
 
 
-def _column(gguf: GGUF, told: Mapping[str, Value], key: str) -> list[Any]:
+def _column(gguf: GGUF, said: Mapping[str, Value], key: str) -> list[Any]:
     """A copy of one of the lists that make a vocabulary."""
-    column = told.get(key)
+    column = said.get(key)
     if not isinstance(column, list):
-        raise _corrupt(gguf, f"no list of {key}")
+        raise _bad_words(gguf, f"no list of {key}")
     return list(column)
 
 
-def _id(told: Mapping[str, Value], name: str) -> int | None:
-    number = told.get(f"{name}_token_id")
+def _id(said: Mapping[str, Value], name: str) -> int | None:
+    number = said.get(f"{name}_token_id")
     return number if isinstance(number, int) else None
 
 
@@ -113,6 +115,5 @@ def _under(values: Mapping[str, Value], start: str) -> dict[str, Value]:
     return {key.removeprefix(start): v for key, v in values.items() if key.startswith(start)}
 
 
-def _corrupt(gguf: GGUF, got: str) -> CorruptFile:
-    rule = "a vocabulary has as many tokens as scores and types"
-    return CorruptFile(rule, f"{got} in {gguf.path}", AGAIN)
+def _bad_words(gguf: GGUF, got: str) -> CorruptFile:
+    return corrupt(gguf.path, "a vocabulary has as many tokens as scores and types", got)

@@ -1,4 +1,4 @@
-"""Reads the pickle in a torch archive as a list of instructions, of which it knows the harmless.
+"""Reads the pickle in a torch archive by a list of allowed instructions; nothing in it is run.
 
 A pickle is a program for a stack machine. Those that torch.save writes for state dicts build
 dicts, lists, tuples, numbers and strings, and describe tensors by calls of three functions.
@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sakuga.errors import CorruptFile, UnsafeFile
+from sakuga.weights.corrupt import SAVE_AGAIN
+from sakuga.weights.dtypes import OF_STORAGE, OF_TORCH
 
 MAX_BYTES = 1 << 24
 MAX_STEPS = 300_000  # under a second; a tensor takes about 30
 MAX_LONG = 16  # bytes of a whole number
 PROTOCOL = b"\x80"  # the instruction that pickles begin with since protocol 2
 MAX_KEY = 100  # letters of a storage's name, which torch makes of digits
-AGAIN = "Download the file again, or save it again with torch.save"
 REMEDY = (
     "Do not load it. If you trust who made it, open it with torch.load on a machine of no "
     "value, and torch.save its state dict alone, as a plain dict of tensors"
@@ -33,37 +34,6 @@ RESAVE = (
     "Pickles of protocol 0 and 1 are not read, harmless or not. If you trust who made it, load it "
     "and save it again with torch.save in protocol 2, which is its default, or later"
 )
-
-STORAGES = {
-    "BoolStorage": "BOOL",
-    "ByteStorage": "U8",
-    "CharStorage": "I8",
-    "ShortStorage": "I16",
-    "IntStorage": "I32",
-    "LongStorage": "I64",
-    "HalfStorage": "F16",
-    "BFloat16Storage": "BF16",
-    "FloatStorage": "F32",
-    "DoubleStorage": "F64",
-}
-DTYPES = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "int8": "I8",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "uint16": "U16",
-    "int16": "I16",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "uint32": "U32",
-    "int32": "I32",
-    "float32": "F32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float64": "F64",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -218,7 +188,7 @@ class _Machine:
 
     def corrupt(self, rule: str, got: str) -> CorruptFile:
         what = f"{got} at byte {self.start} of {self.where}"
-        return CorruptFile(f"a pickle of torch.save {rule}", what, AGAIN)
+        return CorruptFile(f"a pickle of torch.save {rule}", what, SAVE_AGAIN)
 
 
 def kind_of(value: object) -> str:
@@ -348,8 +318,10 @@ def _tensor(machine: _Machine, arguments: object) -> TensorRef:
 def _typed_tensor(machine: _Machine, arguments: object) -> TensorRef:
     """From (storage, offset, size, stride, requires_grad, hooks, dtype): version 3."""
     match arguments:
-        case (StorageRef() as storage, *place, bool(), dict(), Named("torch", of)) if of in DTYPES:
-            return _view(machine, storage, DTYPES[of], place)
+        case (StorageRef() as storage, *place, bool(), dict(), Named("torch", name)) if (
+            name in OF_TORCH
+        ):
+            return _view(machine, storage, OF_TORCH[name], place)
     raise machine.corrupt("describes tensors as torch does", kind_of(arguments))
 
 
@@ -379,7 +351,7 @@ def _build(machine: _Machine) -> None:
 
 
 ORDERED_DICT = Named("collections", "OrderedDict")
-KINDS = {Named("torch", name): dtype for name, dtype in STORAGES.items()}
+KINDS = {Named("torch", name): dtype for name, dtype in OF_STORAGE.items()}
 KINDS[Named("torch.storage", "UntypedStorage")] = "U8"
 CALLS: Mapping[Named, Callable[[_Machine, object], Any]] = {
     ORDERED_DICT: _ordered_dict,
@@ -387,7 +359,7 @@ CALLS: Mapping[Named, Callable[[_Machine, object], Any]] = {
     Named("torch._utils", "_rebuild_tensor_v3"): _typed_tensor,
     Named("torch._utils", "_rebuild_parameter"): _parameter,
 }
-ALLOWED = frozenset(CALLS) | frozenset(KINDS) | {Named("torch", name) for name in DTYPES}
+ALLOWED = frozenset(CALLS) | frozenset(KINDS) | {Named("torch", name) for name in OF_TORCH}
 
 STEPS: Mapping[bytes, Callable[[_Machine], None]] = {
     b"\x80": _protocol,

@@ -16,29 +16,18 @@ steps are used; so does llama.cpp's Q4_0 (ggml, quantize_row_q4_0).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sakuga.weights.dtypes import TORCH_NAMES
 from sakuga.weights.formats import StorageFormat, rows_of
 
-# The names safetensors gives to dtypes.
-DTYPES = {
-    "BOOL": torch.bool,
-    "U8": torch.uint8,
-    "I8": torch.int8,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "U16": torch.uint16,
-    "I16": torch.int16,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "U32": torch.uint32,
-    "I32": torch.int32,
-    "F32": torch.float32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F64": torch.float64,
+# By the names that safetensors gives them.
+TORCH_DTYPES: Mapping[str, torch.dtype] = {
+    name: getattr(torch, word) for name, word in TORCH_NAMES.items()
 }
 LARGEST = {"I8": 127.0, "F8_E4M3": 448.0}
 CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache, which is 3-8x faster
@@ -50,11 +39,11 @@ def quantise(values: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor | None
     Shapes and dtypes are those that the format states; a float format casts.
     """
     if not form.quantised:
-        return values.to(DTYPES[form.dtype]), None
+        return values.to(TORCH_DTYPES[form.dtype]), None
     shape = tuple(values.shape)
     count, width = rows_of(shape)
     kernel = _quantise_groups if form.packed else _quantise_rows
-    chunks = values.reshape(count, width).split(max(1, CHUNK // max(1, width)))
+    chunks = torch.split(values.reshape(count, width), max(1, CHUNK // max(1, width)))
     stored, scale = zip(*(kernel(chunk.float(), form) for chunk in chunks), strict=True)
     return torch.cat(stored).view(form.stored_shape(shape)), torch.cat(scale)
 
@@ -87,7 +76,7 @@ def _quantise_rows(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]:
     steps = (rows / _divisor(scale)[:, None]).clamp_(-largest, largest)
     if form.dtype == "I8":
         steps.round_()
-    return steps.to(DTYPES[form.dtype]), scale
+    return steps.to(TORCH_DTYPES[form.dtype]), scale
 
 
 def _quantise_groups(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]:
@@ -95,9 +84,9 @@ def _quantise_groups(rows: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor]
     assert form.group is not None
     width = rows.shape[1]
     padded = F.pad(rows, (0, -width % form.group))
-    groups = padded.unflatten(1, (padded.shape[1] // form.group, form.group))
+    groups = torch.unflatten(padded, 1, (padded.shape[1] // form.group, form.group))
     low, high = groups.aminmax(dim=2)
-    scale = (torch.where(high < -low, low, high) / -8).to(DTYPES[form.scale])
+    scale = (torch.where(high < -low, low, high) / -8).to(TORCH_DTYPES[form.scale])
     steps = (groups / _divisor(scale.float())[..., None]).round_().clamp_(-8, 7).add_(8)
     steps = steps.to(torch.uint8).flatten(1)[:, : width + width % 2]
     return steps[:, ::2] | steps[:, 1::2] << 4, scale
@@ -115,7 +104,7 @@ def _dequantise_groups(
     full = width // form.group
     split = full * form.group
     factors = scale.float()
-    values[:, :split].unflatten(1, (full, form.group)).mul_(factors[:, :full, None])
+    torch.unflatten(values[:, :split], 1, (full, form.group)).mul_(factors[:, :full, None])
     if split < width:
         values[:, split:].mul_(factors[:, full:])
     return values

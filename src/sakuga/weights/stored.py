@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sakuga.weights.formats import BLOCK_LINEARS, StorageFormat
-from sakuga.weights.quantise import DTYPES, dequantise, quantise
+from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
 
 
 class StoredLinear(nn.Module):
@@ -22,16 +22,19 @@ class StoredLinear(nn.Module):
     computes in what it is given.
     """
 
+    weight: Tensor
+    scale: Tensor | None
+
     def __init__(
         self, in_features: int, out_features: int, form: StorageFormat, bias: Tensor | None = None
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.form = in_features, out_features, form
         shape = (out_features, in_features)
-        weight = torch.zeros(form.stored_shape(shape), dtype=DTYPES[form.dtype])
+        weight = torch.zeros(form.stored_shape(shape), dtype=TORCH_DTYPES[form.dtype])
         scale = None
         if form.quantised:
-            scale = torch.zeros(form.scale_shape(shape), dtype=DTYPES[form.scale])
+            scale = torch.zeros(form.scale_shape(shape), dtype=TORCH_DTYPES[form.scale])
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
@@ -71,7 +74,9 @@ class StoredLinear(nn.Module):
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        return super()._apply(move, recurse)
+        apply: Callable[..., object] = super()._apply  # torch has no types for it
+        apply(move, recurse)
+        return self
 
 
 def weight_name(linear: str) -> str:

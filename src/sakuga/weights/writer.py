@@ -1,6 +1,6 @@
 """Writes a safetensors file as its tensors come, holding no more than a part of one.
 
-The format is that of `weights.store`. Tensors of wide values lie first, so that each starts
+The format is that of `weights.header`. Tensors of wide values lie first, so that each starts
 where its values are aligned, and those of one width by name, as the format's own library lays
 them: what holds the same tensors is the same file.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sakuga.weights.store import ITEMSIZE
+from sakuga.weights.dtypes import ITEMSIZE
 
 ALIGNMENT = 8  # of the first tensor
 

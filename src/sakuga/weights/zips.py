@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sakuga.errors import CorruptFile
+from sakuga.weights.corrupt import SAVE_AGAIN, corrupt
 
 MAGIC = b"PK\x03\x04"
 MAX_DIRECTORY = 1 << 24  # bytes; the directory of a model of 2,000 tensors has 150 kB
 MAX_ENTRIES = 50_000
-AGAIN = "Download the file again, or save it again with torch.save"
 
 _END = struct.Struct("<4s4H2LH")  # signature, disks and counts, size, offset, comment
 _LOCATOR = struct.Struct("<4sLQL")  # signature, disk, offset of the end record, disks
@@ -33,7 +33,7 @@ _ENCRYPTED = 1  # a bit of the flags
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZipEntry:
     """Where the bytes of one entry lie: `size` of them from the absolute offset `start`.
 
     `crc` is their checksum, None where the writer left out the checksums of a whole file.
@@ -49,7 +49,7 @@ class Entry:
     def check(self, file: Path, data: bytes | memoryview) -> None:
         """Raise CorruptFile where `data`, read from there, is not what was written."""
         if len(data) != self.size or (self.crc is not None and zlib.crc32(data) != self.crc):
-            raise _corrupt(file, "an entry has its length and checksum", self.name.encode())
+            raise _bad_zip(file, "an entry has its length and checksum", self.name.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Listed:
     header: int
 
 
-def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, Entry]:
+def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, ZipEntry]:
     """Every entry of a zip file by name, in the order in which they lie there.
 
     Raises CorruptFile with the rule broken: at most `most` entries in a directory of at most
@@ -76,17 +76,17 @@ def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, Entry]:
     with file.open("rb") as stream:
         start, length, count = _find_directory(file, stream, size, most)
         listed = sorted(_listed(file, _read(stream, start, length), count), key=_by_header)
-        entries: dict[str, Entry] = {}
+        entries: dict[str, ZipEntry] = {}
         end = 0
         for each in listed:
             if each.header < end or (not entries and each.header):
-                raise _corrupt(file, "entries follow each other from the first byte", each.name)
+                raise _bad_zip(file, "entries follow each other from the first byte", each.name)
             entry = _entry(file, stream, each)
             end = entry.start + entry.size
             if end > start:
-                raise _corrupt(file, "entries lie before the directory", each.name)
+                raise _bad_zip(file, "entries lie before the directory", each.name)
             if entry.name in entries:
-                raise _corrupt(file, "an entry is there once", each.name)
+                raise _bad_zip(file, "an entry is there once", each.name)
             entries[entry.name] = entry
     if not any(entry.crc for entry in entries.values()):
         return {name: replace(entry, crc=None) for name, entry in entries.items()}
@@ -100,7 +100,7 @@ def _find_directory(
     tail = _read(stream, max(0, size - _END64.size - _LOCATOR.size - _END.size), size)
     end = tail[-_END.size :]
     if len(end) < _END.size or not end.startswith(b"PK\x05\x06"):
-        raise _corrupt(file, "the end record comes last", "none there: it may be cut short")
+        raise _bad_zip(file, "the end record comes last", "none there: it may be cut short")
     _, _, _, _, count, length, start, comment = _END.unpack(end)
     after = size - _END.size
     locator = tail[-_LOCATOR.size - _END.size : -_END.size]
@@ -108,16 +108,16 @@ def _find_directory(
         after -= _LOCATOR.size + _END64.size
         record = tail[: _END64.size]
         if len(record) < _END64.size or not record.startswith(b"PK\x06\x06"):
-            raise _corrupt(file, "the zip64 record lies before its locator", "another thing")
+            raise _bad_zip(file, "the zip64 record lies before its locator", "another thing")
         *_, count, length, start = _END64.unpack(record)
         if _LOCATOR.unpack(locator)[2] != after:
-            raise _corrupt(file, "the locator points at the zip64 record", "another offset")
+            raise _bad_zip(file, "the locator points at the zip64 record", "another offset")
     if comment or start + length != after:
         got = f"{length} bytes at {start}, records at {after}"
-        raise _corrupt(file, "the directory lies right before the end records", got)
+        raise _bad_zip(file, "the directory lies right before the end records", got)
     if length > MAX_DIRECTORY or count > most:
         rule = f"a directory has at most {most} entries in {MAX_DIRECTORY} bytes"
-        raise _corrupt(file, rule, f"{count} in {length}")
+        raise _bad_zip(file, rule, f"{count} in {length}")
     return start, length, count
 
 
@@ -127,7 +127,7 @@ def _listed(file: Path, directory: bytes, count: int) -> Iterator[_Listed]:
     for _ in range(count):
         fields = directory[at : at + _ENTRY.size]
         if len(fields) < _ENTRY.size or not fields.startswith(b"PK\x01\x02"):
-            raise _corrupt(file, "the directory lists every entry", f"another thing at {at}")
+            raise _bad_zip(file, "the directory lists every entry", f"another thing at {at}")
         _, _, _, flags, method, _, _, crc, packed, size, *lengths, _, _, _, header = _ENTRY.unpack(
             fields
         )
@@ -137,7 +137,7 @@ def _listed(file: Path, directory: bytes, count: int) -> Iterator[_Listed]:
         wide = _wide(file, extra, [size, packed, header])
         yield _Listed(name, flags, method, crc, wide[1], wide[0], wide[2])
     if at != len(directory):
-        raise _corrupt(file, "the entries fill the directory", f"{len(directory) - at} bytes more")
+        raise _bad_zip(file, "the entries fill the directory", f"{len(directory) - at} bytes more")
 
 
 def _wide(file: Path, extra: bytes, values: list[int]) -> list[int]:
@@ -150,23 +150,23 @@ def _wide(file: Path, extra: bytes, values: list[int]) -> list[int]:
             return [next(numbers) if value == _FULL else value for value in values]
         extra = extra[4 + length :]
     if wanted:
-        raise _corrupt(file, "sizes beyond 32 bits stand in a zip64 field", "none")
+        raise _bad_zip(file, "sizes beyond 32 bits stand in a zip64 field", "none")
     return values
 
 
-def _entry(file: Path, stream: BinaryIO, listed: _Listed) -> Entry:
+def _entry(file: Path, stream: BinaryIO, listed: _Listed) -> ZipEntry:
     """An entry whose local header agrees with the directory."""
     packed = bool(listed.method or listed.packed != listed.size or listed.flags & _ENCRYPTED)
     name = _name(file, listed.name)
     header = _read(stream, listed.header, _LOCAL.size + len(listed.name))
     if len(header) < _LOCAL.size + len(listed.name) or not header.startswith(MAGIC):
-        raise _corrupt(file, "an entry starts with its local header", listed.name)
+        raise _bad_zip(file, "an entry starts with its local header", listed.name)
     _, _, flags, method, *_, length, extra = _LOCAL.unpack_from(header)
     same = (method, flags & _ENCRYPTED) == (listed.method, listed.flags & _ENCRYPTED)
     if not same or header[_LOCAL.size :][:length] != listed.name:
-        raise _corrupt(file, "a local header says what the directory says", listed.name)
+        raise _bad_zip(file, "a local header says what the directory says", listed.name)
     start = listed.header + _LOCAL.size + length + extra
-    return Entry(name, start, listed.packed, listed.crc, packed)
+    return ZipEntry(name, start, listed.packed, listed.crc, packed)
 
 
 def _name(file: Path, name: bytes) -> str:
@@ -174,10 +174,10 @@ def _name(file: Path, name: bytes) -> str:
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
-        raise _corrupt(file, "names are UTF-8", name) from None
+        raise _bad_zip(file, "names are UTF-8", name) from None
     parts = text.split("/")
     if "\\" in text or "\0" in text or not set(parts).isdisjoint({"", ".", ".."}):
-        raise _corrupt(file, "names lead nowhere else", name)
+        raise _bad_zip(file, "names lead nowhere else", name)
     return text
 
 
@@ -190,6 +190,6 @@ def _read(stream: BinaryIO, start: int, size: int) -> bytes:
     return stream.read(size)
 
 
-def _corrupt(file: Path, rule: str, got: str | bytes) -> CorruptFile:
+def _bad_zip(file: Path, rule: str, got: str | bytes) -> CorruptFile:
     what = got if isinstance(got, str) else f"entry {got[:80]!r}"
-    return CorruptFile(f"in a zip file, {rule}", f"{what} in {file}", AGAIN)
+    return corrupt(file, f"in a zip file, {rule}", what, SAVE_AGAIN)

@@ -19,7 +19,7 @@ from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import wanted_of
 from sakuga.checkpoint.folder import open_component
 from sakuga.checkpoint.save import write_json
-from sakuga.checkpoint.specs import config_of
+from sakuga.checkpoint.specs.families import config_of
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
 

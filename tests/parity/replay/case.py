@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sakuga.checkpoint.bind import bind
-from sakuga.checkpoint.layouts import Adapter, recognise
+from sakuga.checkpoint.contents import Contents
+from sakuga.checkpoint.layouts.detect import recognise
+from sakuga.checkpoint.layouts.match import BakedAdapter
 from sakuga.weights.store import Store
 
 TOLERANCE = 1e-5  # float32 rounding through a few layers is about 1e-6
@@ -64,7 +66,7 @@ class Case:
 
 
 def bind_layout(
-    module: nn.Module, weights: Mapping[str, Tensor], adapter: Adapter | None = None
+    module: nn.Module, weights: Mapping[str, Tensor], adapter: BakedAdapter | None = None
 ) -> str:
     """Fill `module` from a file of `weights`, as any file is; give the name of its layout."""
     with TemporaryDirectory() as folder:
@@ -72,7 +74,7 @@ def bind_layout(
         save_file(dict(weights), file)
         store = Store.open(file)
         match = recognise(store.shapes())
-        bind(module, store, match=replace(match, adapter=adapter or match.adapter))
+        bind(module, Contents.of(store, replace(match, adapter=adapter or match.adapter)))
     return match.layout.name
 
 

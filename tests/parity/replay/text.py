@@ -18,7 +18,9 @@ from replay.case import (
     pick,
     right_padded,
 )
-from sakuga.checkpoint.layouts import JINA_SINGLE_FILE, Adapter, Match, rewrite
+from sakuga.checkpoint.layouts.jina import JINA_SINGLE_FILE
+from sakuga.checkpoint.layouts.match import BakedAdapter, Match
+from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.model.spec import GemmaSpec, JinaSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 
@@ -114,7 +116,7 @@ def official(case: Case, sheet: Sheet) -> None:
     """Replay Jina under its official names, without its adapter and with it."""
     about = case.about
     spec = JinaSpec(**pick(about["config"], JINA_FIELDS, JINA_FIXED, "config"))
-    adapter = Adapter(0, about["lora_alpha"] / about["lora_rank"])
+    adapter = BakedAdapter(0, about["lora_alpha"] / about["lora_rank"])
     weights = case.named("weights/")
     plain = {key: value for key, value in weights.items() if "lora_" not in key}
     for name, tensors in (("no_adapter/", plain), ("adapter0/", weights)):

@@ -10,7 +10,8 @@ from sakuga.checkpoint.manifest import MANIFEST, read_manifest
 from sakuga.commands.doctor.files import Components, some
 from sakuga.commands.doctor.finding import Report, green, red, yellow
 from sakuga.printable import readable
-from sakuga.weights.store import confine, hash_file
+from sakuga.weights.access import confine
+from sakuga.weights.sha256 import hash_file
 
 FIX = "Download or convert the file again."
 

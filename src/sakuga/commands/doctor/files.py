@@ -19,12 +19,12 @@ from sakuga.checkpoint.folder import (
     open_component,
     parts_in,
 )
-from sakuga.checkpoint.layouts import Explanation, explain
+from sakuga.checkpoint.layouts.explanation import Explanation
 from sakuga.commands.doctor.finding import Finding, Report, Stage, green, red, refused, trouble
 from sakuga.model.inventory import part_of
 from sakuga.printable import readable
-from sakuga.weights.formats import Shape, logical_shapes, read_storage_metadata, scale_key
-from sakuga.weights.store import FROM_TORCH
+from sakuga.weights.formats import Shape, scale_key
+from sakuga.weights.shards import FROM_TORCH
 
 PICKLES = (*FROM_TORCH, ".pkl", ".pickle")
 MOST_ENTRIES = 10_000  # of a folder, in case it is somebody's home
@@ -67,14 +67,8 @@ def whole(folder: Path, components: Components) -> Report:
 
 
 def explained(component: Component) -> Explanation:
-    """Every key of a component's file against the tensors that its spec asks for.
-
-    Raises CorruptFile where quantised weights and their scales contradict each other.
-    """
-    store = component.store
-    stored = read_storage_metadata(store.metadata)
-    shapes = logical_shapes(store.shapes(), store.dtypes(), stored)
-    return explain(component.match, shapes, wanted(component))
+    """Every key of a component's file against the tensors that its spec asks for."""
+    return component.explain(wanted(component))
 
 
 def wanted(component: Component) -> dict[str, Shape]:
@@ -99,7 +93,7 @@ def keys(component: Component, explanation: Explanation) -> Finding:
 
 def dtypes(component: Component) -> str:
     """How the tensors of a file are stored: "39 bfloat16, 12 int8"."""
-    stored = read_storage_metadata(component.store.metadata)
+    stored = component.stored
     scales = {scale_key(key) for key in stored}
     counts = Counter(
         stored[key].form.name if key in stored else dtype

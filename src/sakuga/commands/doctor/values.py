@@ -17,8 +17,9 @@ from sakuga.errors import CorruptFile
 from sakuga.printable import readable
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.quantise import DTYPES
-from sakuga.weights.store import Store, TensorInfo
+from sakuga.weights.header import TensorInfo
+from sakuga.weights.quantise import TORCH_DTYPES
+from sakuga.weights.store import Store
 
 QUICK = 96 << 20  # bytes that are looked at unless all of them shall be
 PROBES = 4  # places of a tensor that are looked at when not all of it is
@@ -121,7 +122,7 @@ def _numbers(data: bytearray, name: str) -> Tensor:
 
 def _readable(name: str) -> torch.dtype:
     """The dtype in which stored numbers are looked at."""
-    dtype = DTYPES[name]
+    dtype = TORCH_DTYPES[name]
     return dtype if dtype.is_floating_point else INTEGERS[dtype.itemsize]
 
 

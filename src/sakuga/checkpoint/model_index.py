@@ -1,0 +1,92 @@
+"""model_index.json: what a model's folder says of its name, its drawing defaults, its preview.
+
+    {"sakuga": {"name": "...", "drawing": {"steps": 28, ...}, "preview": {...}}, ...}
+
+All of it is optional; what other programs write beside our entry is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sakuga.checkpoint.specs.values import OURS
+from sakuga.errors import SpecMismatch
+from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec
+from sakuga.weights.json_object import read_json
+
+INDEX = "model_index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIndex:
+    """The name and the drawing defaults of a model, and our whole entry as plain JSON values.
+
+    ours: empty where there is no such file or entry.
+    """
+
+    name: str
+    drawing: DrawingSpec
+    ours: Mapping[str, Any]
+
+    @property
+    def preview(self) -> Any:
+        """The preview map the model brings, not checked; None where it brings none."""
+        return self.ours.get("preview")
+
+
+def read_model_index(folder: Path) -> ModelIndex:
+    """What a model's folder says of it; what it leaves unsaid is as the real model has it.
+
+    Raises CorruptFile where the file is no JSON object, SpecMismatch where an entry of ours has
+    no meaning.
+    """
+    file, ours = folder / INDEX, entry_of(folder)
+    if not isinstance(ours, dict):
+        raise _odd(file, f'"{OURS}" is a set of named values', ours)
+    name, drawing = ours.get("name", _title(folder)), ours.get("drawing", {})
+    if not isinstance(name, str) or not isinstance(drawing, dict):
+        raise _odd(file, "a model has a name and a set of drawing defaults", ours)
+    values = {key: _drawing_value(file, key, value) for key, value in drawing.items()}
+    spec = replace(NEWBIE_3_5B.drawing, **values)
+    shorter, longer = sorted((spec.width, spec.height))
+    if not spec.min_side <= shorter <= longer <= spec.max_side:
+        raise _odd(file, "width and height lie between min_side and max_side", drawing)
+    return ModelIndex(name, spec, ours)
+
+
+def entry_of(folder: Path) -> Any:
+    """Our entry as it stands in the file; {} where there is none. Raises CorruptFile."""
+    file = folder / INDEX
+    return read_json(file, folder).get(OURS, {}) if file.is_file() else {}
+
+
+def _title(path: Path) -> str:
+    """What a folder is called; a snapshot in the hub's cache is called as on the hub."""
+    folder = path.resolve()
+    if folder.parent.name != "snapshots":
+        return folder.name
+    return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+
+
+def _drawing_value(file: Path, key: str, value: Any) -> Any:
+    kinds = {field.name: field.type for field in fields(DrawingSpec)}
+    if key not in kinds:
+        near = get_close_matches(key, kinds, n=1)
+        hint = f" (nearest: {near[0]!r})" if near else ""
+        raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
+    if kinds[key] == "float" and type(value) is int:
+        value = float(value)
+    if type(value).__name__ != kinds[key]:
+        raise _odd(file, f"{key} is of type {kinds[key]}", value)
+    if kinds[key] != "str" and not 0 <= value < 2**31:
+        raise _odd(file, f"{key} is finite and not negative", value)
+    return value
+
+
+def _odd(file: Path, rule: str, value: object) -> SpecMismatch:
+    text = value if isinstance(value, str) else repr(value)
+    return SpecMismatch(rule, f"{text[:200]} in {file}", "Correct or remove the entry")

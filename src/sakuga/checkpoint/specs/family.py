@@ -1,0 +1,115 @@
+"""A family of components, whose configs and key shapes state the same fields, and agree.
+
+Each source states the fields it knows, in the names of `model.spec`. The config (of
+config.json, else of the metadata) is taken at its word, shapes fill in what it leaves
+unsaid, the family's defaults the rest; where config and shapes both know, they must agree.
+Configs are those of transformers 4 and 5, of diffusers and of the original NextDiT. Keys
+without a meaning here are left alone; values that our classes cannot run are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Generic, TypeVar
+
+from sakuga.checkpoint.specs.values import Config, Facts, Shapes, impossible
+from sakuga.errors import SpecMismatch
+from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
+
+S = TypeVar("S", NextDiTSpec, GemmaSpec, JinaSpec, VAESpec)
+MAY_BE_ZERO = frozenset({"pad_token_id", "bos_token_id", "eos_token_id"})
+LAYER_NUMBERS = frozenset({"full_attention_layers"})  # their family says which there are
+
+
+@dataclass(frozen=True, slots=True)
+class Family(Generic[S]):
+    """One kind of component: how its sources are read and its config is written.
+
+    stated: fields a config gives. measured: fields, or properties, that key shapes give,
+    knowing the stated ones. assumed: fields that may go unsaid, from the known ones and
+    whether there is a config. rules: what must hold, each with whether it does.
+    """
+
+    spec: type[S]
+    stated: Callable[[Config, str], Facts]
+    measured: Callable[[Shapes, Facts], Facts]
+    assumed: Callable[[Facts, bool], Facts]
+    rules: Callable[[S], Iterable[tuple[str, bool]]]
+    config: Callable[[S], dict[str, Any]]
+
+
+def read_spec(
+    family: Family[S], config: Config | None, source: str, shapes: Shapes, file: str
+) -> S:
+    """The spec of a component, from a config, if there is one, and key shapes.
+
+    source, file: where config and shapes come from, for messages. shapes: by our names.
+    Raises SpecMismatch where the two differ (naming both sources with both values), where
+    neither says enough, or where a value breaks a rule.
+    """
+    stated = family.stated(config, source) if config is not None else {}
+    measured = family.measured(shapes, stated)
+    known = {**measured, **stated}
+    known = {**family.assumed(known, config is not None), **known}
+    lacking = [
+        field.name
+        for field in fields(family.spec)
+        if field.name not in known and field.default is MISSING
+    ]
+    if lacking:
+        raise SpecMismatch(
+            "a config or the key shapes say what a model is",
+            f"nothing about {', '.join(lacking)} in {source} and {file}",
+            "Put the config.json of these weights beside them",
+        )
+    names = {field.name for field in fields(family.spec)}
+    spec = family.spec(**{name: value for name, value in known.items() if name in names})
+    check(family, spec, source if config is not None else file)
+    for name, value in measured.items():
+        if getattr(spec, name) != value:
+            raise SpecMismatch(
+                "config and key shapes describe one model",
+                f"{name} {getattr(spec, name)!r} by {source}, {value!r} by the keys of {file}",
+                "Use the config that belongs to these weights",
+            )
+    return spec
+
+
+def compare(family: Family[S], spec: S, source: str, config: Config, other: str) -> None:
+    """Refuse a second config that describes another model, with SpecMismatch.
+
+    source: where the spec comes from. config, other: the second one, and where it does.
+    """
+    for name, value in family.stated(config, other).items():
+        # What is no field, such as a pattern of layers, was turned into fields on reading.
+        if getattr(spec, name, value) != value:
+            raise SpecMismatch(
+                "two configs of one component describe one model",
+                f"{name} {getattr(spec, name)!r} by {source}, {value!r} by {other}",
+                "Remove the config that does not belong to these weights",
+            )
+
+
+def check(family: Family[S], spec: S, source: str) -> None:
+    """Refuse a spec that no model can have, with SpecMismatch."""
+    for field in fields(family.spec):
+        value = getattr(spec, field.name)
+        several = isinstance(value, tuple) and field.name not in LAYER_NUMBERS
+        numbers = value if several else (value,)
+        low = 0 if field.name in MAY_BE_ZERO else 1
+        for number in numbers:
+            if isinstance(number, int) and not low <= number < 2**31:
+                raise impossible(f"{field.name} is a whole number from {low}", value, source)
+            if isinstance(number, float) and not math.isfinite(number):
+                raise impossible(f"{field.name} is a finite number", value, source)
+    for rule, holds in family.rules(spec):
+        if not holds:
+            raise impossible(rule, spec, source)
+
+
+def token_rules(spec: GemmaSpec | JinaSpec) -> Iterable[tuple[str, bool]]:
+    """The rules of families that have a vocabulary, each with whether it holds."""
+    ids = (spec.pad_token_id, spec.bos_token_id, spec.eos_token_id)
+    yield "special tokens are in the vocabulary", max(ids) < spec.vocab_size

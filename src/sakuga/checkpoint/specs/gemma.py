@@ -1,0 +1,178 @@
+"""What a Gemma 3 is: the configs of transformers 4 and 5, and of models with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sakuga.checkpoint.specs.family import Family, token_rules
+from sakuga.checkpoint.specs.values import (
+    OURS,
+    Config,
+    Facts,
+    Shapes,
+    floats,
+    impossible,
+    ints,
+    members,
+    nested,
+    refuse,
+    renamed,
+    size,
+    without_gaps,
+)
+from sakuga.model.spec import GemmaSpec
+
+FULL = "full_attention_layers"
+PATTERN = "sliding_window_pattern"
+
+
+def _stated(config: Config, source: str) -> Facts:
+    config = nested(config, source, "text_config")
+    refuse(
+        config,
+        source,
+        {
+            "hidden_activation": ("gelu_pytorch_tanh",),
+            "attention_bias": (False,),
+            "attn_logit_softcapping": (),
+            "use_bidirectional_attention": (False,),
+        },
+    )
+    facts = ints(
+        config,
+        source,
+        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
+        "num_key_value_heads head_dim query_pre_attn_scalar sliding_window "
+        "max_position_embeddings pad_token_id bos_token_id eos_token_id",
+    )
+    facts |= floats(config, source, "rms_norm_eps")
+    facts |= _rope(config, source)
+    facts |= ints(nested(config, source, OURS, {}), source, "trained_tokens")
+    kinds = config.get("layer_types")
+    if kinds is not None:
+        known = ("full_attention", "sliding_attention")
+        if not isinstance(kinds, list) or not all(kind in known for kind in kinds):
+            raise impossible(f"layer_types are of {' and '.join(known)}", kinds, source)
+        if len(kinds) != facts.setdefault("num_hidden_layers", len(kinds)):
+            count = facts["num_hidden_layers"]
+            raise impossible(f"layer_types are {count}, one per layer", len(kinds), source)
+        facts[FULL] = tuple(n for n, kind in enumerate(kinds) if kind == known[0])
+    else:
+        private = {PATTERN: config.get(PATTERN, config.get("_" + PATTERN))}
+        facts |= ints(private, source, PATTERN)
+    return facts
+
+
+def _rope(config: Config, source: str) -> Facts:
+    """Bases and factor, in the form of transformers 5 (per kind of layer) or of 4."""
+    parameters = nested(config, source, "rope_parameters", {})
+    if parameters:
+        full = scaling = nested(parameters, source, "full_attention", {})
+        local = nested(parameters, source, "sliding_attention", {})
+    else:
+        full, scaling = config, nested(config, source, "rope_scaling", {})
+        local = {"rope_theta": config.get("rope_local_base_freq")}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    refuse({"rope_type": kind}, source, {"rope_type": ("default", "linear")})
+    refuse(local, source, {"rope_type": ("default",)})
+    facts = {
+        **floats(full, source, "rope_theta"),
+        **renamed(floats(local, source, "rope_theta"), "rope_theta", "rope_local_theta"),
+    }
+    if kind == "linear":
+        facts |= renamed(floats(scaling, source, "factor"), "factor", "rope_linear_factor")
+    elif parameters:
+        facts["rope_linear_factor"] = 1.0
+    return facts
+
+
+def _measured(shapes: Shapes, stated: Facts) -> Facts:
+    head = size(shapes, "layers.0.self_attn.q_norm.weight", 0)
+    query = size(shapes, "layers.0.self_attn.q_proj.weight", 0)
+    key = size(shapes, "layers.0.self_attn.k_proj.weight", 0)
+    layers = members(shapes, "layers")
+    # The last layer and the final norm are never run, so a file may go without them.
+    if layers and "norm.weight" not in shapes and stated.get("num_hidden_layers") != layers:
+        layers += 1
+    return without_gaps(
+        {
+            "vocab_size": size(shapes, "embed_tokens.weight", 0),
+            "hidden_size": size(shapes, "embed_tokens.weight", 1),
+            "intermediate_size": size(shapes, "layers.0.mlp.gate_proj.weight", 0),
+            "num_hidden_layers": layers,
+            "num_attention_heads": query // head if query and head else None,
+            "num_key_value_heads": key // head if key and head else None,
+            "head_dim": head,
+        }
+    )
+
+
+def _assumed(known: Facts, config: bool) -> Facts:
+    """What transformers' Gemma3TextConfig assumes; without any config, what the 4B model is."""
+    pattern = max(1, known.get(PATTERN, 6))
+    layers = range(min(known.get("num_hidden_layers", 0), 10_000))
+    return {
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256 if config else known.get("head_dim", 256),
+        "sliding_window": 4096 if config else 1024,
+        "rope_linear_factor": 1.0 if config else 8.0,
+        "max_position_embeddings": 131_072,
+        FULL: tuple(n for n in layers if (n + 1) % pattern == 0),
+    }
+
+
+def _rules(spec: GemmaSpec) -> Iterable[tuple[str, bool]]:
+    heads = spec.num_attention_heads
+    yield "there are two layers or more, the last of which is not run", spec.num_hidden_layers > 1
+    yield "hidden_size is a multiple of num_attention_heads", spec.hidden_size % heads == 0
+    yield "query heads are a multiple of key heads", heads % spec.num_key_value_heads == 0
+    yield "head_dim is even", spec.head_dim % 2 == 0
+    yield (
+        f"{FULL} are layers",
+        all(0 <= n < spec.num_hidden_layers for n in spec.full_attention_layers),
+    )
+    yield "rope bases are above 1", min(spec.rope_theta, spec.rope_local_theta) > 1
+    yield "the rope factor is above 0", spec.rope_linear_factor > 0
+    yield "rms_norm_eps is above 0", spec.rms_norm_eps > 0
+    yield from token_rules(spec)
+
+
+def _config(spec: GemmaSpec) -> dict[str, Any]:
+    linear = {"rope_type": "linear", "factor": spec.rope_linear_factor}
+    plain = {"rope_type": "default"}
+    scaling = linear if spec.rope_linear_factor != 1 else plain
+    kinds = [
+        "full_attention" if n in spec.full_attention_layers else "sliding_attention"
+        for n in range(spec.num_hidden_layers)
+    ]
+    return {
+        "architectures": ["Gemma3TextModel"],
+        "model_type": "gemma3_text",
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.hidden_size,
+        "intermediate_size": spec.intermediate_size,
+        "num_hidden_layers": spec.num_hidden_layers,
+        "num_attention_heads": spec.num_attention_heads,
+        "num_key_value_heads": spec.num_key_value_heads,
+        "head_dim": spec.head_dim,
+        "query_pre_attn_scalar": spec.query_pre_attn_scalar,
+        "sliding_window": spec.sliding_window,
+        "layer_types": kinds,
+        "max_position_embeddings": spec.max_position_embeddings,
+        "rope_parameters": {
+            "full_attention": {**scaling, "rope_theta": spec.rope_theta},
+            "sliding_attention": {**plain, "rope_theta": spec.rope_local_theta},
+        },
+        "rms_norm_eps": spec.rms_norm_eps,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "pad_token_id": spec.pad_token_id,
+        "bos_token_id": spec.bos_token_id,
+        "eos_token_id": spec.eos_token_id,
+        OURS: {"trained_tokens": spec.trained_tokens},
+    }
+
+
+GEMMA = Family(
+    GemmaSpec, _stated, _measured, _assumed, _rules, _config
+)

@@ -1,0 +1,141 @@
+"""What a transformer is: the configs of the original NextDiT and of diffusers' Lumina 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sakuga.checkpoint.specs.family import Family
+from sakuga.checkpoint.specs.values import (
+    OURS,
+    Config,
+    Facts,
+    Shapes,
+    floats,
+    int_lists,
+    ints,
+    members,
+    nested,
+    refuse,
+    size,
+    without_gaps,
+)
+from sakuga.model.spec import NextDiTSpec
+
+# What diffusers calls these in the config of its Lumina2Transformer2DModel.
+LUMINA2 = {
+    "hidden_size": "dim",
+    "num_layers": "n_layers",
+    "num_refiner_layers": "n_refiner_layers",
+    "num_attention_heads": "n_heads",
+    "num_kv_heads": "n_kv_heads",
+    "axes_dim_rope": "axes_dims",
+    "pooled_projection_dim": "clip_text_dim",
+}
+LUMINA2_LACKS = ("model_type", "qk_norm", "rope_theta")
+
+
+def _stated(config: Config, source: str) -> Facts:
+    refuse(config, source, {"qk_norm": (True,)})
+    if "hidden_size" in config:
+        config = {LUMINA2.get(name, name): value for name, value in config.items()}
+        config |= nested(config, source, OURS, {})
+    facts = ints(
+        config,
+        source,
+        "dim n_layers n_refiner_layers n_heads n_kv_heads cap_feat_dim clip_text_dim "
+        "multiple_of in_channels patch_size",
+    )
+    facts |= floats(config, source, "norm_eps rope_theta")
+    return facts | int_lists(config, source, "axes_dims")
+
+
+def _measured(shapes: Shapes, stated: Facts) -> Facts:
+    dim = size(shapes, "x_embedder.weight", 0)
+    features = size(shapes, "x_embedder.weight", 1)
+    head = size(shapes, "layers.0.attention.q_norm.weight", 0)
+    rows = size(shapes, "layers.0.attention.qkv.weight", 0)
+    heads = dim // head if dim and head else None
+    patch = max(1, stated.get("patch_size", 2))
+    return without_gaps(
+        {
+            "dim": dim,
+            "n_layers": members(shapes, "layers"),
+            "n_refiner_layers": members(shapes, "noise_refiner"),
+            "n_heads": heads,
+            "n_kv_heads": (rows // head - heads) // 2 if rows and head and heads else None,
+            "cap_feat_dim": size(shapes, "cap_embedder.1.weight", 1),
+            "clip_text_dim": size(shapes, "clip_text_pooled_proj.1.weight", 1),
+            "in_channels": features // patch**2 if features else None,
+            "ffn_dim": size(shapes, "layers.0.feed_forward.w1.weight", 0),
+        }
+    )
+
+
+def _assumed(known: Facts, config: bool) -> Facts:
+    del config
+    facts: Facts = {"multiple_of": 256}
+    dim, ffn = known.get("dim", 0), known.get("ffn_dim", 0)
+    if ffn and -(-4 * dim // 256) * 256 != ffn:
+        facts["multiple_of"] = ffn
+    axis, rest = divmod(dim // max(1, known.get("n_heads", 1)), 3)
+    if rest == 0 and axis % 2 == 0:
+        facts["axes_dims"] = (axis, axis, axis)
+    return facts
+
+
+def _rules(spec: NextDiTSpec) -> Iterable[tuple[str, bool]]:
+    yield "dim is a multiple of n_heads", spec.dim % spec.n_heads == 0
+    yield "n_heads is a multiple of n_kv_heads", spec.n_heads % spec.n_kv_heads == 0
+    yield (
+        "axes_dims are three even sizes",
+        len(spec.axes_dims) == 3 and not any(axis % 2 for axis in spec.axes_dims),
+    )
+    yield "axes_dims add up to dim / n_heads", sum(spec.axes_dims) == spec.head_dim
+    yield "rope_theta is above 1", spec.rope_theta > 1
+    yield "norm_eps is above 0", spec.norm_eps > 0
+
+
+def _config(spec: NextDiTSpec) -> dict[str, Any]:
+    return {
+        "_class_name": "NextDiT_CLIP",
+        "model_type": "nextdit_clip",
+        "dim": spec.dim,
+        "n_layers": spec.n_layers,
+        "n_refiner_layers": spec.n_refiner_layers,
+        "n_heads": spec.n_heads,
+        "n_kv_heads": spec.n_kv_heads,
+        "axes_dims": list(spec.axes_dims),
+        "axes_lens": [1024, 512, 512],  # the original's tables; we compute, and need none
+        "cap_feat_dim": spec.cap_feat_dim,
+        "clip_text_dim": spec.clip_text_dim,
+        "multiple_of": spec.multiple_of,
+        "in_channels": spec.in_channels,
+        "patch_size": spec.patch_size,
+        "norm_eps": spec.norm_eps,
+        "qk_norm": True,
+        "rope_theta": spec.rope_theta,
+    }
+
+
+def lumina2_config(spec: NextDiTSpec) -> dict[str, Any]:
+    """The config.json of a transformer under diffusers names.
+
+    Its class computes rotary positions with a base of 10,000 whatever the config says, so
+    ours is kept apart, as is all else that it has no word for.
+    """
+    config = _config(spec)
+    named = {ours: theirs for theirs, ours in LUMINA2.items()}
+    theirs = {named.get(name, name): config[name] for name in config if name not in LUMINA2_LACKS}
+    ours = {"rope_theta": spec.rope_theta}
+    return {**theirs, "_class_name": "Lumina2Transformer2DModel", OURS: ours}
+
+
+TRANSFORMER = Family(
+    NextDiTSpec,
+    _stated,
+    _measured,
+    _assumed,
+    _rules,
+    _config,
+)
