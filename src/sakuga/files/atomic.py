@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,7 +78,7 @@ def _draft(path: Path, *, replace: bool) -> Iterator[Path]:
 
     Where writing or moving fails, the draft is removed.
     """
-    draft = path.with_name(secrets.token_hex(8).join(DRAFT))
+    draft = path.with_name(os.urandom(8).hex().join(DRAFT))
     try:
         yield draft
         _move(draft, path, replace=replace)
