@@ -72,7 +72,7 @@ def test_an_evaluation_takes_what_is_predicted(
 
     def run() -> None:
         x = empty(batch, shape.in_channels, side, side, dtype=torch.float32)
-        places = [model.text_places((text,)) for text in texts]
+        places = [model.text_positions((text,)) for text in texts]
         captions = refined(model, sides, [one.to(x.device) for one in places])
         prepared = Prepared(captions, *modulated(model, sides, times))
         denoiser = Denoiser(model, prepared, seating.to(x.device))

@@ -40,7 +40,7 @@ from sakuga.checkpoint.save import write_json
 from sakuga.checkpoint.specs import config_of, lumina2_config
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
 from sakuga.errors import CorruptFile, RequestError
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import shown
 from sakuga.weights.formats import (
@@ -183,7 +183,7 @@ def plan_job(part: Component, goal: Goal, dtype: str) -> Job:
     ours = {piece.target: piece for piece in made}
     shapes = {key: piece.shape for key, piece in ours.items()}
     pieces, nameless = rewrite(Match(goal.layout.inverse), shapes, _split_rows(part.spec))
-    needed = {weight.key: weight.shape for weight in part_of(part.spec)}
+    needed = {weight.key: weight.shape for weight in weights_of(part.spec)}
     named = {key: shape for key, shape in shapes.items() if key not in nameless}
     explanation = explain(part.match, found, named | needed)
     if not explanation.complete:

@@ -16,7 +16,7 @@ from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, u
 from sakuga.checkpoint.layouts import Match, explain, recognise
 from sakuga.errors import WeightsError
 from sakuga.memory.reasons import readable
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.printable import shown
 from sakuga.weights.formats import FLOATS, Stored, logical_shapes, read_storage_metadata
 from sakuga.weights.gguf import plain_dtype
@@ -127,7 +127,7 @@ def _fates(part: Component, dtype: str) -> tuple[tuple[Key, ...], str | None]:
     store = part.store
     stored = read_storage_metadata(store.metadata)
     found = logical_shapes(store.shapes(), store.dtypes(), stored)
-    wanted = {weight.key: weight.shape for weight in part_of(part.spec)}
+    wanted = {weight.key: weight.shape for weight in weights_of(part.spec)}
     told = explain(part.match, found, wanted)
     into: dict[str, list[str]] = {}
     for piece in told.pieces:

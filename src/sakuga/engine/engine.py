@@ -299,7 +299,7 @@ class Engine:
         """What no step changes; the weights behind it pass the device once."""
         home, device = self.home, self.home.device
         with home.host():
-            places = [transformer.text_places((len(side.tokens),)) for side in sides]
+            places = [transformer.text_positions((len(side.tokens),)) for side in sides]
         here = [Conditioning(side.tokens.to(device, copy=True), side.pooled.to(device, copy=True))
                 for side in sides]
         with home.stream(transformer.context_refiner) as blocks:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sakuga.model.layers import Places
-from sakuga.model.nextdit import Block, Group, Layout, Modulations, NextDiT, RefinerBlock
+from sakuga.model.layers import Positions
+from sakuga.model.nextdit import Block, Group, Modulations, NextDiT, Packing, RefinerBlock
 from sakuga.model.text import Conditioning
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative
@@ -27,7 +27,7 @@ class Seats:
 
     pictures: tuple[int, ...]
     branches: tuple[int, ...]
-    layout: Layout
+    layout: Packing
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Seating:
                 Seats(
                     tuple(picture for picture, _ in cut),
                     tuple(branch for _, branch in cut),
-                    transformer.layout([lengths[branch] for _, branch in cut], [size] * len(cut)),
+                    transformer.packing([lengths[branch] for _, branch in cut], [size] * len(cut)),
                 )
                 for cut in cuts
             )
@@ -72,7 +72,7 @@ class Seating:
 
     def to(self, device: torch.device) -> Seating:
         """The same with its tables on `device`; seats that are alike share theirs."""
-        moved: dict[int, Layout] = {}
+        moved: dict[int, Packing] = {}
 
         def move(seats: Seats) -> Seats:
             key = id(seats.layout)
@@ -95,7 +95,7 @@ class Prepared:
 def refined(
     transformer: NextDiT,
     texts: Sequence[Conditioning],
-    places: Sequence[Places],
+    places: Sequence[Positions],
     blocks: Iterable[RefinerBlock] | None = None,
 ) -> tuple[Tensor, ...]:
     """Captions (L, D), each by itself; `places`: of each text. `blocks`: the context refiner's."""
@@ -129,7 +129,7 @@ class Bundle:
     pictures: Tensor
     branches: Tensor
     captions: Tensor
-    layout: Layout
+    layout: Packing
 
 
 class Denoiser:

@@ -16,7 +16,7 @@ from sakuga.api.request import StagePlan
 from sakuga.memory.activations import FLOAT, Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import Card
 from sakuga.memory.vae_cost import decode_flops, decode_peak
-from sakuga.model.inventory import Inventory, Part, Weight, Weights
+from sakuga.model.inventory import Inventory, NetworkWeights, Weight, Weights
 from sakuga.model.spec import ModelSpec
 from sakuga.weights.formats import FORMATS, StorageFormat, is_block_linear
 
@@ -110,7 +110,7 @@ def flat_bytes(weights: tuple[Weight, ...], form: StorageFormat, compute: Storag
     return sum(sum(map(_aligned, _pieces(weight, form, compute))) for weight in weights)
 
 
-def part_bytes(part: Part, form: StorageFormat, compute: StorageFormat) -> PartBytes:
+def part_bytes(part: NetworkWeights, form: StorageFormat, compute: StorageFormat) -> PartBytes:
     """The bytes of a network on a card that computes in `compute`."""
     return PartBytes(
         tuple(flat_bytes(block, form, compute) for block in part.blocks),
@@ -167,7 +167,7 @@ class Costs:
         self._bytes: dict[tuple[str, str], PartBytes] = {}
         self._levels: dict[tuple[str, str], tuple[Level, ...]] = {}
 
-    def part(self, stage: str) -> Part:
+    def part(self, stage: str) -> NetworkWeights:
         """The network that a stage runs."""
         inventory = self.inventory
         return {

@@ -22,7 +22,7 @@ from sakuga.checkpoint.folder import (
 from sakuga.checkpoint.layouts import Explanation, explain
 from sakuga.commands.doctor.finding import Finding, Report, Stage, green, red, refused, trouble
 from sakuga.memory.reasons import readable
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.weights.formats import Shape, logical_shapes, read_storage_metadata, scale_key
 from sakuga.weights.store import FROM_TORCH
 
@@ -79,7 +79,7 @@ def explained(component: Component) -> Explanation:
 
 def wanted(component: Component) -> dict[str, Shape]:
     """Names and shapes of the tensors that a component's spec asks for."""
-    return {weight.key: weight.shape for weight in part_of(component.spec)}
+    return {weight.key: weight.shape for weight in weights_of(component.spec)}
 
 
 def keys(component: Component, explanation: Explanation) -> Finding:
