@@ -142,6 +142,6 @@ def both_sides(
     for start in range(0, len(captions), most):
         cut = slice(start, start + most)
         texts = captions[cut]
-        layout = model.layout([len(t) for t in texts], [(edge, edge)] * len(texts), scale.device)
-        groups.append(Group(latents[cut], torch.cat(texts), layout, table.rows(owners[cut])))
+        packing = model.packing([len(t) for t in texts], [(edge, edge)] * len(texts), scale.device)
+        groups.append(Group(latents[cut], torch.cat(texts), packing, table.rows(owners[cut])))
     return groups, table

@@ -37,7 +37,7 @@ def groups(model: NextDiT, count: int) -> list[Group]:
         modulations = type(modulations)(
             tuple(one.to(CARD) for one in modulations.blocks), modulations.final.to(CARD)
         )
-        made.append(Group(latents, caption, model.layout([5], [(16, 16)], CARD), modulations))
+        made.append(Group(latents, caption, model.packing([5], [(16, 16)], CARD), modulations))
     return made
 
 

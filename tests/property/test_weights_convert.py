@@ -17,7 +17,7 @@ from sakuga.checkpoint.folder import open_component
 from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.checkpoint.save import save_component
 from sakuga.commands.convert import convert
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 
 FEW = st.integers(1, 3)
@@ -66,7 +66,7 @@ def tensors_at(place: Path) -> tuple[Any, dict[str, Tensor]]:
 @given(small_specs(), st.lists(st.sampled_from(sorted(GOALS)), min_size=1, max_size=3), st.data())
 def test_there_and_back_is_the_identity(spec: Any, layouts: list[str], data: st.DataObject) -> None:
     torch.manual_seed(data.draw(st.integers(0, 99)))
-    state = {weight.key: torch.randn(weight.shape) for weight in part_of(spec)}
+    state = {weight.key: torch.randn(weight.shape) for weight in weights_of(spec)}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "start"
         save_component(place, spec, state)

@@ -142,7 +142,7 @@ def test_a_block_of_the_real_size_takes_no_more_than_without(kind: str) -> None:
         modulation = torch.empty(1, 4 * spec.dim, dtype=torch.bfloat16, device="meta")
         with torch.device("meta"):
             model = NextDiT(spec).bfloat16()
-        places = model.layout([100], [(128, 128)]).to(torch.device("meta")).joint
+        places = model.packing([100], [(128, 128)]).to(torch.device("meta")).joint
         for adapted in (False, True):
             block = adapt(model.layers[0], kind) if adapted else model.layers[0]
             with Ledger() as ledger:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -31,3 +33,16 @@ def test_the_encoder_of_the_peers_runs() -> None:
     values = importlib.import_module("peers").encode(importlib.import_module("measured").TINY)
     assert math.isfinite(values["ms"])
     assert values["ms"] > 0
+
+
+@pytest.mark.parametrize("part", ["encode", "denoise"])
+def test_networks_that_are_streamed_compute_the_same_bits(part: str, tmp_path: Path) -> None:
+    memory, measured = (importlib.import_module(name) for name in ("memory", "measured"))
+    scale = replace(measured.TINY, spec=TINY, sides=(64, 64), quick=True)
+    module, function = memory.PARTS[part].split(":")
+    sheet = measured.Sheet(tmp_path / "sheet.json")
+    getattr(importlib.import_module(module), function)(sheet, scale)
+    assert not [row["error"] for row in sheet.rows.values() if "error" in row]
+    same = [row["equal"] for row in sheet.rows.values() if "equal" in row]
+    assert len(same) >= 3
+    assert all(same)

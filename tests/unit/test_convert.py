@@ -40,7 +40,7 @@ from sakuga.errors import (
     SakugaError,
     SpecMismatch,
 )
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.weights.formats import read_storage_metadata
 from sakuga.weights.store import Store
 
@@ -598,7 +598,7 @@ def test_memory_holds_parts_of_tensors_whatever_their_size(tmp_path: Path) -> No
     write_json(tmp_path / "config.json", config)
     spec = read_spec(FAMILIES["text_encoder"], config, "config.json", {}, "none")
     header, end = {}, 0
-    for weight in part_of(spec):
+    for weight in weights_of(spec):
         start, end = end, end + 4 * torch.Size(weight.shape).numel()
         header[weight.key] = {
             "dtype": "F32", "shape": weight.shape, "data_offsets": [start, end],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sakuga.model.layers import Places, Segments, attention, rope_tables, rotate
+from sakuga.model.layers import Positions, Segments, attention, rope_tables, rotate
 
 RAGGED = Segments((3, 1, 4))
 UNIFORM = Segments((4, 4))
@@ -35,10 +35,10 @@ def test_a_pack_comes_apart_and_together_unchanged(segments):
 def test_a_vector_per_segment_spreads_over_its_own_tokens(segments):
     owner = torch.arange(len(segments.lengths)).repeat_interleave(torch.tensor(segments.lengths))
     empty = torch.empty(0)
-    places = Places(segments, empty, empty, owner if segments.uniform is None else None)
+    positions = Positions(segments, empty, empty, owner if segments.uniform is None else None)
     vectors = torch.randn(len(segments.lengths), 5)
     ones = segments.pack(torch.ones(segments.total, 5))
-    assert torch.equal(segments.unpack(ones * places.spread(vectors)), vectors[owner])
+    assert torch.equal(segments.unpack(ones * positions.spread(vectors)), vectors[owner])
 
 
 @pytest.mark.parametrize("segments", [RAGGED, UNIFORM])

@@ -9,7 +9,7 @@ from sakuga.model.nextdit import (
     Group,
     NextDiT,
     image_ids,
-    make_layout,
+    make_packing,
     patchify,
     text_ids,
     unpatchify,
@@ -135,12 +135,12 @@ def test_positions_reach_past_the_tables_of_the_original(model):
 
 def test_patches_hold_row_column_channel_with_the_channel_fastest():
     latents = torch.arange(4 * 4 * 6).reshape(1, 4, 4, 6)
-    layout = make_layout((1,), ((2, 3),), (SPEC.axes_dims, 1e4))
-    patches = patchify(latents, 2, layout)
+    packing = make_packing((1,), ((2, 3),), (SPEC.axes_dims, 1e4))
+    patches = patchify(latents, 2, packing)
     assert patches.shape == (1, 6, 16)
     expected = latents[0, :, 2:4, 2:4].permute(1, 2, 0).flatten()
     assert torch.equal(patches[0, 4], expected)  # second row of patches, second column
-    assert torch.equal(unpatchify(patches, latents, 2, layout), latents)
+    assert torch.equal(unpatchify(patches, latents, 2, packing), latents)
 
 
 def test_tokens_stand_where_the_original_puts_them():
@@ -150,8 +150,8 @@ def test_tokens_stand_where_the_original_puts_them():
 
 def test_a_layout_is_made_once_and_serves_training_after_drawing(model):
     with torch.inference_mode():
-        drawn = model.layout([11], [(4, 4)], "cpu")
-    assert model.layout([11], [(4, 4)], "cpu") is drawn
+        drawn = model.packing([11], [(4, 4)], "cpu")
+    assert model.packing([11], [(4, 4)], "cpu") is drawn
     features, latents, t, pooled = draw(model, (11,), ((4, 4),))
     [velocity] = run(model, features, latents, t, pooled)
     velocity.sum().backward()
@@ -160,18 +160,18 @@ def test_a_layout_is_made_once_and_serves_training_after_drawing(model):
 
 def test_the_layout_of_one_segment_serves_a_batch_of_such(model):
     features, latents, t, pooled = draw(model, (5, 5), ((4, 4), (4, 4)))
-    layout = model.layout([5], [(4, 4)], "cpu")
-    caption = model.refine(torch.cat(features), layout.text)
-    batch = model.velocity(torch.stack(latents), t, caption, layout, pooled)
+    packing = model.packing([5], [(4, 4)], "cpu")
+    caption = model.refine(torch.cat(features), packing.text)
+    batch = model.velocity(torch.stack(latents), t, caption, packing, pooled)
     torch.testing.assert_close(batch, torch.stack(run(model, features, latents, t, pooled)))
 
 
 def test_modulations_can_be_made_beforehand(model):
     features, latents, t, pooled = draw(model, (5,), ((4, 4),))
-    layout = model.layout([5], [(4, 4)], "cpu")
-    caption = model.refine(features[0], layout.text)
+    packing = model.packing([5], [(4, 4)], "cpu")
+    caption = model.refine(features[0], packing.text)
     modulations = model.modulations(t, pooled)
-    [[ready]] = model.denoise([Group(latents, caption, layout, modulations)])
+    [[ready]] = model.denoise([Group(latents, caption, packing, modulations)])
     [whole] = run(model, features, latents, t, pooled)
     assert torch.equal(ready, whole)
 
@@ -180,10 +180,10 @@ def test_groups_that_take_each_block_in_turn_are_those_run_alone(model):
     features, latents, t, pooled = draw(model, (5, 3), ((4, 4), (6, 4)))
     groups = []
     for i, (text, latent) in enumerate(zip(features, latents, strict=True)):
-        layout = model.layout([len(text)], [latent.shape[-2:]], "cpu")
-        caption = model.refine(text, layout.text)
+        packing = model.packing([len(text)], [latent.shape[-2:]], "cpu")
+        caption = model.refine(text, packing.text)
         rows = model.modulations(t, pooled).rows(torch.tensor([i]))
-        groups.append(Group([latent], caption, layout, rows))
+        groups.append(Group([latent], caption, packing, rows))
     together = [latent for [latent] in model.denoise(groups, iter(model.blocks))]
     for got, want in zip(together, run(model, features, latents, t, pooled), strict=True):
         torch.testing.assert_close(got, want)
@@ -219,9 +219,9 @@ def test_the_pass_compiles_whole_and_once_for_all_lengths():
     compiled = torch.compile(model.velocity, fullgraph=True, dynamic=True, backend=count)
     for length, batch, size in ((5, 2, (14, 18)), (7, 3, (14, 18)), (9, 3, (6, 22))):
         features, latents, t, pooled = draw(model, (length,) * batch, (size,) * batch)
-        layout = model.layout([length], [size], "cpu")
+        packing = model.packing([length], [size], "cpu")
         with torch.no_grad():
-            caption = model.refine(torch.cat(features), layout.text)
-            args = (torch.stack(latents), t, caption, layout, pooled)
+            caption = model.refine(torch.cat(features), packing.text)
+            args = (torch.stack(latents), t, caption, packing, pooled)
             torch.testing.assert_close(compiled(*args), model.velocity(*args))
     assert traced == 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sakuga.api.receipt import StagePlan
-from sakuga.engine.velocity import Denoiser, Prepared, Seating, modulated, refined
+from sakuga.engine.velocity import Denoiser, Packings, Prepared, modulated, refined
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
 from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import CPU, DEFAULT, H200, RTX_3060, RTX_4060_TI, RTX_4090, nearest_card
@@ -71,14 +71,14 @@ def test_an_evaluation_takes_what_is_predicted(
             for text in texts
         ]
     times = [step / 28 for step in range(28)]
-    seating = Seating.of(model, texts, batch, (side, side), parts)
+    packings = Packings.of(model, texts, batch, (side, side), parts)
 
     def run() -> None:
         x = empty(batch, shape.in_channels, side, side, dtype=torch.float32)
-        places = [model.text_places((text,)) for text in texts]
+        places = [model.text_positions((text,)) for text in texts]
         captions = refined(model, sides, [one.to(x.device) for one in places])
         prepared = Prepared(captions, *modulated(model, sides, times))
-        denoiser = Denoiser(model, prepared, seating.to(x.device))
+        denoiser = Denoiser(model, prepared, packings.to(x.device))
         if len(sides) == 1:
             denoiser.conditional(x, times[0])
         else:

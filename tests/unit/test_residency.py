@@ -33,7 +33,7 @@ def group(model: NextDiT, seed: int) -> Group:
     latents = torch.randn(1, 4, 8, 8, generator=draw)
     segments = Segments((5,))
     caption = model.caption(torch.randn(5, 20, generator=draw), segments)
-    layout = model.layout([5], [(8, 8)], "cpu")
+    layout = model.packing([5], [(8, 8)], "cpu")
     modulations = model.modulations(torch.tensor([0.3]), torch.randn(1, 12, generator=draw))
     return Group(latents, caption, layout, modulations)
 

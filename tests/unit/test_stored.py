@@ -73,7 +73,7 @@ def run(part: str, module: nn.Module) -> Tensor:
     draw = torch.Generator().manual_seed(4)
     spec = TINY.transformer
     latents = torch.randn(1, spec.in_channels, 8, 8, generator=draw)
-    segments = module.layout((5,), ((8, 8),), "cpu").text.segments
+    segments = module.packing((5,), ((8, 8),), "cpu").text.segments
     caption = module.caption(torch.randn(5, spec.cap_feat_dim, generator=draw), segments)
     pooled = torch.randn(1, spec.clip_text_dim, generator=draw)
     return module(latents, torch.tensor([0.3]), caption, segments, pooled)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sakuga.adapters.fit import WEIGHT, Fit, targets_of
-from sakuga.model.inventory import Inventory, Part, Shape, Weight, Weights, part_of
+from sakuga.model.inventory import Inventory, NetworkWeights, Shape, Weight, Weights, weights_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.weights.formats import BFLOAT16
 
 
 def transformer_targets(spec: NextDiTSpec) -> dict[str, Shape]:
     """The modules of a transformer that adapters may change: linears (out, in), norms (dim,)."""
-    return targets_of({weight.key: weight.shape for weight in part_of(spec)})
+    return targets_of({weight.key: weight.shape for weight in weights_of(spec)})
 
 
 def with_adapters(inventory: Inventory, fits: Sequence[Fit]) -> Inventory:
@@ -31,7 +31,7 @@ def with_adapters(inventory: Inventory, fits: Sequence[Fit]) -> Inventory:
     return replace(inventory, transformer=_part(inventory.transformer, added))
 
 
-def _part(part: Part, added: Mapping[str, Sequence[Weights]]) -> Part:
+def _part(part: NetworkWeights, added: Mapping[str, Sequence[Weights]]) -> NetworkWeights:
     """A network with more beside its weights, wherever those are."""
 
     def more(group: Weights) -> Weights:
@@ -39,7 +39,7 @@ def _part(part: Part, added: Mapping[str, Sequence[Weights]]) -> Part:
         deltas = (delta for module in modules for delta in added.get(module, ()))
         return group + tuple(weight for delta in deltas for weight in delta)
 
-    return Part(
+    return NetworkWeights(
         blocks=tuple(map(more, part.blocks)),
         rest=more(part.rest),
         passing=tuple(map(more, part.passing)),

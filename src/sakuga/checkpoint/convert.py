@@ -32,7 +32,7 @@ from sakuga.checkpoint.specs.families import config_of
 from sakuga.checkpoint.specs.nextdit import lumina2_config
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
 from sakuga.errors import CorruptFile, RequestError
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import shown
 from sakuga.weights.dtypes import ITEMSIZE, TORCH_NAMES
@@ -164,7 +164,7 @@ def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
     stored, ours = part.stored, part.pieces
     shapes = {key: piece.shape for key, piece in ours.items()}
     pieces, nameless = rewrite(Match(goal.layout.inverse), shapes, _split_rows(part.spec))
-    needed = {weight.key: weight.shape for weight in part_of(part.spec)}
+    needed = {weight.key: weight.shape for weight in weights_of(part.spec)}
     named = {key: shape for key, shape in shapes.items() if key not in nameless}
     explanation = part.explain(named | needed)
     if not explanation.complete:

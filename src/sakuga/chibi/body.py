@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from sakuga.chibi.shapes import Pair, Part, both, curve, ellipse, limb, moved, polygon
+from sakuga.chibi.shapes import Pair, Stroke, both, curve, ellipse, limb, moved, polygon
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ _SOFT_SLEEVE = {"hoodie": 1.25, "sweater": 1.15, "casual_jacket": 1.12}
 
 
 @cache
-def body(gender: str, garment: str, pose: str) -> tuple[Part, ...]:
+def body(gender: str, garment: str, pose: str) -> tuple[Stroke, ...]:
     """Everything below the head: seat, legs, garment and arms."""
     joints = POSES[pose]
     seat = _stool() if pose == "sitting" else ()
@@ -80,11 +80,11 @@ def body(gender: str, garment: str, pose: str) -> tuple[Part, ...]:
     )
 
 
-def _stool() -> tuple[Part, ...]:
+def _stool() -> tuple[Stroke, ...]:
     return (
-        *both(Part(polygon((0.10, -0.13), (0.15, -0.13), (0.185, 0.0), (0.14, 0.0)),
+        *both(Stroke(polygon((0.10, -0.13), (0.15, -0.13), (0.185, 0.0), (0.14, 0.0)),
                    "stool.shade", "stool.line")),
-        Part(curve((-0.185, -0.20), (-0.185, -0.20), (0.185, -0.20), (0.185, -0.20),
+        Stroke(curve((-0.185, -0.20), (-0.185, -0.20), (0.185, -0.20), (0.185, -0.20),
                    (0.195, -0.165), (0.18, -0.12), (0.18, -0.12), (-0.18, -0.12), (-0.18, -0.12),
                    (-0.195, -0.165)), "stool", "stool.line"),
     )  # fmt: skip
@@ -101,32 +101,34 @@ _LOWER = {
 }
 
 
-def _legs(gender: str, garment: str, joints: Pose) -> tuple[Part, ...]:
-    parts: list[Part] = []
+def _legs(gender: str, garment: str, joints: Pose) -> tuple[Stroke, ...]:
+    parts: list[Stroke] = []
     for hip, knee, foot in joints.legs:
         side = 1 if foot[0] > 0 else -1
         if gender == "1boy":
             cloth = _LOWER[garment]
             ankle = _between(knee, foot, 0.72)
             leg = limb([hip, knee, ankle], [0.10, 0.088, 0.086], 3)
-            parts.append(Part(leg, cloth, f"{cloth}.line"))
+            parts.append(Stroke(leg, cloth, f"{cloth}.line"))
         else:
-            parts.append(Part(limb([hip, knee, foot], [0.075, 0.068, 0.058]), "skin", "skin.line"))
+            parts.append(
+                Stroke(limb([hip, knee, foot], [0.075, 0.068, 0.058]), "skin", "skin.line")
+            )
             calf = (knee[0] * 0.5 + foot[0] * 0.5, knee[1] * 0.5 + foot[1] * 0.5)
-            parts.append(Part(limb([calf, foot], [0.066, 0.062]), "sock", "sock.line"))
+            parts.append(Stroke(limb([calf, foot], [0.066, 0.062]), "sock", "sock.line"))
         shoe = curve((-0.042, -0.005), (-0.042, -0.005), (-0.036, -0.04), (0.0, -0.05),
                      (0.042, -0.032), (0.056, -0.005), (0.056, -0.005))  # fmt: skip
         shoe = shoe * (side, 1.0)
         parts.append(
-            Part(moved(shoe.astype("float32"), foot[0], foot[1] + 0.027), "shoe", "shoe.line")
+            Stroke(moved(shoe.astype("float32"), foot[0], foot[1] + 0.027), "shoe", "shoe.line")
         )
     return tuple(parts)
 
 
-def _arms(garment: str, joints: Pose) -> tuple[Part, ...]:
-    parts: list[Part] = []
+def _arms(garment: str, joints: Pose) -> tuple[Stroke, ...]:
+    parts: list[Stroke] = []
     for shoulder, elbow, hand in joints.arms:
-        skin = Part(limb([shoulder, elbow, hand], [0.062, 0.056, 0.056], 7), "skin", "skin.line")
+        skin = Stroke(limb([shoulder, elbow, hand], [0.062, 0.056, 0.056], 7), "skin", "skin.line")
         parts.append(skin)
         if garment in _BARE_ARMS:
             sleeve = limb([shoulder, _between(shoulder, elbow, 0.55)], [0.075, 0.095], 3)
@@ -137,14 +139,14 @@ def _arms(garment: str, joints: Pose) -> tuple[Part, ...]:
             wide = _SOFT_SLEEVE.get(garment, 1.0)
             cuff = _between(elbow, hand, 0.70)
             sleeve = limb([shoulder, elbow, cuff], [0.07 * wide, 0.072 * wide, 0.076 * wide], 3)
-        parts.append(Part(sleeve, "cloth", "cloth.line"))
+        parts.append(Stroke(sleeve, "cloth", "cloth.line"))
         if garment in ("sweater", "hoodie", "school_uniform"):
             key = "collar" if garment == "school_uniform" else "cloth.shade"
             parts.append(_cuff(elbow, hand, key))
     return tuple(parts)
 
 
-def _hanging_sleeve(shoulder: Pair, elbow: Pair, hand: Pair) -> tuple[Part, ...]:
+def _hanging_sleeve(shoulder: Pair, elbow: Pair, hand: Pair) -> tuple[Stroke, ...]:
     """A kimono's sleeve: a tube along the arm and a pocket that hangs from its second half."""
     cuff = _between(elbow, hand, 0.75)
     inner = elbow if abs(elbow[0]) < abs(cuff[0]) + 0.05 else _between(elbow, cuff, 0.3)
@@ -155,28 +157,28 @@ def _hanging_sleeve(shoulder: Pair, elbow: Pair, hand: Pair) -> tuple[Part, ...]
         (inner[0], inner[1] + drop * 0.8),
     )  # fmt: skip
     tube = limb([shoulder, elbow, cuff], [0.07, 0.075, 0.085], 3)
-    return Part(pocket, "cloth.shade", "cloth.line"), Part(tube, "cloth", "cloth.line")
+    return Stroke(pocket, "cloth.shade", "cloth.line"), Stroke(tube, "cloth", "cloth.line")
 
 
 def _between(a: Pair, b: Pair, share: float) -> Pair:
     return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
 
 
-def _cuff(elbow: Pair, hand: Pair, key: str) -> Part:
+def _cuff(elbow: Pair, hand: Pair, key: str) -> Stroke:
     ends = _between(elbow, hand, 0.62), _between(elbow, hand, 0.76)
-    return Part(limb(ends, [0.084, 0.084], 1), key)
+    return Stroke(limb(ends, [0.084, 0.084], 1), key)
 
 
-def _torso(bottom: float = -0.185, flare: float = 0.115, fill: str = "cloth") -> Part:
+def _torso(bottom: float = -0.185, flare: float = 0.115, fill: str = "cloth") -> Stroke:
     shape = curve(
         (-0.05, -0.448), (0.05, -0.448), (0.098, -0.425), (0.105, -0.33), (flare, bottom),
         (flare, bottom), (0.0, bottom + 0.012), (-flare, bottom), (-flare, bottom),
         (-0.105, -0.33), (-0.098, -0.425),
     )  # fmt: skip
-    return Part(shape, fill, f"{fill}.line")
+    return Stroke(shape, fill, f"{fill}.line")
 
 
-def _skirt(fill: str, top: float, bottom: float, hem: float) -> tuple[Part, ...]:
+def _skirt(fill: str, top: float, bottom: float, hem: float) -> tuple[Stroke, ...]:
     waist = 0.10
     shape = curve(
         (-waist, top), (-waist, top), (waist, top), (waist, top), (hem, bottom), (hem, bottom),
@@ -184,26 +186,26 @@ def _skirt(fill: str, top: float, bottom: float, hem: float) -> tuple[Part, ...]
         (-hem, bottom), (-hem, bottom),
     )  # fmt: skip
     pleats = [
-        Part(polygon((x * waist, top + 0.02), (x * hem, bottom + 0.008)), None, f"{fill}.line",
+        Stroke(polygon((x * waist, top + 0.02), (x * hem, bottom + 0.008)), None, f"{fill}.line",
              0.7, closed=False)
         for x in (-0.45, 0.0, 0.45)
     ]  # fmt: skip
-    return (Part(shape, fill, f"{fill}.line"), *pleats)
+    return (Stroke(shape, fill, f"{fill}.line"), *pleats)
 
 
-def _shorts(fill: str) -> tuple[Part, ...]:
+def _shorts(fill: str) -> tuple[Stroke, ...]:
     shape = polygon((-0.11, -0.22), (0.11, -0.22), (0.125, -0.125), (0.015, -0.125), (0.0, -0.16),
                     (-0.015, -0.125), (-0.125, -0.125))  # fmt: skip
-    return (Part(shape, fill, f"{fill}.line"),)
+    return (Stroke(shape, fill, f"{fill}.line"),)
 
 
-def _shade_side(bottom: float) -> Part:
-    return Part(
+def _shade_side(bottom: float) -> Stroke:
+    return Stroke(
         polygon((0.06, -0.43), (0.096, -0.42), (0.108, bottom), (0.055, bottom)), "cloth.shade"
     )
 
 
-def _uniform(gender: str) -> tuple[Part, ...]:
+def _uniform(gender: str) -> tuple[Stroke, ...]:
     lower = () if gender == "1boy" else _skirt("lower", -0.235, -0.125, 0.155)
     collar = polygon((-0.10, -0.44), (0.10, -0.44), (0.105, -0.375), (0.0, -0.315),
                      (-0.105, -0.375))  # fmt: skip
@@ -212,14 +214,14 @@ def _uniform(gender: str) -> tuple[Part, ...]:
     return (
         _torso(-0.215, 0.105),
         *lower,
-        Part(collar, "collar", "collar.line"),
-        Part(vee, "skin.shade"),
-        *both(Part(polygon(*knot), "accent", "accent.line")),
-        Part(ellipse(0, -0.335, 0.022, 0.022, 10), "accent", "accent.line"),
+        Stroke(collar, "collar", "collar.line"),
+        Stroke(vee, "skin.shade"),
+        *both(Stroke(polygon(*knot), "accent", "accent.line")),
+        Stroke(ellipse(0, -0.335, 0.022, 0.022, 10), "accent", "accent.line"),
     )
 
 
-def _jacket(gender: str) -> tuple[Part, ...]:
+def _jacket(gender: str) -> tuple[Stroke, ...]:
     lower = () if gender == "1boy" else _skirt("denim", -0.22, -0.13, 0.13)
     shirt = polygon((-0.05, -0.445), (0.05, -0.445), (0.052, -0.195), (-0.052, -0.195))
     flap = curve((0.03, -0.45), (0.03, -0.45), (0.098, -0.43), (0.115, -0.33), (0.138, -0.165),
@@ -228,15 +230,15 @@ def _jacket(gender: str) -> tuple[Part, ...]:
     pocket = polygon((0.075, -0.225), (0.12, -0.235))
     return (
         *lower,
-        Part(shirt, "trim", "trim.line"),
-        Part(polygon((-0.042, -0.26), (0.042, -0.26), (0.042, -0.29), (-0.042, -0.29)), "accent"),
-        *both(Part(flap, "cloth", "cloth.line")),
-        *both(Part(lapel, "cloth.shade", "cloth.line")),
-        *both(Part(pocket, None, "cloth.line", 1.0, closed=False)),
+        Stroke(shirt, "trim", "trim.line"),
+        Stroke(polygon((-0.042, -0.26), (0.042, -0.26), (0.042, -0.29), (-0.042, -0.29)), "accent"),
+        *both(Stroke(flap, "cloth", "cloth.line")),
+        *both(Stroke(lapel, "cloth.shade", "cloth.line")),
+        *both(Stroke(pocket, None, "cloth.line", 1.0, closed=False)),
     )
 
 
-def _dress(gender: str) -> tuple[Part, ...]:
+def _dress(gender: str) -> tuple[Stroke, ...]:
     hem = 0.20 if gender == "1girl" else 0.165
     skirt = curve(
         (-0.085, -0.30), (-0.085, -0.30), (0.085, -0.30), (0.085, -0.30), (0.14, -0.20),
@@ -252,14 +254,14 @@ def _dress(gender: str) -> tuple[Part, ...]:
     sash = polygon((-0.09, -0.315), (0.09, -0.315), (0.095, -0.275), (-0.095, -0.275))
     return (
         _torso(-0.29, 0.088),
-        Part(skirt, "cloth", "cloth.line"),
-        Part(frill, "collar", "collar.line"),
-        Part(sash, "accent", "accent.line"),
-        *both(Part(ellipse(0.028, -0.425, 0.034, 0.018, 12), "collar", "collar.line", 0.8)),
+        Stroke(skirt, "cloth", "cloth.line"),
+        Stroke(frill, "collar", "collar.line"),
+        Stroke(sash, "accent", "accent.line"),
+        *both(Stroke(ellipse(0.028, -0.425, 0.034, 0.018, 12), "collar", "collar.line", 0.8)),
     )
 
 
-def _hoodie(gender: str) -> tuple[Part, ...]:
+def _hoodie(gender: str) -> tuple[Stroke, ...]:
     lower = () if gender == "1boy" else _shorts("denim")
     pocket = polygon((-0.06, -0.265), (0.06, -0.265), (0.088, -0.195), (-0.088, -0.195))
     hem = polygon((-0.128, -0.185), (0.128, -0.185), (0.12, -0.15), (-0.12, -0.15))
@@ -268,21 +270,21 @@ def _hoodie(gender: str) -> tuple[Part, ...]:
     return (
         *lower,
         _torso(-0.175, 0.135),
-        Part(hem, "cloth.shade", "cloth.line"),
-        Part(pocket, "cloth.shade", "cloth.line"),
-        Part(rim, "cloth.shade", "cloth.line"),
-        *both(Part(limb([(0.03, -0.395), (0.032, -0.32)], [0.014, 0.018]), "collar")),
+        Stroke(hem, "cloth.shade", "cloth.line"),
+        Stroke(pocket, "cloth.shade", "cloth.line"),
+        Stroke(rim, "cloth.shade", "cloth.line"),
+        *both(Stroke(limb([(0.03, -0.395), (0.032, -0.32)], [0.014, 0.018]), "collar")),
     )
 
 
 _HOOD = (
-    Part(
+    Stroke(
         curve((-0.165, -0.50), (-0.17, -0.43), (-0.10, -0.395), (0.10, -0.395), (0.17, -0.43),
               (0.165, -0.50)), "cloth.shade", "cloth.line"),
 )  # fmt: skip
 
 
-def _kimono(gender: str) -> tuple[Part, ...]:
+def _kimono(gender: str) -> tuple[Stroke, ...]:
     hem = 0.125
     robe = curve(
         (-0.06, -0.448), (0.06, -0.448), (0.10, -0.42), (0.105, -0.30), (hem, -0.055),
@@ -293,20 +295,20 @@ def _kimono(gender: str) -> tuple[Part, ...]:
     over = polygon((0.055, -0.452), (0.09, -0.44), (-0.02, -0.312), (-0.06, -0.312))
     under = polygon((-0.055, -0.452), (-0.09, -0.44), (-0.012, -0.345), (0.01, -0.375))
     return (
-        Part(robe, "cloth", "cloth.line"),
-        Part(polygon((0.01, -0.23), (0.045, -0.05)), None, "cloth.line", 1.0, closed=False),
-        *both(Part(ellipse(0.085, -0.095, 0.02, 0.02, 12), "accent.light")),
-        Part(ellipse(-0.03, -0.15, 0.02, 0.02, 12), "accent.light"),
-        Part(polygon((-0.045, -0.45), (0.045, -0.45), (0.0, -0.385)), "skin.shade"),
-        Part(under, "collar", "collar.line", 0.8),
-        Part(over, "collar", "collar.line", 0.8),
-        Part(obi, "accent", "accent.line"),
-        Part(polygon((-0.112, -0.28), (0.112, -0.28), (0.112, -0.262), (-0.112, -0.262)),
+        Stroke(robe, "cloth", "cloth.line"),
+        Stroke(polygon((0.01, -0.23), (0.045, -0.05)), None, "cloth.line", 1.0, closed=False),
+        *both(Stroke(ellipse(0.085, -0.095, 0.02, 0.02, 12), "accent.light")),
+        Stroke(ellipse(-0.03, -0.15, 0.02, 0.02, 12), "accent.light"),
+        Stroke(polygon((-0.045, -0.45), (0.045, -0.45), (0.0, -0.385)), "skin.shade"),
+        Stroke(under, "collar", "collar.line", 0.8),
+        Stroke(over, "collar", "collar.line", 0.8),
+        Stroke(obi, "accent", "accent.line"),
+        Stroke(polygon((-0.112, -0.28), (0.112, -0.28), (0.112, -0.262), (-0.112, -0.262)),
              "accent.shade"),
     )  # fmt: skip
 
 
-def _sweater(gender: str) -> tuple[Part, ...]:
+def _sweater(gender: str) -> tuple[Stroke, ...]:
     lower = () if gender == "1boy" else _skirt("khaki", -0.21, -0.12, 0.135)
     neck = curve((-0.07, -0.475), (0.07, -0.475), (0.082, -0.43), (0.0, -0.408),
                  (-0.082, -0.43))  # fmt: skip
@@ -319,13 +321,13 @@ def _sweater(gender: str) -> tuple[Part, ...]:
     return (
         *lower,
         _torso(-0.185, 0.125),
-        Part(zigzag, "collar"),
-        Part(hem, "cloth.shade", "cloth.line"),
-        Part(neck, "cloth.shade", "cloth.line"),
+        Stroke(zigzag, "collar"),
+        Stroke(hem, "cloth.shade", "cloth.line"),
+        Stroke(neck, "cloth.shade", "cloth.line"),
     )
 
 
-def _tshirt(gender: str) -> tuple[Part, ...]:
+def _tshirt(gender: str) -> tuple[Stroke, ...]:
     lower = () if gender == "1boy" else _shorts("denim")
     star = ellipse(0, -0.315, 0.05, 0.05, 10)
     star[1::2] = (star[1::2] - (0, -0.315)) * 0.45 + (0, -0.315)
@@ -333,8 +335,8 @@ def _tshirt(gender: str) -> tuple[Part, ...]:
         *lower,
         _torso(-0.195, 0.112),
         _shade_side(-0.20),
-        Part(ellipse(0, -0.442, 0.052, 0.03, 16), "skin.shade", "cloth.line", 0.8),
-        Part(star, "accent"),
+        Stroke(ellipse(0, -0.442, 0.052, 0.03, 16), "skin.shade", "cloth.line", 0.8),
+        Stroke(star, "accent"),
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
-from sakuga.chibi.shapes import Part, arc, both, curve, ellipse, polygon
+from sakuga.chibi.shapes import Stroke, arc, both, curve, ellipse, polygon
 
 _EYE_X, _EYE_Y = 0.102, -0.622
 
 
 @cache
-def head(gender: str) -> tuple[Part, ...]:
+def head(gender: str) -> tuple[Stroke, ...]:
     """Neck, ears and the bare face; a boy's neck and jaw are broader."""
     jaw, neck = (0.085, 0.05) if gender == "1boy" else (0.07, 0.036)
     face = curve(
@@ -19,23 +19,23 @@ def head(gender: str) -> tuple[Part, ...]:
         (-0.165, -0.515), (-jaw, -0.462),
     )  # fmt: skip
     return (
-        Part(polygon((-neck, -0.47), (neck, -0.47), (neck, -0.42), (-neck, -0.42)), "skin.shade"),
-        *both(Part(ellipse(0.218, -0.61, 0.028, 0.04, 14), "skin", "skin.line")),
-        Part(face, "skin", "skin.line"),
+        Stroke(polygon((-neck, -0.47), (neck, -0.47), (neck, -0.42), (-neck, -0.42)), "skin.shade"),
+        *both(Stroke(ellipse(0.218, -0.61, 0.028, 0.04, 14), "skin", "skin.line")),
+        Stroke(face, "skin", "skin.line"),
     )
 
 
 @cache
-def features(gender: str, expression: str) -> tuple[Part, ...]:
+def features(gender: str, expression: str) -> tuple[Stroke, ...]:
     """Blush, eyes, nose and mouth, under the fringe."""
     return (
-        *both(Part(ellipse(0.148, -0.532, 0.04, 0.022, 16), "blush")),
+        *both(Stroke(ellipse(0.148, -0.532, 0.04, 0.022, 16), "blush")),
         *_eyes(gender, expression),
         *_MOUTHS[expression](),
     )
 
 
-def _eyes(gender: str, expression: str) -> tuple[Part, ...]:
+def _eyes(gender: str, expression: str) -> tuple[Stroke, ...]:
     wide = expression == "surprised"
     rx, ry = (0.043, 0.056) if wide else (0.046, 0.064)
     x, y = _EYE_X, _EYE_Y
@@ -54,47 +54,47 @@ def _eyes(gender: str, expression: str) -> tuple[Part, ...]:
     )  # fmt: skip
     iy = y + 0.004
     parts = (
-        *both(Part(white, "white")),
-        *both(Part(ellipse(x, iy, rx, ry), "iris.top")),
-        *both(Part(ellipse(x, iy + 0.012, rx * 0.9, ry * 0.78), "iris")),
-        *both(Part(ellipse(x, iy + 0.036, rx * 0.66, ry * 0.38, 16), "iris.glow")),
-        *both(Part(ellipse(x, iy - 0.006, rx * 0.36, ry * 0.42, 16), "iris.pupil")),
-        *both(Part(lid, "ink")),
-        Part(ellipse(x - 0.018, iy - 0.03, 0.017, 0.021, 14), "white"),
-        Part(ellipse(-x - 0.018, iy - 0.03, 0.017, 0.021, 14), "white"),
-        Part(ellipse(x + 0.02, iy + 0.032, 0.009, 0.011, 10), "white"),
-        Part(ellipse(-x + 0.02, iy + 0.032, 0.009, 0.011, 10), "white"),
+        *both(Stroke(white, "white")),
+        *both(Stroke(ellipse(x, iy, rx, ry), "iris.top")),
+        *both(Stroke(ellipse(x, iy + 0.012, rx * 0.9, ry * 0.78), "iris")),
+        *both(Stroke(ellipse(x, iy + 0.036, rx * 0.66, ry * 0.38, 16), "iris.glow")),
+        *both(Stroke(ellipse(x, iy - 0.006, rx * 0.36, ry * 0.42, 16), "iris.pupil")),
+        *both(Stroke(lid, "ink")),
+        Stroke(ellipse(x - 0.018, iy - 0.03, 0.017, 0.021, 14), "white"),
+        Stroke(ellipse(-x - 0.018, iy - 0.03, 0.017, 0.021, 14), "white"),
+        Stroke(ellipse(x + 0.02, iy + 0.032, 0.009, 0.011, 10), "white"),
+        Stroke(ellipse(-x + 0.02, iy + 0.032, 0.009, 0.011, 10), "white"),
     )
     if expression == "sad":
         tear = curve((x + 0.05, y + 0.05), (x + 0.078, y + 0.10), (x + 0.05, y + 0.122),
                      (x + 0.022, y + 0.10))  # fmt: skip
-        return (*parts, *both(Part(tear, "tear")))
+        return (*parts, *both(Stroke(tear, "tear")))
     return parts
 
 
-def _smile() -> tuple[Part, ...]:
-    return (Part(arc(0, -0.525, 0.04, 0.026, 15, 165, 10), None, "mouth", 1.2, closed=False),)
+def _smile() -> tuple[Stroke, ...]:
+    return (Stroke(arc(0, -0.525, 0.04, 0.026, 15, 165, 10), None, "mouth", 1.2, closed=False),)
 
 
-def _laugh() -> tuple[Part, ...]:
+def _laugh() -> tuple[Stroke, ...]:
     mouth = curve((-0.062, -0.535), (-0.062, -0.535), (0.0, -0.53), (0.062, -0.535),
                   (0.062, -0.535), (0.042, -0.482), (0.0, -0.465), (-0.042, -0.482))  # fmt: skip
     tongue = ellipse(0, -0.481, 0.03, 0.013, 14)
-    return (Part(mouth, "mouth", "mouth", 0.8), Part(tongue, "tongue"))
+    return (Stroke(mouth, "mouth", "mouth", 0.8), Stroke(tongue, "tongue"))
 
 
-def _pout() -> tuple[Part, ...]:
-    return (Part(arc(0, -0.488, 0.036, 0.024, 200, 340, 10), None, "mouth", 1.2, closed=False),)
+def _pout() -> tuple[Stroke, ...]:
+    return (Stroke(arc(0, -0.488, 0.036, 0.024, 200, 340, 10), None, "mouth", 1.2, closed=False),)
 
 
-def _snarl() -> tuple[Part, ...]:
+def _snarl() -> tuple[Stroke, ...]:
     mouth = curve((-0.05, -0.487), (-0.05, -0.487), (-0.03, -0.522), (0.03, -0.522),
                   (0.05, -0.487), (0.05, -0.487), (0.0, -0.495))  # fmt: skip
-    return (Part(mouth, "white", "mouth", 1.1),)
+    return (Stroke(mouth, "white", "mouth", 1.1),)
 
 
-def _gasp() -> tuple[Part, ...]:
-    return (Part(ellipse(0, -0.497, 0.024, 0.033, 16), "mouth", "mouth", 0.8),)
+def _gasp() -> tuple[Stroke, ...]:
+    return (Stroke(ellipse(0, -0.497, 0.024, 0.033, 16), "mouth", "mouth", 0.8),)
 
 
 _MOUTHS = {
@@ -116,9 +116,9 @@ _BROWS = {
 
 
 @cache
-def brows(gender: str, expression: str) -> tuple[Part, ...]:
+def brows(gender: str, expression: str) -> tuple[Stroke, ...]:
     """Brows, drawn over the fringe so that the feeling always shows; a boy's are bolder."""
     width = 1.25 if gender == "1girl" else 2.0
     width += 0.5 if expression in ("angry", "sad") else 0.0
     line = curve(*_BROWS[expression], closed=False, per=5)
-    return both(Part(line, None, "brow", width, closed=False))
+    return both(Stroke(line, None, "brow", width, closed=False))

@@ -9,27 +9,27 @@ from functools import cache
 
 import numpy as np
 
-from sakuga.chibi.shapes import Part, Points, both, curve, ellipse, limb, moved
+from sakuga.chibi.shapes import Points, Stroke, both, curve, ellipse, limb, moved
 
 
-def _lock(points: Points) -> Part:
-    return Part(points, "hair", "hair.line")
+def _lock(points: Points) -> Stroke:
+    return Stroke(points, "hair", "hair.line")
 
 
-def _far(points: Points) -> Part:
+def _far(points: Points) -> Stroke:
     """Hair behind the neck lies in its own shadow."""
-    return Part(points, "hair.shade", "hair.line")
+    return Stroke(points, "hair.shade", "hair.line")
 
 
-def _strand(*knots: tuple[float, float]) -> Part:
-    return Part(curve(*knots, closed=False, per=5), None, "hair.shade", 1.1, closed=False)
+def _strand(*knots: tuple[float, float]) -> Stroke:
+    return Stroke(curve(*knots, closed=False, per=5), None, "hair.shade", 1.1, closed=False)
 
 
-def _tie(x: float, y: float, r: float) -> tuple[Part, Part]:
-    return both(Part(ellipse(x, y, r, r * 0.9, 12), "accent", "accent.line"))
+def _tie(x: float, y: float, r: float) -> tuple[Stroke, Stroke]:
+    return both(Stroke(ellipse(x, y, r, r * 0.9, 12), "accent", "accent.line"))
 
 
-def _twintails() -> tuple[Part, ...]:
+def _twintails() -> tuple[Stroke, ...]:
     tail = curve(
         (0.19, -0.87), (0.30, -0.90), (0.355, -0.76), (0.345, -0.52), (0.352, -0.30),
         (0.30, -0.07), (0.30, -0.07), (0.275, -0.19), (0.235, -0.12), (0.235, -0.12),
@@ -39,13 +39,13 @@ def _twintails() -> tuple[Part, ...]:
     shine = limb([(0.275, -0.79), (0.315, -0.765), (0.34, -0.70)], [0.02, 0.03, 0.012])
     return (
         *both(_lock(tail)),
-        *both(Part(shade, "hair.shade")),
-        *both(Part(shine, "hair.light")),
+        *both(Stroke(shade, "hair.shade")),
+        *both(Stroke(shine, "hair.light")),
         *_tie(0.215, -0.845, 0.036),
     )
 
 
-def _pigtails() -> tuple[Part, ...]:
+def _pigtails() -> tuple[Stroke, ...]:
     tuft = curve(
         (0.20, -0.60), (0.27, -0.635), (0.335, -0.58), (0.352, -0.48), (0.345, -0.40),
         (0.345, -0.40), (0.305, -0.43), (0.275, -0.375), (0.275, -0.375), (0.245, -0.43),
@@ -54,12 +54,12 @@ def _pigtails() -> tuple[Part, ...]:
     shine = limb([(0.265, -0.585), (0.30, -0.56), (0.325, -0.51)], [0.012, 0.026, 0.01])
     return (
         *both(_lock(tuft)),
-        *both(Part(shine, "hair.light")),
+        *both(Stroke(shine, "hair.light")),
         *_tie(0.215, -0.575, 0.034),
     )
 
 
-def _long() -> tuple[Part, ...]:
+def _long() -> tuple[Stroke, ...]:
     mass = curve(
         (0.0, -0.90), (0.20, -0.86), (0.262, -0.70), (0.262, -0.45), (0.285, -0.16),
         (0.285, -0.16), (0.215, -0.115), (0.15, -0.15), (0.15, -0.15), (0.08, -0.105),
@@ -71,20 +71,20 @@ def _long() -> tuple[Part, ...]:
         (0.225, -0.68), (0.262, -0.62), (0.262, -0.45), (0.285, -0.16), (0.285, -0.16),
         (0.235, -0.13), (0.225, -0.30), (0.205, -0.50),
     )  # fmt: skip
-    return (_far(mass), *both(Part(side, "hair")))
+    return (_far(mass), *both(Stroke(side, "hair")))
 
 
-def _bob() -> tuple[Part, ...]:
+def _bob() -> tuple[Stroke, ...]:
     mass = curve(
         (0.0, -0.90), (0.20, -0.86), (0.265, -0.70), (0.285, -0.54), (0.235, -0.425),
         (0.10, -0.42), (0.0, -0.42), (-0.10, -0.42), (-0.235, -0.425), (-0.285, -0.54),
         (-0.265, -0.70), (-0.20, -0.86),
     )  # fmt: skip
     side = curve((0.22, -0.70), (0.262, -0.68), (0.284, -0.54), (0.236, -0.43), (0.20, -0.50))
-    return (_far(mass), *both(Part(side, "hair")))
+    return (_far(mass), *both(Stroke(side, "hair")))
 
 
-def _ponytail() -> tuple[Part, ...]:
+def _ponytail() -> tuple[Stroke, ...]:
     tail = curve(
         (0.03, -0.93), (0.13, -0.995), (0.27, -0.95), (0.345, -0.78), (0.352, -0.52),
         (0.30, -0.30), (0.225, -0.20), (0.225, -0.20), (0.235, -0.32), (0.20, -0.28),
@@ -92,21 +92,21 @@ def _ponytail() -> tuple[Part, ...]:
     )  # fmt: skip
     shade = curve((0.25, -0.76), (0.285, -0.62), (0.27, -0.42), (0.22, -0.30), (0.255, -0.52))
     shine = limb([(0.20, -0.935), (0.265, -0.89), (0.305, -0.80)], [0.012, 0.034, 0.012])
-    tie = Part(ellipse(0.085, -0.935, 0.045, 0.038, 12), "accent", "accent.line")
+    tie = Stroke(ellipse(0.085, -0.935, 0.045, 0.038, 12), "accent", "accent.line")
     nape = curve(
         (0.0, -0.88), (0.22, -0.80), (0.245, -0.62), (0.20, -0.50), (0.0, -0.46),
         (-0.20, -0.50), (-0.245, -0.62), (-0.22, -0.80),
     )  # fmt: skip
     return (
         _lock(tail),
-        Part(shade, "hair.shade"),
-        Part(shine, "hair.light"),
+        Stroke(shade, "hair.shade"),
+        Stroke(shine, "hair.light"),
         tie,
         _far(nape),
     )
 
 
-def _nape() -> tuple[Part, ...]:
+def _nape() -> tuple[Stroke, ...]:
     mass = curve(
         (0.0, -0.88), (0.22, -0.80), (0.25, -0.62), (0.205, -0.475), (0.0, -0.45),
         (-0.205, -0.475), (-0.25, -0.62), (-0.22, -0.80),
@@ -114,7 +114,7 @@ def _nape() -> tuple[Part, ...]:
     return (_far(mass),)
 
 
-def _buns() -> tuple[Part, ...]:
+def _buns() -> tuple[Stroke, ...]:
     bun = ellipse(0.205, -0.885, 0.092, 0.09)
     swirl = _strand((0.165, -0.87), (0.20, -0.835), (0.25, -0.86), (0.255, -0.91))
     shine = limb([(0.175, -0.935), (0.205, -0.95), (0.24, -0.935)], [0.01, 0.022, 0.01])
@@ -122,11 +122,11 @@ def _buns() -> tuple[Part, ...]:
         *_nape(),
         *both(_lock(bun)),
         *both(swirl),
-        *both(Part(shine, "hair.light")),
+        *both(Stroke(shine, "hair.light")),
     )
 
 
-def _spikes() -> tuple[Part, ...]:
+def _spikes() -> tuple[Stroke, ...]:
     """Swept tufts: each tip a corner, each valley round."""
     right = (
         ((0.035, -0.925), (0.10, -0.998)),
@@ -195,7 +195,7 @@ _FRINGE_OF = {
 }
 
 
-def _cap(style: str) -> tuple[Part, ...]:
+def _cap(style: str) -> tuple[Stroke, ...]:
     """The crown and the fringe, with the band of light around the head."""
     fringe = _FRINGES[_FRINGE_OF[style]]
     crown = ((0.248, -0.72), (0.205, -0.85), (0.11, -0.915), (0.0, -0.93))
@@ -210,15 +210,15 @@ def _cap(style: str) -> tuple[Part, ...]:
     brow = [knot for knot in fringe if abs(knot[0]) < 0.18]
     shadow = curve(*brow, (0.16, -0.86), (0.16, -0.86), (-0.16, -0.86), (-0.16, -0.86))
     return (
-        Part(moved(shadow, 0.0, 0.017), "skin.shade"),
-        Part(cap, "hair.shade", "hair.line"),
-        Part(lit.astype(np.float32), "hair"),
-        Part(band, "hair.light"),
+        Stroke(moved(shadow, 0.0, 0.017), "skin.shade"),
+        Stroke(cap, "hair.shade", "hair.line"),
+        Stroke(lit.astype(np.float32), "hair"),
+        Stroke(band, "hair.light"),
     )
 
 
-def _braids() -> tuple[Part, ...]:
-    lobes: list[Part] = []
+def _braids() -> tuple[Stroke, ...]:
+    lobes: list[Stroke] = []
     for i in range(5):
         x, y = 0.232 - 0.008 * i, -0.545 + 0.072 * i
         slant = 0.018 if i % 2 else -0.018
@@ -226,18 +226,18 @@ def _braids() -> tuple[Part, ...]:
             (x - 0.052, y - slant), (x, y - 0.045), (x + 0.052, y + slant), (x, y + 0.045), per=5
         )
         lobes += both(_lock(lobe))
-        lobes += both(Part(ellipse(x + 0.012, y - 0.014, 0.018, 0.01, 10), "hair.light"))
+        lobes += both(Stroke(ellipse(x + 0.012, y - 0.014, 0.018, 0.01, 10), "hair.light"))
     brush = curve((0.18, -0.19), (0.222, -0.19), (0.232, -0.105), (0.20, -0.075), (0.168, -0.105))
     return (*both(_lock(brush)), *lobes, *_tie(0.20, -0.185, 0.03))
 
 
 @cache
-def back_hair(style: str) -> tuple[Part, ...]:
+def back_hair(style: str) -> tuple[Stroke, ...]:
     """What hangs or stands behind the head and body."""
     return _BACK[style]()
 
 
 @cache
-def front_hair(style: str) -> tuple[Part, ...]:
+def front_hair(style: str) -> tuple[Stroke, ...]:
     """What lies over the face and shoulders."""
     return (*_braids(), *_cap(style)) if style == "twin_braids" else _cap(style)

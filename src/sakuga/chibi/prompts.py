@@ -16,7 +16,7 @@ _COUNT_WORDS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Phrase:
     """A stretch of prompt text; `owner` is the index of the character it describes, or -1."""
 
     text: str
@@ -50,7 +50,7 @@ CAREFUL = Habits(form="xml", gap=0.0, synonyms=0.0, spaces=False, shuffled=False
 CAREFUL_FLAT = Habits(form="tags", gap=0.0, synonyms=0.0, spaces=False, shuffled=False)
 
 
-def write_prompt(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+def write_prompt(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
     """The prompt of `scene`; joined, the pieces are the text that the encoders read.
 
     XML that is not `shuffled` is in the canonical form of `sakuga.prompt.canonical`.
@@ -59,7 +59,7 @@ def write_prompt(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
     return forms[writer.form](scene, rng, writer)
 
 
-def joined(pieces: Sequence[Piece]) -> str:
+def joined(pieces: Sequence[Phrase]) -> str:
     """The text of the pieces."""
     return "".join(piece.text for piece in pieces)
 
@@ -150,7 +150,7 @@ def _plain_scene(scene: Scene, rng: Random, writer: Habits) -> list[str]:
     return [_tag("background", scene.background, rng, writer)] if _kept(rng, writer) else []
 
 
-def _xml(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+def _xml(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
     blocks = []
     for i, character in enumerate(scene.characters):
         fields = _fields(character, rng, writer)
@@ -166,19 +166,19 @@ def _xml(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
     wrapper = rng.choice(("", "", "image", "img")) if writer.shuffled else ""
     pieces = [piece for block in blocks for piece in block]
     if wrapper:
-        pieces = [Piece(f"<{wrapper}>\n"), *pieces, Piece(f"</{wrapper}>\n")]
+        pieces = [Phrase(f"<{wrapper}>\n"), *pieces, Phrase(f"</{wrapper}>\n")]
     last = pieces[-1]
-    return [*pieces[:-1], Piece(last.text.removesuffix("\n"), last.owner)]
+    return [*pieces[:-1], Phrase(last.text.removesuffix("\n"), last.owner)]
 
 
 def _block(
     name: str, fields: list[tuple[str, list[str]]], owner: int, writer: Habits
-) -> list[Piece]:
+) -> list[Phrase]:
     lines = (f"<{field}>{_spelled(tags, writer)}</{field}>\n" for field, tags in fields)
-    return [Piece(f"<{name}>\n{''.join(lines)}</{name}>\n", owner)]
+    return [Phrase(f"<{name}>\n{''.join(lines)}</{name}>\n", owner)]
 
 
-def _flat(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+def _flat(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
     """One list of tags: nothing but their order tells which tag is whose."""
     alone = len(scene.characters) == 1
     words: list[tuple[str, int]] = []
@@ -193,20 +193,20 @@ def _flat(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
         words = [*((tag, -1) for tag in count_tags(scene)), *words]
     general = _general(scene, rng, writer)
     words += [(tag, -1) for name, tags in general if name != "count" for tag in tags]
-    pieces = [Piece(_spelled([tag], writer) + ", ", owner) for tag, owner in words]
-    return [*pieces[:-1], Piece(pieces[-1].text.removesuffix(", "), pieces[-1].owner)]
+    pieces = [Phrase(_spelled([tag], writer) + ", ", owner) for tag, owner in words]
+    return [*pieces[:-1], Phrase(pieces[-1].text.removesuffix(", "), pieces[-1].owner)]
 
 
-def _sentences(scene: Scene, rng: Random, writer: Habits) -> list[Piece]:
+def _sentences(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
     """A plain English description."""
-    pieces = [Piece(f"a picture of {_COUNT_WORDS[len(scene.characters)]} characters. ")]
+    pieces = [Phrase(f"a picture of {_COUNT_WORDS[len(scene.characters)]} characters. ")]
     if len(scene.characters) == 1:
         pieces = []
     for i, character in enumerate(scene.characters):
-        pieces.append(Piece(_sentence(character, rng, writer), i))
+        pieces.append(Phrase(_sentence(character, rng, writer), i))
     where = _tag("background", scene.background, rng, writer).replace("_", " ")
     light = _tag("lighting", scene.lighting, rng, writer).replace("_", " ")
-    return [*pieces, Piece(f"background is {where}, with {light}")]
+    return [*pieces, Phrase(f"background is {where}, with {light}")]
 
 
 def _sentence(character: Character, rng: Random, writer: Habits) -> str:

@@ -18,7 +18,7 @@ from sakuga.chibi import accessories, backgrounds, body, face, hair
 from sakuga.chibi.lighting import LIGHTS
 from sakuga.chibi.palette import Color, mix, palette
 from sakuga.chibi.scene import Character, Place, Scene, layout
-from sakuga.chibi.shapes import Part, Stencil, rim, stencil
+from sakuga.chibi.shapes import Stencil, Stroke, rim, stencil
 
 _OVERSAMPLING = 2
 _NECK = -0.45
@@ -113,7 +113,7 @@ class _Group:
     rim: Stencil
 
 
-def _group(parts: Sequence[Part]) -> _Group:
+def _group(parts: Sequence[Stroke]) -> _Group:
     return _Group(stencil(parts), rim(parts, _RIM))
 
 

@@ -17,7 +17,7 @@ Pair: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class Stroke:
     """One stroke of the brush: a shape, the names of its fill and of its outline.
 
     `width`: of the outline, in outlines; `closed`: False for a line that only has an outline.
@@ -65,7 +65,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, n: int = 24) -> Points:
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, end: float, n: int = 14) -> Points:
-    """Part of an ellipse, from `start` to `end` degrees, clockwise from the right."""
+    """Stroke of an ellipse, from `start` to `end` degrees, clockwise from the right."""
     angle = np.radians(np.linspace(start, end, n))
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1).astype(np.float32)
 
@@ -113,9 +113,9 @@ def moved(points: Points, dx: float, dy: float) -> Points:
     return (points + np.array([dx, dy], dtype=np.float32)).astype(np.float32)
 
 
-def both(part: Part) -> tuple[Part, Part]:
+def both(part: Stroke) -> tuple[Stroke, Stroke]:
     """A part and its mirror image."""
-    mirror = Part(flipped(part.points), part.fill, part.line, part.width, part.closed)
+    mirror = Stroke(flipped(part.points), part.fill, part.line, part.width, part.closed)
     return part, mirror
 
 
@@ -132,7 +132,7 @@ class Stencil:
     cuts: tuple[tuple[int, int, str, float], ...]
 
 
-def stencil(parts: Sequence[Part]) -> Stencil:
+def stencil(parts: Sequence[Stroke]) -> Stencil:
     """The parts in their order; an outline lies half inside and half outside its shape."""
     layers: list[tuple[Points, Points, str, float]] = []
     for part in parts:
@@ -149,7 +149,7 @@ def stencil(parts: Sequence[Part]) -> Stencil:
     return _laid(layers)
 
 
-def rim(parts: Sequence[Part], reach: float) -> Stencil:
+def rim(parts: Sequence[Stroke], reach: float) -> Stencil:
     """The outlined parts grown by `reach` outlines, for a light around them all."""
     return _laid(
         [

@@ -22,12 +22,12 @@ class Text2Velocity(nn.Module):
     def forward(self, latents: Tensor, t: Tensor, batch: PromptBatch) -> tuple[Tensor, Tensor]:
         """Velocity of (B, C, h, w) latents, and the refined caption (B, L, D) behind it."""
         _, length = batch.gemma.shape
-        # One segment's layout broadcasts over a batch in which all segments are alike.
+        # One segment's packing broadcasts over a batch in which all segments are alike.
         height, width = latents.shape[-2:]
-        layout = self.transformer.layout([length], [(height, width)], latents.device)
+        packing = self.transformer.packing([length], [(height, width)], latents.device)
         features = self.gemma(batch.gemma).flatten(0, 1)
-        caption = self.transformer.refine(features, layout.text)
+        caption = self.transformer.refine(features, packing.text)
         pooled = self.jina(batch.jina)
-        velocity = self.transformer.velocity(latents, t, caption, layout, pooled)
+        velocity = self.transformer.velocity(latents, t, caption, packing, pooled)
         assert isinstance(velocity, Tensor)
         return velocity, caption.unflatten(0, (-1, length))

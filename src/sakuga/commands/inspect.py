@@ -17,7 +17,7 @@ from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, u
 from sakuga.checkpoint.layouts.detect import recognise
 from sakuga.checkpoint.layouts.match import Match
 from sakuga.errors import WeightsError
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.printable import readable, shown
 from sakuga.weights.dtypes import TORCH_NAMES
 from sakuga.weights.formats import FLOATS, KEEP, StoredTensor
@@ -124,7 +124,7 @@ def _key(store: Store, key: str, fate: str, detail: str = "", into: tuple[str, .
 def _fates(part: Component, dtype: str) -> tuple[tuple[Key, ...], str | None]:
     """Every key with its fate, and what is wrong where the file does not fill its model."""
     store, stored = part.store, part.stored
-    wanted = {weight.key: weight.shape for weight in part_of(part.spec)}
+    wanted = {weight.key: weight.shape for weight in weights_of(part.spec)}
     told = part.explain(wanted)
     into: dict[str, list[str]] = {}
     for piece in told.pieces:

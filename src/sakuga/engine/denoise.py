@@ -16,10 +16,10 @@ from sakuga.engine.networks import Networks
 from sakuga.engine.preview import Preview, PreviewMap, delayed
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import NotFinite
-from sakuga.engine.velocity import Denoiser, Prepared, Seating, modulated, refined
+from sakuga.engine.velocity import Denoiser, Packings, Prepared, modulated, refined
 from sakuga.memory.device import Device
 from sakuga.memory.stages import DENOISE
-from sakuga.model.layers import Places
+from sakuga.model.layers import Positions
 from sakuga.model.nextdit import NextDiT, RefinerBlock
 from sakuga.model.spec import VAESpec
 from sakuga.model.text import Conditioning
@@ -35,17 +35,18 @@ NOT_LENT = HEADS | {"noise_refiner", "context_refiner", "layers"}
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the host prepares: noise and seats, group of pictures by group.
+    """What the host prepares: noise and packings, group of pictures by group.
 
-    `texts`: both sides of the guidance, or one; `places`: where their tokens stand.
+    `texts`: both sides of the guidance, or one; `positions`: where their tokens
+    stand.
     """
 
     run: Run
     transformer: NextDiT
     texts: Sequence[Conditioning]
-    places: Sequence[Places]
+    positions: Sequence[Positions]
     noise: Sequence[Tensor]
-    seats: Sequence[Seating]
+    packings: Sequence[Packings]
     resident: int
     previews: PreviewMap | None
 
@@ -62,12 +63,12 @@ def prepare(
     lengths = [len(side.tokens) for side in texts]
     group = -(-run.request.number // how.batches)  # pictures that are denoised together
     groups = torch.split(noise(run.request, networks.checkpoint.spec.vae), group)
-    seats = [
-        Seating.of(transformer, lengths, len(group), (group.shape[2], group.shape[3]), how.parts)
+    packings = [
+        Packings.of(transformer, lengths, len(group), (group.shape[2], group.shape[3]), how.parts)
         for group in groups
     ]
-    places = [transformer.text_places((length,)) for length in lengths]
-    return Inputs(run, transformer, texts, places, groups, seats, how.resident, previews)
+    positions = [transformer.text_positions((length,)) for length in lengths]
+    return Inputs(run, transformer, texts, positions, groups, packings, how.resident, previews)
 
 
 def noise(request: Resolved, vae: VAESpec) -> Tensor:
@@ -83,8 +84,8 @@ def denoise(inputs: Inputs, device: Device) -> Events[Tensor]:
     with device.lend(transformer, NOT_LENT):
         prepared = _prepared(inputs, device)
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
-            for group, seats in zip(inputs.noise, inputs.seats, strict=True):
-                denoiser = Denoiser(transformer, prepared, seats.to(device.where), blocks)
+            for group, packings in zip(inputs.noise, inputs.packings, strict=True):
+                denoiser = Denoiser(transformer, prepared, packings.to(device.where), blocks)
                 velocity, x = _guided(denoiser, run.request), device.to_device(group)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
@@ -101,8 +102,8 @@ def _prepared(inputs: Inputs, device: Device) -> Prepared:
     ]
     refiner = cast(list[RefinerBlock], list(transformer.context_refiner))
     with device.stream(refiner) as blocks:
-        places = [one.to(device.where) for one in inputs.places]
-        captions = refined(transformer, texts, places, blocks)
+        positions = [one.to(device.where) for one in inputs.positions]
+        captions = refined(transformer, texts, positions, blocks)
     times = evaluation_times(run.times, run.request.solver)
     with device.stream(transformer.heads) as heads:
         return Prepared(captions, *modulated(transformer, texts, times, heads))

@@ -15,31 +15,31 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sakuga.model.layers import Places
-from sakuga.model.nextdit import Block, Group, Layout, Modulations, NextDiT, RefinerBlock
+from sakuga.model.layers import Positions
+from sakuga.model.nextdit import Block, Group, Modulations, NextDiT, Packing, RefinerBlock
 from sakuga.model.text import Conditioning
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative
 
 
 @dataclass(frozen=True, slots=True)
-class Seats:
+class PackedSegments:
     """Segments that pass each block together: their pictures and branches, where they stand."""
 
     pictures: tuple[int, ...]
     branches: tuple[int, ...]
-    layout: Layout
+    packing: Packing
 
 
 @dataclass(frozen=True, slots=True)
-class Seating:
+class Packings:
     """Where all tokens of some pictures stand: under the prompt alone, and under both texts.
 
     Made on the host, which keeps the tables; `both` is empty without a negative.
     """
 
-    conditional: tuple[Seats, ...]
-    both: tuple[Seats, ...]
+    conditional: tuple[PackedSegments, ...]
+    both: tuple[PackedSegments, ...]
 
     @classmethod
     def of(
@@ -49,39 +49,39 @@ class Seating:
         batch: int,
         size: tuple[int, int],
         parts: int = 1,
-    ) -> Seating:
-        """Seat `batch` pictures of (h, w) latents under texts of `lengths` tokens.
+    ) -> Packings:
+        """Pack `batch` pictures of (h, w) latents under texts of `lengths` tokens.
 
         `parts`: how many groups of segments pass each block one after the other.
         """
 
-        def seats(branches: Branches) -> tuple[Seats, ...]:
+        def packed(branches: Branches) -> tuple[PackedSegments, ...]:
             # All pictures of the first branch, then all of the second, cut into parts.
             segments = [(picture, branch) for branch in branches for picture in range(batch)]
             most = -(-len(segments) // parts)
             cuts = [segments[start : start + most] for start in range(0, len(segments), most)]
             return tuple(
-                Seats(
+                PackedSegments(
                     tuple(picture for picture, _ in cut),
                     tuple(branch for _, branch in cut),
-                    transformer.layout([lengths[branch] for _, branch in cut], [size] * len(cut)),
+                    transformer.packing([lengths[branch] for _, branch in cut], [size] * len(cut)),
                 )
                 for cut in cuts
             )
 
-        return cls(seats((0,)), seats((0, 1)) if len(lengths) > 1 else ())
+        return cls(packed((0,)), packed((0, 1)) if len(lengths) > 1 else ())
 
-    def to(self, device: torch.device) -> Seating:
-        """The same with its tables on `device`; seats that are alike share theirs."""
-        moved: dict[int, Layout] = {}
+    def to(self, device: torch.device) -> Packings:
+        """The same with its tables on `device`; segments that are alike share theirs."""
+        moved: dict[int, Packing] = {}
 
-        def move(seats: Seats) -> Seats:
-            key = id(seats.layout)
+        def move(segments: PackedSegments) -> PackedSegments:
+            key = id(segments.packing)
             if key not in moved:
-                moved[key] = seats.layout.to(device)
-            return replace(seats, layout=moved[key])
+                moved[key] = segments.packing.to(device)
+            return replace(segments, packing=moved[key])
 
-        return Seating(tuple(map(move, self.conditional)), tuple(map(move, self.both)))
+        return Packings(tuple(map(move, self.conditional)), tuple(map(move, self.both)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,12 @@ class Prepared:
 def refined(
     transformer: NextDiT,
     texts: Sequence[Conditioning],
-    places: Sequence[Places],
+    positions: Sequence[Positions],
     blocks: Iterable[RefinerBlock] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Captions (L, D), each by itself; `places`: of each text. `blocks`: the context refiner's."""
+    """Captions (L, D), each by itself; `positions`: of each text. `blocks`: the context refiner's."""
     dtype = transformer.x_embedder.weight.dtype
-    pairs = [(text.tokens.to(dtype), each) for text, each in zip(texts, places, strict=True)]
+    pairs = [(text.tokens.to(dtype), each) for text, each in zip(texts, positions, strict=True)]
     return tuple(transformer.refine_each(pairs, blocks))
 
 
@@ -124,19 +124,19 @@ def modulated(
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """Seats with their captions: `pictures` and `branches` (S,) on the device, captions (T, D)."""
+class CaptionedSegments:
+    """Packed segments on the device: `pictures`, `branches` (S,) and `captions` (T, D)."""
 
     pictures: Tensor
     branches: Tensor
     captions: Tensor
-    layout: Layout
+    packing: Packing
 
 
 class Denoiser:
     """Velocities of B pictures. `conditional` and `both` are what guidance asks for.
 
-    `seating`: on the device of the captions. `blocks`: the transformer's, from wherever they
+    `packings`: on the device of the captions. `blocks`: the transformer's, from wherever they
     come, iterated once per evaluation.
     """
 
@@ -144,13 +144,13 @@ class Denoiser:
         self,
         transformer: NextDiT,
         prepared: Prepared,
-        seating: Seating,
+        packings: Packings,
         blocks: Iterable[Block] | None = None,
     ) -> None:
         self.transformer, self.prepared, self.blocks = transformer, prepared, blocks
         self.dtype = transformer.x_embedder.weight.dtype
-        self._conditional = [self._bundle(seats) for seats in seating.conditional]
-        self._both = [self._bundle(seats) for seats in seating.both]
+        self._conditional = [self._bundle(segments) for segments in packings.conditional]
+        self._both = [self._bundle(segments) for segments in packings.both]
 
     def conditional(self, x: Tensor, t: float) -> Tensor:
         """v (B, C, h, w) under the prompt alone."""
@@ -161,25 +161,25 @@ class Denoiser:
         conditional, unconditional = self._velocity(x, t, self._both).chunk(2)
         return conditional, unconditional
 
-    def _bundle(self, seats: Seats) -> Bundle:
+    def _bundle(self, segments: PackedSegments) -> CaptionedSegments:
         captions, device = self.prepared.captions, self.prepared.captions[0].device
-        return Bundle(
-            torch.tensor(seats.pictures, device=device),
-            torch.tensor(seats.branches, device=device),
-            torch.cat([captions[branch] for branch in seats.branches]),
-            seats.layout,
+        return CaptionedSegments(
+            torch.tensor(segments.pictures, device=device),
+            torch.tensor(segments.branches, device=device),
+            torch.cat([captions[branch] for branch in segments.branches]),
+            segments.packing,
         )
 
-    def _velocity(self, x: Tensor, t: float, bundles: Sequence[Bundle]) -> Tensor:
+    def _velocity(self, x: Tensor, t: float, parts: Sequence[CaptionedSegments]) -> Tensor:
         latents, row = x.to(self.dtype), self.prepared.rows[t]
         groups = [
             Group(
-                latents[bundle.pictures],
-                bundle.captions,
-                bundle.layout,
-                self.prepared.table.rows(bundle.branches + row),
+                latents[part.pictures],
+                part.captions,
+                part.packing,
+                self.prepared.table.rows(part.branches + row),
             )
-            for bundle in bundles
+            for part in parts
         ]
         velocities = self.transformer.denoise(groups, self.blocks)
         return torch.cat(cast(list[Tensor], velocities)).float()  # tensors, as the latents are

@@ -14,7 +14,7 @@ from functools import cached_property
 from sakuga.memory.activations import FLOAT
 from sakuga.memory.cards import Card
 from sakuga.memory.placement import Level, PartBytes, part_bytes
-from sakuga.model.inventory import Part
+from sakuga.model.inventory import NetworkWeights
 from sakuga.model.spec import ModelSpec
 from sakuga.weights.formats import FORMATS, is_block_linear
 
@@ -57,7 +57,7 @@ class Costs:
         self,
         stage: str,
         spec: ModelSpec,
-        network: Part,
+        network: NetworkWeights,
         work: Work,
         card: Card,
         compute: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sakuga.model.inventory import Part, Weight
+from sakuga.model.inventory import NetworkWeights, Weight
 from sakuga.weights.formats import StorageFormat, is_block_linear
 
 ALIGNMENT = 256  # of every tensor in a flat buffer; kernels are chosen by alignment
@@ -65,7 +65,7 @@ def flat_bytes(weights: tuple[Weight, ...], form: StorageFormat, compute: Storag
     return sum(sum(map(_aligned, _pieces(weight, form, compute))) for weight in weights)
 
 
-def part_bytes(part: Part, form: StorageFormat, compute: StorageFormat) -> PartBytes:
+def part_bytes(part: NetworkWeights, form: StorageFormat, compute: StorageFormat) -> PartBytes:
     """The bytes of a network on a card that computes in `compute`."""
     return PartBytes(
         tuple(flat_bytes(block, form, compute) for block in part.blocks),

@@ -21,7 +21,7 @@ from sakuga.memory.cards import Card
 from sakuga.memory.costs import Costs, Work
 from sakuga.memory.reasons import Reason, explain
 from sakuga.memory.stages import STAGES, Stage
-from sakuga.model.inventory import Inventory, Part
+from sakuga.model.inventory import Inventory, NetworkWeights
 from sakuga.printable import readable
 from sakuga.weights.formats import FORMATS, choose_format, is_block_linear
 
@@ -183,7 +183,7 @@ class Priced:
         return min(fitting, key=self.rank, default=None)
 
 
-def formats(stage: Stage, network: Part, options: Options) -> dict[str, int]:
+def formats(stage: Stage, network: NetworkWeights, options: Options) -> dict[str, int]:
     """The storage formats a stage may use, and how much each loses: 0 is nothing.
 
     A file's own format loses nothing, whatever it is, and one that was asked for is what is

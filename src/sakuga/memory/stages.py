@@ -23,7 +23,7 @@ from sakuga.model.components import (
     TRANSFORMER,
     ComponentKind,
 )
-from sakuga.model.inventory import Inventory, Part
+from sakuga.model.inventory import Inventory, NetworkWeights
 
 Ways = Callable[[Costs, Iterable[str]], Iterator[StagePlan]]
 
@@ -48,10 +48,10 @@ class Stage:
         """The dtype it computes in, where the request computes in `dtype`."""
         return "float32" if dtype == "float16" and not self.half else dtype
 
-    def network(self, inventory: Inventory) -> Part:
+    def network(self, inventory: Inventory) -> NetworkWeights:
         """The weights of its network."""
         part = getattr(inventory, self.component.field)
-        assert isinstance(part, Part)
+        assert isinstance(part, NetworkWeights)
         return part
 
     def costs(

@@ -1,7 +1,7 @@
-"""Every weight of a model and where it belongs while the model draws, without reading one.
+"""The weights of a model by name and shape, and where each is kept while the model draws.
 
-Names and shapes follow from a spec by arithmetic. An opened checkpoint adds what only its
-headers know: the format in which each weight lies in the file (`checkpoint.inventory`).
+Names and shapes are computed from a spec; no file is read. `checkpoint.inventory` adds the
+format that each weight has in its file, which only the headers of an opened checkpoint tell.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sakuga.weights.formats import BFLOAT16, StorageFormat
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 Formats = Mapping[str, StorageFormat]
-TIME_WAVES = 256  # sines and cosines that the transformer makes of a time
+TIME_WAVES = 256  # sines and cosines of a time, which the transformer embeds
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One tensor by our name for it, and the format it has in its file."""
+    """One tensor: its name in our state dict, its shape, and its format in the file."""
 
     key: str
     shape: Shape
@@ -32,13 +32,13 @@ Weights = tuple[Weight, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The weights of one network by place; each is in exactly one.
+class NetworkWeights:
+    """The weights of one network, by where they are while it runs; each is in one place only.
 
-    `blocks`: in the order they run; each stays on the card or passes through it at every
-    evaluation. `rest`: on the card during the stage. `passing`: groups that pass through
-    the card once. `host`: tables that stay in the host's memory. `idle`: what no drawing
-    uses.
+    `blocks`: its blocks in the order they run; each stays on the card, or is copied there at
+    every evaluation. `rest`: on the card as long as the network runs. `passing`: groups that
+    are on the card once, one after the other. `host`: embedding tables, which stay in the
+    host's memory. `idle`: never used while drawing.
     """
 
     blocks: tuple[Weights, ...]
@@ -48,7 +48,7 @@ class Part:
     idle: Weights = ()
 
     def __iter__(self) -> Iterator[Weight]:
-        """All weights, place by place."""
+        """All weights: blocks, passing, rest, host, idle."""
         for group in (*self.blocks, *self.passing):
             yield from group
         yield from (*self.rest, *self.host, *self.idle)
@@ -59,49 +59,49 @@ class Inventory:
     """A model's weights, network by network."""
 
     spec: ModelSpec
-    gemma: Part
-    jina: Part
-    transformer: Part
-    vae: Part
+    gemma: NetworkWeights
+    jina: NetworkWeights
+    transformer: NetworkWeights
+    vae: NetworkWeights
 
 
 def inventory_of(spec: ModelSpec, stored: Mapping[str, Formats] | None = None) -> Inventory:
-    """The inventory of a model: its weights by name, shape, and the format they are stored in.
+    """The inventory of a model, computed from its spec.
 
-    stored: by component (transformer, text_encoder ...), the format of each tensor by our name;
-    what is not named is taken to be in bfloat16, as in a model nobody has opened.
+    stored: for each component (transformer, text_encoder ...) the format of its tensors by
+    name; a tensor that is not named is taken to be in bfloat16.
     """
     formats = stored or {}
     return Inventory(
         spec,
-        _gemma_part(spec.gemma, formats.get("text_encoder", {})),
-        _jina_part(spec.jina, formats.get("text_encoder_2", {})),
-        _transformer_part(spec.transformer, formats.get("transformer", {})),
-        _vae_part(spec.vae, formats.get("vae", {})),
+        _gemma_weights(spec.gemma, formats.get("text_encoder", {})),
+        _jina_weights(spec.jina, formats.get("text_encoder_2", {})),
+        _transformer_weights(spec.transformer, formats.get("transformer", {})),
+        _vae_weights(spec.vae, formats.get("vae", {})),
     )
 
 
-def part_of(spec: NextDiTSpec | GemmaSpec | JinaSpec | VAESpec) -> Part:
+def weights_of(spec: NextDiTSpec | GemmaSpec | JinaSpec | VAESpec) -> NetworkWeights:
     """The weights of one network; its file is taken to be in bfloat16."""
     match spec:
         case NextDiTSpec():
-            return _transformer_part(spec, {})
+            return _transformer_weights(spec, {})
         case GemmaSpec():
-            return _gemma_part(spec, {})
+            return _gemma_weights(spec, {})
         case JinaSpec():
-            return _jina_part(spec, {})
+            return _jina_weights(spec, {})
         case VAESpec():
-            return _vae_part(spec, {})
+            return _vae_weights(spec, {})
 
 
 def _weights(shapes: Shapes, stored: Formats) -> Weights:
     return tuple(Weight(key, shape, stored.get(key, BFLOAT16)) for key, shape in shapes.items())
 
 
-def _gemma_part(spec: GemmaSpec, stored: Formats) -> Part:
-    """The last layer and the final norm have no place here: features are taken before them."""
+def _gemma_weights(spec: GemmaSpec, stored: Formats) -> NetworkWeights:
+    """Without the last layer and the final norm: features are taken before them."""
     layers = range(spec.num_hidden_layers - 1)
-    return Part(
+    return NetworkWeights(
         blocks=tuple(_weights(gemma_layer(spec, layer), stored) for layer in layers),
         host=_weights({"embed_tokens.weight": (spec.vocab_size, spec.hidden_size)}, stored),
     )
@@ -130,7 +130,7 @@ def gemma_layer(spec: GemmaSpec, layer: int) -> dict[str, Shape]:
     return {f"layers.{layer}.{key}": shape for key, shape in shapes.items()}
 
 
-def _jina_part(spec: JinaSpec, stored: Formats) -> Part:
+def _jina_weights(spec: JinaSpec, stored: Formats) -> NetworkWeights:
     width, inner = spec.hidden_size, spec.intermediate_size
     layer = {
         **{f"self_attn.{one}_proj": (width, width) for one in "qkvo"},
@@ -143,7 +143,7 @@ def _jina_part(spec: JinaSpec, stored: Formats) -> Part:
     for norm in ("post_attention_layernorm", "post_mlp_layernorm"):
         shapes |= _affine(norm, (width,))
     first = "embeddings."
-    return Part(
+    return NetworkWeights(
         blocks=tuple(
             _weights({f"layers.{number}.{key}": shape for key, shape in shapes.items()}, stored)
             for number in range(spec.num_hidden_layers)
@@ -159,7 +159,7 @@ def _jina_part(spec: JinaSpec, stored: Formats) -> Part:
     )
 
 
-def _transformer_part(spec: NextDiTSpec, stored: Formats) -> Part:
+def _transformer_weights(spec: NextDiTSpec, stored: Formats) -> NetworkWeights:
     refiners = range(spec.n_refiner_layers)
     names = [f"noise_refiner.{i}" for i in refiners] + [f"layers.{i}" for i in range(spec.n_layers)]
     block, width, cond = transformer_block(spec), spec.dim, spec.cond_dim
@@ -182,7 +182,7 @@ def _transformer_part(spec: NextDiTSpec, stored: Formats) -> Part:
     def group(name: str) -> Weights:
         return _weights({f"{name}.{key}": shape for key, shape in block.items()}, stored)
 
-    return Part(
+    return NetworkWeights(
         blocks=tuple(map(group, names)),
         rest=_weights(rest | once, stored),
         passing=(
@@ -214,8 +214,8 @@ def transformer_block(spec: NextDiTSpec) -> dict[str, Shape]:
     }
 
 
-def _vae_part(spec: VAESpec, stored: Formats) -> Part:
-    return Part(
+def _vae_weights(spec: VAESpec, stored: Formats) -> NetworkWeights:
+    return NetworkWeights(
         blocks=(),
         rest=_weights(_coder("decoder", spec), stored),
         idle=_weights(_coder("encoder", spec), stored),

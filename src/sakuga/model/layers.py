@@ -57,8 +57,8 @@ class Segments:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the tokens of a pack stand.
+class Positions:
+    """Rotary positions of the tokens of a pack, and the segment of each.
 
     `cos`, `sin`: float32 rotary tables that broadcast over the pack's heads,
     (1 or S, L, 1, E/2) if uniform, else (T, 1, E/2).
@@ -70,11 +70,11 @@ class Places:
     sin: Tensor
     owner: Tensor | None
 
-    def to(self, device: torch.device) -> Places:
+    def to(self, device: torch.device) -> Positions:
         """The same with copies of its tables on `device`."""
         cos, sin = (table.to(device, copy=True) for table in (self.cos, self.sin))
         owner = None if self.owner is None else self.owner.to(device, copy=True)
-        return Places(self.segments, cos, sin, owner)
+        return Positions(self.segments, cos, sin, owner)
 
     def spread(self, vectors: Tensor) -> Tensor:
         """Let one vector per segment, (S, D), broadcast over the pack's tokens."""

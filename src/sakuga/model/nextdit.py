@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sakuga.model.layers import Places, Segments, attention, rope_tables, rotate
+from sakuga.model.layers import Positions, Segments, attention, rope_tables, rotate
 from sakuga.model.spec import NextDiTSpec
 
 TIME_FREQUENCIES = 128
@@ -31,26 +31,27 @@ RopeSpec = tuple[tuple[int, ...], float]  # channels of each axis, base of the f
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Where every token of a batch stands; depends on caption lengths and sizes alone.
+class Packing:
+    """A packing of segments into one row of tokens; depends on caption lengths and sizes alone.
 
-    `sizes`: (rows, columns) of image tokens of each segment.
+    `sizes`: (rows, columns) of image tokens of each segment. `text`, `image`, `joint`: where
+    segments start and their rotary positions, for captions, for images, and for both together.
     """
 
     sizes: tuple[tuple[int, int], ...]
-    text: Places
-    image: Places
-    joint: Places
+    text: Positions
+    image: Positions
+    joint: Positions
 
     @property
     def batched(self) -> bool:
         """Whether all captions, and all images, have as many tokens."""
         return self.text.owner is None and self.image.owner is None
 
-    def to(self, device: torch.device) -> Layout:
+    def to(self, device: torch.device) -> Packing:
         """The same with copies of its tables on `device`."""
         text, image, joint = (each.to(device) for each in (self.text, self.image, self.joint))
-        return Layout(self.sizes, text, image, joint)
+        return Packing(self.sizes, text, image, joint)
 
     def join(self, text: Tensor, image: Tensor) -> Tensor:
         """Put each segment's image tokens behind its caption tokens."""
@@ -81,11 +82,11 @@ class Modulations:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Segments that pass each block together: latents, captions (T, D) and where they stand."""
+    """Segments that pass each block together: latents, captions (T, D) and their packing."""
 
     latents: Latents
     caption: Tensor
-    layout: Layout
+    packing: Packing
     modulations: Modulations
 
 
@@ -101,12 +102,12 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
         self.k_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
 
-    def forward(self, x: Tensor, places: Places) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions) -> Tensor:
         """Mix the tokens of each segment: pack (..., D) to pack (..., D)."""
         q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
-        q = rotate(self.q_norm(q), places.cos, places.sin)
-        k = rotate(self.k_norm(k), places.cos, places.sin)
-        out: Tensor = self.out(attention(q, k, v, places.segments))
+        q = rotate(self.q_norm(q), positions.cos, positions.sin)
+        k = rotate(self.k_norm(k), positions.cos, positions.sin)
+        out: Tensor = self.out(attention(q, k, v, positions.segments))
         return out
 
 
@@ -141,9 +142,9 @@ class Sandwich(nn.Module):
 class RefinerBlock(Sandwich):
     """A block without modulation, for captions."""
 
-    def forward(self, x: Tensor, places: Places) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions) -> Tensor:
         """Map a pack (..., D) to a pack (..., D)."""
-        x = x + self.attention_norm2(self.attention(self.attention_norm1(x), places))
+        x = x + self.attention_norm2(self.attention(self.attention_norm1(x), positions))
         out: Tensor = x + self.ffn_norm2(self.feed_forward(self.ffn_norm1(x)))
         return out
 
@@ -155,13 +156,13 @@ class Block(Sandwich):
         super().__init__(spec)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, 4 * spec.dim))
 
-    def forward(self, x: Tensor, places: Places, modulation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions, modulation: Tensor) -> Tensor:
         """Map a pack (..., D) to a pack (..., D), given this block's (S, 4·D)."""
         scale_msa, gate_msa, scale_mlp, gate_mlp = modulation.chunk(4, dim=-1)
-        # Finished before they are spread: a segment has one vector, and many tokens.
+        # Computed once per segment, before they are repeated for each of its many tokens.
         factors = (1 + scale_msa, gate_msa.tanh(), 1 + scale_mlp, gate_mlp.tanh())
-        scale_msa, gate_msa, scale_mlp, gate_mlp = map(places.spread, factors)
-        branch = self.attention(self.attention_norm1(x) * scale_msa, places)
+        scale_msa, gate_msa, scale_mlp, gate_mlp = map(positions.spread, factors)
+        branch = self.attention(self.attention_norm1(x) * scale_msa, positions)
         x = x + gate_msa * self.attention_norm2(branch)
         branch = self.feed_forward(self.ffn_norm1(x) * scale_mlp)
         out: Tensor = x + gate_mlp * self.ffn_norm2(branch)
@@ -177,9 +178,9 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(spec.dim, spec.patch_size**2 * spec.in_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, spec.dim))
 
-    def forward(self, x: Tensor, places: Places, modulation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions, modulation: Tensor) -> Tensor:
         """Map a pack (..., D) to patches (..., p·p·C), given a scale (S, D)."""
-        out: Tensor = self.linear(self.norm_final(x) * (1 + places.spread(modulation)))
+        out: Tensor = self.linear(self.norm_final(x) * (1 + positions.spread(modulation)))
         return out
 
 
@@ -210,7 +211,7 @@ class NextDiT(nn.Module):
     """Predicts the velocity from noise to picture.
 
     `caption` once per prompt, then `forward` once per evaluation. `velocity` is
-    `forward` with the layout already made: the part to hand to torch.compile.
+    `forward` with the packing already made: the part to hand to torch.compile.
     """
 
     def __init__(self, spec: NextDiTSpec) -> None:
@@ -236,7 +237,7 @@ class NextDiT(nn.Module):
         )
         self.layers = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
         self.final_layer = FinalLayer(spec)
-        # Drawn on the meta device, numbers would be none, and torch would load Dynamo for them.
+        # A tensor on the meta device has no values to set, yet torch would load Dynamo for it.
         if not self.x_embedder.weight.is_meta:
             self.reset_parameters()
 
@@ -254,47 +255,49 @@ class NextDiT(nn.Module):
             nn.init.zeros_(block.adaLN_modulation[1].weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
-    def layout(
+    def packing(
         self,
         lengths: Sequence[int],
         sizes: Sequence[tuple[int, int]],
         device: torch.device | str = "cpu",
-    ) -> Layout:
-        """Place captions of `lengths` tokens and latents of (h, w) `sizes` on `device`.
+    ) -> Packing:
+        """Pack captions of `lengths` tokens and latents of (h, w) `sizes`; tables on `device`.
 
-        The host keeps what it has made, so that a size costs once; a card keeps nothing.
+        The host caches packings, so that each size is computed once; a card caches nothing.
         """
         p = self.spec.patch_size
         grids = tuple((h // p, w // p) for h, w in sizes)
-        made = make_layout(tuple(lengths), grids, self._rope)
+        made = make_packing(tuple(lengths), grids, self._rope)
         return made if torch.device(device).type == "cpu" else made.to(torch.device(device))
 
-    def text_places(self, lengths: Sequence[int]) -> Places:
-        """Place captions of `lengths` tokens alone, on the host."""
-        return make_text_places(tuple(lengths), self._rope)
+    def text_positions(self, lengths: Sequence[int]) -> Positions:
+        """Positions of captions of `lengths` tokens alone, on the host."""
+        return make_text_positions(tuple(lengths), self._rope)
 
     def caption(self, features: Tensor, segments: Segments) -> Tensor:
         """Embed and refine captions once per prompt: (T, cap_feat_dim) to (T, D)."""
-        return self.refine(features, self.text_places(segments.lengths).to(features.device))
+        return self.refine(features, self.text_positions(segments.lengths).to(features.device))
 
-    def refine(self, features: Tensor, places: Places) -> Tensor:
-        """`caption` with its places already made."""
-        return self.refine_each([(features, places)])[0]
+    def refine(self, features: Tensor, positions: Positions) -> Tensor:
+        """`caption` with its positions already made."""
+        return self.refine_each([(features, positions)])[0]
 
     def refine_each(
         self,
-        texts: Sequence[tuple[Tensor, Places]],
+        texts: Sequence[tuple[Tensor, Positions]],
         blocks: Iterable[RefinerBlock] | None = None,
     ) -> list[Tensor]:
         """`refine` several packs in one pass: each block takes them in turn.
 
         `blocks`: the context refiner's, from wherever they come, by default where they lie.
         """
-        states = [places.segments.pack(self.cap_embedder(features)) for features, places in texts]
+        states = [
+            positions.segments.pack(self.cap_embedder(features)) for features, positions in texts
+        ]
         for block in self.context_refiner if blocks is None else blocks:
-            states = [block(x, places) for x, (_, places) in zip(states, texts, strict=True)]
+            states = [block(x, positions) for x, (_, positions) in zip(states, texts, strict=True)]
         pairs = zip(states, texts, strict=True)
-        return [places.segments.unpack(x) for x, (_, places) in pairs]
+        return [positions.segments.unpack(x) for x, (_, positions) in pairs]
 
     def forward(
         self,
@@ -312,14 +315,14 @@ class NextDiT(nn.Module):
         time alone. The result has the form of `latents`.
         """
         sizes = [(latent.shape[-2], latent.shape[-1]) for latent in latents]
-        layout = self.layout(segments.lengths, sizes, caption.device)
-        return self.velocity(latents, t, caption, layout, pooled)
+        packing = self.packing(segments.lengths, sizes, caption.device)
+        return self.velocity(latents, t, caption, packing, pooled)
 
     def velocity(
-        self, latents: Latents, t: Tensor, caption: Tensor, layout: Layout, pooled: Tensor | None
+        self, latents: Latents, t: Tensor, caption: Tensor, packing: Packing, pooled: Tensor | None
     ) -> Latents:
-        """`forward` with its layout already made."""
-        group = Group(latents, caption, layout, self.modulations(t, pooled))
+        """`forward` with its packing already made."""
+        group = Group(latents, caption, packing, self.modulations(t, pooled))
         return self.denoise([group])[0]
 
     def modulations(
@@ -363,28 +366,28 @@ class NextDiT(nn.Module):
         they lie. The results have the form of each group's latents.
         """
         p, refiners = self.spec.patch_size, len(self.noise_refiner)
-        states = [self.x_embedder(patchify(group.latents, p, group.layout)) for group in groups]
+        states = [self.x_embedder(patchify(group.latents, p, group.packing)) for group in groups]
         for place, block in enumerate(self.blocks if blocks is None else blocks):
             for i, group in enumerate(groups):
-                layout = group.layout
+                packing = group.packing
                 if place == refiners:
-                    states[i] = layout.join(layout.text.segments.pack(group.caption), states[i])
-                places = layout.image if place < refiners else layout.joint
-                states[i] = block(states[i], places, group.modulations.blocks[place])
+                    states[i] = packing.join(packing.text.segments.pack(group.caption), states[i])
+                positions = packing.image if place < refiners else packing.joint
+                states[i] = block(states[i], positions, group.modulations.blocks[place])
         return [self._finish(x, group) for x, group in zip(states, groups, strict=True)]
 
     def _finish(self, x: Tensor, group: Group) -> Latents:
-        layout = group.layout
-        patches = self.final_layer(layout.image_part(x), layout.image, group.modulations.final)
-        return unpatchify(patches, group.latents, self.spec.patch_size, layout)
+        packing = group.packing
+        patches = self.final_layer(packing.image_part(x), packing.image, group.modulations.final)
+        return unpatchify(patches, group.latents, self.spec.patch_size, packing)
 
 
-def patchify(latents: Latents, p: int, layout: Layout) -> Tensor:
+def patchify(latents: Latents, p: int, packing: Packing) -> Tensor:
     """Cut latents into a pack of patches (..., p·p·C), channel fastest, row-major."""
     if isinstance(latents, Tensor):
         patches = _patches(latents, p)
-        return patches if layout.image.owner is None else patches.flatten(0, 1)
-    return layout.image.segments.join([_patches(latent, p) for latent in latents])
+        return patches if packing.image.owner is None else patches.flatten(0, 1)
+    return packing.image.segments.join([_patches(latent, p) for latent in latents])
 
 
 def _patches(latents: Tensor, p: int) -> Tensor:
@@ -393,12 +396,12 @@ def _patches(latents: Tensor, p: int) -> Tensor:
     return blocks.movedim(-5, -1).transpose(-3, -4).flatten(-3).flatten(-3, -2)
 
 
-def unpatchify(patches: Tensor, like: Latents, p: int, layout: Layout) -> Latents:
+def unpatchify(patches: Tensor, like: Latents, p: int, packing: Packing) -> Latents:
     """Put a pack of patches back together in the form of `like`."""
     if isinstance(like, Tensor):
-        whole = patches if layout.image.owner is None else patches.unflatten(0, (len(like), -1))
+        whole = patches if packing.image.owner is None else patches.unflatten(0, (len(like), -1))
         return _unpatch(whole, like.shape[-2] // p, p)
-    pieces = zip(layout.image.segments.split(patches), layout.sizes, strict=True)
+    pieces = zip(packing.image.segments.split(patches), packing.sizes, strict=True)
     return [_unpatch(piece, rows, p) for piece, (rows, _) in pieces]
 
 
@@ -419,7 +422,7 @@ def image_ids(length: int, rows: int, columns: int) -> Tensor:
     return torch.cartesian_prod(*axes)
 
 
-def make_places(ids: Sequence[Tensor], rope: RopeSpec, alike: bool) -> Places:
+def make_positions(ids: Sequence[Tensor], rope: RopeSpec, alike: bool) -> Positions:
     """Lay segments with the given positions, (L_s, axes) each, end to end, on the host.
 
     `alike`: all segments have equal positions, so one table does for all. Tables are
@@ -433,29 +436,29 @@ def make_places(ids: Sequence[Tensor], rope: RopeSpec, alike: bool) -> Places:
     else:
         tables = rope_tables(torch.stack(list(ids[:1] if alike else ids)), *rope)
     cos, sin = (table.unsqueeze(-2) for table in tables)
-    return Places(segments, cos, sin, owner)
+    return Positions(segments, cos, sin, owner)
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a table made while drawing must serve training too
-def make_text_places(lengths: tuple[int, ...], rope: RopeSpec) -> Places:
-    """Place captions alone."""
+def make_text_positions(lengths: tuple[int, ...], rope: RopeSpec) -> Positions:
+    """Positions of captions alone."""
     alike = len(set(lengths)) == 1
-    return make_places([text_ids(length) for length in lengths], rope, alike)
+    return make_positions([text_ids(length) for length in lengths], rope, alike)
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
-def make_layout(
+def make_packing(
     lengths: tuple[int, ...], sizes: tuple[tuple[int, int], ...], rope: RopeSpec
-) -> Layout:
-    """Place captions of `lengths` tokens with images of (rows, columns) `sizes` tokens."""
+) -> Packing:
+    """Pack captions of `lengths` tokens with images of (rows, columns) `sizes` tokens."""
     alike = len(set(zip(lengths, sizes, strict=True))) == 1
     image = [image_ids(length, *size) for length, size in zip(lengths, sizes, strict=True)]
     joint = [torch.cat((text_ids(length), ids)) for length, ids in zip(lengths, image, strict=True)]
-    return Layout(
+    return Packing(
         sizes,
-        make_text_places(lengths, rope),
-        make_places(image, rope, alike),
-        make_places(joint, rope, alike),
+        make_text_positions(lengths, rope),
+        make_positions(image, rope, alike),
+        make_positions(joint, rope, alike),
     )

@@ -29,8 +29,8 @@ class GemmaTower(nn.Module):
         self.apply(_begin)
 
 
-class Table(nn.Embedding):
-    """An nn.Embedding that draws no numbers on the meta device: torch would load Dynamo for it."""
+class Embedding(nn.Embedding):
+    """An nn.Embedding that is not initialised on the meta device: torch would load Dynamo."""
 
     def reset_parameters(self) -> None:
         """Give the weights what training starts from."""
@@ -38,7 +38,7 @@ class Table(nn.Embedding):
             nn.init.normal_(self.weight, std=INITIAL)
 
 
-class GemmaEmbedding(Table):
+class GemmaEmbedding(Embedding):
     """Words as vectors, times the root of their width, which is rounded as they are."""
 
     def __init__(self, spec: GemmaSpec) -> None:
@@ -155,8 +155,8 @@ class JinaEmbeddings(nn.Module):
     def __init__(self, spec: JinaSpec) -> None:
         super().__init__()
         width = spec.hidden_size
-        self.word_embeddings = Table(spec.vocab_size, width, spec.pad_token_id)
-        self.token_type_embeddings = Table(spec.type_vocab_size, width)
+        self.word_embeddings = Embedding(spec.vocab_size, width, spec.pad_token_id)
+        self.token_type_embeddings = Embedding(spec.type_vocab_size, width)
         self.LayerNorm = nn.LayerNorm(width, eps=spec.layer_norm_eps)
 
     def forward(self, words: Tensor) -> Tensor:

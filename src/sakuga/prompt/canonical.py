@@ -59,7 +59,7 @@ _COMMA = re.compile(r"\s*(?:(?<!\d),|,(?!\d))\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CanonicalField:
     """A canonical field: its standard name, its text, and the fields it was joined from."""
 
     name: str
@@ -75,7 +75,7 @@ class Section:
     """
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[CanonicalField, ...]
     blocks: tuple[Block, ...]
     number: int | None = None
 
@@ -218,7 +218,7 @@ def _section_lines(section: Section) -> Iterator[Line]:
         yield Line(f"</{section.name}>")
 
 
-def _element_line(name: str, part: Part) -> Line:
+def _element_line(name: str, part: CanonicalField) -> Line:
     return Line(f"<{name}>{part.text}</{name}>", part.fields, len(name) + 2)
 
 
@@ -232,7 +232,7 @@ def _section(name: str, blocks: list[Block], number: int | None = None) -> Secti
     return Section(name, tuple(part for part in parts if part.text), tuple(blocks), number)
 
 
-def _part(name: str, fields: list[Field]) -> Part:
+def _part(name: str, fields: list[Field]) -> CanonicalField:
     """Fields of one meaning joined: those under its standard name first."""
     fields = sorted(fields, key=lambda part: _lowered(part.name) != name)
     separator = ", " if name else " "
@@ -242,7 +242,7 @@ def _part(name: str, fields: list[Field]) -> Part:
     else:
         text = separator.join(part.text for part in fields if part.text)
         text = markup.escape(_tags(text) if name else _collapsed(text))
-    return Part(name, text, tuple(part for part in fields if part.text))
+    return CanonicalField(name, text, tuple(part for part in fields if part.text))
 
 
 def _numbers(blocks: Iterable[Block]) -> list[int | None]:

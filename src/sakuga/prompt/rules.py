@@ -11,7 +11,13 @@ from typing import Literal
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt import markup
-from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS, Part, Section
+from sakuga.prompt.canonical import (
+    CHARACTER_FIELDS,
+    GENERAL,
+    GENERAL_FIELDS,
+    CanonicalField,
+    Section,
+)
 from sakuga.prompt.nodes import CAPTION, Block, Document, Field, Span
 from sakuga.prompt.tags import Tag, allows_two, decides, home_of, normal, tags
 
@@ -333,7 +339,7 @@ def _disjoint(claims: list[tuple[Tag, frozenset[str]]]) -> tuple[Tag, Tag] | Non
     return None
 
 
-def _tags_of(part: Part) -> Iterator[Tag]:
+def _tags_of(part: CanonicalField) -> Iterator[Tag]:
     for field in part.fields:
         if not field.nested:
             yield from tags(field)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from replay.case import Case, CaseError, Sheet, lengths_of, mask_of, pick, right_padded
 from replay.sampling import compare_run
 from sakuga.model.layers import Segments
-from sakuga.model.nextdit import Latents, Layout, NextDiT, image_ids, text_ids
+from sakuga.model.nextdit import Latents, NextDiT, Packing, image_ids, text_ids
 from sakuga.model.spec import NextDiTSpec
 from sakuga.sample.guidance import guided
 
@@ -32,7 +32,7 @@ def forward(case: Case, sheet: Sheet) -> None:
         raise CaseError(f"cap_mask counts {lengths}, cap_lens says {case.about['cap_lens']}")
     latents = latents_of(case)
     sizes = [tuple(latent.shape[-2:]) for latent in latents]
-    layout, t = model.layout(lengths, sizes, "cpu"), case.input("t")
+    packing, t = model.packing(lengths, sizes, "cpu"), case.input("t")
     stages: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, module in stage_modules(model).items():
@@ -42,19 +42,19 @@ def forward(case: Case, sheet: Sheet) -> None:
                 lambda _, args: stages.__setitem__("joint_in", args[0])
             )
         )
-        caption = model.caption(features, layout.text.segments)
-        result = model(latents, t, caption, layout.text.segments, pooled)
-    stages["cap_embedder"] = layout.text.segments.pack(stages["cap_embedder"])
+        caption = model.caption(features, packing.text.segments)
+        result = model(latents, t, caption, packing.text.segments, pooled)
+    stages["cap_embedder"] = packing.text.segments.pack(stages["cap_embedder"])
     stages.setdefault("context_refiner", stages["cap_embedder"])
     stages.setdefault("noise_refiner", stages["x_embedder"])
     stages["final_layer"] = model.final_layer(
-        stages["layer_last"], layout.joint, model.modulations(t, pooled).final
+        stages["layer_last"], packing.joint, model.modulations(t, pooled).final
     )
     compare_results(sheet, result)
     sheet.compare("t_embedder", stages["t_embedder"])
     sheet.compare("adaln_input", model.condition(t, pooled))
-    compare_stages(sheet, stages, layout)
-    compare_places(sheet, layout)
+    compare_stages(sheet, stages, packing)
+    compare_places(sheet, packing)
 
 
 def stage_modules(model: NextDiT) -> dict[str, nn.Module]:
@@ -83,17 +83,17 @@ def compare_results(sheet: Sheet, result: Latents) -> None:
         sheet.compare(f"x.{place}", velocity)
 
 
-def compare_stages(sheet: Sheet, stages: Mapping[str, Tensor], layout: Layout) -> None:
+def compare_stages(sheet: Sheet, stages: Mapping[str, Tensor], packing: Packing) -> None:
     """Compare packs of tokens with the original's padded batches, where tokens are real."""
     segments = {
-        "cap_embedder": layout.text.segments,
-        "context_refiner": layout.text.segments,
-        "x_embedder": layout.image.segments,
-        "noise_refiner": layout.image.segments,
-        "joint_in": layout.joint.segments,
-        "layer0": layout.joint.segments,
-        "layer_last": layout.joint.segments,
-        "final_layer": layout.joint.segments,
+        "cap_embedder": packing.text.segments,
+        "context_refiner": packing.text.segments,
+        "x_embedder": packing.image.segments,
+        "noise_refiner": packing.image.segments,
+        "joint_in": packing.joint.segments,
+        "layer0": packing.joint.segments,
+        "layer_last": packing.joint.segments,
+        "final_layer": packing.joint.segments,
     }
     for name, where in segments.items():
         golden = sheet.case.output(name)
@@ -102,21 +102,21 @@ def compare_stages(sheet: Sheet, stages: Mapping[str, Tensor], layout: Layout) -
             sheet.compare(name, ours, mask_of(where.lengths, golden.shape[1]))
 
 
-def compare_places(sheet: Sheet, layout: Layout) -> None:
+def compare_places(sheet: Sheet, packing: Packing) -> None:
     """Compare masks, positions and rotary tables, rebuilt from segment lengths."""
-    joint = layout.joint.segments
+    joint = packing.joint.segments
     width = max(joint.lengths)
     real = mask_of(joint.lengths, width)
     sheet.compare("joint_mask", real)
-    images = layout.image.segments.lengths
+    images = packing.image.segments.lengths
     sheet.compare("img_mask", mask_of(images, max(images)))
     ids = [
         torch.cat((text_ids(length), image_ids(length, *size)))
-        for length, size in zip(layout.text.segments.lengths, layout.sizes, strict=True)
+        for length, size in zip(packing.text.segments.lengths, packing.sizes, strict=True)
     ]
     if (golden := sheet.case.output("position_ids")) is not None:
         sheet.compare("position_ids", right_padded(ids, golden), real)
-    for name, table in (("rope_real", layout.joint.cos), ("rope_imag", layout.joint.sin)):
+    for name, table in (("rope_real", packing.joint.cos), ("rope_imag", packing.joint.sin)):
         if (golden := sheet.case.output(name)) is not None:
             rows = table.squeeze(-2)
             rows = rows if joint.uniform is None else rows.expand(len(joint.lengths), -1, -1)

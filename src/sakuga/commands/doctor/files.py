@@ -21,7 +21,7 @@ from sakuga.checkpoint.folder import (
 )
 from sakuga.checkpoint.layouts.explanation import Explanation
 from sakuga.commands.doctor.finding import Finding, Report, Stage, green, red, refused, trouble
-from sakuga.model.inventory import part_of
+from sakuga.model.inventory import weights_of
 from sakuga.printable import readable
 from sakuga.weights.formats import Shape, scale_key
 from sakuga.weights.shards import FROM_TORCH
@@ -73,7 +73,7 @@ def explained(component: Component) -> Explanation:
 
 def wanted(component: Component) -> dict[str, Shape]:
     """Names and shapes of the tensors that a component's spec asks for."""
-    return {weight.key: weight.shape for weight in part_of(component.spec)}
+    return {weight.key: weight.shape for weight in weights_of(component.spec)}
 
 
 def keys(component: Component, explanation: Explanation) -> Finding:
