@@ -99,7 +99,7 @@ def refined(
     positions: Sequence[Positions],
     blocks: Iterable[RefinerBlock] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Captions (L, D), each by itself; `positions`: of each text. `blocks`: the context refiner's."""
+    """Captions (L, D), each by itself. positions: of each text. blocks: the context refiner's."""
     dtype = transformer.x_embedder.weight.dtype
     pairs = [(text.tokens.to(dtype), each) for text, each in zip(texts, positions, strict=True)]
     return tuple(transformer.refine_each(pairs, blocks))
