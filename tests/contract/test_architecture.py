@@ -16,7 +16,7 @@ WITH_TORCH = {
     "model/coders", "model/layers", "model/nextdit", "model/strips", "model/text", "model/towers",
     "model/vae",
     "checkpoint/bind", "checkpoint/convert", "checkpoint/save",
-    "memory/device", "memory/devices", "memory/flat", "memory/ledger", "memory/pinned",
+    "memory/device", "memory/flat", "memory/ledger", "memory/pinned",
     "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
     "commands/convert", "commands/draw", "commands/doctor/graphics",

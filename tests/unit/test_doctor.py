@@ -29,7 +29,7 @@ from sakuga.commands.doctor import values as doctor_values
 from sakuga.commands.doctor.computer import computer, disk
 from sakuga.commands.doctor.examine import Visit, examine
 from sakuga.commands.doctor.files import parts, whole
-from sakuga.commands.doctor.finding import Finding, green, red, trouble
+from sakuga.commands.doctor.finding import Diagnosis, green, red, trouble
 from sakuga.commands.doctor.graphics import has_kernels
 from sakuga.commands.doctor.room import room
 from sakuga.commands.doctor.values import CHUNK, look, pieces
@@ -55,11 +55,11 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "tiny"))
 
 
-def examined(model: Path | str, **how: Any) -> list[Finding]:
+def examined(model: Path | str, **how: Any) -> list[Diagnosis]:
     return list(examine(Visit(str(model), device="cpu", **{"draw": False, **how})))
 
 
-def reds(findings: list[Finding]) -> dict[str, str]:
+def reds(findings: list[Diagnosis]) -> dict[str, str]:
     """What is red, by check; every red line names its remedy."""
     return {one.check: f"{one.says} -> {one.remedy}" for one in findings if one.colour == "red"}
 
@@ -378,7 +378,7 @@ def test_a_check_that_fails_is_a_red_line() -> None:
 
 def test_what_is_red_must_name_its_remedy() -> None:
     with pytest.raises(ValueError, match="no remedy"):
-        Finding("vae", "red", "broken")
+        Diagnosis("vae", "red", "broken")
     assert green("vae", "sound").remedy == ""
     assert red("vae", "broken", "Mend it.").remedy == "Mend it."
 
@@ -423,7 +423,7 @@ def test_a_card_needs_kernels_built_for_it(built, card, runs) -> None:
 # Hashes
 
 
-def hashes(model: Path) -> list[Finding]:
+def hashes(model: Path) -> list[Diagnosis]:
     return [one for one in examined(model, hash=True) if one.check == "hashes"]
 
 
@@ -585,12 +585,12 @@ def test_no_damage_makes_it_raise(tiny_model, tmp_path_factory, data) -> None:
     content[first : first + data.draw(st.integers(0, 64))] = data.draw(st.binary(max_size=64))
     file.write_bytes(content)
 
-    def looked() -> Iterator[Finding]:
+    def looked() -> Iterator[Diagnosis]:
         components = yield from parts(model)
         yield from whole(model, components)
         yield from tokenizers(model, components)
 
-    found: list[Finding] = []
+    found: list[Diagnosis] = []
     try:
         found.extend(looked())
     except Exception as error:

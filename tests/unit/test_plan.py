@@ -16,7 +16,7 @@ from sakuga.memory.costs import Work
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.placement import part_bytes
 from sakuga.memory.plan import Options, make_plan, parse_bytes, smallest_limit, usable
-from sakuga.memory.price_denoise import denoise_levels
+from sakuga.memory.prices import denoise_levels
 from sakuga.memory.stages import DENOISE
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT

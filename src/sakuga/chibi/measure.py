@@ -19,7 +19,7 @@ from sakuga.chibi.judge import Judge, hits
 from sakuga.chibi.prompts import CAREFUL, Habits, joined, write_prompt
 from sakuga.chibi.scene import random_scene, to_codes
 from sakuga.engine.networks import Networks
-from sakuga.memory.devices import choose_device
+from sakuga.memory.device import choose_device
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import CHIBI, DrawingSpec

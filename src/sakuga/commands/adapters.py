@@ -59,7 +59,7 @@ def extract(
     """Write the difference of two transformers as a LoRA, and say how near it comes."""
     from sakuga.adapters.extract import extract as extract_difference
     from sakuga.commands.lora import open_transformer
-    from sakuga.memory.devices import choose_device
+    from sakuga.memory.device import choose_device
 
     found = extract_difference(
         open_transformer(base), open_transformer(tuned), out, rank,

@@ -35,7 +35,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class CommandGroup:
     """Commands that share a first word."""
 
     commands: Mapping[str, Command]
@@ -53,7 +53,7 @@ class Group:
 STYLE: Mapping[str, Any] = {
     "add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False,
 }  # fmt: skip
-COMMANDS: Mapping[str, Command | Group] = {
+COMMANDS: Mapping[str, Command | CommandGroup] = {
     "draw": Command("draw:draw", "Draw pictures of a prompt, or one picture again."),
     "lint": Command(
         "lint:lint",
@@ -86,11 +86,11 @@ COMMANDS: Mapping[str, Command | Group] = {
         "machine:monitor",
         "Print how much memory of each NVIDIA card is used and free, every second.",
     ),
-    "train": Group(
+    "train": CommandGroup(
         {"chibi": Command("train:chibi", "Train the embedded model from its own renderer.")},
         "Train a model.",
     ),
-    "lora": Group(
+    "lora": CommandGroup(
         {
             "show": Command(
                 "adapters:show",
@@ -112,7 +112,7 @@ COMMANDS: Mapping[str, Command | Group] = {
 class LazyGroup(TyperGroup):
     """A group that knows the names and the help of its commands, and loads one when asked."""
 
-    table: Mapping[str, Command | Group] = COMMANDS
+    table: Mapping[str, Command | CommandGroup] = COMMANDS
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the table."""

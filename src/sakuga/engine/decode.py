@@ -12,14 +12,13 @@ from sakuga.api.receipt import StagePlan
 from sakuga.engine.networks import Networks
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import check_finite
-from sakuga.memory.device import Device
-from sakuga.memory.devices import DTYPES
+from sakuga.memory.device import DTYPES, Device
 from sakuga.memory.stages import DECODE
 from sakuga.model.vae import VAE
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class DecodeInputs:
     """The autoencoder, latents (B, C, h, w) on the device, and how they are decoded."""
 
     run: Run
@@ -28,12 +27,12 @@ class Inputs:
     how: StagePlan
 
 
-def prepare(networks: Networks, run: Run, latents: Tensor, how: StagePlan) -> Inputs:
+def prepare(networks: Networks, run: Run, latents: Tensor, how: StagePlan) -> DecodeInputs:
     """On the host: the network as planned."""
-    return Inputs(run, networks.of(DECODE, how.weights, how.dtype), latents, how)
+    return DecodeInputs(run, networks.of(DECODE, how.weights, how.dtype), latents, how)
 
 
-def decode(inputs: Inputs, device: Device) -> Events[list[Tensor]]:
+def decode(inputs: DecodeInputs, device: Device) -> Events[list[Tensor]]:
     """Pixels (3, H, W) of each picture, uint8 on the host; one picture at a time."""
     with device.lend(inputs.vae, frozenset({"encoder"})):
         pictures = [_pixels(inputs, one, device) for one in torch.split(inputs.latents, 1)]
@@ -41,7 +40,7 @@ def decode(inputs: Inputs, device: Device) -> Events[list[Tensor]]:
     return pictures
 
 
-def _pixels(inputs: Inputs, latents: Tensor, device: Device) -> Tensor:
+def _pixels(inputs: DecodeInputs, latents: Tensor, device: Device) -> Tensor:
     """Pixels of one picture; nothing else of it is left on the device."""
     how = inputs.how
     image = inputs.vae.decode(latents.to(DTYPES[how.dtype]), how.strips, how.recompute).float()

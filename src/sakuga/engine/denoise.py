@@ -34,7 +34,7 @@ NOT_LENT = HEADS | {"noise_refiner", "context_refiner", "layers"}
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class DenoiseInputs:
     """What the host prepares: noise and packings, group of pictures by group.
 
     `texts`: both sides of the guidance, or one; `positions`: where their tokens
@@ -57,7 +57,7 @@ def prepare(
     texts: Sequence[Conditioning],
     previews: PreviewMap | None,
     how: StagePlan,
-) -> Inputs:
+) -> DenoiseInputs:
     """On the host: the network as planned, the noise, and where all tokens stand."""
     transformer = networks.of(DENOISE, how.weights, how.dtype)
     lengths = [len(side.tokens) for side in texts]
@@ -68,7 +68,9 @@ def prepare(
         for group in groups
     ]
     positions = [transformer.text_positions((length,)) for length in lengths]
-    return Inputs(run, transformer, texts, positions, groups, packings, how.resident, previews)
+    return DenoiseInputs(
+        run, transformer, texts, positions, groups, packings, how.resident, previews
+    )
 
 
 def noise(request: Resolved, vae: VAESpec) -> Tensor:
@@ -78,7 +80,7 @@ def noise(request: Resolved, vae: VAESpec) -> Tensor:
     return torch.stack([torch.randn(shape, generator=one) for one in generators])
 
 
-def denoise(inputs: Inputs, device: Device) -> Events[Tensor]:
+def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
     """Latents (B, C, h, w) in float32, from noise."""
     run, transformer, latents = inputs.run, inputs.transformer, list[Tensor]()
     with device.lend(transformer, NOT_LENT):
@@ -93,7 +95,7 @@ def denoise(inputs: Inputs, device: Device) -> Events[Tensor]:
     return torch.cat(latents)
 
 
-def _prepared(inputs: Inputs, device: Device) -> Prepared:
+def _prepared(inputs: DenoiseInputs, device: Device) -> Prepared:
     """What no step changes; the weights behind it pass the device once."""
     transformer, run = inputs.transformer, inputs.run
     texts = [
@@ -118,7 +120,7 @@ def _guided(denoiser: Denoiser, request: Resolved) -> Velocity:
 
 
 def _shown(
-    inputs: Inputs, device: Device, steps: Iterator[Step], done: tuple[int, int]
+    inputs: DenoiseInputs, device: Device, steps: Iterator[Step], done: tuple[int, int]
 ) -> Events[Tensor]:
     """Walk one group of pictures, telling of each step.
 

@@ -27,17 +27,15 @@ from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
 from sakuga.checkpoint.inventory import read_inventory
 from sakuga.engine import decode, denoise
-from sakuga.engine.conditioning import TextEncoders
 from sakuga.engine.embeddings import EmbeddingCache
+from sakuga.engine.encode import TextEncoders
 from sakuga.engine.networks import Networks
 from sakuga.engine.preview import picture_of, stored_preview
-from sakuga.engine.receipts import receipt_of
-from sakuga.engine.run import Events, Observer, Run, plan_options, work_of
+from sakuga.engine.run import Events, Observer, Run, plan_options, receipt_of, work_of
 from sakuga.engine.runner import Runner
 from sakuga.engine.texts import Tokenizers
 from sakuga.errors import Busy
-from sakuga.memory.device import Device
-from sakuga.memory.devices import choose_device, choose_dtype
+from sakuga.memory.device import Device, choose_device, choose_dtype
 from sakuga.memory.stages import DECODE, DENOISE
 from sakuga.model.components import COMPONENTS
 from sakuga.model.inventory import Inventory
@@ -87,7 +85,7 @@ class Engine:
         spec = spec or EngineSpec()
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
         engine = cls(_open(spec), device, spec, observers, digest)
-        engine._fit(spec.lora, partial=False)
+        _fitted(engine)
         return engine
 
     def resolve(self, request: Request) -> Resolved:
@@ -99,21 +97,23 @@ class Engine:
 
         Raises PromptRefused, BudgetTooSmall, and what opening an adapter raises.
         """
+        began = time.perf_counter()
         self.device.measure()
-        options = plan_options(self.spec.budget, self.dtype, self.device)
         texts = self.tokenizers.read(request)
         times = grid(request.steps, request.solver, request.schedule, request.shift)
-        fits = self._fit((*self.spec.lora, *request.lora), partial=request.lora_partial)
+        fits = _fitted(self, request.lora, request.lora_partial)
         inventory = with_adapters(self._inventory, fits)
         work = work_of(request, times, texts.lengths)
+        options = plan_options(self.spec.budget, self.dtype, self.device)
         memory = self.runner.plan(inventory, work, options)
         return Run(
+            began=began,
             request=request,
             texts=texts,
             times=times,
             fits=fits,
             adapters=tuple(record(each, self.digest) for each in fits),
-            weights=self.weights,
+            weights=self.checkpoint.sha256(self.digest),
             inventory=inventory,
             work=work,
             options=options,
@@ -124,7 +124,6 @@ class Engine:
 
     def run(self, run: Run) -> Generator[Event, None, None]:
         """Draw what was planned. Raises NonFiniteOutput, OutOfMemory, CorruptFile."""
-        began = time.perf_counter()
         plan = self.runner.record(run)
         yield Planned(run.request, plan, self.model.name, run.weights, run.adapters)
         yield from self._warnings(run)
@@ -139,8 +138,8 @@ class Engine:
         )
         for index, pixels in enumerate(pictures):
             receipt = receipt_of(run, index, self.model.name, self.runner.record(run))
-            picture = picture_of(pixels.movedim(0, -1))
-            yield Finished(Result(picture, receipt, time.perf_counter() - began))
+            seconds = time.perf_counter() - run.began
+            yield Finished(Result(picture_of(pixels.movedim(0, -1)), receipt, seconds))
 
     def generate(self, request: Request) -> Generator[Event, None, None]:
         """Draw. Close the generator to cancel: the step under way ends and all is released.
@@ -170,11 +169,6 @@ class Engine:
         finally:
             self.observers = before
 
-    @property
-    def weights(self) -> dict[str, str]:
-        """SHA-256 of each component's weights."""
-        return self.checkpoint.sha256(self.digest)
-
     @cached_property
     def tokenizers(self) -> Tokenizers:
         """Of both encoders."""
@@ -184,11 +178,6 @@ class Engine:
     def _inventory(self) -> Inventory:
         """Without adapters."""
         return read_inventory(self.checkpoint)
-
-    def _fit(self, lora: Sequence[str], *, partial: bool) -> tuple[Fit, ...]:
-        """Hold adapters against the transformer. Raises what opening one raises."""
-        targets = transformer_targets(self.model.transformer) if lora else {}
-        return fit_adapters(parse_adapters(lora), targets, partial=partial)
 
     def _warnings(self, run: Run) -> Events[None]:
         """What should be known before it is drawn."""
@@ -213,3 +202,11 @@ def _open(spec: EngineSpec) -> Checkpoint:
     given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
     parts = {name: Path(place) for name, place in given.items() if place is not None}
     return open_checkpoint(None if spec.source is None else locate(spec.source), parts)
+
+
+def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> tuple[Fit, ...]:
+    """The adapters of every drawing, then those of one, held against the transformer."""
+    specs = parse_adapters((*engine.spec.lora, *lora))
+    if not specs:
+        return ()
+    return fit_adapters(specs, transformer_targets(engine.model.transformer), partial=partial)

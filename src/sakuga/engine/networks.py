@@ -16,7 +16,7 @@ from sakuga.adapters.apply import Adapted, apply_adapters
 from sakuga.adapters.fit import Fit, fingerprint
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.folder import Checkpoint
-from sakuga.memory.devices import DTYPES
+from sakuga.memory.device import DTYPES
 from sakuga.memory.stages import STAGES, Stage
 from sakuga.model.components import AUTOENCODER, TEXT_ENCODER, TEXT_ENCODER_2, TRANSFORMER
 from sakuga.model.nextdit import NextDiT
@@ -34,7 +34,7 @@ BUILDERS: Mapping[str, Any] = {
 
 
 class Networks:
-    """The networks of a checkpoint, which compute in `dtype`, of `memory.devices.DTYPES`.
+    """The networks of a checkpoint, which compute in `dtype`, of `memory.device.DTYPES`.
 
     One variant of each is kept: the one last asked for. folded: matrices in GGUF's blocks stay
     in their file until they are read, for networks that are copied before they compute.
@@ -70,13 +70,13 @@ class Networks:
         No file of the model is opened again. Raises CorruptFile where a factor is not finite;
         the transformer is then as without any.
         """
-        wanted = fingerprint(fits)
+        wanted = fingerprint(fits) if fits else ()
         if wanted == self._fingerprint:
             return False
         if self._adapted:
             self._adapted.remove()
         self._adapted, self._fits, self._fingerprint = None, (), ()
-        if TRANSFORMER.name in self._loaded:
+        if fits and TRANSFORMER.name in self._loaded:
             self._adapted = apply_adapters(self._loaded[TRANSFORMER.name][1], fits)
         self._fits, self._fingerprint = tuple(fits), wanted
         return True
@@ -91,6 +91,6 @@ class Networks:
         inner = module.model if isinstance(module, GemmaEncoder | JinaEncoder) else module
         bind(inner, part, dtype=DTYPES[compute], folded=self.folded)
         module.eval().requires_grad_(False)
-        if name == TRANSFORMER.name:
+        if name == TRANSFORMER.name and self._fits:
             self._adapted = apply_adapters(module, self._fits)
         return module

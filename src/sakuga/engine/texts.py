@@ -19,7 +19,7 @@ BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class TokenizedTexts:
     """The texts of a request as they are sent, how long they are, and their token ids.
 
     `ids` by stage: those of the prompt, then those of the negative if the guidance looks at
@@ -36,7 +36,9 @@ class Texts:
         return {stage: tuple(map(len, texts)) for stage, texts in self.ids.items()}
 
 
-def tokenize(request: Resolved, spec: ModelSpec, gemma: Tokenizer, jina: Tokenizer) -> Texts:
+def tokenize(
+    request: Resolved, spec: ModelSpec, gemma: Tokenizer, jina: Tokenizer
+) -> TokenizedTexts:
     """Both texts of a request as each encoder will see them. Raises PromptRefused."""
     drawing = spec.drawing
     texts = encoder_texts(
@@ -67,7 +69,7 @@ def tokenize(request: Resolved, spec: ModelSpec, gemma: Tokenizer, jina: Tokeniz
     )
     sides = (positive, negative) if request.guided else (positive,)
     pooled = sides[:1] if request.uncond == "keep-pooled" else sides
-    return Texts(sent, counts, {
+    return TokenizedTexts(sent, counts, {
         GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides),
         JINA.name: tuple(tuple(side[1].ids) for side in pooled),
     })  # fmt: skip
@@ -97,7 +99,7 @@ class Tokenizers:
         gemma, jina = opened
         return cls(spec, gemma, jina, tuple(notes))
 
-    def read(self, request: Resolved) -> Texts:
+    def read(self, request: Resolved) -> TokenizedTexts:
         """Both texts of a request as each encoder will see them. Raises PromptRefused."""
         return tokenize(request, self.spec, self.gemma, self.jina)
 

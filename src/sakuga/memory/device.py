@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.api.engine_spec import Budget
+from sakuga.errors import RequestError
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
 from sakuga.memory.flat import ChildNames
 from sakuga.memory.host import host_memory, resident_bytes
@@ -25,6 +26,7 @@ from sakuga.memory.ledger import Ledger
 from sakuga.memory.plan import parse_bytes
 from sakuga.memory.residency import PinnedPool, on_device, streamed
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 M = TypeVar("M", bound=nn.Module)
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
 PINNED = 2 * 2**30  # bytes that may be pinned where the system does not say what is free
@@ -242,3 +244,29 @@ def chip(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return torch.backends.cpu.get_cpu_capability()
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N as a device. Raises RequestError if it is not there."""
+    cards = torch.cuda.device_count() if name != "cpu" else 0
+    if name == "auto":
+        return torch.device("cuda:0" if cards else "cpu")
+    known = ("cpu", "cuda", *(f"cuda:{i}" for i in range(cards)))
+    if name not in known or (name == "cuda" and not cards):
+        found = f"{cards} CUDA devices are here." if cards else "No CUDA device is here."
+        raise RequestError("a device must be auto, cpu, cuda or cuda:N", repr(name), found)
+    return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def choose_dtype(name: str, device: torch.device) -> str:
+    """auto, float32, bfloat16 or float16 as a name of `DTYPES`. Raises RequestError on another.
+
+    auto is bfloat16 on cards that compute in it natively (since Ampere), else float32.
+    """
+    if name == "auto":
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+        return "bfloat16" if native else "float32"
+    if name not in DTYPES:
+        known = f"Known: auto, {', '.join(DTYPES)}."
+        raise RequestError("a dtype must be a known one", repr(name), known)
+    return name

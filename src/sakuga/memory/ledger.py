@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 MIN_BLOCK = 512  # bytes; torch's allocator of a card rounds every request up to a multiple
 
 
-class Kind(Enum):
+class Effect(Enum):
     """What an operation does to storages."""
 
     VIEW = auto()  # makes none: its result is a view
@@ -55,7 +55,7 @@ class Ledger(TorchDispatchMode):
         self.limit = limit
         self.live = 0
         self.peak = 0
-        self._counted: dict[int, StorageRef] = {}  # by the id of the storage
+        self._counted: dict[int, HeldStorage] = {}  # by the id of the storage
         self._hosts = 0  # how often `host` is entered
 
     def reset_peak(self) -> None:
@@ -80,13 +80,13 @@ class Ledger(TorchDispatchMode):
     ) -> Any:
         """Run one operation and count what it made."""
         named = kwargs or {}
-        kind = Kind.VIEW if self._hosts else kind_of(func)
-        if kind is Kind.COMPOSITE:
+        kind = Effect.VIEW if self._hosts else effect_of(func)
+        if kind is Effect.COMPOSITE:
             with self:
                 return func.decompose(*args, **named)
         result = func(*args, **named)
-        if kind is not Kind.VIEW:
-            given = () if kind is Kind.FRESH else (args, tuple(named.values()))
+        if kind is not Effect.VIEW:
+            given = () if kind is Effect.FRESH else (args, tuple(named.values()))
             refused = self._count(result, given)
             if refused:
                 del result  # a traceback must not keep alive what was refused
@@ -118,12 +118,12 @@ class Ledger(TorchDispatchMode):
     def _charge(self, storage: UntypedStorage, more: int) -> None:
         known = self._counted.get(id(storage))
         if known is None:
-            known = self._counted[id(storage)] = StorageRef(storage, self._release)
+            known = self._counted[id(storage)] = HeldStorage(storage, self._release)
         known.size += more
         self.live += more
         self.peak = max(self.peak, self.live)
 
-    def _release(self, dead: StorageRef) -> None:
+    def _release(self, dead: HeldStorage) -> None:
         del self._counted[dead.key]
         self.live -= dead.size
 
@@ -136,18 +136,18 @@ class Ledger(TorchDispatchMode):
         )
 
 
-class StorageRef(weakref.ref[UntypedStorage]):
+class HeldStorage(weakref.ref[UntypedStorage]):
     """A weak reference to a storage: its id as `key`, and the bytes counted for it as `size`."""
 
     __slots__ = ("key", "size")
 
-    def __init__(self, storage: UntypedStorage, died: Callable[[StorageRef], None]) -> None:
+    def __init__(self, storage: UntypedStorage, died: Callable[[HeldStorage], None]) -> None:
         super().__init__(storage, died)  # type: ignore[call-arg]  # typeshed has __new__ alone
         self.key, self.size = id(storage), 0
 
 
 @cache
-def kind_of(func: OpOverload) -> Kind:
+def effect_of(func: OpOverload) -> Effect:
     """How an operation is counted.
 
     Attention counts as the fused kernel that a card has for it, whatever this device would
@@ -155,15 +155,15 @@ def kind_of(func: OpOverload) -> Kind:
     though torch can also decompose it, into arithmetic in float32.
     """
     if func is torch.ops.aten.lift_fresh.default:
-        return Kind.FRESH
+        return Effect.FRESH
     if func in (
         torch.ops.aten.scaled_dot_product_attention.default,
         torch.ops.aten.upsample_nearest2d.vec,
     ):
-        return Kind.KERNEL
+        return Effect.KERNEL
     if func._can_decompose():
-        return Kind.COMPOSITE
-    return Kind.VIEW if func.is_view else Kind.KERNEL
+        return Effect.COMPOSITE
+    return Effect.VIEW if func.is_view else Effect.KERNEL
 
 
 def tensors(value: Any) -> Iterable[Tensor]:

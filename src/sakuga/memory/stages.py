@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from sakuga.api.receipt import StagePlan
 from sakuga.memory.cards import Card
 from sakuga.memory.costs import Costs, Work
-from sakuga.memory.price_decode import decode_ways
-from sakuga.memory.price_denoise import denoise_ways
-from sakuga.memory.price_encode import gemma_ways, jina_ways
+from sakuga.memory.prices import decode_ways, denoise_ways, gemma_ways, jina_ways
 from sakuga.memory.reasons import BATCHES, FORMAT, PARTS, RECOMPUTE, STREAM, STRIPS, Lever
 from sakuga.model.components import (
     AUTOENCODER,

@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from sakuga.commands.doctor.finding import Finding, Report, green, red, yellow
+from sakuga.commands.doctor.finding import Diagnosis, Report, green, red, yellow
 from sakuga.memory.host import host_memory
 from sakuga.printable import readable
 
@@ -26,7 +26,7 @@ def computer() -> Report:
     yield disk(Path.cwd())
 
 
-def python() -> Finding:
+def python() -> Diagnosis:
     """The interpreter and the system under it."""
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info < OLDEST:
@@ -35,7 +35,7 @@ def python() -> Finding:
     return green("python", text)
 
 
-def libraries() -> Finding:
+def libraries() -> Diagnosis:
     """Every library that sakuga says it needs, against the one that is installed."""
     from packaging.requirements import Requirement  # the doctor alone needs it
 
@@ -58,7 +58,7 @@ def libraries() -> Finding:
     return green("libraries", ", ".join(f"{name} {version}" for name, version in found.items()))
 
 
-def memory() -> Finding:
+def memory() -> Diagnosis:
     """Memory of the host: all, free, and how much of it a process may lock."""
     total, free = host_memory()
     if not total:
@@ -69,7 +69,7 @@ def memory() -> Finding:
     return green("memory", text)
 
 
-def disk(folder: Path) -> Finding:
+def disk(folder: Path) -> Diagnosis:
     """Room for pictures where the command runs."""
     free = shutil.disk_usage(folder).free
     text = f"{readable(free)} free in {folder}"

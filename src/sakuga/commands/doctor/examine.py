@@ -14,7 +14,7 @@ from sakuga.checkpoint.manifest import MANIFEST
 from sakuga.commands.doctor.computer import computer
 from sakuga.commands.doctor.digests import digests
 from sakuga.commands.doctor.files import Components, parts, wanted, whole
-from sakuga.commands.doctor.finding import RED, Finding, Report, green, trouble, yellow
+from sakuga.commands.doctor.finding import RED, Diagnosis, Report, green, trouble, yellow
 from sakuga.commands.doctor.words import tokenizers
 from sakuga.memory.host import host_memory
 from sakuga.model.inventory import Inventory, inventory_of
@@ -71,7 +71,7 @@ def _look(folder: Path, visit: Visit) -> Report:
         yield from _guarded("values", _values(components, visit))
 
 
-def _guarded(check: str, findings: Report) -> Iterator[Finding]:
+def _guarded(check: str, findings: Report) -> Iterator[Diagnosis]:
     """The findings of a check; what it raises becomes the last of them."""
     try:
         yield from findings
@@ -116,7 +116,7 @@ def _draw(folder: Path, visit: Visit, problems: int) -> Report:
         yield yellow("drawing", "not tried", "Mend what is red first.")
         return
     from sakuga.commands.doctor.smoke import smoke
-    from sakuga.memory.devices import choose_device
+    from sakuga.memory.device import choose_device
 
     need, (_, free) = _float32_bytes(folder), host_memory()
     if choose_device(visit.device).type == "cpu" and free and need > free:

@@ -20,7 +20,7 @@ from sakuga.checkpoint.folder import (
     parts_in,
 )
 from sakuga.checkpoint.layouts.explanation import Explanation
-from sakuga.commands.doctor.finding import Finding, Report, Stage, green, red, refused, trouble
+from sakuga.commands.doctor.finding import Diagnosis, Report, Stage, green, red, refused, trouble
 from sakuga.model.inventory import weights_of
 from sakuga.printable import readable
 from sakuga.weights.formats import Shape, scale_key
@@ -76,7 +76,7 @@ def wanted(component: Component) -> dict[str, Shape]:
     return {weight.key: weight.shape for weight in weights_of(component.spec)}
 
 
-def keys(component: Component, explanation: Explanation) -> Finding:
+def keys(component: Component, explanation: Explanation) -> Diagnosis:
     """The key report of one component, in a line."""
     store, name = component.store, component.name
     if not explanation.complete:
@@ -103,7 +103,7 @@ def dtypes(component: Component) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
-def absent(folder: Path, name: str) -> Finding:
+def absent(folder: Path, name: str) -> Diagnosis:
     """A component that is not there."""
     there = sorted(entry.name for entry in folder.iterdir()) or ["nothing"]
     return red(
@@ -112,7 +112,7 @@ def absent(folder: Path, name: str) -> Finding:
     )  # fmt: skip
 
 
-def strangers(folder: Path) -> Finding:
+def strangers(folder: Path) -> Diagnosis:
     """Code and pickles that lie in a folder: usual in releases, and never opened."""
     pickles = [file for file in _walk(folder) if file.endswith(PICKLES)]
     groups = {"code": code_in(folder), "pickles": pickles}

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One line of a report: what was looked at, how it is, and what to do about it.
 
     colour: green, as it should be; yellow, worth knowing; red, no drawing can be trusted. What
@@ -31,31 +31,31 @@ class Finding:
             raise ValueError(f"no remedy for {self.check}: {self.says}")
 
 
-Report = Iterator[Finding]
-Stage = Generator[Finding, None, Result]
+Report = Iterator[Diagnosis]
+Stage = Generator[Diagnosis, None, Result]
 
 
-def green(check: str, says: str) -> Finding:
+def green(check: str, says: str) -> Diagnosis:
     """All is well."""
-    return Finding(check, GREEN, says)
+    return Diagnosis(check, GREEN, says)
 
 
-def yellow(check: str, says: str, remedy: str = "") -> Finding:
+def yellow(check: str, says: str, remedy: str = "") -> Diagnosis:
     """It draws, but this is worth knowing."""
-    return Finding(check, YELLOW, says, remedy)
+    return Diagnosis(check, YELLOW, says, remedy)
 
 
-def red(check: str, says: str, remedy: str) -> Finding:
+def red(check: str, says: str, remedy: str) -> Diagnosis:
     """No drawing can be trusted before this is mended."""
-    return Finding(check, RED, says, remedy)
+    return Diagnosis(check, RED, says, remedy)
 
 
-def refused(check: str, error: SakugaError) -> Finding:
+def refused(check: str, error: SakugaError) -> Diagnosis:
     """What sakuga itself would refuse, with its own words."""
     return red(check, f"{error.rule}; got {error.got}", error.fix)
 
 
-def trouble(check: str, error: Exception) -> Finding:
+def trouble(check: str, error: Exception) -> Diagnosis:
     """What nobody expected: the check ends, the examination goes on."""
     if isinstance(error, SakugaError):
         return refused(check, error)

@@ -11,10 +11,9 @@ import torch
 from torch.backends import cuda
 from torch.nn.attention import SDPBackend
 
-from sakuga.commands.doctor.finding import Finding, Report, green, red, yellow
+from sakuga.commands.doctor.finding import Diagnosis, Report, green, red, yellow
 from sakuga.commands.doctor.room import room
-from sakuga.memory.device import LIBRARIES
-from sakuga.memory.devices import DTYPES, choose_device, choose_dtype
+from sakuga.memory.device import DTYPES, LIBRARIES, choose_device, choose_dtype
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import ModelSpec
 from sakuga.printable import readable
@@ -53,7 +52,7 @@ def graphics(inventory: Inventory, device: str, dtype: str) -> Report:
         yield room(inventory, torch.cuda.get_device_name(where), free - LIBRARIES, computes)
 
 
-def library() -> Finding:
+def library() -> Diagnosis:
     """The version of torch and what it was built for."""
     built = "without CUDA"
     if torch.version.cuda:
@@ -69,7 +68,7 @@ def driver() -> str:
     return found[1] if found else "of an unknown version"
 
 
-def card(index: int) -> Finding:
+def card(index: int) -> Diagnosis:
     """One card: its memory, what it computes in, whether torch has kernels for it."""
     where = torch.device("cuda", index)
     major, minor = torch.cuda.get_device_capability(where)
@@ -108,7 +107,7 @@ def has_kernels(built: list[str], major: int, minor: int) -> bool:
     return not built
 
 
-def attention(spec: ModelSpec, where: torch.device, dtype: torch.dtype) -> Finding:
+def attention(spec: ModelSpec, where: torch.device, dtype: torch.dtype) -> Diagnosis:
     """The kernel that torch takes for the transformer's shapes, and why not another."""
     part, drawing = spec.transformer, spec.drawing
     down = spec.vae.downscale * part.patch_size

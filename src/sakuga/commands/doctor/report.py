@@ -9,7 +9,7 @@ from collections import Counter
 import typer
 
 from sakuga.api.codec import plain
-from sakuga.commands.doctor.finding import GREEN, RED, YELLOW, Finding, Report
+from sakuga.commands.doctor.finding import GREEN, RED, YELLOW, Diagnosis, Report
 from sakuga.printable import shown
 
 WIDTH = max(map(len, (GREEN, YELLOW, RED)))
@@ -37,7 +37,7 @@ def tell(findings: Report, *, as_json: bool, colour: bool | None = None) -> bool
     return not counts[RED]
 
 
-def _print(finding: Finding, colour: bool | None) -> None:
+def _print(finding: Diagnosis, colour: bool | None) -> None:
     """One line, and below it what to do."""
     mark = typer.style(f"{finding.colour:<{WIDTH}}", fg=finding.colour, bold=True)
     typer.echo(f"{mark}  {finding.check:<14} {shown(finding.says)}", color=colour)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sakuga.api.request import Request
 from sakuga.api.resolved import resolve
-from sakuga.commands.doctor.finding import Finding, green, yellow
+from sakuga.commands.doctor.finding import Diagnosis, green, yellow
 from sakuga.commands.plan import Asked
 from sakuga.errors import BudgetTooSmall
 from sakuga.memory.cards import nearest_card
@@ -13,7 +13,7 @@ from sakuga.model.inventory import Inventory
 from sakuga.printable import readable
 
 
-def room(inventory: Inventory, title: str, free: int, dtype: str) -> Finding:
+def room(inventory: Inventory, title: str, free: int, dtype: str) -> Diagnosis:
     """Plan one picture of the model's own size.
 
     title: what its driver calls the card. free: bytes that may be reserved there.

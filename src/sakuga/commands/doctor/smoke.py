@@ -8,14 +8,14 @@ from pathlib import Path
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.events import Finished, Warned
 from sakuga.api.request import Request
-from sakuga.commands.doctor.finding import Finding, green, red, yellow
+from sakuga.commands.doctor.finding import Diagnosis, green, red, yellow
 from sakuga.engine.engine import Engine
 from sakuga.model.spec import DrawingSpec
 
 PROMPT = "<character_1><appearance>blue_hair</appearance></character_1>"
 
 
-def smoke(folder: Path, device: str, dtype: str) -> Finding:
+def smoke(folder: Path, device: str, dtype: str) -> Diagnosis:
     """Draw a picture of one step, as small as the model allows. Raises what a drawing does."""
     start = time.perf_counter()
     spec = EngineSpec(str(folder), device=device, dtype=dtype)

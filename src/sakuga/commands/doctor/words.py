@@ -9,7 +9,7 @@ from typing import Any
 from sakuga.checkpoint.folder import ENCODERS, TOKENIZERS
 from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.commands.doctor.files import Components
-from sakuga.commands.doctor.finding import Finding, Report, green, red, trouble, yellow
+from sakuga.commands.doctor.finding import Diagnosis, Report, green, red, trouble, yellow
 from sakuga.engine.texts import BELONGS, check_tokenizer
 from sakuga.errors import ModelNotFound
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
@@ -29,7 +29,7 @@ def tokenizers(folder: Path, components: Components) -> Report:
             yield trouble(name, error)
 
 
-def _matched(name: str, tokenizer: Tokenizer, spec: Any) -> Finding:
+def _matched(name: str, tokenizer: Tokenizer, spec: Any) -> Diagnosis:
     """Compare a tokenizer with the encoder's spec; None where that is not known."""
     if spec is None:
         return yellow(name, f"{tokenizer.size:,} tokens; no encoder to compare them with")

@@ -1,7 +1,7 @@
-"""What it takes to denoise: every way to run the transformer on a card, priced.
+"""What it takes to run each stage of a drawing on a card: every way, in bytes and seconds.
 
-The bytes follow `model.nextdit` line by line; a test holds them to the real module, counted by
-`memory.ledger` at the real size.
+The bytes follow `model.text`, `model.nextdit` and `model.vae` line by line; a test holds them to
+the real modules, counted by `memory.ledger` at the real size.
 """
 
 from __future__ import annotations
@@ -9,8 +9,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sakuga.api.receipt import StagePlan
-from sakuga.memory.activations import Denoising, Segment, table
+from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.costs import LAUNCHES, Costs, with_holes
+from sakuga.memory.vae_cost import decode_flops, decode_peak, strip_choices
+
+
+def gemma_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """Gemma with none, one ... all of its layers on the card, stored in each of `forms`."""
+    spec, texts = costs.spec.gemma, costs.work.gemma_tokens
+    for form in forms:
+        beside = gemma_layer(spec, max(texts), costs.size, costs.unfolded(form))
+        yield from _ways(costs, form, texts, beside, spec.hidden_size)
+
+
+def jina_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """Jina, in the same way."""
+    spec, texts = costs.spec.jina, costs.work.jina_tokens
+    for form in forms:
+        beside = jina_layer(spec, max(texts), costs.size)
+        yield from _ways(costs, form, texts, beside, spec.hidden_size)
+
+
+def _ways(
+    costs: Costs, form: str, texts: tuple[int, ...], layer: int, width: int
+) -> Iterator[StagePlan]:
+    """texts: their lengths in tokens. layer: bytes of one at its peak. width: of a feature."""
+    blocks, total = len(costs.network.blocks), sum(costs.weights(form).blocks)
+    beside = layer + sum(texts) * width * costs.size + costs.card.workspace
+    seconds = 2.0 * sum(texts) * costs.values / costs.card.peak(costs.compute)
+    seconds += len(texts) * blocks * LAUNCHES
+    seconds += len(texts) * costs.unfolding(form) / (costs.card.memory_gbs * 1e9)
+    for level in costs.levels(form):
+        yield StagePlan(
+            costs.stage,
+            form,
+            costs.compute,
+            resident=level.resident,
+            streamed=blocks - level.resident,
+            peak_bytes=level.held + beside,
+            reserved_bytes=level.held + with_holes(beside),
+            seconds=costs.passes(1, seconds, total, level.streamed),
+        )
+
 
 TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
 
@@ -101,4 +141,42 @@ def _evaluation(costs: Costs, form: str, pictures: int, parts: int) -> float:
         + attention / card.attention_peak(costs.compute)
         + moved / (card.memory_gbs * 1e9)
         + parts * len(blocks) * LAUNCHES
+    )
+
+
+# Measured while decoding: with whole maps a card needs so many times as long; every strip takes
+# the host that many seconds.
+WHOLE, STRIP = 1.3, 1e-3
+
+
+def decode_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """Whole, or in every number of strips that is of use."""
+    for form in forms:
+        for strips, recompute in strip_choices(costs.work.height):
+            yield _decode(costs, form, strips, recompute)
+
+
+def _decode(costs: Costs, form: str, strips: int, recompute: bool) -> StagePlan:
+    """One picture after the other, each in `strips`."""
+    spec, work, card = costs.spec.vae, costs.work, costs.card
+    rest = costs.weights(form).rest
+    copied = not card.unified  # by cuDNN, into its own layout
+    peak = decode_peak(spec, work.width, work.height, costs.size, strips, recompute, copied)
+    operations = decode_flops(spec, work.width, work.height, strips, recompute)
+    seconds = operations / card.convolution_peak(costs.compute)
+    if strips > 1:
+        seconds += strips * STRIP
+    elif not card.unified:
+        seconds *= WHOLE
+    beside = peak + costs.latents(work.batch) + card.workspace
+    return StagePlan(
+        costs.stage,
+        form,
+        costs.compute,
+        batches=work.batch,
+        strips=strips,
+        recompute=recompute,
+        peak_bytes=rest + beside,
+        reserved_bytes=rest + with_holes(beside),
+        seconds=costs.copying(rest) + work.batch * seconds,
     )
