@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sakuga.checkpoint.catalog import EMBEDDED
+from sakuga.api.engine_spec import EMBEDDED
 from sakuga.commands.doctor.examine import Visit, examine
 from sakuga.commands.doctor.graphics import attention, card, has_kernels
 from sakuga.model.spec import NEWBIE_3_5B

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.model_index import entry_of
-from sakuga.checkpoint.tokenizer import carrier, own_file
+from sakuga.checkpoint.tokenizer_file import own_file
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.model.spec import CHIBI, NEWBIE_3_5B, PRESETS
+from sakuga.model.spec import NEWBIE_3_5B, PRESETS
 from sakuga.weights.access import reading
 from sakuga.weights.json_object import read_json
 
 VOCABULARY = "vocabulary.json"
-EMBEDDED = CHIBI.name
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
 ELSEWHERE = {
     NEWBIE_3_5B.name: "Name it as Hugging Face does, NewBie-AI/NewBie-image-Exp0.1, or its folder.",
@@ -37,22 +36,6 @@ class LintProfile:
     vocabulary: frozenset[str] | None
     system_xml: str
     system_text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the weights of a drawing come from.
-
-    model: a name or a folder, None where `parts` names everything. parts: the folder or file
-    of each component from elsewhere, by transformer | text_encoder | text_encoder_2 | vae.
-    lora: adapters, as `adapters.spec` reads them; lora_partial: leave out what of one
-    matches no module.
-    """
-
-    model: str | None = EMBEDDED
-    parts: Mapping[str, Path] = field(default_factory=dict)
-    lora: tuple[str, ...] = ()
-    lora_partial: bool = False
 
 
 def locate(model: str) -> Path:
@@ -115,7 +98,12 @@ def _tokenizer(folder: Path) -> Path | None:
     """The file with Gemma's tokenizer; None where there is none, or where it leads elsewhere."""
     places = [(folder, name) for name in ("tokenizer", "text_encoder", "text_encoders", "")]
     try:
-        return own_file(places[:2]) or carrier(places, "text_encoder")
+        if found := own_file(places[:2]):
+            return found
+        # Only now: what reads weights takes a tenth of a second to import.
+        from sakuga.checkpoint.tokenizer import carrier
+
+        return carrier(places, "text_encoder")
     except CorruptFile:
         return None
 

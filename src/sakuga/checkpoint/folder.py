@@ -33,7 +33,8 @@ from sakuga.checkpoint.model_index import ModelIndex, read_model_index
 from sakuga.checkpoint.specs.families import FAMILIES
 from sakuga.checkpoint.specs.family import compare, read_spec
 from sakuga.checkpoint.specs.jina import read_adapter
-from sakuga.checkpoint.tokenizer import FILES, carried, own_file
+from sakuga.checkpoint.tokenizer import carried
+from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.spec import ModelSpec
 from sakuga.tokenizer.sentencepiece import SentencePieceModel

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sakuga.checkpoint.catalog import EMBEDDED
-from sakuga.commands.flags import AsJson, Force, Partial
+from sakuga.api.engine_spec import EMBEDDED
+from sakuga.commands.common import AsJson, Force, Partial
 
 ADAPTERS = typer.Argument(
     metavar="ADAPTER...", help="FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]..."

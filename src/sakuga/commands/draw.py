@@ -24,8 +24,9 @@ from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
 from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.catalog import ELSEWHERE, lint_profile
+from sakuga.commands.common import AsJson, Size
 from sakuga.commands.environment import caches, faults, local_model
-from sakuga.commands.flags import AsJson, Given, Size, Without, flags
+from sakuga.commands.flags import Given, Without, flags
 from sakuga.commands.meter import Meter, open_meter
 from sakuga.commands.prompts import read_prompt, show_findings
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError

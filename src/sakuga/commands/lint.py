@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from sakuga.checkpoint.catalog import EMBEDDED, lint_profile
-from sakuga.commands.flags import AsJson
+from sakuga.api.engine_spec import EMBEDDED
+from sakuga.checkpoint.catalog import lint_profile
+from sakuga.commands.common import AsJson
 from sakuga.commands.prompts import findings, line_of, plain_finding, read_text
 from sakuga.files.atomic import write_atomically
 from sakuga.prompt.canonical import canonical

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from sakuga.api.codec import plain
-from sakuga.checkpoint.catalog import EMBEDDED
+from sakuga.api.engine_spec import EMBEDDED
+from sakuga.commands.common import AsJson
 from sakuga.commands.environment import colour, local_model
-from sakuga.commands.flags import AsJson
 
 
 def doctor(

@@ -19,7 +19,8 @@ from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import ELSEWHERE, locate
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.checkpoint.inventory import read_inventory
-from sakuga.commands.flags import AsJson, flags
+from sakuga.commands.common import AsJson
+from sakuga.commands.flags import flags
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named, nearest_card
 from sakuga.memory.costs import Work

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sakuga.api.codec import plain
 from sakuga.checkpoint.catalog import LintProfile
 from sakuga.errors import RequestError
 from sakuga.prompt.document import MAX_BYTES, read
 from sakuga.prompt.lint import Finding, lint
-from sakuga.tokenizer.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from sakuga.tokenizer.tokens import Tokenizer
 
 # What is meant as a path, there or not: ./a, ../a, /a/b, ~/a, a.xml.
 PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)|(\.{0,2}|~)/[^\s<>]*", re.IGNORECASE)
@@ -73,6 +75,7 @@ def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
 def open_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in a file that a lint_profile names."""
     from sakuga.checkpoint.tokenizer import read_tokenizer
+    from sakuga.tokenizer.tokens import Tokenizer
 
     return Tokenizer.open(read_tokenizer(path))
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from sakuga.api.codec import plain
+from sakuga.commands.common import AsJson, Force
 from sakuga.commands.environment import local_model
-from sakuga.commands.flags import AsJson, Force
 
 State = Annotated[
     str | None, typer.Option(help="Which of several state dicts of a torch archive: model, ema ...")
@@ -70,6 +70,7 @@ def convert(
 
 def _place(path: Path) -> Path:
     """A path as given, or the folder of the model that ships, by its name."""
-    from sakuga.checkpoint.catalog import EMBEDDED, EMBEDDED_FOLDER
+    from sakuga.api.engine_spec import EMBEDDED
+    from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 
     return EMBEDDED_FOLDER if str(path) == EMBEDDED and not path.exists() else path

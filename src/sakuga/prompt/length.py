@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.nodes import Document, Span
 from sakuga.prompt.rules import Found
-from sakuga.tokenizer.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from sakuga.tokenizer.tokens import Tokenizer
 
 _WORD = re.compile(r"[^\s,]+")
 # Close to what large vocabularies do: pieces of words; digits, signs and ideographs alone.

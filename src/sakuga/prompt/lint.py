@@ -11,13 +11,16 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sakuga.errors import PromptRefused
 from sakuga.prompt import length, markup, rules
 from sakuga.prompt.document import MAX_BYTES, read, size
 from sakuga.prompt.nodes import Span
 from sakuga.prompt.rules import RULES, Edit, Found, Severity
-from sakuga.tokenizer.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from sakuga.tokenizer.tokens import Tokenizer
 
 __all__ = ["RULES", "Edit", "Finding", "Severity", "fix", "lint"]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.tokenizer.sentencepiece import SentencePieceModel, open_sentencepiece
 
 if TYPE_CHECKING:
     import tokenizers
+
+    from sakuga.tokenizer.sentencepiece import SentencePieceModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,10 @@ class Tokenizer:
     def open(cls, source: str | Path | SentencePieceModel) -> Tokenizer:
         """The tokenizer in a `tokenizer.json`, in a SentencePiece `.model`, or of such a model.
 
-        Raises ModelNotFound or CorruptFile.
+        A file is read once per process, for as long as it stays the same. Raises ModelNotFound
+        or CorruptFile.
         """
-        if isinstance(source, SentencePieceModel):
+        if not isinstance(source, str | Path):
             from sakuga.tokenizer.assemble import assemble
 
             with _refusing("a vocabulary makes a tokenizer", "SentencePiece vocabulary"):
@@ -62,12 +65,8 @@ class Tokenizer:
                 f"no file {source}",
                 "Copy it from the model's repository into that folder.",
             )
-        if Path(source).suffix == ".model":
-            return cls.open(open_sentencepiece(Path(source)))
-        from tokenizers import Tokenizer as Inner
-
-        with _refusing("tokenizer.json is of the Hugging Face tokenizers format", str(source)):
-            return cls(Inner.from_file(str(source)))
+        stat = Path(source).stat()
+        return _read(Path(source).resolve(), (stat.st_size, stat.st_mtime_ns, stat.st_ino))
 
     def encode(self, text: str) -> Tokens:
         """The tokens of a text, special ones as the file's post-processor adds them.
@@ -95,6 +94,20 @@ class Tokenizer:
     def size(self) -> int:
         """One more than the largest id, so that a table of as many rows holds them all."""
         return max(self._inner.get_vocab().values(), default=-1) + 1
+
+
+@lru_cache(maxsize=4)
+def _read(file: Path, state: tuple[int, ...]) -> Tokenizer:
+    """The tokenizer in a file; `state` is there to notice one that changed."""
+    del state
+    if file.suffix == ".model":
+        from sakuga.tokenizer.sentencepiece import open_sentencepiece
+
+        return Tokenizer.open(open_sentencepiece(file))
+    from tokenizers import Tokenizer as Inner
+
+    with _refusing("tokenizer.json is of the Hugging Face tokenizers format", str(file)):
+        return Tokenizer(Inner.from_file(str(file)))
 
 
 @contextmanager
