@@ -5,15 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.model.layers import Segments
-from sakuga.model.nextdit import (
-    Group,
-    NextDiT,
-    image_ids,
-    make_packing,
-    patchify,
-    text_ids,
-    unpatchify,
-)
+from sakuga.model.nextdit import Group, NextDiT, patchify, unpatchify
+from sakuga.model.packing import image_ids, make_packing, text_ids
 from sakuga.model.spec import NextDiTSpec
 
 SPEC = NextDiTSpec(

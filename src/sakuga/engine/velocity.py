@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.model.layers import Positions
-from sakuga.model.nextdit import Block, Group, Modulations, NextDiT, Packing, RefinerBlock
+from sakuga.model.nextdit import Block, Group, Modulations, NextDiT, RefinerBlock
+from sakuga.model.packing import Packing
 from sakuga.model.text import Conditioning
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative

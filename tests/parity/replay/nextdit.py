@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from replay.case import Case, CaseError, Sheet, lengths_of, mask_of, pick, right_padded
 from replay.sampling import compare_run
 from sakuga.model.layers import Segments
-from sakuga.model.nextdit import Latents, NextDiT, Packing, image_ids, text_ids
+from sakuga.model.nextdit import Latents, NextDiT
+from sakuga.model.packing import Packing, image_ids, text_ids
 from sakuga.model.spec import NextDiTSpec
 from sakuga.sample.guidance import guided
 
