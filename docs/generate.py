@@ -7,6 +7,7 @@ between is rewritten. `--check` writes nothing and exits 1 if a page is stale.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -22,6 +23,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from sakuga.api.options import option_of
 from sakuga.api.recipes import RECIPES
 from sakuga.api.request import Request
+from sakuga.api.schema import json_schema
 from sakuga.checkpoint.layouts.layout import WRAPPERS
 from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.commands.cli import app
@@ -95,8 +97,10 @@ def _default(declared: Field[object]) -> str:
         default = option_of(declared).otherwise
     if default is MISSING:
         return "required"
+    if default in ("", ()):
+        return "empty"
     if default is not None:
-        return f"`{default}`" if default != "" else "empty"
+        return f"`{default}`"
     habits = {habit.name.removesuffix("_xml") for habit in fields(DrawingSpec)}
     return "the model's" if declared.name in habits else "none"
 
@@ -158,8 +162,9 @@ def _leaves(path: str, command: TyperCommand | TyperGroup) -> Iterator[tuple[str
     if not isinstance(command, TyperGroup):
         yield path, command
         return
-    for name, inner in command.commands.items():
-        yield from _leaves(f"{path} {name}", inner)
+    context = command.make_context(path, [], resilient_parsing=True)
+    for name in command.list_commands(context):
+        yield from _leaves(f"{path} {name}", command.get_command(context, name))
 
 
 def _command(name: str, command: TyperCommand) -> str:
@@ -256,10 +261,10 @@ def rewritten(page: str) -> str:
 def main() -> int:
     """Rewrite or check every page."""
     stale = []
-    for path in sorted(DOCS.glob("*.md")):
-        page = path.read_text(encoding="utf-8")
-        fresh = rewritten(page)
-        if fresh == page:
+    pages = {path: rewritten(path.read_text(encoding="utf-8")) for path in DOCS.glob("*.md")}
+    pages[DOCS / "request.schema.json"] = json.dumps(json_schema(Request), indent=2) + "\n"
+    for path, fresh in sorted(pages.items()):
+        if path.is_file() and path.read_text(encoding="utf-8") == fresh:
             continue
         stale.append(path.name)
         if "--check" not in sys.argv:

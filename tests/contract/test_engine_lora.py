@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,3 +133,50 @@ def test_an_assumed_alpha_is_warned_of(style: Path, tiny_model: Path, tmp_path: 
     assert isinstance(first, Planned)
     assert isinstance(second, Warned)
     assert "alpha assumed" in second.message
+
+
+# Draws without, with one adapter, with another, without; tells of every file that is opened.
+TURNS = """
+import json, sys
+from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.events import Finished
+from sakuga.api.request import Request
+from sakuga.engine.engine import Engine
+folder, prompt, *turns = sys.argv[1:]
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+engine = Engine.open(EngineSpec(folder, device="cpu", threads=1))
+for turn in turns:
+    opened.clear()
+    request = Request(prompt, seed=1, lora=tuple(filter(None, [turn])))
+    *_, last = engine.generate(request)
+    told = [one for one in opened if one.startswith(folder)]
+    print(json.dumps([last.result.picture.rgb.hex(), told]))
+"""
+
+
+def test_adapters_change_from_request_to_request_without_the_base_being_opened_again(
+    style: Path, tiny_model: Path
+) -> None:
+    turns = ["", f"{style}:0.5", f"{style}:1", "", f"{style}:0.5"]
+    command = [sys.executable, "-c", TURNS, str(tiny_model), ASKED.prompt, *turns]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    (first, *pictures), (loaded, *again) = zip(
+        *(json.loads(line) for line in said.stdout.splitlines()), strict=True
+    )
+    assert any(file.endswith(".safetensors") for file in loaded)
+    assert again == [[]] * 4
+    assert pictures[2] == first
+    assert pictures[0] == pictures[3] != first
+    assert pictures[1] not in (first, pictures[0])
+
+
+def test_the_adapters_of_an_engine_come_before_those_of_a_request(
+    style: Path, tiny_model: Path
+) -> None:
+    both = drawn(open_engine(tiny_model, lora=(f"{style}:0.5",)), with_lora(f"{style}:0.25"))
+    asked = drawn(opened(tiny_model), with_lora(f"{style}:0.5", f"{style}:0.25"))
+    assert both.picture == asked.picture
+    assert [one.strength for one in both.receipt.adapters] == [0.5, 0.25]
+    assert both.receipt.request.lora == ()  # no path is told to whoever sees the picture
