@@ -76,11 +76,10 @@ class Engine:
         observers: tuple[Observer, ...] = (),
         digest: Callable[[Path], str] | None = None,
     ) -> Engine:
-        """Open a model; only headers are read. Without a spec it is the embedded one.
+        """Open a model, the embedded one without a spec; only headers are read.
 
-        observers: told of every place that a drawing passes (see `engine.run`). digest: how a
-        file is hashed; by default SHA-256, remembered. Raises ModelNotFound, WeightsError,
-        RequestError.
+        observers: told of every place that a drawing passes. digest: how a file is hashed; by
+        default SHA-256, remembered. Raises ModelNotFound, WeightsError, RequestError.
         """
         spec = spec or EngineSpec()
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
