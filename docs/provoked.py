@@ -67,6 +67,10 @@ WRITTEN = (
         "CUDA out of memory. Tried to allocate 512.00 MiB",
         "Ask for a smaller size or fewer pictures at once, or close other programs.",
     ),
+    errors.Busy(
+        "an engine draws one request at a time", "another while one is drawn",
+        "Try again, let requests wait, or open a second engine.",
+    ),
     errors.NonFiniteOutput(
         "every value that leaves a stage must be finite",
         "NaN or infinity at step 3, in float32 too",

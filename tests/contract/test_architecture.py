@@ -19,7 +19,7 @@ WITH_TORCH = {
     "memory/device", "memory/flat", "memory/ledger", "memory/pinned",
     "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
-    "commands/convert", "commands/draw", "commands/doctor/graphics",
+    "commands/convert", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",
     "chibi/data", "chibi/judge", "chibi/losses", "chibi/measure", "chibi/muon", "chibi/optimise",
     "chibi/package", "chibi/progress", "chibi/text2velocity", "chibi/train",

@@ -23,8 +23,7 @@ from sakuga.weights.sha256 import hash_file
 HAMMER = """
 import sys
 from pathlib import Path
-
-
+from sakuga.weights.digests import DigestCache
 folder, mine = Path(sys.argv[1]), sorted(Path(sys.argv[2]).iterdir())
 for turn in range(20):
     for file in mine:

@@ -149,11 +149,12 @@ import re, sys
 from pathlib import Path
 import torch
 
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.contents import Contents
+from sakuga.memory.residency import streamed
 from sakuga.model.spec import GemmaSpec
-
-
-
-
+from sakuga.model.text import GemmaEncoder
+from sakuga.weights.store import Store
 
 def anonymous():
     return int(re.search("RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10

@@ -7,11 +7,23 @@ import sys
 
 import pytest
 
-from sakuga.api.events import Decoded, Encoded, Stepped
-from sakuga.api.receipt import TokenCounts
+from sakuga.api.events import Decoded, Encoded, Planned, Stepped
+from sakuga.api.receipt import Plan, TokenCounts
+from sakuga.api.request import Request
+from sakuga.api.resolved import resolve
 from sakuga.commands.meter import open_meter
+from sakuga.model.spec import CHIBI
 
-EVENTS = (Encoded(TokenCounts(1, 1, 1, 1, 512)), Stepped(1, 3, ()), Stepped(3, 3, ()), Decoded())
+USED = 2_500_000_000
+EVENTS = (
+    Encoded(TokenCounts(1, 1, 1, 1, 512)), Stepped(1, 3, (), USED), Stepped(3, 3, (), USED),
+    Decoded(),
+)  # fmt: skip
+
+
+def planned(limit: int | None) -> Planned:
+    request = resolve(Request("1girl"), CHIBI.drawing)
+    return Planned(request, Plan("cpu", "AVX2", "float32", 1, 2, limit), "chibi", {})
 
 
 class Terminal(io.StringIO):
@@ -25,8 +37,8 @@ def shown(monkeypatch, stream: io.StringIO, *, quiet: bool, limit: int | None = 
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
-    with open_meter(lambda: (2_500_000_000, 3_000_000_000), limit, quiet=quiet) as meter:
-        for event in EVENTS:
+    with open_meter(quiet=quiet) as meter:
+        for event in (planned(limit), *EVENTS):
             meter.show(event)
     return stream.getvalue()
 

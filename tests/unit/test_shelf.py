@@ -17,8 +17,7 @@ from sakuga.files.shelf import Shelf, cache_folder
 HAMMER = """
 import hashlib, random, sys, time
 from pathlib import Path
-
-
+from sakuga.files.shelf import Shelf
 folder, seconds, seed = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 shelf, pick = Shelf(folder, ".x", 100_000), random.Random(seed)
 names = [hashlib.sha256(bytes([i])).hexdigest() for i in range(9)]
