@@ -23,7 +23,7 @@ from sakuga.model.blocks import (
     RefinerBlock,
     TimestepEmbedder,
     TransformerBlock,
-)  # fmt: skip
+)
 from sakuga.model.layers import Positions, Segments
 from sakuga.model.packing import (
     Latents,
@@ -32,7 +32,7 @@ from sakuga.model.packing import (
     patchify,
     text_positions,
     unpatchify,
-)  # fmt: skip
+)
 from sakuga.model.spec import NextDiTSpec
 
 
