@@ -83,23 +83,23 @@ def text_field(name: str, raw: str, start: int, origin: Offsets) -> Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Markup:
     """A prompt's markup, and the text from its tags to its tags.
 
     `origin` maps its offsets to those of the text the user gave.
     """
 
-    markup: str
+    text: str
     origin: Offsets
 
     def tag_end(self, at: int) -> int:
         """The end of the tag at `at`, or of that one character where there is none."""
-        tag = TAG.match(self.markup, at)
+        tag = TAG.match(self.text, at)
         return tag.end() if tag else at + 1
 
     def attribute_fields(self, start: int, end: int) -> Iterator[Field]:
         """`<character_1 gender="1girl">` says what a field would say."""
-        for match in _ATTRIBUTE.finditer(self.markup, start, end):
+        for match in _ATTRIBUTE.finditer(self.text, start, end):
             value = 3 if match[2] is None else 2
             part = self.text_field(*match.span(value))
             yield replace(part, name=match[1], span=self.origin.span(*match.span()))
@@ -123,9 +123,9 @@ class Source:
     def _pieces(self, start: int, end: int) -> Iterator[tuple[str, int]]:
         """Stretches of text with their offset in the markup, references resolved."""
         done = start
-        for match in _NOT_TEXT.finditer(self.markup, start, end):
+        for match in _NOT_TEXT.finditer(self.text, start, end):
             if match.start() > done:
-                yield self.markup[done : match.start()], done
+                yield self.text[done : match.start()], done
             if match["reference"]:
                 yield _resolved(match[0]), match.start()
             elif match["cdata"]:
@@ -134,7 +134,7 @@ class Source:
                 yield "\n", match.start()
             done = match.end()
         if end > done or done == start:
-            yield self.markup[done:end], done
+            yield self.text[done:end], done
 
 
 def _resolved(reference: str) -> str:

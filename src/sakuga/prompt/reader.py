@@ -18,7 +18,7 @@ from sakuga.prompt.markup import (
     ESCAPES,
     SCAN,
     TAG,
-    Source,
+    Markup,
     refuse,
     refuse_declarations,
     text_field,
@@ -112,7 +112,7 @@ class _Reader:
     """Collects blocks from expat's events; their text is taken from the markup itself."""
 
     def __init__(self, markup: str, origin: Offsets) -> None:
-        self._source, self._origin = Source(markup, origin), origin
+        self._markup, self._origin = Markup(markup, origin), origin
         self._bytes, self._back, self._stray_ranges = _well_formed(markup)
         self._byte = self._char = self._elements = 0
         self._stack: list[_Open] = []
@@ -131,7 +131,7 @@ class _Reader:
         except expat.ExpatError as error:
             before = self._bytes[: parser.ErrorByteIndex].decode(errors="ignore")
             at = self._back.at(len(before))
-            raise _FaultFound(_explain(error, self._source, at, self._stack)) from None
+            raise _FaultFound(_explain(error, self._markup, at, self._stack)) from None
         strays = [self._origin.span(start, end) for start, end in self._stray_ranges]
         return Document(
             "xml",
@@ -162,11 +162,11 @@ class _Reader:
             if attributes:
                 self._attributes.append(self._origin.span(at, opened.content))
             if opened.level == "block":
-                opened.fields += self._source.attribute_fields(at, opened.content)
+                opened.fields += self._markup.attribute_fields(at, opened.content)
         self._stack.append(opened)
 
     def _opened(self, name: str, at: int) -> _Open:
-        opened = _Open(name, "nested", at, self._source.tag_end(at))
+        opened = _Open(name, "nested", at, self._markup.tag_end(at))
         parent = self._stack[-1].level
         if parent == "wrapper":
             opened.level = "leaf" if opened.caption else "block"
@@ -209,7 +209,7 @@ class _Reader:
 
     def _flush(self, end: int) -> None:
         """Text since the last tag belongs to the open block or, outside of all, is one."""
-        part = self._source.text_field(self._done, end)
+        part = self._markup.text_field(self._done, end)
         parent = self._stack[-1]
         if part.text and parent.level == "block":
             parent.fields.append(part)
@@ -218,10 +218,10 @@ class _Reader:
 
     def _close_leaf(self, closed: _Open, at: int) -> None:
         if closed.nested:
-            raw = self._source.markup[closed.content : at]
+            raw = self._markup.text[closed.content : at]
             text = text_field("", raw, closed.content, self._origin)
         else:
-            text = self._source.text_field(closed.content, at)
+            text = self._markup.text_field(closed.content, at)
         span, names = self._tags_of(closed, at)
         parent = self._stack[-1]
         if parent.level == "block":
@@ -236,8 +236,8 @@ class _Reader:
         size = len(closed.name)
         names = [self._origin.span(closed.start + 1, closed.start + 1 + size)]
         self._done = closed.content
-        if self._source.markup[closed.content - 2] != "/":
-            self._done = self._source.tag_end(at)
+        if self._markup.text[closed.content - 2] != "/":
+            self._done = self._markup.tag_end(at)
             names.append(self._origin.span(at + 2, at + 2 + size))
         return self._origin.span(closed.start, self._done), tuple(names)
 
@@ -254,25 +254,25 @@ def _outside_nested(strays: Sequence[Span], blocks: Sequence[Block]) -> tuple[Sp
     )
 
 
-def _explain(error: expat.ExpatError, source: Source, at: int, stack: Sequence[_Open]) -> Fault:
+def _explain(error: expat.ExpatError, markup: Markup, at: int, stack: Sequence[_Open]) -> Fault:
     """What is wrong at an offset of the markup, where expat stopped, inside the open elements."""
-    markup, span_of = source.markup, source.origin.span
+    text, span_of = markup.text, markup.origin.span
     mismatch = error.code == expat.errors.codes[expat.errors.XML_ERROR_TAG_MISMATCH]
-    at = min(max(at - 2 * mismatch, 0), len(markup))  # expat points past the </ of a mismatch
-    end = min(source.tag_end(at), len(markup))
+    at = min(max(at - 2 * mismatch, 0), len(text))  # expat points past the </ of a mismatch
+    end = min(markup.tag_end(at), len(text))
     span = span_of(min(at, end - 1), end)
     inner = stack[-1]
     if not mismatch:
         reason = f"XML reading stops here: {expat.ErrorString(error.code)}"
         return Fault("not-well-formed", span, reason, "Correct or remove it.")
-    if at == len(markup):
+    if at == len(text):
         span = span_of(inner.start, inner.content)
         reason = f"<{inner.name}> is never closed"
         fix = f"Write </{inner.name}> after its text."
     elif len(stack) > 1:
-        reason = f"{markup[at:end]} comes before <{inner.name}> is closed"
+        reason = f"{text[at:end]} comes before <{inner.name}> is closed"
         fix = f"Write </{inner.name}> before it."
     else:
-        reason = f"{markup[at:end]} closes a tag that was never opened"
+        reason = f"{text[at:end]} closes a tag that was never opened"
         fix = "Remove it, or open the tag."
     return Fault("not-well-formed", span, reason, fix)
