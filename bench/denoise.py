@@ -17,6 +17,7 @@ from torch import Tensor
 from sakuga.engine.denoise import HEADS, NOT_LENT
 from sakuga.memory.residency import PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, Modulations, NextDiT
+from sakuga.model.packing import packing_of
 
 RUN = 4  # evaluations of one timing
 FEW = 2  # timings of what takes long enough to be steady
@@ -142,6 +143,7 @@ def both_sides(
     for start in range(0, len(captions), most):
         cut = slice(start, start + most)
         texts = captions[cut]
-        packing = model.packing([len(t) for t in texts], [(edge, edge)] * len(texts), scale.device)
+        lengths, sizes = [len(text) for text in texts], [(edge, edge)] * len(texts)
+        packing = packing_of(model.spec, lengths, sizes, scale.device)
         groups.append(Group(latents[cut], torch.cat(texts), packing, table.rows(owners[cut])))
     return groups, table

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "src" / "sakuga"
 WITH_TORCH = {
     "sample", "engine",
     "weights/folded", "weights/ggml", "weights/quantise", "weights/stored",
-    "model/coders", "model/layers", "model/nextdit", "model/packing", "model/strips", "model/text",
-    "model/towers", "model/vae",
+    "model/blocks", "model/coders", "model/layers", "model/nextdit", "model/packing",
+    "model/strips", "model/text", "model/towers", "model/vae",
     "checkpoint/bind", "checkpoint/convert", "checkpoint/save",
     "memory/device", "memory/flat", "memory/ledger", "memory/pinned",
     "memory/residency",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sakuga.adapters.apply import AdaptedLinear, Delta
 from sakuga.memory.residency import PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.packing import packing_of
 from small_transformer import CARD, SPEC, random_transformer
 
 HEADS = frozenset({"adaLN_modulation"})
@@ -41,7 +42,7 @@ def run(model: NextDiT, resident: int, pool: PinnedPool | None = None) -> list[T
     pooled = torch.randn(1, 12, generator=draw).to(torch.bfloat16)
     table = model.modulations(torch.rand(1, generator=draw), pooled)
     moved = type(table)(tuple(one.to(CARD) for one in table.blocks), table.final.to(CARD))
-    one = Group(latents, caption, model.packing([5], [(16, 16)], CARD), moved)
+    one = Group(latents, caption, packing_of(model.spec, [5], [(16, 16)], CARD), moved)
     with (
         on_device(model, CARD, REST),
         streamed(model.blocks, CARD, resident, HEADS, pool) as blocks,

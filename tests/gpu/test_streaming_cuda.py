@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sakuga.memory.flat import FlatLayout
 from sakuga.memory.residency import BlockStream, PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.packing import packing_of
 from small_transformer import CARD, SPEC, random_transformer
 
 WITHOUT = frozenset({"adaLN_modulation"})
@@ -37,7 +38,8 @@ def groups(model: NextDiT, count: int) -> list[Group]:
         modulations = type(modulations)(
             tuple(one.to(CARD) for one in modulations.blocks), modulations.final.to(CARD)
         )
-        made.append(Group(latents, caption, model.packing([5], [(16, 16)], CARD), modulations))
+        packing = packing_of(model.spec, [5], [(16, 16)], CARD)
+        made.append(Group(latents, caption, packing, modulations))
     return made
 
 

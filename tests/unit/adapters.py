@@ -12,7 +12,9 @@ from tiny import TINY
 from torch import Tensor, nn
 
 from sakuga.adapters.fit import targets_of
-from sakuga.model.nextdit import Group, NextDiT, RefinerBlock
+from sakuga.model.blocks import RefinerBlock
+from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.packing import packing_of, text_positions
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]  # module: down (r, in), up (out, r)
 
@@ -102,12 +104,12 @@ def group(
     """Two segments, with everything an adapter may change on the way to the blocks."""
     draw = torch.Generator().manual_seed(7)
     texts = [(torch.randn(length, TINY.transformer.cap_feat_dim, generator=draw),
-              model.text_positions((length,))) for length in (5, 3)]  # fmt: skip
+              text_positions(model.spec, (length,))) for length in (5, 3)]  # fmt: skip
     caption = torch.cat(model.refine_each(texts, refiners))
     pooled = torch.randn(2, TINY.transformer.clip_text_dim, generator=draw)
     modulations = model.modulations(torch.tensor([0.3, 0.3]), pooled, heads)
     latents = torch.randn(2, TINY.transformer.in_channels, 8, 8, generator=draw)
-    return Group(latents, caption, model.packing([5, 3], [(8, 8), (8, 8)]), modulations)
+    return Group(latents, caption, packing_of(model.spec, [5, 3], [(8, 8), (8, 8)]), modulations)
 
 
 def velocity(model: NextDiT) -> Tensor:

@@ -20,8 +20,10 @@ from sakuga.memory.flat import FlatLayout
 from sakuga.memory.ledger import MIN_BLOCK, Ledger
 from sakuga.memory.placement import PartBytes, part_bytes, spread
 from sakuga.memory.residency import streamed
+from sakuga.model.blocks import TransformerBlock
 from sakuga.model.inventory import inventory_of
-from sakuga.model.nextdit import Block, NextDiT
+from sakuga.model.nextdit import NextDiT
+from sakuga.model.packing import packing_of
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.weights.formats import FLOAT32, FORMATS
 from sakuga.weights.stored import keep_stored
@@ -142,7 +144,7 @@ def test_a_block_of_the_real_size_takes_no_more_than_without(kind: str) -> None:
         modulation = torch.empty(1, 4 * spec.dim, dtype=torch.bfloat16, device="meta")
         with torch.device("meta"):
             model = NextDiT(spec).bfloat16()
-        places = model.packing([100], [(128, 128)]).to(torch.device("meta")).joint
+        places = packing_of(model.spec, [100], [(128, 128)]).to(torch.device("meta")).joint
         for adapted in (False, True):
             block = adapt(model.layers[0], kind) if adapted else model.layers[0]
             with Ledger() as ledger:
@@ -151,7 +153,7 @@ def test_a_block_of_the_real_size_takes_no_more_than_without(kind: str) -> None:
     assert peaks[1] == peaks[0] > 4196 * 3 * spec.ffn_dim * 2
 
 
-def adapt(block: Block, kind: str) -> Block:
+def adapt(block: TransformerBlock, kind: str) -> TransformerBlock:
     for name, linear in list(block.named_modules()):
         if isinstance(linear, nn.Linear) and "adaLN" not in name:
             with torch.device("meta"):

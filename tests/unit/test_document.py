@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt import markup
 from sakuga.prompt.document import MAX_BYTES, read, write
 from sakuga.prompt.nodes import Block, Document, Offsets, Span
+from sakuga.prompt.reader import _Reader
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.*"))
 
@@ -206,7 +206,7 @@ def test_a_declaration_is_refused(text: str) -> None:
 
 def test_the_parser_itself_refuses_declarations() -> None:
     # The text is searched first; this holds the second line of defence.
-    reader = markup._Reader("", Offsets(0, 0))
+    reader = _Reader("", Offsets(0, 0))
     reader._bytes = b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
     with pytest.raises(PromptRefused):
         reader.read()

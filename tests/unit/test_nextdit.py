@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.model.layers import Segments
-from sakuga.model.nextdit import Group, NextDiT, patchify, unpatchify
-from sakuga.model.packing import image_ids, make_packing, text_ids
+from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.packing import image_ids, make_packing, packing_of, patchify, text_ids, unpatchify
 from sakuga.model.spec import NextDiTSpec
 
 SPEC = NextDiTSpec(
@@ -143,8 +143,8 @@ def test_tokens_stand_where_the_original_puts_them():
 
 def test_a_layout_is_made_once_and_serves_training_after_drawing(model):
     with torch.inference_mode():
-        drawn = model.packing([11], [(4, 4)], "cpu")
-    assert model.packing([11], [(4, 4)], "cpu") is drawn
+        drawn = packing_of(model.spec, [11], [(4, 4)], "cpu")
+    assert packing_of(model.spec, [11], [(4, 4)], "cpu") is drawn
     features, latents, t, pooled = draw(model, (11,), ((4, 4),))
     [velocity] = run(model, features, latents, t, pooled)
     velocity.sum().backward()
@@ -153,7 +153,7 @@ def test_a_layout_is_made_once_and_serves_training_after_drawing(model):
 
 def test_the_layout_of_one_segment_serves_a_batch_of_such(model):
     features, latents, t, pooled = draw(model, (5, 5), ((4, 4), (4, 4)))
-    packing = model.packing([5], [(4, 4)], "cpu")
+    packing = packing_of(model.spec, [5], [(4, 4)], "cpu")
     caption = model.refine(torch.cat(features), packing.text)
     batch = model.velocity(torch.stack(latents), t, caption, packing, pooled)
     torch.testing.assert_close(batch, torch.stack(run(model, features, latents, t, pooled)))
@@ -161,7 +161,7 @@ def test_the_layout_of_one_segment_serves_a_batch_of_such(model):
 
 def test_modulations_can_be_made_beforehand(model):
     features, latents, t, pooled = draw(model, (5,), ((4, 4),))
-    packing = model.packing([5], [(4, 4)], "cpu")
+    packing = packing_of(model.spec, [5], [(4, 4)], "cpu")
     caption = model.refine(features[0], packing.text)
     modulations = model.modulations(t, pooled)
     [[ready]] = model.denoise([Group(latents, caption, packing, modulations)])
@@ -173,7 +173,7 @@ def test_groups_that_take_each_block_in_turn_are_those_run_alone(model):
     features, latents, t, pooled = draw(model, (5, 3), ((4, 4), (6, 4)))
     groups = []
     for i, (text, latent) in enumerate(zip(features, latents, strict=True)):
-        packing = model.packing([len(text)], [latent.shape[-2:]], "cpu")
+        packing = packing_of(model.spec, [len(text)], [latent.shape[-2:]], "cpu")
         caption = model.refine(text, packing.text)
         rows = model.modulations(t, pooled).rows(torch.tensor([i]))
         groups.append(Group([latent], caption, packing, rows))
@@ -212,7 +212,7 @@ def test_the_pass_compiles_whole_and_once_for_all_lengths():
     compiled = torch.compile(model.velocity, fullgraph=True, dynamic=True, backend=count)
     for length, batch, size in ((5, 2, (14, 18)), (7, 3, (14, 18)), (9, 3, (6, 22))):
         features, latents, t, pooled = draw(model, (length,) * batch, (size,) * batch)
-        packing = model.packing([length], [size], "cpu")
+        packing = packing_of(model.spec, [length], [size], "cpu")
         with torch.no_grad():
             caption = model.refine(torch.cat(features), packing.text)
             args = (torch.stack(latents), t, caption, packing, pooled)

@@ -20,6 +20,7 @@ from sakuga.memory.prices import denoise_levels
 from sakuga.memory.stages import DENOISE
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
+from sakuga.model.packing import text_positions
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
 from sakuga.model.text import Conditioning, GemmaEncoder, JinaEncoder
 from sakuga.weights.formats import BFLOAT16, FORMATS, INT8
@@ -75,7 +76,7 @@ def test_an_evaluation_takes_what_is_predicted(
 
     def run() -> None:
         x = empty(batch, shape.in_channels, side, side, dtype=torch.float32)
-        places = [model.text_positions((text,)) for text in texts]
+        places = [text_positions(model.spec, (text,)) for text in texts]
         captions = refined(model, sides, [one.to(x.device) for one in places])
         prepared = Prepared(captions, *modulated(model, sides, times))
         denoiser = Denoiser(model, prepared, packings.to(x.device))

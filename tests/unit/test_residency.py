@@ -10,6 +10,7 @@ from sakuga.memory.placement import ALIGNMENT, spread
 from sakuga.memory.residency import on_device, streamed
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.packing import packing_of
 from sakuga.model.spec import NextDiTSpec
 
 SPEC = NextDiTSpec(
@@ -33,7 +34,7 @@ def group(model: NextDiT, seed: int) -> Group:
     latents = torch.randn(1, 4, 8, 8, generator=draw)
     segments = Segments((5,))
     caption = model.caption(torch.randn(5, 20, generator=draw), segments)
-    layout = model.packing([5], [(8, 8)], "cpu")
+    layout = packing_of(model.spec, [5], [(8, 8)], "cpu")
     modulations = model.modulations(torch.tensor([0.3]), torch.randn(1, 12, generator=draw))
     return Group(latents, caption, layout, modulations)
 

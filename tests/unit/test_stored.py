@@ -17,6 +17,7 @@ from sakuga.checkpoint.bind import Report, bind
 from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.save import save_component
 from sakuga.model.nextdit import NextDiT
+from sakuga.model.packing import packing_of
 from sakuga.model.spec import GemmaSpec, NextDiTSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.weights.formats import (
@@ -73,7 +74,7 @@ def run(part: str, module: nn.Module) -> Tensor:
     draw = torch.Generator().manual_seed(4)
     spec = TINY.transformer
     latents = torch.randn(1, spec.in_channels, 8, 8, generator=draw)
-    segments = module.packing((5,), ((8, 8),), "cpu").text.segments
+    segments = packing_of(module.spec, (5,), ((8, 8),), "cpu").text.segments
     caption = module.caption(torch.randn(5, spec.cap_feat_dim, generator=draw), segments)
     pooled = torch.randn(1, spec.clip_text_dim, generator=draw)
     return module(latents, torch.tensor([0.3]), caption, segments, pooled)

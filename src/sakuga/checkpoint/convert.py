@@ -246,7 +246,7 @@ def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> 
         for values in job.read(name):
             sound = sound and _finite(values)
             yield bytes_of(values)
-            job.part.store.release()
+            job.part.store.maps.release()
         if not sound:
             unsound.append(name)
 
@@ -279,7 +279,7 @@ def _not_finite(job: Conversion, names: list[str]) -> CorruptFile | RequestError
         promised = {name: replace(job.promised[name], dtype="F32")}
         if not all(_finite(values) for values in replace(job, promised=promised).read(name)):
             broken.append(name)
-        job.part.store.release()
+        job.part.store.maps.release()
     if broken:
         keys = [key for name in broken for key in job.sources(name)]
         return CorruptFile(

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sakuga.chibi.data import PromptBatch
 from sakuga.model.nextdit import NextDiT
+from sakuga.model.packing import packing_of
 from sakuga.model.spec import ModelSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 
@@ -24,7 +25,7 @@ class Text2Velocity(nn.Module):
         _, length = batch.gemma.shape
         # One segment's packing broadcasts over a batch in which all segments are alike.
         height, width = latents.shape[-2:]
-        packing = self.transformer.packing([length], [(height, width)], latents.device)
+        packing = packing_of(self.transformer.spec, [length], [(height, width)], latents.device)
         features = self.gemma(batch.gemma).flatten(0, 1)
         caption = self.transformer.refine(features, packing.text)
         pooled = self.jina(batch.jina)

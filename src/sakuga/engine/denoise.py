@@ -19,8 +19,10 @@ from sakuga.engine.runner import NotFinite
 from sakuga.engine.velocity import Denoiser, Packings, Prepared, modulated, refined
 from sakuga.memory.device import Device
 from sakuga.memory.stages import DENOISE
+from sakuga.model.blocks import RefinerBlock
 from sakuga.model.layers import Positions
-from sakuga.model.nextdit import NextDiT, RefinerBlock
+from sakuga.model.nextdit import NextDiT
+from sakuga.model.packing import text_positions
 from sakuga.model.spec import VAESpec
 from sakuga.model.text import Conditioning
 from sakuga.sample.guidance import Velocity, guided
@@ -67,7 +69,7 @@ def prepare(
         Packings.of(transformer, lengths, len(group), (group.shape[2], group.shape[3]), how.parts)
         for group in groups
     ]
-    positions = [transformer.text_positions((length,)) for length in lengths]
+    positions = [text_positions(transformer.spec, (length,)) for length in lengths]
     return DenoiseInputs(
         run, transformer, texts, positions, groups, packings, how.resident, previews
     )

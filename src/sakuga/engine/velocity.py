@@ -15,9 +15,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sakuga.model.blocks import RefinerBlock, TransformerBlock
 from sakuga.model.layers import Positions
-from sakuga.model.nextdit import Block, Group, Modulations, NextDiT, RefinerBlock
-from sakuga.model.packing import Packing
+from sakuga.model.nextdit import Group, Modulations, NextDiT
+from sakuga.model.packing import Packing, packing_of
 from sakuga.model.text import Conditioning
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative
@@ -65,7 +66,11 @@ class Packings:
                 PackedSegments(
                     tuple(picture for picture, _ in cut),
                     tuple(branch for _, branch in cut),
-                    transformer.packing([lengths[branch] for _, branch in cut], [size] * len(cut)),
+                    packing_of(
+                        transformer.spec,
+                        [lengths[branch] for _, branch in cut],
+                        [size] * len(cut),
+                    ),
                 )
                 for cut in cuts
             )
@@ -146,7 +151,7 @@ class Denoiser:
         transformer: NextDiT,
         prepared: Prepared,
         packings: Packings,
-        blocks: Iterable[Block] | None = None,
+        blocks: Iterable[TransformerBlock] | None = None,
     ) -> None:
         self.transformer, self.prepared, self.blocks = transformer, prepared, blocks
         self.dtype = transformer.x_embedder.weight.dtype

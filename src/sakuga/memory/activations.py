@@ -1,8 +1,8 @@
 """What is alive at once while networks run, beside their weights, in bytes.
 
-Each formula follows the code of `model.nextdit` or `model.text` line by line: it adds up the
-tensors of the moments that can be the worst one and takes the largest sum. A test holds them
-to the real modules at the real size.
+Each formula follows the code of `model.nextdit`, `model.blocks` or `model.text` line by line:
+it adds up the tensors of the moments that can be the worst one and takes the largest sum. A
+test holds them to the real modules at the real size.
 """
 
 from __future__ import annotations

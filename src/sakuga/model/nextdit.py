@@ -11,22 +11,22 @@ never used and has no place here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sakuga.model.layers import Positions, Segments, attention, rotate
-from sakuga.model.packing import Packing, make_packing, make_text_positions
+from sakuga.model.blocks import (
+    FINE_EPS,
+    FinalLayer,
+    RefinerBlock,
+    TimestepEmbedder,
+    TransformerBlock,
+)
+from sakuga.model.layers import Positions, Segments
+from sakuga.model.packing import Latents, Packing, packing_of, patchify, text_positions, unpatchify
 from sakuga.model.spec import NextDiTSpec
-
-TIME_FREQUENCIES = 128
-FINE_EPS = 1e-6  # q/k norms, pooled norm, final norm; all others use spec.norm_eps
-
-Latents = Tensor | Sequence[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,123 +51,6 @@ class Group:
     modulations: Modulations
 
 
-class Attention(nn.Module):
-    """Grouped-query attention with normalised, rotated queries and keys."""
-
-    def __init__(self, spec: NextDiTSpec) -> None:
-        super().__init__()
-        self.heads = (spec.n_heads, spec.n_kv_heads, spec.n_kv_heads)
-        self.head_dim = spec.head_dim
-        self.qkv = nn.Linear(spec.dim, sum(self.heads) * spec.head_dim, bias=False)
-        self.out = nn.Linear(spec.dim, spec.dim, bias=False)
-        self.q_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
-        self.k_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
-
-    def forward(self, x: Tensor, positions: Positions) -> Tensor:
-        """Mix the tokens of each segment: pack (..., D) to pack (..., D)."""
-        q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
-        q = rotate(self.q_norm(q), positions.cos, positions.sin)
-        k = rotate(self.k_norm(k), positions.cos, positions.sin)
-        out: Tensor = self.out(attention(q, k, v, positions.segments))
-        return out
-
-
-class FeedForward(nn.Module):
-    """SwiGLU (arXiv 2002.05202)."""
-
-    def __init__(self, spec: NextDiTSpec) -> None:
-        super().__init__()
-        self.w1 = nn.Linear(spec.dim, spec.ffn_dim, bias=False)
-        self.w2 = nn.Linear(spec.ffn_dim, spec.dim, bias=False)
-        self.w3 = nn.Linear(spec.dim, spec.ffn_dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., D) to (..., D)."""
-        out: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
-        return out
-
-
-class Sandwich(nn.Module):
-    """What every block is made of: attention and feed-forward, each between two norms."""
-
-    def __init__(self, spec: NextDiTSpec) -> None:
-        super().__init__()
-        self.attention = Attention(spec)
-        self.feed_forward = FeedForward(spec)
-        self.attention_norm1 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
-        self.attention_norm2 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
-        self.ffn_norm1 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
-        self.ffn_norm2 = nn.RMSNorm(spec.dim, eps=spec.norm_eps)
-
-
-class RefinerBlock(Sandwich):
-    """A block without modulation, for captions."""
-
-    def forward(self, x: Tensor, positions: Positions) -> Tensor:
-        """Map a pack (..., D) to a pack (..., D)."""
-        x = x + self.attention_norm2(self.attention(self.attention_norm1(x), positions))
-        out: Tensor = x + self.ffn_norm2(self.feed_forward(self.ffn_norm1(x)))
-        return out
-
-
-class Block(Sandwich):
-    """A block that is scaled and gated by a modulation."""
-
-    def __init__(self, spec: NextDiTSpec) -> None:
-        super().__init__(spec)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, 4 * spec.dim))
-
-    def forward(self, x: Tensor, positions: Positions, modulation: Tensor) -> Tensor:
-        """Map a pack (..., D) to a pack (..., D), given this block's (S, 4·D)."""
-        scale_msa, gate_msa, scale_mlp, gate_mlp = modulation.chunk(4, dim=-1)
-        # Computed once per segment, before they are repeated for each of its many tokens.
-        factors = (1 + scale_msa, gate_msa.tanh(), 1 + scale_mlp, gate_mlp.tanh())
-        scale_msa, gate_msa, scale_mlp, gate_mlp = map(positions.spread, factors)
-        branch = self.attention(self.attention_norm1(x) * scale_msa, positions)
-        x = x + gate_msa * self.attention_norm2(branch)
-        branch = self.feed_forward(self.ffn_norm1(x) * scale_mlp)
-        out: Tensor = x + gate_mlp * self.ffn_norm2(branch)
-        return out
-
-
-class FinalLayer(nn.Module):
-    """From tokens back to the values of their patches."""
-
-    def __init__(self, spec: NextDiTSpec) -> None:
-        super().__init__()
-        self.norm_final = nn.LayerNorm(spec.dim, eps=FINE_EPS, elementwise_affine=False)
-        self.linear = nn.Linear(spec.dim, spec.patch_size**2 * spec.in_channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, spec.dim))
-
-    def forward(self, x: Tensor, positions: Positions, modulation: Tensor) -> Tensor:
-        """Map a pack (..., D) to patches (..., p·p·C), given a scale (S, D)."""
-        out: Tensor = self.linear(self.norm_final(x) * (1 + positions.spread(modulation)))
-        return out
-
-
-class TimestepEmbedder(nn.Module):
-    """Sinusoids of t itself (0..1, not 0..1000), then a small MLP."""
-
-    def __init__(self, spec: NextDiTSpec) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(2 * TIME_FREQUENCIES, spec.cond_dim),
-            nn.SiLU(),
-            nn.Linear(spec.cond_dim, spec.cond_dim),
-        )
-
-    def forward(self, t: Tensor) -> Tensor:
-        """Map times (S,) to (S, cond_dim)."""
-        steps = torch.arange(TIME_FREQUENCIES, dtype=torch.float32, device=t.device)
-        frequencies = torch.exp(-math.log(10_000.0) / TIME_FREQUENCIES * steps)
-        angles = t.float()[:, None] * frequencies
-        waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
-        weight = self.mlp[0].weight
-        assert isinstance(weight, Tensor)
-        out: Tensor = self.mlp(waves.to(weight.dtype))
-        return out
-
-
 class NextDiT(nn.Module):
     """Predicts the velocity from noise to picture.
 
@@ -178,9 +61,10 @@ class NextDiT(nn.Module):
     def __init__(self, spec: NextDiTSpec) -> None:
         super().__init__()
         self.spec = spec
-        self._rope = (spec.axes_dims, spec.rope_theta)
         self.x_embedder = nn.Linear(spec.patch_size**2 * spec.in_channels, spec.dim)
-        self.noise_refiner = nn.ModuleList(Block(spec) for _ in range(spec.n_refiner_layers))
+        self.noise_refiner = nn.ModuleList(
+            TransformerBlock(spec) for _ in range(spec.n_refiner_layers)
+        )
         self.context_refiner = nn.ModuleList(
             RefinerBlock(spec) for _ in range(spec.n_refiner_layers)
         )
@@ -196,48 +80,16 @@ class NextDiT(nn.Module):
             nn.RMSNorm(spec.cap_feat_dim, eps=spec.norm_eps),
             nn.Linear(spec.cap_feat_dim, spec.dim),
         )
-        self.layers = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
+        self.layers = nn.ModuleList(TransformerBlock(spec) for _ in range(spec.n_layers))
         self.final_layer = FinalLayer(spec)
         # A tensor on the meta device has no values to set, yet torch would load Dynamo for it.
         if not self.x_embedder.weight.is_meta:
-            self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Start as DiT does (arXiv 2212.09748): every gate shut, the velocity zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.t_embedder.mlp:
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-        for block in (*self.noise_refiner, *self.layers, self.final_layer):
-            nn.init.zeros_(block.adaLN_modulation[1].weight)
-        nn.init.zeros_(self.final_layer.linear.weight)
-
-    def packing(
-        self,
-        lengths: Sequence[int],
-        sizes: Sequence[tuple[int, int]],
-        device: torch.device | str = "cpu",
-    ) -> Packing:
-        """Pack captions of `lengths` tokens and latents of (h, w) `sizes`; tables on `device`.
-
-        The host caches packings, so that each size is computed once; a card caches nothing.
-        """
-        p = self.spec.patch_size
-        grids = tuple((h // p, w // p) for h, w in sizes)
-        made = make_packing(tuple(lengths), grids, self._rope)
-        return made if torch.device(device).type == "cpu" else made.to(torch.device(device))
-
-    def text_positions(self, lengths: Sequence[int]) -> Positions:
-        """Positions of captions of `lengths` tokens alone, on the host."""
-        return make_text_positions(tuple(lengths), self._rope)
+            _initialise(self)
 
     def caption(self, features: Tensor, segments: Segments) -> Tensor:
         """Embed and refine captions once per prompt: (T, cap_feat_dim) to (T, D)."""
-        return self.refine(features, self.text_positions(segments.lengths).to(features.device))
+        positions = text_positions(self.spec, segments.lengths)
+        return self.refine(features, positions.to(features.device))
 
     def refine(self, features: Tensor, positions: Positions) -> Tensor:
         """`caption` with its positions already made."""
@@ -276,7 +128,7 @@ class NextDiT(nn.Module):
         time alone. The result has the form of `latents`.
         """
         sizes = [(latent.shape[-2], latent.shape[-1]) for latent in latents]
-        packing = self.packing(segments.lengths, sizes, caption.device)
+        packing = packing_of(self.spec, segments.lengths, sizes, caption.device)
         return self.velocity(latents, t, caption, packing, pooled)
 
     def velocity(
@@ -313,12 +165,12 @@ class NextDiT(nn.Module):
         return (*blocks, self.final_layer.adaLN_modulation)
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[TransformerBlock, ...]:
         """The modulated blocks in the order in which a picture passes them."""
         return (*self.noise_refiner, *self.layers)
 
     def denoise(
-        self, groups: Sequence[Group], blocks: Iterable[Block] | None = None
+        self, groups: Sequence[Group], blocks: Iterable[TransformerBlock] | None = None
     ) -> list[Latents]:
         """`velocity` of groups of segments, with their modulations already made.
 
@@ -343,30 +195,16 @@ class NextDiT(nn.Module):
         return unpatchify(patches, group.latents, self.spec.patch_size, packing)
 
 
-def patchify(latents: Latents, p: int, packing: Packing) -> Tensor:
-    """Cut latents into a pack of patches (..., p·p·C), channel fastest, row-major."""
-    if isinstance(latents, Tensor):
-        patches = _patches(latents, p)
-        return patches if packing.image.owner is None else patches.flatten(0, 1)
-    return packing.image.segments.join([_patches(latent, p) for latent in latents])
-
-
-def _patches(latents: Tensor, p: int) -> Tensor:
-    # -> (..., C, h/p, p, w/p, p)
-    blocks: Tensor = latents.unflatten(-1, (-1, p)).unflatten(-3, (-1, p))
-    return blocks.movedim(-5, -1).transpose(-3, -4).flatten(-3).flatten(-3, -2)
-
-
-def unpatchify(patches: Tensor, like: Latents, p: int, packing: Packing) -> Latents:
-    """Put a pack of patches back together in the form of `like`."""
-    if isinstance(like, Tensor):
-        whole = patches if packing.image.owner is None else patches.unflatten(0, (len(like), -1))
-        return _unpatch(whole, like.shape[-2] // p, p)
-    pieces = zip(packing.image.segments.split(patches), packing.sizes, strict=True)
-    return [_unpatch(piece, rows, p) for piece, (rows, _) in pieces]
-
-
-def _unpatch(patches: Tensor, rows: int, p: int) -> Tensor:
-    # -> (..., h/p, w/p, p, p, C)
-    blocks: Tensor = patches.unflatten(-1, (p, p, -1)).unflatten(-4, (rows, -1))
-    return blocks.transpose(-3, -4).movedim(-1, -5).flatten(-2).flatten(-3, -2)
+def _initialise(network: NextDiT) -> None:
+    """Start as DiT does (arXiv 2212.09748): every gate shut, the velocity zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.t_embedder.mlp:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+    for block in (*network.noise_refiner, *network.layers, network.final_layer):
+        nn.init.zeros_(block.adaLN_modulation[1].weight)
+    nn.init.zeros_(network.final_layer.linear.weight)

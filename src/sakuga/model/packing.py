@@ -1,4 +1,4 @@
-"""Segments of captions and images packed into one row of tokens, and their rotary positions."""
+"""Captions and latents as one row of tokens, where each token stands, and the way back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sakuga.model.layers import Positions, Segments, rope_tables
+from sakuga.model.spec import NextDiTSpec
 
+Latents = Tensor | Sequence[Tensor]
 RopeSpec = tuple[tuple[int, ...], float]  # channels of each axis, base of the frequencies
 
 
@@ -51,6 +53,60 @@ class Packing:
             return joint[:, self.text.segments.uniform :]
         pieces = zip(self.text.segments.lengths, self.joint.segments.split(joint), strict=True)
         return self.image.segments.join([piece[length:] for length, piece in pieces])
+
+
+def packing_of(
+    spec: NextDiTSpec,
+    lengths: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    device: torch.device | str = "cpu",
+) -> Packing:
+    """Pack captions of `lengths` tokens and latents of (h, w) `sizes`; tables on `device`.
+
+    The host caches packings, so that each size is computed once; a card caches nothing.
+    """
+    p = spec.patch_size
+    grids = tuple((h // p, w // p) for h, w in sizes)
+    made = make_packing(tuple(lengths), grids, _rope(spec))
+    return made if torch.device(device).type == "cpu" else made.to(torch.device(device))
+
+
+def text_positions(spec: NextDiTSpec, lengths: Sequence[int]) -> Positions:
+    """Positions of captions of `lengths` tokens alone, on the host."""
+    return make_text_positions(tuple(lengths), _rope(spec))
+
+
+def _rope(spec: NextDiTSpec) -> RopeSpec:
+    return spec.axes_dims, spec.rope_theta
+
+
+def patchify(latents: Latents, p: int, packing: Packing) -> Tensor:
+    """Cut latents into a pack of patches (..., p·p·C), channel fastest, row-major."""
+    if isinstance(latents, Tensor):
+        patches = _patches(latents, p)
+        return patches if packing.image.owner is None else patches.flatten(0, 1)
+    return packing.image.segments.join([_patches(latent, p) for latent in latents])
+
+
+def _patches(latents: Tensor, p: int) -> Tensor:
+    # -> (..., C, h/p, p, w/p, p)
+    blocks: Tensor = latents.unflatten(-1, (-1, p)).unflatten(-3, (-1, p))
+    return blocks.movedim(-5, -1).transpose(-3, -4).flatten(-3).flatten(-3, -2)
+
+
+def unpatchify(patches: Tensor, like: Latents, p: int, packing: Packing) -> Latents:
+    """Put a pack of patches back together in the form of `like`."""
+    if isinstance(like, Tensor):
+        whole = patches if packing.image.owner is None else patches.unflatten(0, (len(like), -1))
+        return _unpatch(whole, like.shape[-2] // p, p)
+    pieces = zip(packing.image.segments.split(patches), packing.sizes, strict=True)
+    return [_unpatch(piece, rows, p) for piece, (rows, _) in pieces]
+
+
+def _unpatch(patches: Tensor, rows: int, p: int) -> Tensor:
+    # -> (..., h/p, w/p, p, p, C)
+    blocks: Tensor = patches.unflatten(-1, (p, p, -1)).unflatten(-4, (rows, -1))
+    return blocks.transpose(-3, -4).movedim(-1, -5).flatten(-2).flatten(-3, -2)
 
 
 def text_ids(length: int) -> Tensor:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from sakuga.errors import PromptRefused
 from sakuga.prompt import annotation, markup
 from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Kind, Offsets, Span
+from sakuga.prompt.reader import parse
 
 __all__ = ["MAX_BYTES", "Block", "Document", "Fault", "Field", "Kind", "Span", "read", "write"]
 
@@ -89,7 +90,7 @@ def _end_of_system(text: str, begin: int) -> int:
 def _parsed(text: str, start: int) -> Document:
     declaration = _XML_DECLARATION.match(text, start)
     begin = declaration.end() if declaration else start
-    return markup.parse(text[begin:], Offsets(0, begin))
+    return parse(text[begin:], Offsets(0, begin))
 
 
 def _annotated(text: str, start: int) -> Document | None:
@@ -100,7 +101,7 @@ def _annotated(text: str, start: int) -> Document | None:
     found = Document("json", ())
     if "tags" in values:
         tags, origin = values["tags"]
-        found = replace(markup.parse(_LONE_SURROGATE.sub("\ufffd", tags), origin), kind="json")
+        found = replace(parse(_LONE_SURROGATE.sub("\ufffd", tags), origin), kind="json")
     if "caption" in values:
         caption, origin = values["caption"]
         part = markup.text_field("", _LONE_SURROGATE.sub("\ufffd", caption), 0, origin)
@@ -115,7 +116,7 @@ def _annotation(blocks: list[Block]) -> str:
     tags = "\n".join(map(_written, blocks))
     if blocks and not any(block.name for block in blocks):
         plain = blocks[0].fields[0].text
-        if markup.parse(plain, Offsets(0, 0)).structured:  # it spells tags out, and says none
+        if parse(plain, Offsets(0, 0)).structured:  # it spells tags out, and says none
             return annotation.write(
                 "\n".join([tags, *([_written(caption)] if caption else [])]), ""
             )

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt import length, markup, rules
+from sakuga.prompt import canonical, length, markup, structure_rules, tag_rules
 from sakuga.prompt.document import MAX_BYTES, read, size
-from sakuga.prompt.nodes import Span
+from sakuga.prompt.nodes import Document, Span
 from sakuga.prompt.rules import RULES, Edit, Found, Severity
 
 if TYPE_CHECKING:
@@ -63,11 +63,30 @@ def lint(
         document = read(text)
     except PromptRefused as refused:
         return tuple(_placed([_refusal(text, refused)], text))
-    found = rules.check(document)
+    found = _found(document)
     found += length.check(document, limit, tokenizer, (system_xml, system_text))
     if vocabulary is not None:
-        found += rules.unknown_words(document, vocabulary)
+        found += tag_rules.unknown_words(document, vocabulary)
     return tuple(_placed(found, text))
+
+
+def _found(document: Document) -> list[Found]:
+    """Everything that can be said without knowing the model."""
+    sections = canonical.sections(document) if document.structured else []
+    drawn = [section for section in sections if section.number is not None and section.parts]
+    return [
+        *structure_rules.reading(document),
+        *structure_rules.strays(document),
+        *structure_rules.character_names(sections),
+        *tag_rules.crowd(drawn),
+        *tag_rules.count(sections, drawn),
+        *tag_rules.slots(document, drawn),
+        *structure_rules.names(sections),
+        *tag_rules.tag_homes(sections, bool(drawn)),
+        *tag_rules.weights(document),
+        *structure_rules.spare_commas(document),
+        *structure_rules.empty_elements(document, sections),
+    ]
 
 
 def fix(text: str) -> str:

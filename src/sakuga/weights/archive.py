@@ -103,7 +103,7 @@ class Archive(Store):
         if not info.nbytes:
             return memoryview(b"")
         entry, size = place.entry, ITEMSIZE[info.dtype]
-        data = self.mapped(info.file)[entry.start : entry.start + entry.size]
+        data = self.maps.of(info.file)[entry.start : entry.start + entry.size]
         if (info.file, entry) not in self._whole:
             entry.check(info.file, data)
             self._whole.add((info.file, entry))

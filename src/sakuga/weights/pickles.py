@@ -74,35 +74,33 @@ def read_pickle(data: bytes, where: str, most: int = MAX_STEPS) -> Any:
     for anything else, CorruptFile where it is cut short, makes no sense, or has more than 16 MiB
     or `most` instructions.
     """
-    machine = _Machine(data, where)
+    program = _Program(data, where)
+    machine = _Machine(program)
     if len(data) > MAX_BYTES:
-        raise machine.corrupt(f"has at most {MAX_BYTES} bytes", f"{len(data)} bytes")
+        raise program.corrupt(f"has at most {MAX_BYTES} bytes", f"{len(data)} bytes")
     for _ in range(most):
-        machine.start = machine.at
-        code = machine.take(1)
+        program.start = program.at
+        code = program.take(1)
         if code == b".":
             return machine.pop()
         step = STEPS.get(code)
         if step is None:
             old = code in OLD and not data.startswith(PROTOCOL)
             told = f"the instruction {REFUSED.get(code, repr(code))}"
-            machine.refuse(told, RESAVE if old else REMEDY)
+            program.refuse(told, RESAVE if old else REMEDY)
         else:
             step(machine)
-    raise machine.corrupt(f"has at most {most} instructions", "more")
+    raise program.corrupt(f"has at most {most} instructions", "more")
 
 
-class _Machine:
-    """A stack, a memo, and a place in the program."""
+class _Program:
+    """The bytes of a pickle, and how far they are read."""
 
-    __slots__ = ("at", "data", "marks", "memo", "stack", "start", "where")
+    __slots__ = ("at", "data", "start", "where")
 
     def __init__(self, data: bytes, where: str) -> None:
         self.data, self.where = data, where
-        self.at = self.start = 0
-        self.stack: list[Any] = []
-        self.marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.at = self.start = 0  # where the next byte lies, and the instruction at hand began
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes of the program."""
@@ -115,6 +113,10 @@ class _Machine:
     def number(self, size: int) -> int:
         """The next `size` bytes as a number without sign."""
         return int.from_bytes(self.take(size), "little")
+
+    def signed(self, size: int) -> int:
+        """The next `size` bytes as a number with a sign."""
+        return int.from_bytes(self.take(size), "little", signed=True)
 
     def text(self, size: int) -> str:
         """The next `size` bytes as text."""
@@ -133,51 +135,6 @@ class _Machine:
         except UnicodeDecodeError:
             raise self.corrupt("has texts in UTF-8", repr(data[:40])) from None
 
-    def skip(self, count: int) -> None:
-        self.take(count)
-
-    def push(self, value: Any) -> None:
-        self.stack.append(value)
-
-    def drop(self) -> None:
-        self.pop()
-
-    def mark(self) -> None:
-        """Begin a group on a stack of its own."""
-        self.marks.append(self.stack)
-        self.stack = []
-
-    def pop(self) -> Any:
-        if not self.stack:
-            raise self.corrupt("takes what it has put there", "an empty stack")
-        return self.stack.pop()
-
-    def top(self, kind: type) -> Any:
-        """The value on top, which must be a `kind`."""
-        if not self.stack or type(self.stack[-1]) is not kind:
-            got = kind_of(self.stack[-1]) if self.stack else "nothing"
-            raise self.corrupt(f"fills a {kind.__name__} that it has put there", got)
-        return self.stack[-1]
-
-    def marked(self) -> list[Any]:
-        """All that was put there since the last mark."""
-        if not self.marks:
-            raise self.corrupt("has a mark before each group", "none")
-        taken, self.stack = self.stack, self.marks.pop()
-        return taken
-
-    def remember(self, place: int) -> None:
-        """Keep the value on top under a number."""
-        if not self.stack:
-            raise self.corrupt("takes what it has put there", "an empty stack")
-        self.memo[place] = self.stack[-1]
-
-    def recall(self, place: int) -> None:
-        """Put back what was kept under a number."""
-        if place not in self.memo:
-            raise self.corrupt("recalls what it has kept", f"number {place}")
-        self.push(self.memo[place])
-
     def refuse(self, what: str, remedy: str = REMEDY) -> None:
         """Raise UnsafeFile: the program asks for more than tensors."""
         raise UnsafeFile(
@@ -191,6 +148,57 @@ class _Machine:
         return CorruptFile(f"a pickle of torch.save {rule}", what, SAVE_AGAIN)
 
 
+class _Machine:
+    """A stack and a memo, which a program fills."""
+
+    __slots__ = ("marks", "memo", "program", "stack")
+
+    def __init__(self, program: _Program) -> None:
+        self.program = program
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def mark(self) -> None:
+        """Begin a group on a stack of its own."""
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def pop(self) -> Any:
+        if not self.stack:
+            raise self.program.corrupt("takes what it has put there", "an empty stack")
+        return self.stack.pop()
+
+    def top(self, kind: type) -> Any:
+        """The value on top, which must be a `kind`."""
+        if not self.stack or type(self.stack[-1]) is not kind:
+            got = kind_of(self.stack[-1]) if self.stack else "nothing"
+            raise self.program.corrupt(f"fills a {kind.__name__} that it has put there", got)
+        return self.stack[-1]
+
+    def marked(self) -> list[Any]:
+        """All that was put there since the last mark."""
+        if not self.marks:
+            raise self.program.corrupt("has a mark before each group", "none")
+        taken, self.stack = self.stack, self.marks.pop()
+        return taken
+
+    def remember(self, place: int) -> None:
+        """Keep the value on top under a number."""
+        if not self.stack:
+            raise self.program.corrupt("takes what it has put there", "an empty stack")
+        self.memo[place] = self.stack[-1]
+
+    def recall(self, place: int) -> None:
+        """Put back what was kept under a number."""
+        if place not in self.memo:
+            raise self.program.corrupt("recalls what it has kept", f"number {place}")
+        self.push(self.memo[place])
+
+
 def kind_of(value: object) -> str:
     """What a value is, in a few words, however large or deep it is."""
     if isinstance(value, Named):
@@ -201,16 +209,16 @@ def kind_of(value: object) -> str:
 
 
 def _protocol(machine: _Machine) -> None:
-    version = machine.number(1)
+    version = machine.program.number(1)
     if not 2 <= version <= 5:
-        raise machine.corrupt("has protocol 2 to 5", str(version))
+        raise machine.program.corrupt("has protocol 2 to 5", str(version))
 
 
 def _long(machine: _Machine) -> None:
-    size = machine.number(1)
+    size = machine.program.number(1)
     if size > MAX_LONG:
-        raise machine.corrupt(f"has whole numbers of at most {MAX_LONG} bytes", str(size))
-    machine.push(int.from_bytes(machine.take(size), "little", signed=True))
+        raise machine.program.corrupt(f"has whole numbers of at most {MAX_LONG} bytes", str(size))
+    machine.push(machine.program.signed(size))
 
 
 def _tuple(machine: _Machine, size: int) -> None:
@@ -241,25 +249,26 @@ def _put(machine: _Machine, flat: list[Any]) -> None:
     """Put keys and values, one after the other, into the dict on top."""
     target = machine.top(dict)
     if len(flat) % 2:
-        raise machine.corrupt("has a value for each key", "a key without one")
+        raise machine.program.corrupt("has a value for each key", "a key without one")
     for key, value in zip(flat[::2], flat[1::2], strict=True):
         # Texts cannot be chosen so that their hashes collide, and so few numbers hardly so.
         if type(key) is not str and not (type(key) is int and -(2**63) <= key < 2**63):
-            raise machine.corrupt("has dicts by text or number", f"{kind_of(key)} as a key")
+            raise machine.program.corrupt("has dicts by text or number", f"{kind_of(key)} as a key")
         if key in target:
-            raise machine.corrupt("has a key once", f"{str(key)[:80]!r} twice")
+            raise machine.program.corrupt("has a key once", f"{str(key)[:80]!r} twice")
         target[key] = value
 
 
 def _global(machine: _Machine) -> None:
-    module, name = machine.line(), machine.line()
+    module, name = machine.program.line(), machine.program.line()
     machine.push(_named(machine, module, name))
 
 
 def _stack_global(machine: _Machine) -> None:
     name, module = machine.pop(), machine.pop()
     if type(name) is not str or type(module) is not str:
-        raise machine.corrupt("names things by texts", f"{kind_of(module)}, {kind_of(name)}")
+        got = f"{kind_of(module)}, {kind_of(name)}"
+        raise machine.program.corrupt("names things by texts", got)
     machine.push(_named(machine, module, name))
 
 
@@ -267,14 +276,14 @@ def _named(machine: _Machine, module: str, name: str) -> Named:
     """A name from the list of those allowed. It is compared, never looked up."""
     found = Named(module, name)
     if found not in ALLOWED:
-        machine.refuse(f"the name {str(found)[:200]!r}")
+        machine.program.refuse(f"the name {str(found)[:200]!r}")
     return found
 
 
 def _instance(machine: _Machine) -> None:
     """The old way to make an object of a class: always refused, by its name."""
-    module, name = machine.line(), machine.line()
-    machine.refuse(f"an object of {module + '.' + name:.200}")
+    module, name = machine.program.line(), machine.program.line()
+    machine.program.refuse(f"an object of {module + '.' + name:.200}")
 
 
 def _persistent(machine: _Machine) -> None:
@@ -285,7 +294,7 @@ def _persistent(machine: _Machine) -> None:
         ):
             machine.push(StorageRef(key, KINDS[kind], count))
         case other:
-            raise machine.corrupt("refers to storages", kind_of(other))
+            raise machine.program.corrupt("refers to storages", kind_of(other))
 
 
 def _call(machine: _Machine) -> None:
@@ -293,14 +302,14 @@ def _call(machine: _Machine) -> None:
     arguments, function = machine.pop(), machine.pop()
     rebuild = CALLS.get(function) if type(function) is Named else None
     if rebuild is None:
-        machine.refuse(f"a call of {kind_of(function)}")
+        machine.program.refuse(f"a call of {kind_of(function)}")
     else:
         machine.push(rebuild(machine, arguments))
 
 
 def _ordered_dict(machine: _Machine, arguments: object) -> dict[Any, Any]:
     if arguments != ():
-        raise machine.corrupt("fills an OrderedDict after making it", kind_of(arguments))
+        raise machine.program.corrupt("fills an OrderedDict after making it", kind_of(arguments))
     return {}
 
 
@@ -312,7 +321,7 @@ def _tensor(machine: _Machine, arguments: object) -> TensorRef:
     match arguments:
         case (StorageRef() as storage, *place, bool(), dict()):
             return _view(machine, storage, storage.dtype, place)
-    raise machine.corrupt("describes tensors as torch does", kind_of(arguments))
+    raise machine.program.corrupt("describes tensors as torch does", kind_of(arguments))
 
 
 def _typed_tensor(machine: _Machine, arguments: object) -> TensorRef:
@@ -322,7 +331,7 @@ def _typed_tensor(machine: _Machine, arguments: object) -> TensorRef:
             name in OF_TORCH
         ):
             return _view(machine, storage, OF_TORCH[name], place)
-    raise machine.corrupt("describes tensors as torch does", kind_of(arguments))
+    raise machine.program.corrupt("describes tensors as torch does", kind_of(arguments))
 
 
 def _view(machine: _Machine, storage: StorageRef, dtype: str, place: list[Any]) -> TensorRef:
@@ -331,7 +340,7 @@ def _view(machine: _Machine, storage: StorageRef, dtype: str, place: list[Any]) 
         case (int() as offset, tuple() as shape, tuple() as strides):
             if all(type(number) is int for number in (offset, *shape, *strides)):
                 return TensorRef(storage, dtype, offset, shape, strides)
-    raise machine.corrupt("places a tensor by whole numbers", "others")
+    raise machine.program.corrupt("places a tensor by whole numbers", "others")
 
 
 def _parameter(machine: _Machine, arguments: object) -> TensorRef:
@@ -339,7 +348,7 @@ def _parameter(machine: _Machine, arguments: object) -> TensorRef:
     match arguments:
         case (TensorRef() as tensor, bool(), dict()):
             return tensor
-    raise machine.corrupt("describes parameters as torch does", kind_of(arguments))
+    raise machine.program.corrupt("describes parameters as torch does", kind_of(arguments))
 
 
 def _build(machine: _Machine) -> None:
@@ -347,7 +356,7 @@ def _build(machine: _Machine) -> None:
     state = machine.pop()
     if type(state) is not dict or not machine.stack or type(machine.stack[-1]) is not dict:
         on = kind_of(machine.stack[-1]) if machine.stack else "nothing"
-        machine.refuse(f"attributes ({kind_of(state)}) of {on}")
+        machine.program.refuse(f"attributes ({kind_of(state)}) of {on}")
 
 
 ORDERED_DICT = Named("collections", "OrderedDict")
@@ -361,23 +370,23 @@ CALLS: Mapping[Named, Callable[[_Machine, object], Any]] = {
 }
 ALLOWED = frozenset(CALLS) | frozenset(KINDS) | {Named("torch", name) for name in OF_TORCH}
 
-STEPS: Mapping[bytes, Callable[[_Machine], None]] = {
+STEPS: Mapping[bytes, Callable[[_Machine], object]] = {
     b"\x80": _protocol,
-    b"\x95": lambda machine: machine.skip(8),  # the length of a frame
+    b"\x95": lambda machine: machine.program.take(8),  # the length of a frame
     b"(": lambda machine: machine.mark(),
-    b"0": lambda machine: machine.drop(),
+    b"0": lambda machine: machine.pop(),
     b"1": lambda machine: machine.marked().clear(),
     b"N": lambda machine: machine.push(None),
     b"\x88": lambda machine: machine.push(True),
     b"\x89": lambda machine: machine.push(False),
-    b"K": lambda machine: machine.push(machine.number(1)),
-    b"M": lambda machine: machine.push(machine.number(2)),
-    b"J": lambda machine: machine.push(int.from_bytes(machine.take(4), "little", signed=True)),
+    b"K": lambda machine: machine.push(machine.program.number(1)),
+    b"M": lambda machine: machine.push(machine.program.number(2)),
+    b"J": lambda machine: machine.push(machine.program.signed(4)),
     b"\x8a": _long,
-    b"G": lambda machine: machine.push(struct.unpack(">d", machine.take(8))[0]),
-    b"\x8c": lambda machine: machine.push(machine.text(machine.number(1))),
-    b"X": lambda machine: machine.push(machine.text(machine.number(4))),
-    b"\x8d": lambda machine: machine.push(machine.text(machine.number(8))),
+    b"G": lambda machine: machine.push(struct.unpack(">d", machine.program.take(8))[0]),
+    b"\x8c": lambda machine: machine.push(machine.program.text(machine.program.number(1))),
+    b"X": lambda machine: machine.push(machine.program.text(machine.program.number(4))),
+    b"\x8d": lambda machine: machine.push(machine.program.text(machine.program.number(8))),
     b"]": lambda machine: machine.push([]),
     b"a": _append,
     b"e": _extend,
@@ -389,11 +398,11 @@ STEPS: Mapping[bytes, Callable[[_Machine], None]] = {
     b"}": lambda machine: machine.push({}),
     b"s": _set_item,
     b"u": _set_items,
-    b"q": lambda machine: machine.remember(machine.number(1)),
-    b"r": lambda machine: machine.remember(machine.number(4)),
+    b"q": lambda machine: machine.remember(machine.program.number(1)),
+    b"r": lambda machine: machine.remember(machine.program.number(4)),
     b"\x94": lambda machine: machine.remember(len(machine.memo)),
-    b"h": lambda machine: machine.recall(machine.number(1)),
-    b"j": lambda machine: machine.recall(machine.number(4)),
+    b"h": lambda machine: machine.recall(machine.program.number(1)),
+    b"j": lambda machine: machine.recall(machine.program.number(4)),
     b"c": _global,
     b"\x93": _stack_global,
     b"Q": _persistent,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from sakuga.weights.access import reading
 from sakuga.weights.corrupt import corrupt
 from sakuga.weights.header import Header, TensorInfo, read_header
+from sakuga.weights.maps import FileMaps
 from sakuga.weights.sha256 import file_sha256
 from sakuga.weights.shards import INDEX, check_index, locate_file, read_index, weights_in
 
@@ -29,7 +29,7 @@ class Store:
         self.metadata: dict[str, str] = {}
         self.dropped: dict[str, str] = {}
         self._infos: dict[str, TensorInfo] = {}
-        self._maps: dict[Path, memoryview] = {}
+        self.maps = FileMaps()
         for file, header in shards.items():
             self.metadata.update(header.metadata)
             for key, info in header.infos.items():
@@ -89,22 +89,7 @@ class Store:
         Writing to a view changes it for this process alone, never the file.
         """
         info = self._infos[key]
-        return self.mapped(info.file)[info.start : info.start + info.nbytes]
-
-    def mapped(self, file: Path) -> memoryview:
-        """All bytes of one of the files, mapped once."""
-        if file not in self._maps:
-            self._maps[file] = _map(file)
-        return self._maps[file]
-
-    def release(self) -> None:
-        """Let go of the memory that read pages take; views stay valid, and read them again.
-
-        What was written to a view is lost.
-        """
-        for view in self._maps.values():
-            if isinstance(view.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-                view.obj.madvise(mmap.MADV_DONTNEED)
+        return self.maps.of(info.file)[info.start : info.start + info.nbytes]
 
     def sha256(self, digest: Callable[[Path], str] | None = None) -> str:
         """The digest of the file, or of the list of shard digests by file name.
@@ -116,9 +101,3 @@ class Store:
             return next(iter(digests.values()))
         lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
         return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _map(file: Path) -> memoryview:
-    with file.open("rb") as stream:
-        # Copy on write: torch wants writable memory, and the file must stay untouched.
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from replay.case import Case, CaseError, Sheet, lengths_of, mask_of, pick, right_padded
 from replay.sampling import compare_run
 from sakuga.model.layers import Segments
-from sakuga.model.nextdit import Latents, NextDiT
-from sakuga.model.packing import Packing, image_ids, text_ids
+from sakuga.model.nextdit import NextDiT
+from sakuga.model.packing import Latents, Packing, image_ids, packing_of, text_ids
 from sakuga.model.spec import NextDiTSpec
 from sakuga.sample.guidance import guided
 
@@ -33,7 +33,7 @@ def forward(case: Case, sheet: Sheet) -> None:
         raise CaseError(f"cap_mask counts {lengths}, cap_lens says {case.about['cap_lens']}")
     latents = latents_of(case)
     sizes = [tuple(latent.shape[-2:]) for latent in latents]
-    packing, t = model.packing(lengths, sizes, "cpu"), case.input("t")
+    packing, t = packing_of(model.spec, lengths, sizes, "cpu"), case.input("t")
     stages: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name, module in stage_modules(model).items():
