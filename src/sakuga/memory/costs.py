@@ -65,8 +65,7 @@ class Costs:
     ) -> None:
         self.stage, self.spec, self.network = stage, spec, network
         self.work, self.card, self.compute, self.pinned = work, card, compute, pinned
-        self._bytes: dict[str, PartBytes] = {}
-        self._levels: dict[str, tuple[Level, ...]] = {}
+        self._copying: dict[int, float] = {}
 
     @property
     def size(self) -> int:
@@ -75,15 +74,11 @@ class Costs:
 
     def weights(self, form: str) -> PartBytes:
         """The bytes of the network, the matrices of its blocks stored in `form`."""
-        if form not in self._bytes:
-            self._bytes[form] = part_bytes(self.network, FORMATS[form], FORMATS[self.compute])
-        return self._bytes[form]
+        return part_bytes(self.network, FORMATS[form], FORMATS[self.compute])
 
     def levels(self, form: str) -> tuple[Level, ...]:
         """What every number of resident blocks takes, stored in `form`."""
-        if form not in self._levels:
-            self._levels[form] = self.weights(form).levels()
-        return self._levels[form]
+        return self.weights(form).levels()
 
     @cached_property
     def values(self) -> int:
@@ -134,6 +129,11 @@ class Costs:
 
     def copying(self, size: int) -> float:
         """Seconds to copy `size` bytes from the host, of which so many as may be are pinned."""
+        if size not in self._copying:
+            self._copying[size] = self._seconds_to_copy(size)
+        return self._copying[size]
+
+    def _seconds_to_copy(self, size: int) -> float:
         fast, slow = self.card.link_gbs * 1e9, min(self.card.link_gbs, PAGEABLE_GBS) * 1e9
         if self.pinned is None or self.pinned >= size:
             return size / fast

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from sakuga.model.inventory import NetworkWeights, Weight
+from sakuga.model.inventory import NetworkWeights, Shape, Weight
 from sakuga.weights.formats import StorageFormat, is_block_linear
 
 ALIGNMENT = 256  # of every tensor in a flat buffer; kernels are chosen by alignment
@@ -31,15 +32,7 @@ class PartBytes:
 
     def levels(self) -> tuple[Level, ...]:
         """For every number of blocks that may stay on the card, what that takes."""
-        count = len(self.blocks)
-        return tuple(self._level(spread(resident, count)) for resident in range(count + 1))
-
-    def _level(self, stay: frozenset[int]) -> Level:
-        """What it takes that these blocks stay. Each slot has room for the largest that goes."""
-        here = sum(self.blocks[place] for place in stay)
-        go = [size for place, size in enumerate(self.blocks) if place not in stay]
-        slots = min(SLOTS, len(go)) * max(go, default=0)
-        return Level(len(stay), self.rest + here + slots, sum(go))
+        return _levels(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +48,20 @@ class Level:
     streamed: int
 
 
+@lru_cache(maxsize=64)
+def _levels(network: PartBytes) -> tuple[Level, ...]:
+    count = len(network.blocks)
+    return tuple(_level(network, spread(resident, count)) for resident in range(count + 1))
+
+
+def _level(network: PartBytes, stay: frozenset[int]) -> Level:
+    """What it takes that these blocks stay. Each slot has room for the largest that goes."""
+    here = sum(network.blocks[place] for place in stay)
+    go = [size for place, size in enumerate(network.blocks) if place not in stay]
+    slots = min(SLOTS, len(go)) * max(go, default=0)
+    return Level(len(stay), network.rest + here + slots, sum(go))
+
+
 def spread(resident: int, count: int) -> frozenset[int]:
     """Which of `count` blocks stay: as evenly as can be, so that copies find time between."""
     return frozenset(i for i in range(count) if (i + 1) * resident // count > i * resident // count)
@@ -62,9 +69,13 @@ def spread(resident: int, count: int) -> frozenset[int]:
 
 def flat_bytes(weights: tuple[Weight, ...], form: StorageFormat, compute: StorageFormat) -> int:
     """Bytes of a flat buffer of these weights: matrices of blocks in `form`, all else computed."""
-    return sum(sum(map(_aligned, _pieces(weight, form, compute))) for weight in weights)
+    return sum(
+        _tensor_bytes(weight.shape, form if is_block_linear(weight.key) else compute)
+        for weight in weights
+    )
 
 
+@lru_cache(maxsize=64)  # of a few networks, planned again and again
 def part_bytes(part: NetworkWeights, form: StorageFormat, compute: StorageFormat) -> PartBytes:
     """The bytes of a network on a card that computes in `compute`."""
     return PartBytes(
@@ -74,12 +85,11 @@ def part_bytes(part: NetworkWeights, form: StorageFormat, compute: StorageFormat
     )
 
 
-def _pieces(weight: Weight, form: StorageFormat, compute: StorageFormat) -> tuple[int, int]:
-    """Bytes of values and of scales."""
-    if not is_block_linear(weight.key):
-        return compute.bytes(weight.shape), 0
-    scales = form.scales(weight.shape) * form.scale_bits // 8
-    return form.bytes(weight.shape) - scales, scales
+@lru_cache(maxsize=1024)  # a network has few shapes, each in every block
+def _tensor_bytes(shape: Shape, form: StorageFormat) -> int:
+    """Bytes of a tensor in `form`: its values, then its scales, each aligned."""
+    scales = form.scales(shape) * form.scale_bits // 8
+    return _aligned(form.bytes(shape) - scales) + _aligned(scales)
 
 
 def _aligned(size: int) -> int:

@@ -88,6 +88,8 @@ def denoise_levels(costs: Costs, form: str, batches: int, parts: int) -> tuple[S
     total, passing = sum(weights.blocks), sum(weights.passing)
     runs = [(_evaluation(costs, form, group, parts), batches - 1)]
     runs += [(_evaluation(costs, form, last, parts), 1)]
+    runs = [(compute, times) for compute, times in runs if times]
+    copied = costs.copying(passing)
     return tuple(
         StagePlan(
             costs.stage,
@@ -99,7 +101,7 @@ def denoise_levels(costs: Costs, form: str, batches: int, parts: int) -> tuple[S
             parts=parts,
             peak_bytes=level.held + beside,
             reserved_bytes=level.held + with_holes(beside),
-            seconds=costs.copying(passing)
+            seconds=copied
             + sum(
                 times * costs.passes(work.evaluations, compute, total, level.streamed)
                 for compute, times in runs

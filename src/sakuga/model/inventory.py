@@ -47,6 +47,10 @@ class NetworkWeights:
     host: Weights = ()
     idle: Weights = ()
 
+    def __hash__(self) -> int:
+        """A quick one: what is asked for again and again is found by identity."""
+        return hash((len(self.blocks), len(self.rest), len(self.idle)))
+
     def __iter__(self) -> Iterator[Weight]:
         """All weights: blocks, passing, rest, host, idle."""
         for group in (*self.blocks, *self.passing):

@@ -29,6 +29,7 @@ __all__ = ["MAX_BYTES", "Block", "Document", "Fault", "Field", "Kind", "Span", "
 MAX_BYTES = 64 * 1024
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPACE_TO_PYTHON = re.compile("[\x0b\x0c\x1c-\x1f]")  # which XML has no place for
 _SPACE = re.compile(r"[\s\ufeff]*")
 _XML_DECLARATION = re.compile(r"(?:<\?xml\s[^<>]*\?>[\s\ufeff]*)*")
 _PROMPT_START = "<Prompt Start>"
@@ -37,7 +38,8 @@ _PROMPT_START = "<Prompt Start>"
 def read(text: str) -> Document:
     """Read any text as a prompt. Raises PromptRefused on a DTD, an entity, or > 64 KiB."""
     _refuse_size(text)
-    text = _LONE_SURROGATE.sub("\ufffd", text)  # one for one, so offsets stay true
+    # One for one, so offsets stay true.
+    text = _SPACE_TO_PYTHON.sub(" ", _LONE_SURROGATE.sub("\ufffd", text))
     markup.refuse_declarations(text)
     begin = _after_space(text, 0)
     start = _end_of_system(text, begin)

@@ -62,7 +62,7 @@ def _well_formed(markup: str) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
     length = len(pieces[0])
     back = Offsets(length, 0)
     for match in SCAN.finditer(markup):
-        if match["stray"] is None:
+        if match.lastgroup != "stray":
             continue
         at, end = match.span()
         pieces += markup[done:at], ESCAPES[match[0]]

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.weights.dtypes import ITEMSIZE
@@ -110,6 +111,7 @@ def rows_of(shape: Shape) -> tuple[int, int]:
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
 
+@lru_cache(maxsize=4096)  # a planner asks for every key, again and again
 def is_block_linear(key: str) -> bool:
     """Whether a tensor of ours, by its full name, is a matrix that storage formats apply to."""
     parts = key.split(".")
