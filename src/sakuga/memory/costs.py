@@ -114,18 +114,23 @@ class Costs:
         most = self._largest
         return most * compute.bits // 8 + (most // 2 if FORMATS[form].packed else 0)
 
-    def passes(self, times: int, compute: float, total: int, streamed: int) -> float:
+    def passes(self, times: int, compute: float, form: str) -> list[float]:
         """Seconds of `times` runs through all blocks, each of which computes for `compute`.
 
-        All of them are copied during the first (`total` bytes), those that stream during every
-        one. A copy hides behind computing but for the first block, and takes its share of the
-        card's own bandwidth.
+        One entry for every number of resident blocks. All blocks are copied during the first
+        run, those that stream during every one. A copy hides behind computing but for the first
+        block, and takes its share of the card's own bandwidth.
         """
-        every, first = self.copying(streamed), self.copying(total)
+        first, bandwidth = self.copying(sum(self.weights(form).blocks)), self.card.memory_gbs * 1e9
+        streamed = [level.streamed for level in self.levels(form)]
+        every = [self.copying(size) for size in streamed]
         if self.card.unified:
-            return times * (compute + every)
-        share = (times - 1) * streamed / (self.card.memory_gbs * 1e9)
-        return max(compute, first) + (times - 1) * max(compute, every) + share
+            return [times * (compute + copy) for copy in every]
+        longest, rest = max(compute, first), times - 1
+        return [
+            longest + rest * max(compute, copy) + rest * size / bandwidth
+            for copy, size in zip(every, streamed, strict=True)
+        ]
 
     def copying(self, size: int) -> float:
         """Seconds to copy `size` bytes from the host, of which so many as may be are pinned."""

@@ -13,6 +13,11 @@ from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_laye
 from sakuga.memory.costs import LAUNCHES, Costs, with_holes
 from sakuga.memory.vae_cost import decode_flops, decode_peak, strip_choices
 
+TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
+# Measured while decoding: with whole maps a card needs so many times as long; every strip takes
+# the host that many seconds.
+WHOLE, STRIP = 1.3, 1e-3
+
 
 def gemma_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
     """Gemma with none, one ... all of its layers on the card, stored in each of `forms`."""
@@ -34,12 +39,13 @@ def _ways(
     costs: Costs, form: str, texts: tuple[int, ...], layer: int, width: int
 ) -> Iterator[StagePlan]:
     """texts: their lengths in tokens. layer: bytes of one at its peak. width: of a feature."""
-    blocks, total = len(costs.network.blocks), sum(costs.weights(form).blocks)
+    blocks = len(costs.network.blocks)
     beside = layer + sum(texts) * width * costs.size + costs.card.workspace
     seconds = 2.0 * sum(texts) * costs.values / costs.card.peak(costs.compute)
     seconds += len(texts) * blocks * LAUNCHES
     seconds += len(texts) * costs.unfolding(form) / (costs.card.memory_gbs * 1e9)
-    for level in costs.levels(form):
+    taken = costs.passes(1, seconds, form)
+    for level, whole in zip(costs.levels(form), taken, strict=True):
         yield StagePlan(
             costs.stage,
             form,
@@ -48,11 +54,8 @@ def _ways(
             streamed=blocks - level.resident,
             peak_bytes=level.held + beside,
             reserved_bytes=level.held + with_holes(beside),
-            seconds=costs.passes(1, seconds, total, level.streamed),
+            seconds=whole,
         )
-
-
-TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
 
 
 def denoise_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
@@ -85,11 +88,13 @@ def denoise_levels(costs: Costs, form: str, batches: int, parts: int) -> tuple[S
     last = work.batch - group * (batches - 1)
     beside = _activations(costs, form, group, parts) + costs.card.workspace
     beside += costs.latents(work.batch - last)  # of the groups that were denoised before
-    total, passing = sum(weights.blocks), sum(weights.passing)
+    reserved = with_holes(beside)
+    copied = costs.copying(sum(weights.passing))
     runs = [(_evaluation(costs, form, group, parts), batches - 1)]
     runs += [(_evaluation(costs, form, last, parts), 1)]
-    runs = [(compute, times) for compute, times in runs if times]
-    copied = costs.copying(passing)
+    taken = [
+        (times, costs.passes(work.evaluations, compute, form)) for compute, times in runs if times
+    ]
     return tuple(
         StagePlan(
             costs.stage,
@@ -100,14 +105,10 @@ def denoise_levels(costs: Costs, form: str, batches: int, parts: int) -> tuple[S
             batches=batches,
             parts=parts,
             peak_bytes=level.held + beside,
-            reserved_bytes=level.held + with_holes(beside),
-            seconds=copied
-            + sum(
-                times * costs.passes(work.evaluations, compute, total, level.streamed)
-                for compute, times in runs
-            ),
+            reserved_bytes=level.held + reserved,
+            seconds=copied + sum([times * seconds[place] for times, seconds in taken]),
         )
-        for level in costs.levels(form)
+        for place, level in enumerate(costs.levels(form))
     )
 
 
@@ -144,11 +145,6 @@ def _evaluation(costs: Costs, form: str, pictures: int, parts: int) -> float:
         + moved / (card.memory_gbs * 1e9)
         + parts * len(blocks) * LAUNCHES
     )
-
-
-# Measured while decoding: with whole maps a card needs so many times as long; every strip takes
-# the host that many seconds.
-WHOLE, STRIP = 1.3, 1e-3
 
 
 def decode_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
