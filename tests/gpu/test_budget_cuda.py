@@ -51,16 +51,15 @@ def test_memory_that_shrinks_is_met_rung_by_rung() -> None:
     engine = opened("chibi", "8GB")
     ask = replace(ASK, number=4, width=256, height=256)
     request = engine.resolve(ask)
-    peak = engine.plan(request, engine.read(request)).plan.peak_bytes
+    peak = engine.plan(request).plan.peak_bytes
     expected = results(engine.generate(ask))
     # Another program takes what the plan counts on: the allocator may reserve less than it says.
-    make, planned = engine.plan, engine.device.limit
+    make = engine.plan
 
-    def plan(request, reading):
-        engine.device.limit = planned
-        drawing = make(request, reading)
+    def plan(request):
+        run = make(request)
         engine.device.limit = peak - 40 * MIB
-        return drawing
+        return run
 
     engine.plan = plan
     torch.cuda.empty_cache()
@@ -82,5 +81,5 @@ def test_kept_networks_stay_and_draw_the_same() -> None:
     second = drawn(engine)
     assert torch.cuda.memory_allocated() == held
     assert first.picture == second.picture == drawn(opened("chibi", "8GB")).picture
-    engine.device.release()
+    engine.device.kept.release()
     assert torch.cuda.memory_allocated() < held

@@ -76,7 +76,8 @@ def explain(
     `choices`: all ways to run the stage. `room`: bytes it may fill, None for no limit.
     """
     for lever in levers:
-        others = [one for one in choices if lever.pulled(one) != lever.pulled(plan)]
+        pulled = lever.pulled(plan)
+        others = [one for one in choices if lever.pulled(one) != pulled]
         if others:
             yield _reason(lever, plan, others, room)
 
