@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import sakuga
 from engines import open_engine
@@ -135,3 +137,30 @@ def test_a_second_request_is_told_that_the_engine_is_busy(tiny_model: Path) -> N
     assert told.value.http_status == 503
     first.close()
     assert isinstance(next(engine.generate(ASK)), Planned)
+
+
+def test_an_engine_computes_with_as_many_threads_as_it_was_told(tiny_model: Path) -> None:
+    before, seen = torch.get_num_threads(), set[int]()
+    engine = sakuga.Engine.open(EngineSpec(str(tiny_model), device="cpu", threads=1))
+    with engine.observed(lambda *_: seen.add(torch.get_num_threads())):
+        *_, last = engine.generate(ASK)
+    assert 1 in seen
+    assert last.result.receipt.plan.threads == 1
+    assert torch.get_num_threads() == before
+
+
+def test_threads_sleep_while_they_wait_whoever_starts_an_engine() -> None:
+    """Set before torch is loaded, which reads it once, and only where nobody has said otherwise."""
+    script = (
+        "import os, sys, sakuga\n"
+        "assert 'torch' not in sys.modules\n"
+        "sakuga.Engine\n"
+        "print(os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        bare = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        said = subprocess.run(
+            [sys.executable, "-c", script], env={**bare, **given}, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        assert said.stdout.split() == [expected]

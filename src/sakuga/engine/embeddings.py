@@ -54,11 +54,15 @@ class EmbeddingKey:
         storage: str,
         compute: torch.dtype,
         device: torch.device,
+        threads: int | None = None,
         mode: str = "",
     ) -> EmbeddingKey:
-        """The key of token ids on a device of this machine, by the code that is running."""
+        """The key of token ids on a device of this machine, by the code that is running.
+
+        threads: how many compute on a CPU, None for as many as torch has.
+        """
         dtype = str(compute).removeprefix("torch.")
-        kind = device_kind(device)
+        kind = device_kind(device, threads)
         return cls(encoder, ids_digest(ids), weights, storage, dtype, kind, mode, code_version())
 
     @property
@@ -114,7 +118,7 @@ def ids_digest(ids: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
 
 
-def device_kind(device: torch.device) -> str:
+def device_kind(device: torch.device, threads: int | None = None) -> str:
     """What decides the kernels that run on a device, and so the last bits of their results.
 
     Cards of one compute capability choose different kernels by their number of processors,
@@ -124,8 +128,8 @@ def device_kind(device: torch.device) -> str:
         major, minor = torch.cuda.get_device_capability(device)
         return f"cuda sm{major}{minor} {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        threads = torch.get_num_threads()
-        return f"cpu {torch.backends.cpu.get_cpu_capability()} {threads} threads"
+        count = threads or torch.get_num_threads()
+        return f"cpu {torch.backends.cpu.get_cpu_capability()} {count} threads"
     return device.type
 
 

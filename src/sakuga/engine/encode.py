@@ -112,5 +112,6 @@ class TextEncoders:
         return EmbeddingKey.of(
             stage.name, ids, weights=part.store.sha256(self.digest), storage=how.weights,
             compute=DTYPES[how.dtype], device=self.runner.device.where,
+            threads=self.runner.device.threads,
             mode=f"{part.spec} {part.match}",
         )  # fmt: skip
