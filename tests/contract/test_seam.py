@@ -164,3 +164,28 @@ def test_threads_sleep_while_they_wait_whoever_starts_an_engine() -> None:
             check=True,
         )  # fmt: skip
         assert said.stdout.split() == [expected]
+
+
+# Draws by the command line; says how often a prompt was read, and how often a tokenizer's file.
+COUNTED = """
+import sys
+from sakuga.commands.cli import main
+from sakuga.prompt.document import read
+from sakuga.tokenizer import tokens
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(read.cache_info().misses, tokens._read.cache_info().misses)
+"""
+
+
+def test_a_prompt_and_a_tokenizer_are_read_once(tiny_model: Path, tmp_path: Path) -> None:
+    """By the linter, which needs a tokenizer for a long prompt, and by the engine after it."""
+    prompt = ", ".join(["blue_hair"] * 200)
+    command = [sys.executable, "-c", COUNTED, "draw", prompt, "--negative", "smile", "--no-cache"]
+    where = ["--model", str(tiny_model), "--device", "cpu", "--out", str(tmp_path / "a.png")]
+    small = ["--steps", "1", "--size", "64"]
+    said = subprocess.run([*command, *where, *small], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines()[-1] == "2 2"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from sakuga.errors import PromptRefused
 from sakuga.prompt import annotation, markup
@@ -35,6 +36,7 @@ _XML_DECLARATION = re.compile(r"(?:<\?xml\s[^<>]*\?>[\s\ufeff]*)*")
 _PROMPT_START = "<Prompt Start>"
 
 
+@lru_cache(maxsize=16)  # a linter and both encoders read one text, once
 def read(text: str) -> Document:
     """Read any text as a prompt. Raises PromptRefused on a DTD, an entity, or > 64 KiB."""
     _refuse_size(text)
