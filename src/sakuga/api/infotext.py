@@ -78,10 +78,11 @@ def describe(receipt: Receipt) -> Iterator[tuple[str, str]]:
         yield "picture", f"{receipt.index + 1} of {request.number}"
     yield "prompt", request.prompt
     yield "negative", request.negative or "(none)"
-    told = {"prompt", "negative", "seed", "width", "height", "number"}
+    # Each of these has a line of its own; what became of adapters is told below.
+    apart = {"prompt", "negative", "seed", "width", "height", "number", "lora", "lora_partial"}
     for declared in fields(Request):
         value = getattr(request, declared.name)
-        if declared.name not in told and value is not None:
+        if declared.name not in apart and value is not None:
             yield declared.name.replace("_", " "), str(value)
     yield "solver formula", receipt.solver
     yield "guidance formula", receipt.guidance
