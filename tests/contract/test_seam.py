@@ -22,7 +22,7 @@ from sakuga.api.events import Event, Finished, Planned, Queued, event_from
 from sakuga.api.infotext import receipt_from
 from sakuga.api.request import Request
 from sakuga.commands.draw import Output, Session, draw_with
-from sakuga.errors import Busy, OutputExists, ReceiptMismatch
+from sakuga.errors import Busy, OutputExists, ReceiptMismatch, RequestError
 from sakuga.files.png import read_texts
 
 ASK = Request("<character_1><appearance>blue_hair</appearance></character_1>", seed=5, steps=2)
@@ -189,3 +189,22 @@ def test_a_prompt_and_a_tokenizer_are_read_once(tiny_model: Path, tmp_path: Path
     said = subprocess.run([*command, *where, *small], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert said.stdout.splitlines()[-1] == "2 2"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"threads": 0}, "threads must be 1 to 1024"), ({"threads": 1025}, "1 to 1024"),
+     ({"wait": -1.0}, "wait must be 0 to 86400"), ({"wait": float("nan")}, "wait must be")],
+    ids=str,
+)  # fmt: skip
+def test_a_spec_outside_its_ranges_is_refused_when_the_engine_is_opened(
+    tiny_model: Path, changed: dict[str, float], said: str
+) -> None:
+    with pytest.raises(RequestError, match=said):
+        sakuga.Engine.open(replace(EngineSpec(str(tiny_model), device="cpu"), **changed))
+
+
+def test_keywords_of_the_one_line_change_a_request(tiny_model: Path) -> None:
+    ask = replace(ASK, width=64, height=64)
+    result = sakuga.draw(ask, seed=9, model=str(tiny_model))
+    assert (result.receipt.seed, result.receipt.request.steps) == (9, 2)

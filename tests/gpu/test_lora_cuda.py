@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from engines import open_engine
 from sakuga.adapters.apply import AdaptedLinear, Delta
+from sakuga.api.engine_spec import Budget
+from sakuga.api.events import Finished
+from sakuga.api.request import Request
 from sakuga.memory.residency import PinnedPool, on_device, streamed
 from sakuga.model.nextdit import Group, NextDiT
 from sakuga.model.packing import packing_of
@@ -86,3 +93,30 @@ def test_a_delta_is_the_product_with_its_matrix(kind: str, rows: tuple[int, int]
     want[:, slice(*(rows or (None, None)))] += x.float() @ delta.matrix().T
     error = (y.float() - want).norm() / want.norm()
     assert error <= 0.02  # a few roundings to the 8 bits of bfloat16
+
+
+def test_adapters_change_while_networks_are_kept(tiny_model: Path, tmp_path: Path) -> None:
+    """Factors lie with the host's tensors, whatever is on the card when they are applied."""
+    weights = load_file(next((tiny_model / "transformer").glob("*.safetensors")))
+    draw, tensors = torch.Generator().manual_seed(0), {}
+    for key, value in weights.items():
+        if value.dim() == 2 and "attention" in key:
+            stem = key.removesuffix(".weight")
+            tensors[f"{stem}.lora_A.weight"] = torch.randn(3, value.shape[1], generator=draw)
+            tensors[f"{stem}.lora_B.weight"] = torch.randn(value.shape[0], 3, generator=draw)
+    save_file(tensors, tmp_path / "lora.safetensors", {"lora_alpha": "1"})
+    lora = (f"{tmp_path / 'lora.safetensors'}:0.2",)
+    budget = Budget(vram="4GB", keep_resident=True)
+    kept = open_engine(tiny_model, device="cuda", budget=budget)
+    for asked in ((), lora, (), lora):
+        ask = Request("1girl", seed=1, steps=2, lora=asked)
+        alone = open_engine(tiny_model, device="cuda", budget=Budget(vram="4GB"))
+        here, there = (
+            next(e.result for e in one.generate(ask) if isinstance(e, Finished))
+            for one in (kept, alone)
+        )
+        assert here.receipt.plan.kept
+        assert here.picture == there.picture
+    kept.device.kept.release()
+    devices = {value.device.type for value in kept.networks["transformer"].state_dict().values()}
+    assert devices == {"cpu"}

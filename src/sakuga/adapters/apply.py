@@ -180,7 +180,7 @@ class Adapted:
 def apply_adapters(module: nn.Module, fits: Sequence[Fit]) -> Adapted:
     """Let adapters change `module` until the result is removed.
 
-    fits: how the adapters' files fit it (`adapter_fit.fit_adapters`), in the order in which
+    fits: how the adapters' files fit it (`adapters.fit.fit_adapters`), in the order in which
     they are added. Factors are kept in the dtype of the module's parameters, where their
     modules' tensors are. Raises CorruptFile, and changes nothing, where a factor is not
     finite.

@@ -40,7 +40,8 @@ class EngineSpec:
     waits while another is drawn, before it is told that the engine is busy.
     """
 
-    model: str | None = option(Option("chibi, the folder of a model, or org/name of a hub."))
+    model: str | None = option(Option(
+        "The folder of a model, or org/name of a hub; chibi, which ships, when left out."))
     transformer: str | None = option(Option("The transformer from elsewhere: its folder or file."))
     gemma: str | None = option(Option(
         "The text encoder Gemma from elsewhere: its folder or file."))
@@ -54,7 +55,7 @@ class EngineSpec:
     threads: int | None = option(Option(
         "Threads that compute on a CPU; as many as it has cores when left out.", low=1, high=1024))
     wait: float = option(Option(
-        "Seconds that a request waits for the one before it.", low=0), default=0.0)
+        "Seconds that a request waits for the one before it.", low=0, high=86_400), default=0.0)
     cache: str | None = option(Option(
         "Keeps embeddings and digests between runs; the user's cache folder."))
     budget: Budget = field(default_factory=Budget)

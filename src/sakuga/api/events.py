@@ -121,7 +121,7 @@ EVENTS: Mapping[str, type[Event]] = {
 
 
 def event_from(data: Mapping[str, Any]) -> Event:
-    """An event from its JSON form (`codec.plain`). Raises RequestError."""
+    """An event from its JSON form (`api.codec.plain`). Raises RequestError."""
     name = str(data.get("event"))
     if name not in EVENTS:
         raise unknown("event", name, tuple(EVENTS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from sakuga.api.codec import unknown
@@ -77,9 +77,15 @@ def rule_of(kind: type, name: str) -> Option:
 
 
 def check_fields(value: Any) -> None:
-    """Raise RequestError for the first field of a dataclass that is not what its rule accepts."""
+    """Raise RequestError for the first field of a dataclass that its rule does not accept.
+
+    Those of a dataclass within it count too; None is always accepted.
+    """
     for declared in fields(value):
         got = getattr(value, declared.name)
+        if is_dataclass(got):
+            check_fields(got)
+            continue
         error = option_of(declared).refuse(declared.name, got) if got is not None else None
         if error:
             raise error

@@ -96,7 +96,7 @@ def _flag(field: Field[Any], kind: Any, optional: bool) -> inspect.Parameter:
     rule = option_of(field)
     help_text = f"{rule.help} [{rule.accepts}]" if rule.accepts else rule.help
     default = None if optional or field.default in (MISSING, ()) else field.default
-    shown = default if isinstance(default, str) and default else False
+    shown = not isinstance(default, bool) and default not in (None, "")
     told = typer.Option(*rule.flags, help=help_text, metavar=rule.metavar, show_default=shown)
     if get_origin(kind) is tuple:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]

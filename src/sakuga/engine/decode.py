@@ -33,7 +33,7 @@ def prepare(networks: Networks, run: Run, latents: Tensor, how: StagePlan) -> De
 
 
 def decode(inputs: DecodeInputs, device: Device) -> Events[list[Tensor]]:
-    """Pixels (3, H, W) of each picture, uint8 on the host; one picture at a time."""
+    """Pixels (H, W, 3) of each picture, uint8 on the host; one picture at a time."""
     with device.lend(inputs.vae, frozenset({"encoder"})):
         pictures = [_pixels(inputs, one, device) for one in torch.split(inputs.latents, 1)]
     yield Decoded()
@@ -46,4 +46,4 @@ def _pixels(inputs: DecodeInputs, latents: Tensor, device: Device) -> Tensor:
     image = inputs.vae.decode(latents.to(DTYPES[how.dtype]), how.strips, how.recompute).float()
     check_finite(inputs.run, "decode", image)
     pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return device.to_host(pixels)[0]
+    return device.to_host(pixels)[0].movedim(0, -1)

@@ -21,6 +21,7 @@ from sakuga.adapters.inventory import transformer_targets, with_adapters
 from sakuga.adapters.spec import parse_adapters
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
+from sakuga.api.options import check_fields
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import locate
@@ -78,10 +79,11 @@ class Engine:
     ) -> Engine:
         """Open a model, the embedded one without a spec; only headers are read.
 
-        observers: told of every place that a drawing passes. digest: how a file is hashed; by
-        default SHA-256, remembered. Raises ModelNotFound, WeightsError, RequestError.
+        observers: told of every place that a drawing passes. digest: how a file is hashed.
+        Raises ModelNotFound, WeightsError, RequestError.
         """
         spec = spec or EngineSpec()
+        check_fields(spec)
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
         engine = cls(_open(spec), device, spec, observers, digest)
         _fitted(engine)
@@ -92,9 +94,9 @@ class Engine:
         return resolve(request, self.model.drawing)
 
     def plan(self, request: Resolved) -> Run:
-        """How a request will be run, with the memory there is now; nothing is loaded yet.
+        """How a request will be run, with the memory there is now. Nothing is loaded yet.
 
-        Raises PromptRefused, BudgetTooSmall, and what opening an adapter raises.
+        Raises PromptRefused, BudgetTooSmall, and as `adapters.fit.fit_adapters`.
         """
         began = time.perf_counter()
         self.device.measure()
@@ -123,8 +125,8 @@ class Engine:
 
     def run(self, run: Run) -> Generator[Event, None, None]:
         """Draw what was planned. Raises NonFiniteOutput, OutOfMemory, CorruptFile."""
-        plan = self.runner.record(run)
-        yield Planned(run.request, plan, self.model.name, run.weights, run.adapters)
+        plan, name = self.runner.record(run), self.model.name
+        yield Planned(run.request, plan, name, run.weights, run.adapters)
         yield from self._warnings(run)
         self._settle(run)
         texts = yield from self.encoders.read(run)
@@ -132,13 +134,11 @@ class Engine:
             run, DENOISE,
             partial(denoise.prepare, self.networks, run, texts, self._previews), denoise.denoise,
         )  # fmt: skip
-        pictures = yield from self.runner.run(
-            run, DECODE, partial(decode.prepare, self.networks, run, latents), decode.decode
-        )
+        prepare = partial(decode.prepare, self.networks, run, latents)
+        pictures = yield from self.runner.run(run, DECODE, prepare, decode.decode)
         for index, pixels in enumerate(pictures):
-            receipt = receipt_of(run, index, self.model.name, self.runner.record(run))
-            seconds = time.perf_counter() - run.began
-            yield Finished(Result(picture_of(pixels.movedim(0, -1)), receipt, seconds))
+            receipt = receipt_of(run, index, name, self.runner.record(run))
+            yield Finished(Result(picture_of(pixels), receipt, time.perf_counter() - run.began))
 
     def generate(self, request: Request) -> Generator[Event, None, None]:
         """Draw. Close the generator to cancel: the step under way ends and all is released.
@@ -161,7 +161,7 @@ class Engine:
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
-        """Within, one more observer is told of what is planned and then drawn."""
+        """Within, one more observer is told of what is planned."""
         before, self.observers = self.observers, (*self.observers, observer)
         try:
             yield
@@ -190,8 +190,9 @@ class Engine:
 
     def _settle(self, run: Run) -> None:
         """Let the transformer have the adapters of this drawing, and networks stay or leave."""
-        if self.networks.adapt(run.fits) or not run.plan.kept:
-            self.device.kept.release()
+        if not run.plan.kept or not self.networks.has(run.fits):
+            self.device.kept.release()  # first: an adapter's factors go where its module's lie
+        self.networks.adapt(run.fits)
         if run.plan.kept:
             self.device.kept.keep(tuple(one.weights for one in run.plan.stages))
 

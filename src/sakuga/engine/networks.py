@@ -64,22 +64,25 @@ class Networks:
             self._loaded[name] = variant, self._load(name, *variant)
         return self._loaded[name][1]
 
-    def adapt(self, fits: Sequence[Fit]) -> bool:
-        """Let adapters change the transformer, instead of those before; whether that is new.
+    def has(self, fits: Sequence[Fit]) -> bool:
+        """Whether these very adapters, from files as they are now, change the transformer."""
+        return self._fingerprint == (fingerprint(fits) if fits else ())
 
-        No file of the model is opened again. Raises CorruptFile where a factor is not finite;
+    def adapt(self, fits: Sequence[Fit]) -> None:
+        """Let adapters change the transformer, instead of those before.
+
+        The transformer's tensors have to be the host's. No file of the model is opened again.
+        Raises CorruptFile where a factor is not finite;
         the transformer is then as without any.
         """
-        wanted = fingerprint(fits) if fits else ()
-        if wanted == self._fingerprint:
-            return False
+        if self.has(fits):
+            return
         if self._adapted:
             self._adapted.remove()
         self._adapted, self._fits, self._fingerprint = None, (), ()
         if fits and TRANSFORMER.name in self._loaded:
             self._adapted = apply_adapters(self._loaded[TRANSFORMER.name][1], fits)
-        self._fits, self._fingerprint = tuple(fits), wanted
-        return True
+        self._fits, self._fingerprint = tuple(fits), fingerprint(fits) if fits else ()
 
     def _load(self, name: str, form: str, compute: str) -> nn.Module:
         part = getattr(self.checkpoint, name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.events import Finished, Result
@@ -22,14 +24,18 @@ def draw(
     guidance: float | None = None,
     model: str = "chibi",
 ) -> Result:
-    """Draw one picture of a prompt, or the first of a Request, which says all by itself.
+    """Draw one picture of a prompt, or the first of a Request with what else is given changed.
 
     width, height: pixels; what is None is the model's choice, the seed random. The engine of
-    the model drawn with last stays open. Raises SakugaError, such as RequestError.
+    the model drawn with last stays open, and draws one picture after the other, whichever
+    threads ask. Raises SakugaError, such as RequestError.
     """
-    request = prompt if isinstance(prompt, Request) else Request(
-        prompt, negative, seed, width, height, steps=steps, guidance=guidance
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "negative": negative or None, "seed": seed, "width": width, "height": height,
+        "steps": steps, "guidance": guidance,
+    }  # fmt: skip
+    asked = prompt if isinstance(prompt, Request) else Request(prompt)
+    request = replace(asked, **{name: one for name, one in given.items() if one is not None})
     with contextlib.closing(_engine(model).generate(request)) as events:
         return next(event.result for event in events if isinstance(event, Finished))
 
@@ -50,4 +56,4 @@ def open(
 
 @lru_cache(maxsize=1)
 def _engine(model: str) -> Engine:
-    return open(model)
+    return Engine.open(EngineSpec(model, wait=3600))

@@ -29,7 +29,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Denoising:
-    """One group of pictures on its way through all evaluations, as `denoiser.Denoiser` runs it.
+    """One group of pictures through all evaluations, as `engine.velocity.Denoiser` runs it.
 
     `segments`: branch by branch, each picture once, the `pictures` of the prompt's first.
     `parts`: groups of segments that pass each block in turn. `held`: states, slopes and

@@ -130,7 +130,7 @@ class DrawingSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A whole model: its parts and its drawing habits."""
+    """A whole model: its parts and its drawing defaults."""
 
     name: str
     transformer: NextDiTSpec

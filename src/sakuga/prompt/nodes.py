@@ -93,7 +93,7 @@ class Document:
 
     @property
     def structured(self) -> bool:
-        """Whether there is any tag, so that the model's XML habits apply."""
+        """Whether there is any tag, so that the model's XML prompt applies."""
         return any(block.name for block in self.blocks)
 
 
