@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
+from string import ascii_letters
 from typing import TYPE_CHECKING
 
 from sakuga.prompt import canonical as forms
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[^\s,]+")
 # Close to what large vocabularies do: pieces of words; digits, signs and ideographs alone.
-_PIECE = re.compile(r"[A-Za-z]{1,7}")
+_LETTERS = dict.fromkeys(map(ord, ascii_letters), "a")
 _ROUGH_TOKEN = re.compile(r"[A-Za-z]{1,7}|[^A-Za-z ]")
 
 
@@ -83,11 +84,18 @@ def _source_words(line: forms.Line) -> Iterator[Span]:
             yield field.locate(*match.span())
 
 
+def _rough_tokens(text: str) -> int:
+    """How many matches `_ROUGH_TOKEN` has, without making them: a text may have very many."""
+    rough = text.translate(_LETTERS).replace("a" * 7, "b")
+    for _ in range(3):  # what is left of a run of letters, six at most, becomes one
+        rough = rough.replace("aa", "a")
+    return len(rough) - rough.count(" ")
+
+
 def _tokens(text: str, limit: int, tokenizer: Callable[[], Tokenizer] | None) -> tuple[int, int]:
     """How many tokens a text has, and where the first one past the limit begins."""
     if tokenizer is None:
-        rough = _PIECE.sub("a", text)
-        count = 1 + len(rough) - rough.count(" ")  # with the one that begins every text
+        count = 1 + _rough_tokens(text)  # with the one that begins every text
         past = next(islice(_ROUGH_TOKEN.finditer(text), limit - 1, None), None)
         return count, past.start() if past else len(text)
     ranges = tokenizer().encode(text).offsets

@@ -28,6 +28,11 @@ _DECLARATIONS = re.compile(f"<{_DECLARATION}", re.I | re.A)
 SCAN = re.compile(
     rf"{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|(?P<stray>[<&]|\]\]>)", re.S
 )
+# All of a text in which `SCAN` finds no stray, told without a match for every tag.
+NO_STRAY = re.compile(
+    rf"(?:[^<&\]]++|{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|\](?!\]>))*+\Z",
+    re.S,
+)
 _NOT_TEXT = re.compile(
     rf"{_COMMENT}|(?P<cdata>{_CDATA})|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})|(?P<reference>{_REFERENCE})",
     re.S,

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from xml.parsers import expat
 
-from sakuga.prompt.markup import ESCAPES, SCAN, TAG, Markup, refuse, refuse_declarations, text_field
+from sakuga.prompt.markup import (
+    ESCAPES,
+    NO_STRAY,
+    SCAN,
+    TAG,
+    Markup,
+    refuse,
+    refuse_declarations,
+    text_field,
+)
 from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Offsets, Span
 
 MAX_ELEMENTS = 2_000
@@ -59,6 +68,8 @@ def _unwrapped(markup: str) -> tuple[int, int]:
 def _well_formed(markup: str) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
     """The markup under one root with its strays escaped; the way back; the strays."""
     pieces, strays, done = [f"<{_ROOT}>"], [], 0
+    if NO_STRAY.match(markup):
+        return f"<{_ROOT}>{markup}</{_ROOT}>".encode(), Offsets(len(pieces[0]), 0), []
     length = len(pieces[0])
     back = Offsets(length, 0)
     for match in SCAN.finditer(markup):
