@@ -27,6 +27,7 @@ VERSIONS = (2, 3)
 ALIGNMENT = 32
 MAX_HEADER = 100_000_000
 MAX_ENTRIES = 65_536  # tensors, and named values; real files have hundreds
+_LENGTH = struct.Struct("<Q")  # of a string, before it
 MAX_STRINGS = 600_000  # of all lists together; the largest vocabularies have 262,144
 MAX_NUMBERS = 2_000_000  # the same
 LARGEST_FLOAT32 = 3.4028235e38
@@ -135,18 +136,21 @@ class _Cursor:
 
     def texts(self, count: int) -> list[str]:
         """Strings, one after the other."""
-        found, at, end = [], self.at, min(len(self.data), MAX_HEADER)
-        for _ in range(count):
-            start = at + 8
-            if start <= end:
-                at = start + int.from_bytes(self.data[at:start], "little")
-            if at > end or start > end:
-                raise self._past_the_end()
-            try:
-                found.append(self.data[start:at].decode("utf-8"))
-            except UnicodeDecodeError:
-                got = repr(self.data[start:at][:40])
-                raise corrupt(self.path, "strings are UTF-8", got) from None
+        found: list[str] = []
+        data, at, end = self.data, self.at, min(len(self.data), MAX_HEADER)
+        length_at, keep = _LENGTH.unpack_from, found.append  # a list may be of very many
+        try:
+            for _ in range(count):
+                start = at + _LENGTH.size
+                if start > end:
+                    raise self._past_the_end()
+                at = start + length_at(data, at)[0]
+                if at > end:
+                    raise self._past_the_end()
+                keep(str(data[start:at], "utf-8"))
+        except UnicodeDecodeError:
+            got = repr(data[start:at][:40])
+            raise corrupt(self.path, "strings are UTF-8", got) from None
         self.at = at
         return found
 
