@@ -138,6 +138,8 @@ class _Cursor:
         """Strings, one after the other."""
         found: list[str] = []
         data, at, end = self.data, self.at, min(len(self.data), MAX_HEADER)
+        if at + _LENGTH.size * count > end:  # which even empty ones would take
+            raise self._past_the_end()
         length_at, keep = _LENGTH.unpack_from, found.append  # a list may be of very many
         try:
             for _ in range(count):
