@@ -66,14 +66,13 @@ class Networks:
 
     def has(self, fits: Sequence[Fit]) -> bool:
         """Whether these very adapters, from files as they are now, change the transformer."""
-        return self._fingerprint == (fingerprint(fits) if fits else ())
+        return self._fingerprint == fingerprint(fits)
 
     def adapt(self, fits: Sequence[Fit]) -> None:
         """Let adapters change the transformer, instead of those before.
 
         The transformer's tensors have to be the host's. No file of the model is opened again.
-        Raises CorruptFile where a factor is not finite;
-        the transformer is then as without any.
+        Raises CorruptFile where a factor is not finite; the transformer is then as without any.
         """
         if self.has(fits):
             return
@@ -82,7 +81,7 @@ class Networks:
         self._adapted, self._fits, self._fingerprint = None, (), ()
         if fits and TRANSFORMER.name in self._loaded:
             self._adapted = apply_adapters(self._loaded[TRANSFORMER.name][1], fits)
-        self._fits, self._fingerprint = tuple(fits), fingerprint(fits) if fits else ()
+        self._fits, self._fingerprint = tuple(fits), fingerprint(fits)
 
     def _load(self, name: str, form: str, compute: str) -> nn.Module:
         part = getattr(self.checkpoint, name)
