@@ -45,8 +45,10 @@ def measure_denoise(sheet: Sheet, scale: Scale) -> None:
             for resident, parts in levers
         }  # fmt: skip
         for parts in (1, 2) if one else (1,):
-            sheet.row(f"{name}, streamed over bound, parts {parts}", lambda r=rows, p=parts:
-                      bound(r[blocks, 1], r[0, p], alone))
+            sheet.row(
+                f"{name}, streamed over bound, parts {parts}",
+                lambda r=rows, p=parts: bound(r[blocks, 1], r[0, p], alone),
+            )
 
 
 def settings(scale: Scale) -> list[tuple[int, int]]:

@@ -177,8 +177,11 @@ def one_after_other(sheets: Sheets) -> str:
 def beside_article(sheets: Sheets) -> str:
     """What an article of 2026-02 says of this model on a 16 GB card, and ours within as much."""
     rows = sheets.get("budgets", {})
-    lines = ["## Beside what an article says of a 16 GB card\n",
-             table_line(["", "the article", "measured within 16 GB"]), table_line(["---"] * 3)]
+    lines = [
+        "## Beside what an article says of a 16 GB card\n",
+        table_line(["", "the article", "measured within 16 GB"]),
+        table_line(["---"] * 3),
+    ]
     for (side, number), said in ARTICLE.items():
         row = rows.get(f"16GB {side} x{number}", {})
         got = f"yes, {gigabytes(row['peak_gib'])}" if "peak_gib" in row else "not measured"

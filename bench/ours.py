@@ -19,11 +19,16 @@ from sakuga.memory.report import Recorder
 from sakuga.memory.stages import STAGES
 from sakuga.model.vae import VAE
 
-PROMPT = ", ".join(f"{hair}_hair, {eyes}_eyes" for hair in ("blue", "red", "long", "short")
-                   for eyes in ("green", "brown", "closed", "grey") * 8)
+PROMPT = ", ".join(
+    f"{hair}_hair, {eyes}_eyes"
+    for hair in ("blue", "red", "long", "short")
+    for eyes in ("green", "brown", "closed", "grey") * 8
+)
 NEGATIVE = "low quality, worst quality, blurry, bad hands"
-STRIPS = {1: ((1, False), (4, False), (8, False), (16, False), (8, True), (16, True)),
-          4: ((1, False), (8, False), (16, False), (32, False), (16, True), (32, True))}
+STRIPS = {
+    1: ((1, False), (4, False), (8, False), (16, False), (8, True), (16, True)),
+    4: ((1, False), (8, False), (16, False), (32, False), (16, True), (32, True)),
+}
 
 
 def measure_rates(sheet: Sheet, scale: Scale) -> None:
@@ -103,8 +108,12 @@ def measure_decode(sheet: Sheet, scale: Scale) -> None:
         whole = pictures_of(scale, vae, latents)
         for strips, recompute in STRIPS[(side // scale.sides[0]) ** 2]:
             name = f"decode {side}, strips {strips}{', recomputed' * recompute}"
-            sheet.row(name, lambda v=vae, x=latents, w=whole, s=strips, r=recompute:
-                      decode(scale, v, x, w, s, r))
+            sheet.row(
+                name,
+                lambda v=vae, x=latents, w=whole, s=strips, r=recompute: decode(
+                    scale, v, x, w, s, r
+                ),
+            )
         del vae, latents, whole
         clean()
 

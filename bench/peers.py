@@ -10,7 +10,7 @@ import torch
 from measured import Scale, Sheet, Values, clean, measured, randomise
 from torch import Tensor, nn
 
-from sakuga.checkpoint.specs.families import config_of
+from sakuga.checkpoint.families.tables import config_of
 
 
 def measure_peers(sheet: Sheet, scale: Scale) -> None:

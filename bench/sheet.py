@@ -1,6 +1,6 @@
 """Draws the contact sheet of the model card: random scenes of one to four characters.
 
-    python bench/sheet.py OUT.png
+python bench/sheet.py OUT.png
 """
 
 from __future__ import annotations

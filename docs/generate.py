@@ -20,12 +20,10 @@ import typer.main
 from provoked import examples
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from sakuga.api.options import option_of
-from sakuga.api.recipes import RECIPES
-from sakuga.api.request import Request
-from sakuga.api.schema import json_schema
-from sakuga.checkpoint.layouts.layout import WRAPPERS
-from sakuga.checkpoint.layouts.tables import LAYOUTS
+from sakuga.api.options import json_schema, option_of
+from sakuga.api.request import RECIPES, Request
+from sakuga.checkpoint.families.layout import WRAPPERS
+from sakuga.checkpoint.families.tables import LAYOUTS
 from sakuga.commands.cli import app
 from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
@@ -194,9 +192,7 @@ def errors() -> str:
         name = f"{'· ' * depth}`{kind.__name__}`"
         words = (escape(text, quote=False) for text in (meaning, example, remedy))
         rows.append((name, *codes, *words))
-    return table(
-        ("error", "code", "exit", "HTTP", "meaning", "for example", "what to do"), rows
-    )
+    return table(("error", "code", "exit", "HTTP", "meaning", "for example", "what to do"), rows)
 
 
 def tree() -> str:
@@ -204,8 +200,12 @@ def tree() -> str:
     lines = ["src/sakuga/"]
     for name, about in _rooms():
         depth = name.rstrip("/").count("/") + 1
-        lines.append(f"{'  ' * depth}{name.rstrip('/').rpartition('/')[2]}"
-                     f"{'/' * name.endswith('/')}".ljust(22) + f" {about}")
+        lines.append(
+            f"{'  ' * depth}{name.rstrip('/').rpartition('/')[2]}{'/' * name.endswith('/')}".ljust(
+                22
+            )
+            + f" {about}"
+        )
     return "```\n" + "\n".join(lines) + "\n```"
 
 
@@ -213,11 +213,15 @@ def layers() -> str:
     """The folders, the highest first: what each is, and whether torch may be imported there."""
     contracts = SETTINGS["tool"]["importlinter"]["contracts"]
     order = next(one["layers"] for one in contracts if one["type"] == "layers")
-    free = next(one["source_modules"] for one in contracts
-                if "torch" in one.get("forbidden_modules", ()))
+    free = next(
+        one["source_modules"] for one in contracts if "torch" in one.get("forbidden_modules", ())
+    )
     about = {name.rstrip("/").removesuffix(".py"): text for name, text in _rooms()}
-    heavy = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")
-             if re.search("^(import|from) torch", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    heavy = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if re.search("^(import|from) torch", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
     rows = []
     for name in order:
         torch = "never" if f"sakuga.{name}" in free else "yes" if name in heavy else "no"

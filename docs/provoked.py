@@ -15,9 +15,9 @@ from sakuga import errors
 from sakuga.api.request import Request
 from sakuga.api.resolved import resolve
 from sakuga.checkpoint.catalog import locate
-from sakuga.checkpoint.layouts.detect import detect
-from sakuga.checkpoint.specs.families import FAMILIES
-from sakuga.checkpoint.specs.family import read_spec
+from sakuga.checkpoint.families.detect import detect
+from sakuga.checkpoint.families.family import read_spec
+from sakuga.checkpoint.families.tables import FAMILIES
 from sakuga.commands.plan import Question, understand
 from sakuga.errors import SakugaError
 from sakuga.files.atomic import refuse_existing

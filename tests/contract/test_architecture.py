@@ -12,12 +12,10 @@ PACKAGE = Path(__file__).parents[2] / "src" / "sakuga"
 # Whole folders, and in the others the files that compute; all else starts in a blink.
 WITH_TORCH = {
     "sample", "engine",
-    "weights/folded", "weights/ggml", "weights/quantise", "weights/stored",
-    "model/blocks", "model/coders", "model/layers", "model/nextdit", "model/packing",
-    "model/strips", "model/text", "model/towers", "model/vae",
+    "weights/ggml", "weights/quantise", "weights/stored",
+    "model/coders", "model/layers", "model/nextdit", "model/packing", "model/text", "model/vae",
     "checkpoint/bind", "checkpoint/convert", "checkpoint/save",
-    "memory/device", "memory/flat", "memory/ledger", "memory/pinned",
-    "memory/residency",
+    "memory/device", "memory/flat", "memory/ledger", "memory/pinned", "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
     "commands/convert", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",

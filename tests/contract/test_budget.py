@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from budgets import apart, ladders, limits, results
 from engines import open_engine
-from sakuga.adapters.inventory import transformer_targets
+from sakuga.adapters.fit import transformer_targets
 from sakuga.api.engine_spec import Budget
 from sakuga.api.events import Planned, Warned
 from sakuga.api.receipt import StagePlan

@@ -70,9 +70,7 @@ def test_every_field_of_a_request_is_a_flag() -> None:
 def test_it_says_where_the_picture_is_and_how_long_it_took(draw) -> None:
     code, out, err = draw(PROMPT, "--seed", "3", "--out", "a.png")
     assert (code, err) == (0, "")
-    assert re.fullmatch(
-        r"a\.png  64x64, seed 3, drawn in [\d.]+ s, [\d.]+ s in all\n", out
-    )
+    assert re.fullmatch(r"a\.png  64x64, seed 3, drawn in [\d.]+ s, [\d.]+ s in all\n", out)
     with Image.open("a.png") as image:
         assert (image.size, image.mode) == ((64, 64), "RGB")
 

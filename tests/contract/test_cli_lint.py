@@ -39,9 +39,7 @@ def run(tmp_path, monkeypatch, capsys) -> Run:
 @pytest.fixture
 def lint(run, words_model) -> Run:
     """Run `sakuga lint ARGUMENTS` for a model with tokenizers."""
-    return lambda *arguments, **words: run(
-        "lint", "--model", str(words_model), *arguments, **words
-    )
+    return lambda *arguments, **words: run("lint", "--model", str(words_model), *arguments, **words)
 
 
 def test_a_sound_prompt_gives_no_output(lint) -> None:

@@ -84,9 +84,7 @@ def test_merge_then_extract_comes_back(style: Path, tiny_model: Path, tmp_path: 
     assert done.stdout.startswith("1 linears, error 0.00%")
     shown = lora("show", out, "--model", tiny_model, "--json")
     (told,) = json.loads(shown.stdout)
-    assert told["changes"] == [
-        {"module": MODULE, "rows": None, "kind": "lora", "strength": 1.0}
-    ]
+    assert told["changes"] == [{"module": MODULE, "rows": None, "kind": "lora", "strength": 1.0}]
 
 
 def test_a_slip_of_the_pen_ends_with_two(style: Path) -> None:

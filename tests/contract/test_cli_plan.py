@@ -83,7 +83,5 @@ def test_a_plan_needs_no_torch() -> None:
         "app(standalone_mode=False)\n"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules), 'heavy'\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -29,7 +29,7 @@ from sakuga.errors import (
     SpecMismatch,
 )
 from sakuga.files.png import read_texts
-from sakuga.model.blocks import FinalLayer
+from sakuga.model.nextdit import FinalLayer
 from sakuga.model.spec import VAESpec
 from sakuga.sample import solvers
 from sakuga.sample.solvers import find_solver

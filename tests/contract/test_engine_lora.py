@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engines import open_engine
-from sakuga.adapters.inventory import transformer_targets
+from sakuga.adapters.fit import transformer_targets
 from sakuga.adapters.merge import merge
 from sakuga.adapters.spec import parse_adapters
 from sakuga.api.engine_spec import Budget, EngineSpec

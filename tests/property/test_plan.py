@@ -13,8 +13,7 @@ from sakuga.errors import BudgetTooSmall
 from sakuga.memory.cards import CARDS, Card
 from sakuga.memory.costs import Work
 from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, usable
-from sakuga.memory.prices import splits
-from sakuga.memory.stages import STAGES, Stage
+from sakuga.memory.stages import STAGES, Stage, splits
 from sakuga.model.inventory import inventory_of
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 

@@ -7,8 +7,8 @@ from strategies import documents, rearranged, wild
 
 from sakuga.prompt.canonical import canonical, encoder_texts, lines
 from sakuga.prompt.document import read, write
-from sakuga.prompt.markup import find_declaration
 from sakuga.prompt.nodes import Document
+from sakuga.prompt.reader import find_declaration
 
 
 @given(rearranged())

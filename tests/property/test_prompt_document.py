@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from strategies import documents, wild
 
 from sakuga.prompt.document import read, write
-from sakuga.prompt.markup import find_declaration
 from sakuga.prompt.nodes import Document, Span
+from sakuga.prompt.reader import find_declaration
 
 
 def spans(document: Document) -> Iterator[Span]:

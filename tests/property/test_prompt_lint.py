@@ -8,8 +8,8 @@ from strategies import documents, wild
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read, write
 from sakuga.prompt.lint import fix, lint
-from sakuga.prompt.markup import find_declaration
 from sakuga.prompt.nodes import Document
+from sakuga.prompt.reader import find_declaration
 from sakuga.prompt.rules import RULES
 
 WORDS = frozenset({"blue_hair", "smile"})

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.convert import GOALS
+from sakuga.checkpoint.families.match import rewrite
 from sakuga.checkpoint.folder import open_component
-from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.checkpoint.save import save_component
 from sakuga.commands.convert import convert
 from sakuga.model.inventory import weights_of

@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.checkpoint.layouts.detect import detect
-from sakuga.checkpoint.layouts.explanation import Explanation, explain
-from sakuga.checkpoint.layouts.layout import NUMBER, WORDS, KeyLayout
-from sakuga.checkpoint.layouts.match import Match
-from sakuga.checkpoint.layouts.pieces import rewrite
-from sakuga.checkpoint.layouts.tables import LAYOUTS
+from sakuga.checkpoint.families.detect import detect
+from sakuga.checkpoint.families.layout import NUMBER, WORDS, KeyLayout
+from sakuga.checkpoint.families.match import Explanation, Match, explain, rewrite
+from sakuga.checkpoint.families.tables import LAYOUTS
 
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 Shapes = dict[str, tuple[int, ...]]

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.checkpoint.specs.families import FAMILIES, config_of
-from sakuga.checkpoint.specs.family import read_spec
+from sakuga.checkpoint.families.family import read_spec
+from sakuga.checkpoint.families.tables import FAMILIES, config_of
 from sakuga.errors import SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from sakuga.errors import CorruptFile
-from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.store import Store
 
 ROOMY = settings(

@@ -12,8 +12,7 @@ from tiny import TINY
 from torch import Tensor, nn
 
 from sakuga.adapters.fit import targets_of
-from sakuga.model.blocks import RefinerBlock
-from sakuga.model.nextdit import Group, NextDiT
+from sakuga.model.nextdit import Group, NextDiT, RefinerBlock
 from sakuga.model.packing import packing_of, text_positions
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]  # module: down (r, in), up (out, r)

@@ -46,8 +46,11 @@ def typed(value: Any) -> bytes:
         return value.data
     if isinstance(value, list):
         inner = [typed(each) for each in value]
-        return struct.pack("<I", ARRAY) + inner[0][:4] + struct.pack("<Q", len(inner)) + b"".join(
-            each[4:] for each in inner
+        return (
+            struct.pack("<I", ARRAY)
+            + inner[0][:4]
+            + struct.pack("<Q", len(inner))
+            + b"".join(each[4:] for each in inner)
         )
     for kind, number, code in ((bool, BOOL, "?"), (int, U32, "I"), (float, F32, "f")):
         if isinstance(value, kind):

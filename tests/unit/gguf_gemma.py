@@ -12,9 +12,8 @@ import torch
 from gguf_file import write_gguf
 from torch import nn
 
-from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
-from sakuga.checkpoint.layouts.match import Match
-from sakuga.checkpoint.layouts.pieces import rewrite
+from sakuga.checkpoint.families.gemma import GEMMA_GGUF
+from sakuga.checkpoint.families.match import Match, rewrite
 from sakuga.model.spec import GemmaSpec
 from sakuga.model.text import GemmaEncoder
 

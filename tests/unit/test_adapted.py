@@ -13,16 +13,21 @@ from tiny import TINY
 from torch import Tensor, nn
 
 from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters
-from sakuga.adapters.fit import Fit, Names, fit_adapters, targets_of
-from sakuga.adapters.inventory import transformer_targets, with_adapters
+from sakuga.adapters.fit import (
+    Fit,
+    Names,
+    fit_adapters,
+    targets_of,
+    transformer_targets,
+    with_adapters,
+)
 from sakuga.adapters.spec import parse_adapters
+from sakuga.memory.costs import PartBytes, part_bytes, spread
 from sakuga.memory.flat import FlatLayout
 from sakuga.memory.ledger import MIN_BLOCK, Ledger
-from sakuga.memory.placement import PartBytes, part_bytes, spread
 from sakuga.memory.residency import streamed
-from sakuga.model.blocks import TransformerBlock
 from sakuga.model.inventory import inventory_of
-from sakuga.model.nextdit import NextDiT
+from sakuga.model.nextdit import NextDiT, TransformerBlock
 from sakuga.model.packing import packing_of
 from sakuga.model.spec import NEWBIE_3_5B
 from sakuga.weights.formats import FLOAT32, FORMATS

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from sakuga.adapters.file import read_adapter
 from sakuga.adapters.fit import Fit, Names, fit_adapters, record, targets_of
 from sakuga.adapters.spec import AdapterSpec, parse_adapter
-from sakuga.checkpoint.layouts.pieces import spellings
-from sakuga.checkpoint.layouts.tables import LAYOUTS
+from sakuga.checkpoint.families.match import spellings
+from sakuga.checkpoint.families.tables import LAYOUTS
 from sakuga.errors import BindError, LayoutError
 from sakuga.model.spec import NEWBIE_3_5B
 
@@ -181,8 +181,10 @@ def test_a_record_is_enough_to_apply_the_same_again(tmp_path: Path) -> None:
     assert (kept.file, kept.strength, kept.alpha) == ("style", 0.8, 2.0)
     assert kept.blocks == ("layers.1=0.5",)
     digests = {kept.sha256, kept.config_sha256}
-    assert digests == {sha256((folder / name).read_bytes()).hexdigest()
-                       for name in ("adapter_model.safetensors", "adapter_config.json")}
+    assert digests == {
+        sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("adapter_model.safetensors", "adapter_config.json")
+    }
     lone = saved(tmp_path / "lone.safetensors", peft_tensors(factors(LINEARS)))
     assert record(fitted(lone)).config_sha256 is None
 

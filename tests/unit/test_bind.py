@@ -21,8 +21,8 @@ from transformers import (
 
 from sakuga.checkpoint.bind import bind, plan, read_tensor
 from sakuga.checkpoint.contents import Contents
+from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.save import save_component
-from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, CorruptFile, LayoutError
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B

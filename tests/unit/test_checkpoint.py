@@ -17,8 +17,7 @@ from tiny import TINY
 
 from sakuga.checkpoint import contents
 from sakuga.checkpoint.bind import bind
-from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
-from sakuga.checkpoint.inventory import read_inventory
+from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component, read_inventory
 from sakuga.checkpoint.layouts import pieces
 from sakuga.checkpoint.save import save_component, write_json, write_weights, writing
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch

@@ -21,12 +21,12 @@ from torch import Tensor
 from sakuga.checkpoint import convert as streaming
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.convert import GOALS
+from sakuga.checkpoint.families.family import read_spec
+from sakuga.checkpoint.families.jina import JINA_OFFICIAL
+from sakuga.checkpoint.families.match import BakedAdapter
+from sakuga.checkpoint.families.tables import FAMILIES
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, open_component
-from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL
-from sakuga.checkpoint.layouts.match import BakedAdapter
 from sakuga.checkpoint.save import save_component, write_json
-from sakuga.checkpoint.specs.families import FAMILIES
-from sakuga.checkpoint.specs.family import read_spec
 from sakuga.commands import convert as converting
 from sakuga.commands.convert import convert
 from sakuga.engine.networks import Networks
@@ -399,7 +399,10 @@ def killing(patch: pytest.MonkeyPatch, deadline: int) -> None:
     [(PermissionError(13, "Permission denied"), SakugaError), (KeyboardInterrupt(), None)],
 )
 def test_a_folder_that_cannot_be_replaced_stays(
-    trouble: BaseException, told: type | None, tiny_model: Path, tmp_path: Path,
+    trouble: BaseException,
+    told: type | None,
+    tiny_model: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"

@@ -38,7 +38,7 @@ from sakuga.errors import CorruptFile
 from sakuga.memory.host import host_memory
 from sakuga.model.inventory import inventory_of
 from sakuga.model.spec import NEWBIE_3_5B
-from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.header import TensorInfo
 from sakuga.weights.store import Store

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from sakuga.checkpoint.save import bytes_of
-from sakuga.weights.dtypes import DTYPES, FLOATS, STRUCT_CODES, Dtype
+from sakuga.weights.formats import DTYPES, FLOATS, STRUCT_CODES, Dtype
 from sakuga.weights.quantise import TORCH_DTYPES
 
 EACH = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)

@@ -14,7 +14,7 @@ import torch
 from tiny import TINY
 from torch import Tensor
 
-from sakuga.engine.embeddings import EmbeddingCache, EmbeddingKey, device_kind
+from sakuga.engine.encode import EmbeddingCache, EmbeddingKey, device_kind
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 
 CPU = torch.device("cpu")

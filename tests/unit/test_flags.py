@@ -12,9 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sakuga.api.options import Option, option
+from sakuga.api.options import Option, json_schema, option
 from sakuga.api.request import Request
-from sakuga.api.schema import json_schema
 from sakuga.commands.cli import COMMANDS, Command
 from sakuga.commands.flags import Given, Without, flags
 

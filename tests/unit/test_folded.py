@@ -23,16 +23,15 @@ from sakuga.api.events import Finished, Result
 from sakuga.api.request import Request
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.contents import Contents
-from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
-from sakuga.checkpoint.layouts.match import Match
-from sakuga.checkpoint.layouts.pieces import rewrite
+from sakuga.checkpoint.families.gemma import GEMMA_GGUF
+from sakuga.checkpoint.families.match import Match, rewrite
 from sakuga.engine.networks import Networks
 from sakuga.memory.residency import on_device, streamed
 from sakuga.model.text import GemmaEncoder
-from sakuga.weights.folded import Folded
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.store import Store
+from sakuga.weights.stored import Folded
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[2, 7, 11, 13, 17, 19, 23, 3, 5]])

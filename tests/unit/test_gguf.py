@@ -18,13 +18,12 @@ from tiny import TINY
 
 from sakuga.checkpoint.bind import bind, plan
 from sakuga.checkpoint.contents import Contents
+from sakuga.checkpoint.families.gemma import GEMMA_GGUF
+from sakuga.checkpoint.families.jina import JINA_SINGLE_FILE
+from sakuga.checkpoint.families.match import Match, rewrite
+from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.folder import open_component
-from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
-from sakuga.checkpoint.layouts.jina import JINA_SINGLE_FILE
-from sakuga.checkpoint.layouts.match import Match
-from sakuga.checkpoint.layouts.pieces import rewrite
 from sakuga.checkpoint.save import write_json
-from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B

@@ -18,8 +18,8 @@ from sakuga.checkpoint import convert as converting
 from sakuga.checkpoint.bind import bind, plan, read_piece
 from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.convert import GOALS
+from sakuga.checkpoint.families.gemma import GEMMA_GGUF
 from sakuga.checkpoint.folder import open_checkpoint, open_component
-from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
 from sakuga.checkpoint.tokenizer import TENSOR, carried
 from sakuga.commands.convert import convert
 from sakuga.commands.inspect import inspect

@@ -13,10 +13,9 @@ from safetensors.numpy import load_file
 from engines import open_engine
 from sakuga.api.events import Finished, Result
 from sakuga.api.request import Request
+from sakuga.checkpoint.families.gemma import GEMMA_GGUF
+from sakuga.checkpoint.families.match import Match, rewrite
 from sakuga.checkpoint.folder import open_checkpoint
-from sakuga.checkpoint.layouts.gemma import GEMMA_GGUF
-from sakuga.checkpoint.layouts.match import Match
-from sakuga.checkpoint.layouts.pieces import rewrite
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 # What `tests/conftest.py` calls TINY, in llama.cpp's words.

@@ -9,8 +9,7 @@ import torch
 from tiny import TINY
 
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
-from sakuga.checkpoint.folder import open_checkpoint
-from sakuga.checkpoint.inventory import read_inventory
+from sakuga.checkpoint.folder import open_checkpoint, read_inventory
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B

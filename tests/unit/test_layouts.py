@@ -11,24 +11,28 @@ from typing import Any
 
 import pytest
 
-from sakuga.checkpoint.layouts.detect import detect, recognise
-from sakuga.checkpoint.layouts.explanation import Explanation, explain
-from sakuga.checkpoint.layouts.gemma import GEMMA
-from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
-from sakuga.checkpoint.layouts.layout import KeyLayout
-from sakuga.checkpoint.layouts.match import BakedAdapter, Match
-from sakuga.checkpoint.layouts.nearest import nearest
-from sakuga.checkpoint.layouts.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
-from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
-from sakuga.checkpoint.layouts.tables import LAYOUTS
-from sakuga.checkpoint.layouts.vae import VAE_BFL, VAE_DIFFUSERS
+from sakuga.checkpoint.families.detect import detect, nearest, recognise
+from sakuga.checkpoint.families.gemma import GEMMA_TRANSFORMERS
+from sakuga.checkpoint.families.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
+from sakuga.checkpoint.families.layout import KeyLayout
+from sakuga.checkpoint.families.match import (
+    BakedAdapter,
+    Explanation,
+    Match,
+    TensorPiece,
+    explain,
+    rewrite,
+)
+from sakuga.checkpoint.families.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
+from sakuga.checkpoint.families.tables import LAYOUTS
+from sakuga.checkpoint.families.vae import VAE_BFL, VAE_DIFFUSERS
 from sakuga.errors import LayoutError
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 FILES = {
     "nextdit_original": NEXTDIT_ORIGINAL,
     "nextdit_diffusers": NEXTDIT_DIFFUSERS,
-    "gemma_3_4b_it": GEMMA,
+    "gemma_3_4b_it": GEMMA_TRANSFORMERS,
     "jina_text_comfyui": JINA_SINGLE_FILE,
     "jina_text_official": JINA_OFFICIAL,
     "flux_ae_diffusers": VAE_DIFFUSERS,
@@ -155,9 +159,7 @@ def test_a_weight_without_its_adapter_is_the_weight() -> None:
     ("lora_A", (1, 5, 1024)), ("lora_B", (1, 3072, 5)),
     ("lora_B", (3072, 4)), ("lora_A", (2, 4, 1024)),
 ])  # fmt: skip
-def test_an_adapter_that_does_not_fit_is_a_wrong_shape(
-    factor: str, shape: tuple[int, ...]
-) -> None:
+def test_an_adapter_that_does_not_fit_is_a_wrong_shape(factor: str, shape: tuple[int, ...]) -> None:
     found = shapes("jina_text_official")
     (key,) = (k for k in found if "layers.3.mixer.Wqkv" in k and k.endswith(factor))
     wanted = {ours: piece.shape for ours, piece in made_of("jina_text_official").items()}
@@ -190,7 +192,7 @@ def test_gemma_under_every_published_prefix(prefix: str) -> None:
     text = bare("gemma_3_4b_it", "language_model.model.")
     found = {prefix + key: shape for key, shape in text.items()} | {"spiece_model": (9,)}
     match = detect(found)
-    assert match == Match(GEMMA, prefix)
+    assert match == Match(GEMMA_TRANSFORMERS, prefix)
     wanted = {k: s for k, s in text.items() if not k.startswith(("layers.33.", "norm."))}
     told = account(match, found, wanted)
     assert told.complete
@@ -200,7 +202,7 @@ def test_gemma_under_every_published_prefix(prefix: str) -> None:
 def test_only_the_layer_after_the_last_may_be_spare() -> None:
     text = bare("gemma_3_4b_it", "language_model.model.")
     wanted = {k: s for k, s in text.items() if not k.startswith(("layers.33.", "layers.32."))}
-    told = account(Match(GEMMA), text, wanted)
+    told = account(Match(GEMMA_TRANSFORMERS), text, wanted)
     assert not told.complete
     assert {key.split(".")[1] for key in told.unexpected} == {"33"}
 

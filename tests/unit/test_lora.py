@@ -49,9 +49,10 @@ def on_card(model: NextDiT, resident: int) -> Tensor:
     """The second of two evaluations of a network copied to a card, as a drawing does it."""
     heads = frozenset({"adaLN_modulation"})
     with on_device(model, CPU, heads | {"noise_refiner", "context_refiner", "layers"}):
-        with streamed(model.context_refiner, CPU, 0) as refiners, streamed(
-            model.heads, CPU, 0
-        ) as passing:
+        with (
+            streamed(model.context_refiner, CPU, 0) as refiners,
+            streamed(model.heads, CPU, 0) as passing,
+        ):
             one = group(model, refiners, passing)
         with streamed(model.blocks, CPU, resident, heads) as blocks:
             [first], [second] = (model.denoise([one], blocks) for _ in range(2))

@@ -47,17 +47,16 @@ def test_what_was_merged_is_found_again(tmp_path: Path, base: Component) -> None
     lora = merged_and_found_again(tmp_path, base)
     model, results = made(), []
     for path in (lora, tmp_path / "again"):
-        with torch.inference_mode(), apply_adapters(
-            model, fit_adapters(parse_adapters([str(path)]), TARGETS)
+        with (
+            torch.inference_mode(),
+            apply_adapters(model, fit_adapters(parse_adapters([str(path)]), TARGETS)),
         ):
             results.append(velocity(model))
     assert near(*results)
 
 
 @pytest.mark.parametrize("storage", ["int8", "float8_e4m3", "int4"])
-def test_what_was_merged_into_a_quantised_file_is_found_again(
-    tmp_path: Path, storage: str
-) -> None:
+def test_what_was_merged_into_a_quantised_file_is_found_again(tmp_path: Path, storage: str) -> None:
     save_component(tmp_path / "base", TINY.transformer, made().state_dict(), storage)
     merged_and_found_again(tmp_path, open_component(tmp_path / "base", "transformer"))
 

@@ -30,12 +30,11 @@ from sakuga.adapters.apply import apply_adapters
 from sakuga.adapters.merge import merge
 from sakuga.adapters.spec import parse_adapters
 from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.families.layout import KeyLayout
+from sakuga.checkpoint.families.match import spellings
+from sakuga.checkpoint.families.tables import LAYOUTS, config_of
 from sakuga.checkpoint.folder import Component, open_component
-from sakuga.checkpoint.layouts.layout import KeyLayout
-from sakuga.checkpoint.layouts.pieces import spellings
-from sakuga.checkpoint.layouts.tables import LAYOUTS
 from sakuga.checkpoint.save import save_component, write_json
-from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, OutputExists, RequestError, SakugaError
 from sakuga.model.nextdit import NextDiT
 from sakuga.weights.formats import INT8, StoredTensor, read_storage_metadata, storage_metadata
@@ -181,9 +180,7 @@ def test_what_is_quantised_and_not_changed_stays_so(
     merge(base, parse_adapters(adapters[:1]), out)
     merged = open_component(out, "transformer")
     changed = {f"{name}.weight" for name in FEW}
-    was, now = (
-        read_storage_metadata(each.store.metadata) for each in (base, merged)
-    )
+    was, now = (read_storage_metadata(each.store.metadata) for each in (base, merged))
     assert now == {key: each for key, each in was.items() if key not in changed}
     assert set(merged.store) == set(base.store) - {f"{key}.scale" for key in changed}
     for key in merged.store:

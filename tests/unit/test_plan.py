@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 
 from sakuga.api.receipt import StagePlan
-from sakuga.engine.velocity import Denoiser, Packings, Prepared, modulated, refined
+from sakuga.engine.denoise import Denoiser, Packings, Prepared, modulated, refined
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
 from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
 from sakuga.memory.cards import CPU, DEFAULT, H200, RTX_3060, RTX_4060_TI, RTX_4090, nearest_card
-from sakuga.memory.costs import Work
+from sakuga.memory.costs import Work, part_bytes
 from sakuga.memory.ledger import Ledger
-from sakuga.memory.placement import part_bytes
 from sakuga.memory.plan import Options, make_plan, parse_bytes, smallest_limit, usable
-from sakuga.memory.prices import denoise_levels
-from sakuga.memory.stages import DENOISE
+from sakuga.memory.stages import DENOISE, denoise_levels
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.packing import text_positions

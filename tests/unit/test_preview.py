@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sakuga.engine.preview import FLUX, Preview, PreviewMap, delayed, fit, picture_of, preview_map
+from sakuga.engine.decode import FLUX, Preview, PreviewMap, delayed, fit, picture_of, preview_map
 from sakuga.errors import SpecMismatch
 from sakuga.sample.solvers import Step
 

@@ -11,12 +11,11 @@ from adapters import FEW, factors, kohya_tensors, saved
 from safetensors.torch import load_file, save_file
 from tiny import TINY
 
-from sakuga.adapters.fit import fit_adapters
-from sakuga.adapters.inventory import transformer_targets
+from sakuga.adapters.fit import fit_adapters, transformer_targets
 from sakuga.adapters.spec import parse_adapter
 from sakuga.commands.convert import convert
 from sakuga.commands.doctor.files import strangers
-from sakuga.commands.doctor.report import tell
+from sakuga.commands.doctor.finding import tell
 from sakuga.commands.inspect import describe, inspect
 from sakuga.commands.lora import as_text, look
 from sakuga.errors import LayoutError, ModelNotFound

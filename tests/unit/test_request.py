@@ -23,8 +23,7 @@ from sakuga.api.events import (
 )
 from sakuga.api.options import option_of
 from sakuga.api.receipt import Plan, Receipt, SentTexts, TokenCounts
-from sakuga.api.recipes import RECIPES
-from sakuga.api.request import MAX_SEED, Request
+from sakuga.api.request import MAX_SEED, RECIPES, Request
 from sakuga.api.resolved import resolve
 from sakuga.errors import RequestError
 from sakuga.files.png import Picture

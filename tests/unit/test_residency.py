@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from sakuga.memory.costs import ALIGNMENT, spread
 from sakuga.memory.flat import FlatLayout
 from sakuga.memory.ledger import Ledger
-from sakuga.memory.placement import ALIGNMENT, spread
 from sakuga.memory.residency import on_device, streamed
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import Group, NextDiT

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from transformers import Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
 
-from sakuga.checkpoint.layouts.detect import detect
-from sakuga.checkpoint.layouts.match import BakedAdapter
-from sakuga.checkpoint.layouts.pieces import rewrite
-from sakuga.checkpoint.specs.families import FAMILIES, config_of
-from sakuga.checkpoint.specs.family import read_spec
-from sakuga.checkpoint.specs.gemma import GEMMA
-from sakuga.checkpoint.specs.jina import JINA, read_adapter
-from sakuga.checkpoint.specs.nextdit import TRANSFORMER, lumina2_config
-from sakuga.checkpoint.specs.vae import VAE
+from sakuga.checkpoint.families.detect import detect
+from sakuga.checkpoint.families.family import read_spec
+from sakuga.checkpoint.families.gemma import GEMMA
+from sakuga.checkpoint.families.jina import JINA, read_adapter
+from sakuga.checkpoint.families.match import BakedAdapter, rewrite
+from sakuga.checkpoint.families.nextdit import TRANSFORMER, lumina2_config
+from sakuga.checkpoint.families.tables import FAMILIES, config_of
+from sakuga.checkpoint.families.vae import VAE
 from sakuga.errors import SpecMismatch
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
 

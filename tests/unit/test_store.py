@@ -28,9 +28,9 @@ from sakuga.commands.lora import open_transformer
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.weights.archive import open_archive
 from sakuga.weights.header import MAX_HEADER, read_header
-from sakuga.weights.json_object import parse_json
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import parse_json
 
 
 def raw(file: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:

@@ -129,9 +129,7 @@ def test_only_the_matrices_of_blocks_are_kept_stored(part: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("part", PARTS)
-def test_a_file_of_floats_is_quantised_while_it_loads(
-    tmp_path: Path, part: str, name: str
-) -> None:
+def test_a_file_of_floats_is_quantised_while_it_loads(tmp_path: Path, part: str, name: str) -> None:
     weights, form = state(part), FORMATS[name]
     save_component(tmp_path, PARTS[part][1], weights)
     module, report = bound(tmp_path, part, form)
@@ -173,9 +171,7 @@ def test_one_format_is_made_of_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", QUANTISED)
-def test_rows_of_the_file_are_joined_and_cut_with_their_scales(
-    tmp_path: Path, name: str
-) -> None:
+def test_rows_of_the_file_are_joined_and_cut_with_their_scales(tmp_path: Path, name: str) -> None:
     """The single-file layout holds Jina's query, key and value as one tensor."""
     form = FORMATS[name]
     whole = JinaEncoder(TINY.jina).model.state_dict()

@@ -13,8 +13,7 @@ from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.engine.networks import Networks
 from sakuga.model.coders import Downsample
 from sakuga.model.spec import VAESpec
-from sakuga.model.strips import Convolved, Stored
-from sakuga.model.vae import VAE
+from sakuga.model.vae import VAE, Convolved, Stored
 
 SPEC = VAESpec(
     block_out_channels=(8, 16, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4

@@ -14,7 +14,7 @@ from transformers.models.jina_embeddings_v3.modeling_jina_embeddings_v3 import (
     JinaEmbeddingsV3RotaryEmbedding,
 )
 
-from sakuga.checkpoint.specs.families import config_of
+from sakuga.checkpoint.families.tables import config_of
 from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder, masked_mean
 

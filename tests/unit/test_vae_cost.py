@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sakuga.memory.activations import decode_flops, decode_peak, strip_choices
 from sakuga.memory.ledger import Ledger
-from sakuga.memory.vae_cost import decode_flops, decode_peak, strip_choices
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, VAESpec
 from sakuga.model.vae import VAE
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError
-from sakuga.weights.json_object import parse_json, read_json
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import parse_json, read_json
 
 CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."

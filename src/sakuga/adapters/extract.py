@@ -154,7 +154,5 @@ def _write_peft(folder: Path, tensors: Mapping[str, Tensor], rank: int) -> None:
         "inference_mode": True,
         "base_model_name_or_path": None,
     }
-    write_weights(
-        folder / PEFT_FILE, lambda file: save_file(dict(tensors), file, {"format": "pt"})
-    )
+    write_weights(folder / PEFT_FILE, lambda file: save_file(dict(tensors), file, {"format": "pt"}))
     write_json(folder / CONFIG, config)

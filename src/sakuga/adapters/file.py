@@ -33,14 +33,14 @@ from sakuga.adapters.config import (
     short,
 )
 from sakuga.adapters.spec import AdapterSpec
+from sakuga.checkpoint.families.detect import ENDS, OTHER_KINDS, ROLES
 from sakuga.checkpoint.folder import Opener
-from sakuga.checkpoint.layouts.factors import ENDS, OTHER_KINDS, ROLES
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
-from sakuga.weights.access import confine, reading
 from sakuga.weights.archive import is_from_torch, is_zip
-from sakuga.weights.dtypes import FLOATS, STRUCT_CODES
+from sakuga.weights.formats import FLOAT_DTYPES, STRUCT_CODES
 from sakuga.weights.shards import FROM_TORCH
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import confine, reading
 
 Shape = tuple[int, ...]
 
@@ -213,7 +213,7 @@ def _part(
     if kind is None:
         raise _bad_part(store, stem, f"{', '.join(sorted(tensors))}, which make no whole")
     for key in tensors.values():
-        if store.info(key).dtype not in FLOATS:
+        if store.info(key).dtype not in FLOAT_DTYPES:
             raise _bad_part(store, stem, f"{store.info(key).dtype} in {short(key)}")
     shapes = {role: store.info(key).shape for role, key in tensors.items()}
     measured = SHAPES[kind](shapes)

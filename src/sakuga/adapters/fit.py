@@ -1,28 +1,34 @@
 """An adapter held against a model: which module each of its parts changes.
 
 Programs put their own prefixes before a module's name, some write its dots as underscores,
-and some know it by the name of another layout (`checkpoint.layouts`), where query, key and
+and some know it by the name of another layout (`checkpoint.families`), where query, key and
 value may lie apart. All of these are spellings of one module here. A name that can be read
 as two modules is an error, and so is one that can be read as none, unless that was allowed.
+
+Activations need no price of their own: what an adapter computes within a block is freed before
+the block takes the most memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sakuga.adapters.config import MAX_NAME
-from sakuga.adapters.file import Adapter, AdapterPart, Shape, read_adapter
+from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.receipt import AdapterRecord
-from sakuga.checkpoint.layouts.nearest import nearest
-from sakuga.checkpoint.layouts.pieces import spellings
-from sakuga.checkpoint.layouts.tables import LAYOUTS
+from sakuga.checkpoint.families.detect import nearest
+from sakuga.checkpoint.families.match import spellings
+from sakuga.checkpoint.families.tables import LAYOUTS
 from sakuga.errors import BindError, LayoutError
+from sakuga.model.inventory import Inventory, NetworkWeights, Shape, Weight, Weights, weights_of
+from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import shown
-from sakuga.weights.sha256 import file_sha256, file_state
+from sakuga.weights.digests import file_sha256, file_state
+from sakuga.weights.formats import BFLOAT16
 
 SHOWN = 8
 WEIGHT = ".weight"
@@ -37,6 +43,39 @@ PREFIXES = (
     "lora_transformer_",
 )
 JOINED = ("to_q", "to_k", "to_v")  # the parts of a fused qkv, in the order of their rows
+
+
+def transformer_targets(spec: NextDiTSpec) -> dict[str, Shape]:
+    """The modules of a transformer that adapters may change: linears (out, in), norms (dim,)."""
+    return targets_of({weight.key: weight.shape for weight in weights_of(spec)})
+
+
+def with_adapters(inventory: Inventory, fits: Sequence[Fit]) -> Inventory:
+    """The inventory of a model to whose transformer adapters are applied."""
+    added: dict[str, list[Weights]] = {}
+    for change in (change for each in fits for change in each.active):
+        deltas = added.setdefault(change.module, [])
+        stem = f"{change.module}.deltas.{len(deltas)}"
+        kept = change.part.kept.items()
+        deltas.append(tuple(Weight(f"{stem}.{name}", shape, BFLOAT16) for name, shape in kept))
+    return replace(inventory, transformer=_part(inventory.transformer, added))
+
+
+def _part(part: NetworkWeights, added: Mapping[str, Sequence[Weights]]) -> NetworkWeights:
+    """A network with more beside its weights, wherever those are."""
+
+    def more(group: Weights) -> Weights:
+        modules = (weight.key.removesuffix(WEIGHT) for weight in group)
+        deltas = (delta for module in modules for delta in added.get(module, ()))
+        return group + tuple(weight for delta in deltas for weight in delta)
+
+    return NetworkWeights(
+        blocks=tuple(map(more, part.blocks)),
+        rest=more(part.rest),
+        passing=tuple(map(more, part.passing)),
+        host=more(part.host),
+        idle=more(part.idle),
+    )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,8 +130,10 @@ def assumption(adapter: Adapter) -> str:
     stems = listed([part.stem for part in adapter.assumed])
     told = f"alpha {sources} (else give :alpha=NUMBER) in {stems}"
     if adapter.other_config is not None:
-        told += (f"; {adapter.other_config.name} lies beside it, which may be another file's: "
-                 f"if it is this one's, give the folder, {adapter.other_config.parent}")
+        told += (
+            f"; {adapter.other_config.name} lies beside it, which may be another file's: "
+            f"if it is this one's, give the folder, {adapter.other_config.parent}"
+        )
     return told
 
 

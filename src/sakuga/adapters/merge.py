@@ -12,18 +12,24 @@ import torch
 from torch import Tensor
 
 from sakuga.adapters.apply import read_delta, read_norm_delta
-from sakuga.adapters.fit import WEIGHT, Change, Fit, fit_adapters, record
-from sakuga.adapters.inventory import transformer_targets
+from sakuga.adapters.fit import WEIGHT, Change, Fit, fit_adapters, record, transformer_targets
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import read_piece, read_tensor
+from sakuga.checkpoint.families.match import TensorPiece
+from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.folder import Component
-from sakuga.checkpoint.layouts.pieces import TensorPiece
 from sakuga.checkpoint.save import bytes_of, refuse_itself, write_weights, writing
-from sakuga.checkpoint.specs.families import config_of
 from sakuga.errors import BindError, RequestError
 from sakuga.files.atomic import refuse_existing
-from sakuga.weights.dtypes import FLOATS, ITEMSIZE, TORCH_NAMES
-from sakuga.weights.formats import STORAGE_KEY, StoredTensor, scale_key, storage_metadata
+from sakuga.weights.formats import (
+    FLOAT_DTYPES,
+    ITEMSIZE,
+    STORAGE_KEY,
+    TORCH_NAMES,
+    StoredTensor,
+    scale_key,
+    storage_metadata,
+)
 from sakuga.weights.gguf import BLOCKS, plain_dtype
 from sakuga.weights.quantise import TORCH_DTYPES, dequantise
 from sakuga.weights.store import Store
@@ -31,7 +37,7 @@ from sakuga.weights.writer import Promised, write_tensors
 
 MERGED_KEY = "sakuga.adapters"
 # Those that hold a sum as well as they hold its terms.
-WIDE_FLOATS = frozenset(name for name in FLOATS if ITEMSIZE[name] > 1)
+WIDE_FLOATS = frozenset(name for name in FLOAT_DTYPES if ITEMSIZE[name] > 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,12 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from sakuga.errors import RequestError
 
 T = TypeVar("T")
-NAMES: Mapping[type, str] = {str: "text", bool: "true or false", int: "a whole number",
-                             float: "a number"}
+NAMES: Mapping[type, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+}
 
 
 def plain(value: Any) -> Any:

@@ -17,17 +17,25 @@ class Budget:
     leave free.
     """
 
-    vram: str = option(Option(
-        "What may be reserved: 8GB, 7.5GiB; auto is what is free on a card, and no limit on a "
-        "CPU, which with one simulates a card."), default="auto")
-    weights: str = option(Option(
-        "How weights lie on the card: auto, or a storage format."), default="auto")
-    allow_lossy: bool = option(Option(
-        "Let auto round weights to 8 or 4 bits.", flags=("--allow-lossy",)), default=False)
-    keep_resident: bool = option(Option(
-        "Keep all on the card if there is room.", flags=("--keep-resident",)), default=False)
-    pinned: str = option(Option(
-        "Host memory that may be pinned; auto is half of what is there."), default="auto")
+    vram: str = option(
+        Option(
+            "What may be reserved: 8GB, 7.5GiB; auto is what is free on a card, and no limit on a "
+            "CPU, which with one simulates a card."
+        ),
+        default="auto",
+    )
+    weights: str = option(
+        Option("How weights lie on the card: auto, or a storage format."), default="auto"
+    )
+    allow_lossy: bool = option(
+        Option("Let auto round weights to 8 or 4 bits.", flags=("--allow-lossy",)), default=False
+    )
+    keep_resident: bool = option(
+        Option("Keep all on the card if there is room.", flags=("--keep-resident",)), default=False
+    )
+    pinned: str = option(
+        Option("Host memory that may be pinned; auto is half of what is there."), default="auto"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +48,36 @@ class EngineSpec:
     waits while another is drawn, before it is told that the engine is busy.
     """
 
-    model: str | None = option(Option(
-        "The folder of a model, or org/name of a hub; chibi, which ships, when left out."))
+    model: str | None = option(
+        Option("The folder of a model, or org/name of a hub; chibi, which ships, when left out.")
+    )
     transformer: str | None = option(Option("The transformer from elsewhere: its folder or file."))
-    gemma: str | None = option(Option(
-        "The text encoder Gemma from elsewhere: its folder or file."))
+    gemma: str | None = option(Option("The text encoder Gemma from elsewhere: its folder or file."))
     jina: str | None = option(Option("The text encoder Jina from elsewhere: its folder or file."))
     vae: str | None = option(Option("The autoencoder from elsewhere: its folder or file."))
-    lora: tuple[str, ...] = option(Option(
-        "An adapter of every drawing, before those of the request; may be repeated.",
-        metavar="ADAPTER"), default=())
+    lora: tuple[str, ...] = option(
+        Option(
+            "An adapter of every drawing, before those of the request; may be repeated.",
+            metavar="ADAPTER",
+        ),
+        default=(),
+    )
     device: str = option(Option("auto, cpu, cuda or cuda:N."), default="auto")
     dtype: str = option(Option("auto, float32, bfloat16 or float16."), default="auto")
-    threads: int | None = option(Option(
-        "Threads that compute on a CPU; as many as it has cores when left out.", low=1, high=1024))
-    wait: float = option(Option(
-        "Seconds that a request waits for the one before it.", low=0, high=86_400), default=0.0)
-    cache: str | None = option(Option(
-        "Keeps embeddings and digests between runs; the user's cache folder."))
+    threads: int | None = option(
+        Option(
+            "Threads that compute on a CPU; as many as it has cores when left out.",
+            low=1,
+            high=1024,
+        )
+    )
+    wait: float = option(
+        Option("Seconds that a request waits for the one before it.", low=0, high=86_400),
+        default=0.0,
+    )
+    cache: str | None = option(
+        Option("Keeps embeddings and digests between runs; the user's cache folder.")
+    )
     budget: Budget = field(default_factory=Budget)
 
     @property

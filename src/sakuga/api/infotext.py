@@ -39,8 +39,9 @@ def receipt_from(texts: Mapping[str, str], name: str) -> Receipt:
     try:
         data = json.loads(texts[RECEIPT_KEY])
     except (ValueError, RecursionError):
-        raise RequestError("a receipt must be JSON", f"{name}: {texts[RECEIPT_KEY][:40]!r}",
-                           "Use another picture.") from None
+        raise RequestError(
+            "a receipt must be JSON", f"{name}: {texts[RECEIPT_KEY][:40]!r}", "Use another picture."
+        ) from None
     return typed(Receipt, data)
 
 

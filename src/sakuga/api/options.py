@@ -1,13 +1,16 @@
-"""What a field of a question accepts, declared beside it: help, range, choices."""
+"""What a field of a question accepts, declared beside it, and shown as JSON Schema."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import Field, dataclass, field, fields, is_dataclass
-from typing import Any
+import types
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from sakuga.api.codec import unknown
+from sakuga.api.codec import plain, unknown
 from sakuga.errors import RequestError
+
+SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +92,48 @@ def check_fields(value: Any) -> None:
         error = option_of(declared).refuse(declared.name, got) if got is not None else None
         if error:
             raise error
+
+
+def json_schema(kind: Any) -> dict[str, Any]:
+    """The schema of a dataclass: types, ranges, choices, defaults and help of its fields."""
+    hints = get_type_hints(kind)
+    declared = fields(kind)
+    return {
+        "title": kind.__name__,
+        "description": (kind.__doc__ or "").split("\n")[0],
+        "type": "object",
+        "properties": {one.name: _property(one, hints[one.name]) for one in declared},
+        "required": [one.name for one in declared
+                     if one.default is MISSING and one.default_factory is MISSING],
+        "additionalProperties": False,
+    }  # fmt: skip
+
+
+def _property(declared: Field[Any], kind: Any) -> dict[str, Any]:
+    if is_dataclass(kind):
+        return json_schema(kind)
+    rule = option_of(declared)
+    found: dict[str, Any] = {"description": rule.help, **_kind(kind, rule.choices)}
+    if rule.low is not None:
+        found["exclusiveMinimum" if rule.above else "minimum"] = rule.low
+    if rule.high is not None:
+        found["maximum"] = rule.high
+    if declared.default is not MISSING:
+        found["default"] = plain(declared.default)
+    return found
+
+
+def _kind(kind: Any, choices: tuple[str, ...]) -> dict[str, Any]:
+    """The type of a value, or of any of several."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        inner = next(one for one in args if one is not type(None))
+        found = _kind(inner, choices)
+        if "enum" in found:
+            return found | {"type": [found["type"], "null"], "enum": [*found["enum"], None]}
+        return found | {"type": [found["type"], "null"]}
+    if origin is tuple:
+        return {"type": "array", "items": _kind(args[0], choices)}
+    if origin is Literal:
+        return {"type": "string", "enum": list(args)}
+    return {"type": SCALARS[kind], **({"enum": list(choices)} if choices else {})}

@@ -7,10 +7,10 @@ open what the model then decides; `api.resolved` fills that in, before any work.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 
 from sakuga.api.options import Option, option
-from sakuga.api.recipes import RECIPES
 
 SOLVERS = ("euler", "midpoint", "heun2", "heun3", "rk4", "dpm1", "dpm2", "dpm3", "res_multistep")
 SCHEDULES = ("shifted", "linear_quadratic")
@@ -20,53 +20,117 @@ MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """A set of values found in the wild, and where."""
+
+    source: str
+    values: Mapping[str, str | int | float]
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "comfy": Recipe(
+        "ComfyUI's official template for NewBie-image-Exp0.1",
+        {"solver": "res_multistep", "steps": 20, "guidance": 5.5, "shift": 6.0,
+         "schedule": "shifted", "text_mode": "comfy"},
+    ),
+    "demo": Recipe(
+        "demo.py of NewBieAI-Lab/NewBie-image-Exp0.1 (18 grid points are 17 intervals)",
+        {"solver": "midpoint", "steps": 17, "guidance": 5.0, "shift": 6.0,
+         "schedule": "shifted", "truncation": 0.25, "renorm": 0.0},
+    ),
+    "wumingdao": Recipe(
+        "WuMingDao/newbie-image-generator, without its RescaleCFG",
+        {"solver": "res_multistep", "steps": 28, "guidance": 4.5, "shift": 6.0,
+         "schedule": "linear_quadratic", "text_mode": "comfy"},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Pictures as somebody asks for them. None leaves a choice to the recipe, then to the model."""
 
     prompt: str = option(Option("XML, plain tags or sentences."), default=MISSING)
     negative: str = option(Option("What the picture should not show."), default="")
-    seed: int | None = option(Option(
-        "Where the noise starts; picture i uses seed + i. Random when left out.",
-        low=0, high=MAX_SEED))
+    seed: int | None = option(
+        Option(
+            "Where the noise starts; picture i uses seed + i. Random when left out.",
+            low=0,
+            high=MAX_SEED,
+        )
+    )
     width: int | None = option(Option("Width in pixels.", low=1))
     height: int | None = option(Option("Height in pixels.", low=1))
-    number: int = option(Option(
-        "How many pictures.", low=1, high=10, flags=("--number", "-n")), default=1)
-    recipe: str | None = option(Option(
-        "Settings known from elsewhere; other flags win over them.", choices=tuple(RECIPES)))
-    steps: int | None = option(Option(
-        "Intervals of the solver, or model evaluations for dpm.", low=1, high=200))
-    guidance: float | None = option(Option(
-        "Strength of the prompt; at 1 or 0 there is no negative branch.", low=0, high=20))
+    number: int = option(
+        Option("How many pictures.", low=1, high=10, flags=("--number", "-n")), default=1
+    )
+    recipe: str | None = option(
+        Option("Settings known from elsewhere; other flags win over them.", choices=tuple(RECIPES))
+    )
+    steps: int | None = option(
+        Option("Intervals of the solver, or model evaluations for dpm.", low=1, high=200)
+    )
+    guidance: float | None = option(
+        Option("Strength of the prompt; at 1 or 0 there is no negative branch.", low=0, high=20)
+    )
     solver: str | None = option(Option("How the flow is integrated.", choices=SOLVERS))
-    shift: float | None = option(Option(
-        "How much of the time is spent near the noise.", low=0, high=100, above=True))
-    schedule: str | None = option(Option(
-        "Spacing of the time grid.", choices=SCHEDULES, otherwise="shifted"))
-    renorm: float | None = option(Option(
-        "Cap on the guided norm, as a multiple of the conditional one; 0 is off.",
-        low=0, high=100, otherwise=0.0))
-    truncation: float | None = option(Option(
-        "Guide only while the time (0 noise, 1 picture) is below this; at 1 always.",
-        low=0, high=1, otherwise=1.0))
-    uncond: str | None = option(Option(
-        "Pooled vector of the negative branch: that of its own text, or the prompt's.",
-        choices=UNCONDS, otherwise="empty"))
+    shift: float | None = option(
+        Option("How much of the time is spent near the noise.", low=0, high=100, above=True)
+    )
+    schedule: str | None = option(
+        Option("Spacing of the time grid.", choices=SCHEDULES, otherwise="shifted")
+    )
+    renorm: float | None = option(
+        Option(
+            "Cap on the guided norm, as a multiple of the conditional one; 0 is off.",
+            low=0,
+            high=100,
+            otherwise=0.0,
+        )
+    )
+    truncation: float | None = option(
+        Option(
+            "Guide only while the time (0 noise, 1 picture) is below this; at 1 always.",
+            low=0,
+            high=1,
+            otherwise=1.0,
+        )
+    )
+    uncond: str | None = option(
+        Option(
+            "Pooled vector of the negative branch: that of its own text, or the prompt's.",
+            choices=UNCONDS,
+            otherwise="empty",
+        )
+    )
     system: str | None = option(Option("System prompt for Gemma instead of the model's own."))
-    verbatim: bool = option(Option(
-        "Send the prompt untouched, not in canonical form.",
-        flags=("--verbatim/--no-verbatim",)), default=False)
-    text_mode: str | None = option(Option(
-        "What Jina reads: the user's text, as in training, or Gemma's text, as in ComfyUI.",
-        choices=TEXT_MODES, otherwise="training"))
-    max_tokens: int | None = option(Option(
-        "Cut Gemma's text after this many tokens; whole when left out.", low=1, high=131_072))
+    verbatim: bool = option(
+        Option(
+            "Send the prompt untouched, not in canonical form.", flags=("--verbatim/--no-verbatim",)
+        ),
+        default=False,
+    )
+    text_mode: str | None = option(
+        Option(
+            "What Jina reads: the user's text, as in training, or Gemma's text, as in ComfyUI.",
+            choices=TEXT_MODES,
+            otherwise="training",
+        )
+    )
+    max_tokens: int | None = option(
+        Option("Cut Gemma's text after this many tokens; whole when left out.", low=1, high=131_072)
+    )
 
-    lora: tuple[str, ...] = option(Option(
-        "FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]...; may be repeated.",
-        metavar="ADAPTER"), default=())
-    lora_partial: bool = option(Option(
-        "Leave out what matches nothing of the model.", flags=("--lora-partial",)), default=False)
+    lora: tuple[str, ...] = option(
+        Option(
+            "FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]...; may be repeated.", metavar="ADAPTER"
+        ),
+        default=(),
+    )
+    lora_partial: bool = option(
+        Option("Leave out what matches nothing of the model.", flags=("--lora-partial",)),
+        default=False,
+    )
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

@@ -9,8 +9,7 @@ from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
 from sakuga.api.options import check_fields, option_of
-from sakuga.api.recipes import RECIPES
-from sakuga.api.request import MAX_SEED, Request
+from sakuga.api.request import MAX_SEED, RECIPES, Request
 from sakuga.errors import RequestError
 
 

@@ -18,20 +18,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sakuga.checkpoint.contents import Contents
-from sakuga.checkpoint.fates import Report, Target, listed, report, unbound
-from sakuga.checkpoint.layouts.explanation import Explanation
-from sakuga.checkpoint.layouts.layout import Shape
-from sakuga.checkpoint.layouts.match import BakedAdapter
-from sakuga.checkpoint.layouts.pieces import TensorPiece, is_embedding
+from sakuga.checkpoint.contents import Contents, Report, Target, listed, report, unbound
+from sakuga.checkpoint.families.layout import Shape
+from sakuga.checkpoint.families.match import BakedAdapter, Explanation, TensorPiece, is_embedding
 from sakuga.errors import BindError
-from sakuga.weights.folded import Folded
 from sakuga.weights.formats import StorageFormat, StoredTensor, scale_key
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
 from sakuga.weights.store import Store
-from sakuga.weights.stored import StoredLinear, scale_name, weight_name
+from sakuga.weights.stored import Folded, StoredLinear, scale_name, weight_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +48,7 @@ class BindPlan:
     report: Report
 
 
-def plan(
-    module: nn.Module, contents: Contents, *, dtype: torch.dtype | None = None
-) -> BindPlan:
+def plan(module: nn.Module, contents: Contents, *, dtype: torch.dtype | None = None) -> BindPlan:
     """Explain every key of a file against `module`, without reading a weight.
 
     dtype: what floats become, by default what the module has. Raises BindError listing what is

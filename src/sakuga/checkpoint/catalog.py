@@ -9,11 +9,10 @@ from typing import Any
 
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.model_index import entry_of
-from sakuga.checkpoint.tokenizer_file import own_file
+from sakuga.checkpoint.tokenizer import own_file
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.model.spec import NEWBIE_3_5B, PRESETS
-from sakuga.weights.access import reading
-from sakuga.weights.json_object import read_json
+from sakuga.weights.untrusted import read_json, reading
 
 VOCABULARY = "vocabulary.json"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"

@@ -18,25 +18,22 @@ from torch import Tensor
 
 from sakuga.api.codec import unknown
 from sakuga.checkpoint.bind import read_piece
-from sakuga.checkpoint.fates import Report, Target, gathered, listed, report, unbound
+from sakuga.checkpoint.contents import Report, Target, gathered, listed, report, unbound
+from sakuga.checkpoint.families.gemma import GEMMA_TRANSFORMERS
+from sakuga.checkpoint.families.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
+from sakuga.checkpoint.families.layout import KeyLayout, Shape
+from sakuga.checkpoint.families.match import Match, TensorPiece, rewrite
+from sakuga.checkpoint.families.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL, lumina2_config
+from sakuga.checkpoint.families.tables import config_of
+from sakuga.checkpoint.families.vae import VAE_BFL, VAE_DIFFUSERS
 from sakuga.checkpoint.folder import Component
-from sakuga.checkpoint.layouts.gemma import GEMMA
-from sakuga.checkpoint.layouts.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
-from sakuga.checkpoint.layouts.layout import KeyLayout, Shape
-from sakuga.checkpoint.layouts.match import Match
-from sakuga.checkpoint.layouts.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL
-from sakuga.checkpoint.layouts.pieces import TensorPiece, rewrite
-from sakuga.checkpoint.layouts.vae import VAE_BFL, VAE_DIFFUSERS
 from sakuga.checkpoint.save import bytes_of, write_json
-from sakuga.checkpoint.specs.families import config_of
-from sakuga.checkpoint.specs.nextdit import lumina2_config
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.model.inventory import weights_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import shown
-from sakuga.weights.dtypes import ITEMSIZE, TORCH_NAMES
-from sakuga.weights.formats import FLOATS, KEEP, StoredTensor, choose_format
+from sakuga.weights.formats import FLOATS, ITEMSIZE, KEEP, TORCH_NAMES, StoredTensor, choose_format
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.quantise import TORCH_DTYPES
 from sakuga.weights.writer import Promised, write_tensors
@@ -57,7 +54,7 @@ class Goal:
 
 _DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
 _FOLDERS = {
-    "text_encoder": Goal(GEMMA, "text_encoder/model.safetensors"),
+    "text_encoder": Goal(GEMMA_TRANSFORMERS, "text_encoder/model.safetensors"),
     "vae": Goal(VAE_DIFFUSERS, f"vae/{_DIFFUSERS_FILE}"),
 }
 GOALS: Mapping[str, Mapping[str, Goal]] = {
@@ -77,7 +74,9 @@ GOALS: Mapping[str, Mapping[str, Goal]] = {
         "transformer": Goal(
             NEXTDIT_ORIGINAL, "diffusion_models/transformer.safetensors", loose=True
         ),
-        "text_encoder": Goal(GEMMA, "text_encoders/gemma.safetensors", "model.", loose=True),
+        "text_encoder": Goal(
+            GEMMA_TRANSFORMERS, "text_encoders/gemma.safetensors", "model.", loose=True
+        ),
         "text_encoder_2": Goal(
             JINA_SINGLE_FILE, "text_encoders/jina.safetensors", "model.", loose=True
         ),

@@ -28,19 +28,19 @@ from typing import Any
 
 from sakuga.checkpoint.catalog import vocabulary
 from sakuga.checkpoint.contents import Contents, made_of, read_shapes
-from sakuga.checkpoint.layouts.detect import detect, recognise
+from sakuga.checkpoint.families.detect import detect, recognise
+from sakuga.checkpoint.families.family import compare, read_spec
+from sakuga.checkpoint.families.jina import read_adapter
+from sakuga.checkpoint.families.tables import FAMILIES
 from sakuga.checkpoint.model_index import ModelIndex, read_model_index
-from sakuga.checkpoint.specs.families import FAMILIES
-from sakuga.checkpoint.specs.family import compare, read_spec
-from sakuga.checkpoint.specs.jina import read_adapter
-from sakuga.checkpoint.tokenizer import carried
-from sakuga.checkpoint.tokenizer_file import FILES, own_file
+from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
+from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.model.spec import ModelSpec
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
-from sakuga.weights.access import confine, reading
-from sakuga.weights.json_object import parse_json, read_json
+from sakuga.weights.formats import FORMATS, StorageFormat
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import confine, parse_json, read_json, reading
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "transformer": ("transformer",),
@@ -59,6 +59,30 @@ CONFIG = "config.json"
 AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
 Opener = Callable[[Path, Path | None], Store]
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
+
+
+def read_inventory(checkpoint: Checkpoint) -> Inventory:
+    """The inventory of an opened model. Reads no more than its headers."""
+    formats = {part.name: stored_formats(part) for part in checkpoint.components}
+    return inventory_of(checkpoint.spec, formats)
+
+
+def stored_formats(component: Component) -> dict[str, StorageFormat]:
+    """The format of every tensor in a component's file, by our names.
+
+    A tensor made of several, or lying in a type that no card computes in, counts as the
+    float32 it is read as.
+    """
+    formats = {key: each.form for key, each in component.stored.items()}
+    plain = {form.dtype: form for form in FORMATS.values() if not form.quantised}
+    for key, dtype in component.store.dtypes().items():
+        formats.setdefault(key, plain.get(dtype, FORMATS["float32"]))
+    return {
+        name: FORMATS["float32"]
+        if piece.adapter is not None
+        else max((formats[key] for key in piece.sources), key=lambda form: form.bits)
+        for name, piece in component.pieces.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

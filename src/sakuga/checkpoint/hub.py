@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.errors import ModelNotFound, SakugaError
-from sakuga.weights.access import reading
 from sakuga.weights.shards import FROM_TORCH
+from sakuga.weights.untrusted import reading
 
 PATTERNS = ("*.safetensors", "*.json", "*.model")
 NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@((?:(?!\.\.)[\w./-])+))?", re.ASCII)

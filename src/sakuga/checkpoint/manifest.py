@@ -1,6 +1,6 @@
 """manifest.json at the root of a model: what every file should be, to be compared later.
 
-    {"files": {"vae/config.json": {"sha256": "...", "bytes": 664}, ...}}
+{"files": {"vae/config.json": {"sha256": "...", "bytes": 664}, ...}}
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from sakuga.api.codec import plain, typed
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.files.atomic import write_atomically
-from sakuga.weights.json_object import read_json
-from sakuga.weights.sha256 import hash_file
+from sakuga.weights.digests import hash_file
+from sakuga.weights.untrusted import read_json
 
 MANIFEST = "manifest.json"
 

@@ -13,10 +13,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sakuga.checkpoint.specs.values import OURS
+from sakuga.checkpoint.families.family import OURS
 from sakuga.errors import SpecMismatch
 from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec
-from sakuga.weights.json_object import read_json
+from sakuga.weights.untrusted import read_json
 
 INDEX = "model_index.json"
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sakuga.checkpoint.specs.families import config_of
+from sakuga.checkpoint.families.tables import config_of
 from sakuga.errors import RequestError, SakugaError
 from sakuga.files.atomic import build_atomically
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec

@@ -10,22 +10,40 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sakuga.checkpoint.layouts.detect import detect
-from sakuga.checkpoint.tokenizer_file import FILES
+from sakuga.checkpoint.families.detect import detect
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
 from sakuga.tokenizer.sentencepiece import (
     SentencePieceModel,
     read_sentencepiece,
     write_sentencepiece,
 )
-from sakuga.weights.access import confine
-from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import has_words, pieces_of
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import confine
+
+FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
+CONFIG = "tokenizer_config.json"  # which is read with the vocabulary of a SentencePiece model
 
 WEIGHTS = ("*.safetensors", "*.gguf")
 TENSOR = "spiece_model"
+
+
+def own_file(places: Iterable[tuple[Path, str]]) -> Path | None:
+    """The first tokenizer in a file of its own.
+
+    places: roots, out of which no link may lead, and folders within. Raises CorruptFile where
+    one does.
+    """
+    for root, folder in places:
+        for name in FILES:
+            file = root / folder / name
+            if file.is_file():
+                for each in (file, file.with_name(CONFIG)):  # which is read with it
+                    confine(each, root)
+                return file
+    return None
 
 
 def carrier(places: Iterable[tuple[Path, str]], component: str) -> Path | None:

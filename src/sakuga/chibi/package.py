@@ -19,8 +19,8 @@ from sakuga.checkpoint.save import save_component, write_json, write_weights
 from sakuga.chibi.data import Renders
 from sakuga.chibi.judge import Judge
 from sakuga.chibi.vocabulary import WORDS
+from sakuga.engine.decode import fit
 from sakuga.engine.networks import Networks
-from sakuga.engine.preview import fit
 from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.model.vae import VAE
 

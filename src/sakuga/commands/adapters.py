@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sakuga.api.engine_spec import EMBEDDED
-from sakuga.commands.common import AsJson, Force, Partial
+from sakuga.commands.flags import AsJson, Force, Partial
 
 ADAPTERS = typer.Argument(
     metavar="ADAPTER...", help="FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]..."

@@ -43,9 +43,7 @@ class CommandGroup:
 
     def load(self, name: str) -> Any:
         """The group as typer runs it."""
-        group = LazyGroup(
-            name=name, help=self.help, no_args_is_help=True, rich_markup_mode=None
-        )
+        group = LazyGroup(name=name, help=self.help, no_args_is_help=True, rich_markup_mode=None)
         group.table = self.commands
         return group
 

@@ -30,6 +30,7 @@ from sakuga.checkpoint.convert import (
     plan_conversion,
     write_conversion,
 )
+from sakuga.checkpoint.families.family import OURS
 from sakuga.checkpoint.folder import (
     ENCODERS,
     Checkpoint,
@@ -42,17 +43,15 @@ from sakuga.checkpoint.folder import (
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
-from sakuga.checkpoint.specs.values import OURS
-from sakuga.checkpoint.tokenizer_file import FILES
+from sakuga.checkpoint.tokenizer import FILES
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.model.spec import GemmaSpec, JinaSpec
 from sakuga.tokenizer.tokens import Tokenizer
-from sakuga.weights.access import confine
 from sakuga.weights.formats import KEEP
-from sakuga.weights.json_object import read_json
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import confine, read_json
 
 TOKENIZER_FILES = (
     *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -107,7 +106,10 @@ def convert(
 
 
 def _write(
-    jobs: list[Conversion], places: list[str], out: Path, model: Checkpoint | None,
+    jobs: list[Conversion],
+    places: list[str],
+    out: Path,
+    model: Checkpoint | None,
     goals: Mapping[str, Goal],
 ) -> tuple[Written, ...]:
     """Write everything beside `out`, and install it."""
@@ -259,9 +261,7 @@ def _carry_over(old: Path, new: Path) -> None:
         both = [name for name in names if os.path.lexists(there / name)]
         return [name for name in both if not _is_folder(Path(folder, name), there / name)]
 
-    shutil.copytree(
-        old, new, symlinks=True, ignore=taken, copy_function=_link, dirs_exist_ok=True
-    )
+    shutil.copytree(old, new, symlinks=True, ignore=taken, copy_function=_link, dirs_exist_ok=True)
 
 
 def _is_folder(*places: Path) -> bool:

@@ -24,9 +24,8 @@ from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
 from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.catalog import ELSEWHERE, lint_profile
-from sakuga.commands.common import AsJson, Size
 from sakuga.commands.environment import caches, faults, local_model
-from sakuga.commands.flags import Given, Without, flags
+from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.meter import Meter, open_meter
 from sakuga.commands.prompts import read_prompt, show_findings
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
@@ -42,12 +41,15 @@ class Output:
 
     out: Path | None = option(Option("Where to save; sakuga-SEED.png here."))
     force: bool = option(Option("Overwrite what is there.", flags=("--force",)), default=False)
-    source: Path | None = option(Option(
-        "Draw a picture again, as its receipt says.", flags=("--from",)))
-    allow_other_weights: bool = option(Option(
-        "Let --from use another model.", flags=("--allow-other-weights",)), default=False)
-    memory_report: Path | None = option(Option(
-        "Write memory over time here, as NAME.csv and NAME.svg."))
+    source: Path | None = option(
+        Option("Draw a picture again, as its receipt says.", flags=("--from",))
+    )
+    allow_other_weights: bool = option(
+        Option("Let --from use another model.", flags=("--allow-other-weights",)), default=False
+    )
+    memory_report: Path | None = option(
+        Option("Write memory over time here, as NAME.csv and NAME.svg.")
+    )
 
 
 @dataclass(slots=True)
@@ -192,8 +194,9 @@ def _again(old: Receipt, asked: Mapping[str, Any]) -> tuple[Request, bool]:
     }
     if not changes:
         return replace(old.request, **place), True
-    listed = ", ".join(f"{key} {getattr(old.request, key)!r} -> {changes[key]!r}"
-                       for key in changes)
+    listed = ", ".join(
+        f"{key} {getattr(old.request, key)!r} -> {changes[key]!r}" for key in changes
+    )
     _note(f"Not the same request: {listed}.")
     return replace(old.request, **{"number": 1, "seed": old.seed, **changes, **place}), False
 
@@ -290,7 +293,8 @@ def _save(result: Result, session: Session) -> None:
         result.save(path, overwrite=session.output.force)
     except OSError as error:
         raise SakugaError(
-            "a picture must be written whole", f"{error.strerror} for {path}",
+            "a picture must be written whole",
+            f"{error.strerror} for {path}",
             "Nothing was left there; make room or choose another --out.",
         ) from None
 

@@ -15,6 +15,13 @@ from sakuga.api.options import option_of
 
 Parameters = dict[str, inspect.Parameter]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Partial = Annotated[
+    bool, typer.Option("--lora-partial", help="Leave out what matches nothing of the model.")
+]
+Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT, or one number for a square.")]
+
 
 @dataclass(frozen=True, slots=True)
 class Given:

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.codec import plain, unknown
-from sakuga.checkpoint.contents import read_shapes
-from sakuga.checkpoint.fates import Target, gathered, report, unbound
+from sakuga.checkpoint.contents import Target, gathered, read_shapes, report, unbound
+from sakuga.checkpoint.families.detect import recognise
+from sakuga.checkpoint.families.match import Match
 from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, understand
-from sakuga.checkpoint.layouts.detect import recognise
-from sakuga.checkpoint.layouts.match import Match
 from sakuga.errors import WeightsError
 from sakuga.model.inventory import weights_of
 from sakuga.printable import readable, shown
-from sakuga.weights.dtypes import TORCH_NAMES
-from sakuga.weights.formats import FLOATS, KEEP, StoredTensor
+from sakuga.weights.formats import FLOATS, KEEP, TORCH_NAMES, StoredTensor
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
@@ -30,7 +28,7 @@ from sakuga.weights.store import Store
 class Key:
     """One tensor of a file and its fate; `into`: the tensors of ours that it fills.
 
-    fate: as in `checkpoint.fates`, or unknown where the file is not understood.
+    fate: as in `checkpoint.contents`, or unknown where the file is not understood.
     """
 
     name: str

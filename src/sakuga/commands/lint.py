@@ -11,7 +11,7 @@ import typer
 
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.catalog import lint_profile
-from sakuga.commands.common import AsJson
+from sakuga.commands.flags import AsJson
 from sakuga.commands.prompts import findings, line_of, plain_finding, read_text
 from sakuga.files.atomic import write_atomically
 from sakuga.prompt.canonical import canonical

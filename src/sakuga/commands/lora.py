@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
-from sakuga.adapters.fit import Change, Fit, assumption, fit, listed
-from sakuga.adapters.inventory import transformer_targets
+from sakuga.adapters.fit import Change, Fit, assumption, fit, listed, transformer_targets
 from sakuga.adapters.spec import parse_adapter
 from sakuga.checkpoint.catalog import ELSEWHERE, locate
 from sakuga.checkpoint.folder import Component, open_component
@@ -20,7 +19,7 @@ from sakuga.errors import BindError
 from sakuga.model.spec import PRESETS, NextDiTSpec
 from sakuga.printable import columns
 from sakuga.printable import shown as printable
-from sakuga.weights.access import reading
+from sakuga.weights.untrusted import reading
 
 KINDS = {"lora": "LoRA", "lokr": "LoKr", "norm": "norm"}
 COLUMNS = ("modules", "named", "kind", "shape", "rank", "alpha", "scale")

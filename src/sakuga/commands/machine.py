@@ -9,8 +9,8 @@ import typer
 
 from sakuga.api.codec import plain
 from sakuga.api.engine_spec import EMBEDDED
-from sakuga.commands.common import AsJson
 from sakuga.commands.environment import colour, local_model
+from sakuga.commands.flags import AsJson
 
 
 def doctor(
@@ -34,7 +34,7 @@ def doctor(
     """Say whether this computer and a model are fit to draw; exit 1 if anything is red."""
     from sakuga.checkpoint.catalog import locate
     from sakuga.commands.doctor.examine import Visit, examine
-    from sakuga.commands.doctor.report import tell
+    from sakuga.commands.doctor.finding import tell
 
     visit = Visit(model, device, dtype, hash=compare, scan=scan, draw=draw)
     findings = examine(visit, find=lambda name: locate(local_model(name)))

@@ -17,10 +17,8 @@ from sakuga.api.receipt import StagePlan
 from sakuga.api.request import Request, parse_size
 from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import ELSEWHERE, locate
-from sakuga.checkpoint.folder import open_checkpoint
-from sakuga.checkpoint.inventory import read_inventory
-from sakuga.commands.common import AsJson
-from sakuga.commands.flags import flags
+from sakuga.checkpoint.folder import open_checkpoint, read_inventory
+from sakuga.commands.flags import AsJson, flags
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named, nearest_card
 from sakuga.memory.costs import Work
@@ -54,20 +52,21 @@ class Question:
     as the prompt.
     """
 
-    model: str | None = option(Option(
-        "A model by name or folder; newbie-3.5b when left out."))
+    model: str | None = option(Option("A model by name or folder; newbie-3.5b when left out."))
     preset: str | None = option(Option("A model by its shape alone, without its files."))
     vram: str | None = option(Option("The budget: 8GB, 7.5GiB; the card's when left out."))
     size: str | None = option(Option("WIDTHxHEIGHT, or one number for a square."))
     batch: int = option(Option("How many pictures."), default=1)
     steps: int | None = option(rule_of(Request, "steps"))
     guidance: float | None = option(rule_of(Request, "guidance"))
-    prompt_tokens: int | None = option(Option(
-        "Length of the prompt; the trained one otherwise.", low=1))
+    prompt_tokens: int | None = option(
+        Option("Length of the prompt; the trained one otherwise.", low=1)
+    )
     dtype: str = option(rule_of(EngineSpec, "dtype"), default="auto")
     weights: str = option(rule_of(Budget, "weights"), default="auto")
-    card: str | None = option(Option(
-        "h200, h100, 4090, 4060ti, 3060, cpu; the one here, else 4060ti."))
+    card: str | None = option(
+        Option("h200, h100, 4090, 4060ti, 3060, cpu; the one here, else 4060ti.")
+    )
     allow_lossy: bool = option(rule_of(Budget, "allow_lossy"), default=False)
     keep_resident: bool = option(rule_of(Budget, "keep_resident"), default=False)
     pinned: str | None = option(Option("Host memory that may be pinned; as wanted otherwise."))
@@ -228,8 +227,10 @@ def describe(asked: Asked, plan: MemoryPlan) -> Iterator[str]:
     yield from columns((head, *map(_row, plan.stages)), right=(2, 3, 5, 6))
     yield ""
     peak, reserved = readable(plan.peak_bytes), readable(plan.reserved_bytes)
-    yield (f"Peak {peak}, with the holes of an allocator {reserved} of "
-           f"{readable(usable(asked.limit))} usable; {duration(plan.seconds)} in all.")
+    yield (
+        f"Peak {peak}, with the holes of an allocator {reserved} of "
+        f"{readable(usable(asked.limit))} usable; {duration(plan.seconds)} in all."
+    )
     yield ""
     rows = [("+" if one.pulled else "-", one.stage, one.lever, one.why) for one in plan.reasons]
     yield from columns(rows)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sakuga.api.infotext import RECEIPT_KEY, describe, receipt_from
-from sakuga.commands.common import AsJson
+from sakuga.commands.flags import AsJson
 from sakuga.files.png import read_texts
 from sakuga.printable import shown
 

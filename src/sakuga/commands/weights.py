@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from sakuga.api.codec import plain
-from sakuga.commands.common import AsJson, Force
 from sakuga.commands.environment import local_model
+from sakuga.commands.flags import AsJson, Force
 
 State = Annotated[
     str | None, typer.Option(help="Which of several state dicts of a torch archive: model, ema ...")

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
-from sakuga.adapters.fit import Fit, fit_adapters, record
-from sakuga.adapters.inventory import transformer_targets, with_adapters
+from sakuga.adapters.fit import Fit, fit_adapters, record, transformer_targets, with_adapters
 from sakuga.adapters.spec import parse_adapters
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
@@ -25,24 +24,21 @@ from sakuga.api.options import check_fields
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import locate
-from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
-from sakuga.checkpoint.inventory import read_inventory
+from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
 from sakuga.engine import decode, denoise
-from sakuga.engine.embeddings import EmbeddingCache
-from sakuga.engine.encode import TextEncoders
+from sakuga.engine.decode import picture_of, stored_preview
+from sakuga.engine.encode import EmbeddingCache, TextEncoders
 from sakuga.engine.networks import Networks
-from sakuga.engine.preview import picture_of, stored_preview
 from sakuga.engine.run import Events, Observer, Run, plan_options, receipt_of, work_of
 from sakuga.engine.runner import Runner
 from sakuga.engine.texts import Tokenizers
 from sakuga.errors import Busy
 from sakuga.memory.device import Device, choose_device, choose_dtype
 from sakuga.memory.stages import DECODE, DENOISE
-from sakuga.model.components import COMPONENTS
 from sakuga.model.inventory import Inventory
+from sakuga.model.spec import COMPONENTS
 from sakuga.sample.solvers import grid
-from sakuga.weights.digests import DigestCache
-from sakuga.weights.sha256 import file_sha256
+from sakuga.weights.digests import DigestCache, file_sha256
 
 
 class Engine:

@@ -18,8 +18,8 @@ from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.folder import Checkpoint
 from sakuga.memory.device import DTYPES
 from sakuga.memory.stages import STAGES, Stage
-from sakuga.model.components import AUTOENCODER, TEXT_ENCODER, TEXT_ENCODER_2, TRANSFORMER
 from sakuga.model.nextdit import NextDiT
+from sakuga.model.spec import AUTOENCODER, TEXT_ENCODER, TEXT_ENCODER_2, TRANSFORMER
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 from sakuga.weights.formats import FORMATS

@@ -88,8 +88,10 @@ class Runner:
         for name, refused in self.learned.refused.items():
             planned = run.stages[name]
             if planned != free.stage(name):
-                note = (f"Memory ran out before in {name}, planned for {readable(refused)}; now "
-                        f"it is planned for {readable(planned.reserved_bytes)}.")
+                note = (
+                    f"Memory ran out before in {name}, planned for {readable(refused)}; now "
+                    f"it is planned for {readable(planned.reserved_bytes)}."
+                )
                 run.notes.append(note)
                 yield Warned("learned_limit", note)
 

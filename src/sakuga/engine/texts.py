@@ -10,8 +10,7 @@ from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.folder import Checkpoint
 from sakuga.errors import SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
-from sakuga.model.components import TEXT_ENCODER, TEXT_ENCODER_2
-from sakuga.model.spec import GemmaSpec, JinaSpec, ModelSpec
+from sakuga.model.spec import TEXT_ENCODER, TEXT_ENCODER_2, GemmaSpec, JinaSpec, ModelSpec
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 

@@ -8,8 +8,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from sakuga.memory.costs import ALIGNMENT
 from sakuga.memory.pinned import StagingBuffer
-from sakuga.memory.placement import ALIGNMENT
 
 STAGED = 2**20  # bytes from which a tensor is worth the staging buffer
 
@@ -32,9 +32,7 @@ class ModuleTensor:
     def set(self, tensor: Tensor) -> None:
         """Let the module use another tensor; a parameter stays a parameter."""
         parameter = isinstance(self.holder[self.name], nn.Parameter)
-        self.holder[self.name] = (
-            nn.Parameter(tensor, requires_grad=False) if parameter else tensor
-        )
+        self.holder[self.name] = nn.Parameter(tensor, requires_grad=False) if parameter else tensor
 
     def restore(self, tensor: Tensor) -> None:
         """Let the module use a tensor that it had before, the very same object."""

@@ -263,9 +263,7 @@ def _held(asked: Sequence[Priced], stages: Stages) -> dict[str, int]:
     }
 
 
-def _release(
-    asked: Sequence[Priced], stages: Stages, options: Options, kept: bool
-) -> Reason:
+def _release(asked: Sequence[Priced], stages: Stages, options: Options, kept: bool) -> Reason:
     """Why networks leave the card after their stage, or stay."""
     together = readable(sum(_held(asked, stages).values()))
     if kept:

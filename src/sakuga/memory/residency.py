@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sakuga.memory.costs import SLOTS, spread
 from sakuga.memory.flat import ChildNames, FlatLayout
 from sakuga.memory.pinned import PinnedBuffer, StagingBuffer
-from sakuga.memory.placement import SLOTS, spread
 
 STAGING = 64 * 2**20  # bytes of the staging buffer: two halves of 32 MiB
 

@@ -1,7 +1,10 @@
-"""The stages of a drawing, one row each: whose network it runs, how it is priced, what it may do.
+"""The stages of a drawing, one row each: whose network it runs, and every way it can be run.
 
 Whoever plans, runs, shows or reports stages reads this table. A new stage is a row here, and
 the file with its body in `engine`; the main path says when it runs.
+
+The bytes follow `model.text`, `model.nextdit` and `model.vae` line by line; a test holds them to
+the real modules, counted by `memory.ledger` at the real size.
 """
 
 from __future__ import annotations
@@ -10,20 +13,195 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sakuga.api.receipt import StagePlan
+from sakuga.memory.activations import (
+    Denoising,
+    Segment,
+    decode_flops,
+    decode_peak,
+    gemma_layer,
+    jina_layer,
+    strip_choices,
+    table,
+)
 from sakuga.memory.cards import Card
-from sakuga.memory.costs import Costs, Work
-from sakuga.memory.prices import decode_ways, denoise_ways, gemma_ways, jina_ways
+from sakuga.memory.costs import LAUNCHES, Costs, Work, with_holes
 from sakuga.memory.reasons import BATCHES, FORMAT, PARTS, RECOMPUTE, STREAM, STRIPS, Lever
-from sakuga.model.components import (
+from sakuga.model.inventory import Inventory, NetworkWeights
+from sakuga.model.spec import (
     AUTOENCODER,
     TEXT_ENCODER,
     TEXT_ENCODER_2,
     TRANSFORMER,
     ComponentKind,
 )
-from sakuga.model.inventory import Inventory, NetworkWeights
+
+TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
+# Measured while decoding: with whole maps a card needs so many times as long; every strip takes
+# the host that many seconds.
+WHOLE, STRIP = 1.3, 1e-3
 
 Ways = Callable[[Costs, Iterable[str]], Iterator[StagePlan]]
+
+
+def gemma_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """Gemma with none, one ... all of its layers on the card, stored in each of `forms`."""
+    spec, texts = costs.spec.gemma, costs.work.gemma_tokens
+    for form in forms:
+        beside = gemma_layer(spec, max(texts), costs.size, costs.unfolded(form))
+        yield from _ways(costs, form, texts, beside, spec.hidden_size)
+
+
+def jina_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """Jina, in the same way."""
+    spec, texts = costs.spec.jina, costs.work.jina_tokens
+    for form in forms:
+        beside = jina_layer(spec, max(texts), costs.size)
+        yield from _ways(costs, form, texts, beside, spec.hidden_size)
+
+
+def _ways(
+    costs: Costs, form: str, texts: tuple[int, ...], layer: int, width: int
+) -> Iterator[StagePlan]:
+    """texts: their lengths in tokens. layer: bytes of one at its peak. width: of a feature."""
+    blocks = len(costs.network.blocks)
+    beside = layer + sum(texts) * width * costs.size + costs.card.workspace
+    seconds = 2.0 * sum(texts) * costs.values / costs.card.peak(costs.compute)
+    seconds += len(texts) * blocks * LAUNCHES
+    seconds += len(texts) * costs.unfolding(form) / (costs.card.memory_gbs * 1e9)
+    taken = costs.passes(1, seconds, form)
+    for level, whole in zip(costs.levels(form), taken, strict=True):
+        yield StagePlan(
+            costs.stage,
+            form,
+            costs.compute,
+            resident=level.resident,
+            streamed=blocks - level.resident,
+            peak_bytes=level.held + beside,
+            reserved_bytes=level.held + with_holes(beside),
+            seconds=whole,
+        )
+
+
+def denoise_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """Every number of groups of pictures, of parts of a pass, and of blocks on the card."""
+    work = costs.work
+    for form in forms:
+        for batches in splits(work.batch):
+            segments = -(-work.batch // batches) * work.branches
+            for parts in splits(segments):
+                yield from denoise_levels(costs, form, batches, parts)
+
+
+def splits(count: int) -> tuple[int, ...]:
+    """The numbers of groups that `count` things can be cut into so that none is empty.
+
+    Of several numbers with groups of one size only the smallest is of use.
+    """
+    sizes = {-(-count // groups) for groups in range(1, count + 1)}
+    return tuple(sorted(-(-count // size) for size in sizes))
+
+
+def denoise_levels(costs: Costs, form: str, batches: int, parts: int) -> tuple[StagePlan, ...]:
+    """The denoising with none, one ... all of its blocks on the card.
+
+    `batches` groups of pictures, each through all evaluations; within them `parts` groups of
+    segments, each through a block in turn.
+    """
+    work, weights, blocks = costs.work, costs.weights(form), len(costs.network.blocks)
+    group = -(-work.batch // batches)
+    last = work.batch - group * (batches - 1)
+    beside = _activations(costs, form, group, parts) + costs.card.workspace
+    beside += costs.latents(work.batch - last)  # of the groups that were denoised before
+    reserved = with_holes(beside)
+    copied = costs.copying(sum(weights.passing))
+    runs = [(_evaluation(costs, form, group, parts), batches - 1)]
+    runs += [(_evaluation(costs, form, last, parts), 1)]
+    taken = [
+        (times, costs.passes(work.evaluations, compute, form)) for compute, times in runs if times
+    ]
+    return tuple(
+        StagePlan(
+            costs.stage,
+            form,
+            costs.compute,
+            resident=level.resident,
+            streamed=blocks - level.resident,
+            batches=batches,
+            parts=parts,
+            peak_bytes=level.held + beside,
+            reserved_bytes=level.held + reserved,
+            seconds=copied + sum([times * seconds[place] for times, seconds in taken]),
+        )
+        for place, level in enumerate(costs.levels(form))
+    )
+
+
+def _segments(costs: Costs, pictures: int) -> tuple[Segment, ...]:
+    """The segments of a group of pictures, branch by branch."""
+    side = costs.spec.vae.downscale * costs.spec.transformer.patch_size
+    image = (costs.work.width // side) * (costs.work.height // side)  # tokens of a picture
+    texts = costs.work.gemma_tokens[: costs.work.branches]
+    return tuple(Segment(image, text) for text in texts for _ in range(pictures))
+
+
+def _activations(costs: Costs, form: str, pictures: int, parts: int) -> int:
+    """Bytes beside the weights while a group of pictures is denoised."""
+    spec, work = costs.spec.transformer, costs.work
+    segments, unfolded = _segments(costs, pictures), costs.unfolded(form)
+    run = Denoising(spec, pictures, segments, parts, work.held, costs.size, unfolded)
+    rows = table(spec, work.times or work.evaluations, work.branches, costs.size)
+    return run.kept + run.latents + run.working + rows
+
+
+def _evaluation(costs: Costs, form: str, pictures: int, parts: int) -> float:
+    """Seconds that one evaluation of `pictures` computes."""
+    spec, blocks, card = costs.spec.transformer, costs.network.blocks, costs.card
+    segments = _segments(costs, pictures)
+    tokens = sum(segment.tokens for segment in segments)
+    linear = 2.0 * tokens * costs.values
+    squares = sum(segment.tokens**2 for segment in segments)
+    attention = 4.0 * squares * spec.dim * len(blocks)
+    moved = TRAFFIC * tokens * spec.dim * costs.size * len(blocks)
+    moved += parts * costs.unfolding(form)
+    return (
+        linear / card.peak(costs.compute)
+        + attention / card.attention_peak(costs.compute)
+        + moved / (card.memory_gbs * 1e9)
+        + parts * len(blocks) * LAUNCHES
+    )
+
+
+def decode_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """Whole, or in every number of strips that is of use."""
+    for form in forms:
+        for strips, recompute in strip_choices(costs.work.height):
+            yield _decode(costs, form, strips, recompute)
+
+
+def _decode(costs: Costs, form: str, strips: int, recompute: bool) -> StagePlan:
+    """One picture after the other, each in `strips`."""
+    spec, work, card = costs.spec.vae, costs.work, costs.card
+    rest = costs.weights(form).rest
+    copied = not card.unified  # by cuDNN, into its own layout
+    peak = decode_peak(spec, work.width, work.height, costs.size, strips, recompute, copied)
+    operations = decode_flops(spec, work.width, work.height, strips, recompute)
+    seconds = operations / card.convolution_peak(costs.compute)
+    if strips > 1:
+        seconds += strips * STRIP
+    elif not card.unified:
+        seconds *= WHOLE
+    beside = peak + costs.latents(work.batch) + card.workspace
+    return StagePlan(
+        costs.stage,
+        form,
+        costs.compute,
+        batches=work.batch,
+        strips=strips,
+        recompute=recompute,
+        peak_bytes=rest + beside,
+        reserved_bytes=rest + with_holes(beside),
+        seconds=costs.copying(rest) + work.batch * seconds,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The weights of a model by name and shape, and where each is kept while the model draws.
 
-Names and shapes are computed from a spec; no file is read. `checkpoint.inventory` adds the
+Names and shapes are computed from a spec; no file is read. `checkpoint.folder` adds the
 format that each weight has in its file, which only the headers of an opened checkpoint tell.
 """
 

@@ -1,7 +1,13 @@
-"""From token ids to what conditions a drawing: Gemma's features, Jina's pooled vector.
+"""The text encoders: the layers of Gemma 3 and Jina, and what conditions a drawing.
 
-`model.towers` has the layers; here they are run, wherever they come from. Texts go in
-without padding where they can, so no prompt depends on its neighbours.
+Layers are run wherever they come from, so that they may be streamed. Texts go in without
+padding where they can, so no prompt depends on its neighbours.
+
+Weights have the names that transformers gives them, and results are its models' to the bit,
+which tests hold. Its own modules would do as well, but importing them takes two seconds:
+they bring generation, kernels from a hub and a distributed runtime.
+Sources: Gemma 3 Technical Report, arXiv 2503.19786, section 2; jina-embeddings-v3, arXiv
+2409.10173, section 3; rotary embeddings, arXiv 2104.09864.
 """
 
 from __future__ import annotations
@@ -11,9 +17,231 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sakuga.model.spec import GemmaSpec, JinaSpec
-from sakuga.model.towers import GemmaTower, JinaTower
+
+Rotary = tuple[Tensor, Tensor]  # cosines and sines, (1, L, E) each
+INITIAL = 0.02  # standard deviation of matrices before training
+
+
+class GemmaTower(nn.Module):
+    """Gemma 3 but for its last layer and the final norm: the table of words, and the layers."""
+
+    def __init__(self, spec: GemmaSpec) -> None:
+        super().__init__()
+        self.embed_tokens = GemmaEmbedding(spec)
+        self.layers = nn.ModuleList(GemmaLayer(spec) for _ in range(spec.num_hidden_layers - 1))
+        self.apply(_begin)
+
+
+class Embedding(nn.Embedding):
+    """An nn.Embedding that is not initialised on the meta device: torch would load Dynamo."""
+
+    def reset_parameters(self) -> None:
+        """Give the weights what training starts from."""
+        if not self.weight.is_meta:
+            nn.init.normal_(self.weight, std=INITIAL)
+
+
+class GemmaEmbedding(Embedding):
+    """Words as vectors, times the root of their width, which is rounded as they are."""
+
+    def __init__(self, spec: GemmaSpec) -> None:
+        super().__init__(spec.vocab_size, spec.hidden_size, spec.pad_token_id)
+        # Not a buffer: it must be real on the meta device and survive any cast.
+        self.scale = torch.tensor(spec.hidden_size**0.5, device="cpu")
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map ids (B, L) to (B, L, W)."""
+        return super().forward(ids) * self.scale.to(self.weight.dtype)
+
+
+class GemmaLayer(nn.Module):
+    """Attention and a gated product, each between two norms."""
+
+    def __init__(self, spec: GemmaSpec) -> None:
+        super().__init__()
+        self.self_attn = GemmaAttention(spec)
+        self.mlp = GemmaMLP(spec)
+        width, eps = spec.hidden_size, spec.rms_norm_eps
+        self.input_layernorm = GemmaNorm(width, eps)
+        self.post_attention_layernorm = GemmaNorm(width, eps)
+        self.pre_feedforward_layernorm = GemmaNorm(width, eps)
+        self.post_feedforward_layernorm = GemmaNorm(width, eps)
+
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None = None) -> Tensor:
+        """Map (B, L, W) to the same shape. mask: true where a word sees another; None is causal."""
+        seen = self.self_attn(self.input_layernorm(x), rotary, mask)
+        x = x + self.post_attention_layernorm(seen)
+        del seen
+        product = self.mlp(self.pre_feedforward_layernorm(x))
+        out: Tensor = x + self.post_feedforward_layernorm(product)
+        return out
+
+
+class GemmaNorm(nn.Module):
+    """Root-mean-square norm with scale 1 + weight, all in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to the same shape and dtype."""
+        y = x.float()
+        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (y * (1.0 + self.weight.float())).type_as(x)
+
+
+class GemmaAttention(nn.Module):
+    """Attention whose queries and keys are normed, each key head serving several queries'."""
+
+    def __init__(self, spec: GemmaSpec) -> None:
+        super().__init__()
+        self.head_dim, self.scale = spec.head_dim, spec.query_pre_attn_scalar**-0.5
+        self.groups = spec.num_attention_heads // spec.num_key_value_heads
+        queries = spec.num_attention_heads * spec.head_dim
+        keys = spec.num_key_value_heads * spec.head_dim
+        self.q_proj = nn.Linear(spec.hidden_size, queries, bias=False)
+        self.k_proj = nn.Linear(spec.hidden_size, keys, bias=False)
+        self.v_proj = nn.Linear(spec.hidden_size, keys, bias=False)
+        self.o_proj = nn.Linear(queries, spec.hidden_size, bias=False)
+        self.q_norm = GemmaNorm(spec.head_dim, spec.rms_norm_eps)
+        self.k_norm = GemmaNorm(spec.head_dim, spec.rms_norm_eps)
+
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
+        """Map (B, L, W) to the same shape."""
+        linears = self.q_proj, self.k_proj, self.v_proj
+        q, k, v = (_heads(linear(x), self.head_dim) for linear in linears)
+        q, k = self.q_norm(q), self.k_norm(k)
+        q, k = _turned(q, rotary), _turned(k, rotary)
+        # With a mask, no fused kernel takes grouped heads.
+        grouped = self.groups > 1 and mask is None
+        if self.groups > 1 and not grouped:
+            k, v = k.repeat_interleave(self.groups, 1), v.repeat_interleave(self.groups, 1)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=grouped
+        )
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class GemmaMLP(nn.Module):
+    """A product gated by GELU, in its tanh form."""
+
+    def __init__(self, spec: GemmaSpec) -> None:
+        super().__init__()
+        width, inner = spec.hidden_size, spec.intermediate_size
+        self.gate_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, L, W) to the same shape."""
+        gate = F.gelu(self.gate_proj(x), approximate="tanh")
+        out: Tensor = self.down_proj(gate * self.up_proj(x))
+        return out
+
+
+class JinaTower(nn.Module):
+    """Jina embeddings v3: what is read of words, and all layers."""
+
+    def __init__(self, spec: JinaSpec) -> None:
+        super().__init__()
+        self.embeddings = JinaEmbeddings(spec)
+        self.layers = nn.ModuleList(JinaLayer(spec) for _ in range(spec.num_hidden_layers))
+        self.apply(_begin)
+
+
+class JinaEmbeddings(nn.Module):
+    """Words as vectors, plus that of the first type of token, normed."""
+
+    def __init__(self, spec: JinaSpec) -> None:
+        super().__init__()
+        width = spec.hidden_size
+        self.word_embeddings = Embedding(spec.vocab_size, width, spec.pad_token_id)
+        self.token_type_embeddings = Embedding(spec.type_vocab_size, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=spec.layer_norm_eps)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Map vectors of words (B, L, W) to the same shape."""
+        out: Tensor = self.LayerNorm(words + self.token_type_embeddings.weight[0])
+        return out
+
+
+class JinaLayer(nn.Module):
+    """Attention and two linears around a GELU; a norm after each sum."""
+
+    def __init__(self, spec: JinaSpec) -> None:
+        super().__init__()
+        self.self_attn = JinaAttention(spec)
+        self.mlp = JinaMLP(spec)
+        width, eps = spec.hidden_size, spec.layer_norm_eps
+        self.post_attention_layernorm = nn.LayerNorm(width, eps=eps)
+        self.post_mlp_layernorm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None = None) -> Tensor:
+        """Map (B, L, W) to the same shape. mask: true where words are; None where all are."""
+        x = self.post_attention_layernorm(x + self.self_attn(x, rotary, mask))
+        out: Tensor = self.post_mlp_layernorm(x + self.mlp(x))
+        return out
+
+
+class JinaAttention(nn.Module):
+    """Attention of every word over all words."""
+
+    def __init__(self, spec: JinaSpec) -> None:
+        super().__init__()
+        width = spec.hidden_size
+        self.head_dim = width // spec.num_attention_heads
+        self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.v_proj, self.o_proj = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
+        """Map (B, L, W) to the same shape."""
+        linears = self.q_proj, self.k_proj, self.v_proj
+        q, k, v = (_heads(linear(x), self.head_dim) for linear in linears)
+        q, k = _turned(q, rotary), _turned(k, rotary)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class JinaMLP(nn.Module):
+    """Two linears around a GELU."""
+
+    def __init__(self, spec: JinaSpec) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(spec.hidden_size, spec.intermediate_size)
+        self.fc2 = nn.Linear(spec.intermediate_size, spec.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, L, W) to the same shape."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+def _heads(x: Tensor, head_dim: int) -> Tensor:
+    """Split (B, L, H·E) into (B, H, L, E)."""
+    heads: Tensor = x.unflatten(-1, (-1, head_dim))
+    return heads.transpose(1, 2)
+
+
+def _turned(x: Tensor, rotary: Rotary) -> Tensor:
+    """Turn the first half of the channels of (B, H, L, E) with the second."""
+    cos, sin = rotary
+    first, second = x.chunk(2, dim=-1)
+    return x * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
+
+
+def _begin(module: nn.Module) -> None:
+    """Give the weights of a linear what training starts from."""
+    if isinstance(module, nn.Linear) and not module.weight.is_meta:
+        nn.init.normal_(module.weight, std=INITIAL)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 @dataclass(frozen=True, slots=True)

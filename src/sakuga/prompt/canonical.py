@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sakuga.prompt import document as documents
-from sakuga.prompt import markup
 from sakuga.prompt.nodes import CAPTION, Block, Document, Field
+from sakuga.prompt.reader import escape
 
 GENERAL = "general_tags"
 CHARACTER_FIELDS = (
@@ -109,7 +109,7 @@ def canonical(document: Document) -> str:
     """The prompt in canonical form, without a system prompt. Applied twice, it changes nothing.
 
     References are resolved, for encoders read text: `cats &amp; dogs` is `cats & dogs`. Only
-    text that would be read back as markup keeps its reference (see markup.escape).
+    text that would be read back as markup keeps its reference (see `reader.escape`).
     """
     return "\n".join(line.text for line in lines(document))
 
@@ -237,11 +237,11 @@ def _part(name: str, fields: list[Field]) -> CanonicalField:
     fields = sorted(fields, key=lambda part: _lowered(part.name) != name)
     separator = ", " if name else " "
     if any(part.nested for part in fields):
-        texts = (part.text if part.nested else markup.escape(part.text) for part in fields)
+        texts = (part.text if part.nested else escape(part.text) for part in fields)
         text = separator.join(filter(None, map(_collapsed, texts)))
     else:
         text = separator.join(part.text for part in fields if part.text)
-        text = markup.escape(_tags(text) if name else _collapsed(text))
+        text = escape(_tags(text) if name else _collapsed(text))
     return CanonicalField(name, text, tuple(part for part in fields if part.text))
 
 

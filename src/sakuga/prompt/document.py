@@ -21,9 +21,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt import annotation, markup
+from sakuga.prompt import annotation
 from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Kind, Offsets, Span
-from sakuga.prompt.reader import parse
+from sakuga.prompt.reader import escape, parse, refuse_declarations, text_field
 
 __all__ = ["MAX_BYTES", "Block", "Document", "Fault", "Field", "Kind", "Span", "read", "write"]
 
@@ -42,7 +42,7 @@ def read(text: str) -> Document:
     _refuse_size(text)
     # One for one, so offsets stay true.
     text = _SPACE_TO_PYTHON.sub(" ", _LONE_SURROGATE.sub("\ufffd", text))
-    markup.refuse_declarations(text)
+    refuse_declarations(text)
     begin = _after_space(text, 0)
     start = _end_of_system(text, begin)
     found = _annotated(text, start) or _parsed(text, start)
@@ -108,7 +108,7 @@ def _annotated(text: str, start: int) -> Document | None:
         found = replace(parse(_LONE_SURROGATE.sub("\ufffd", tags), origin), kind="json")
     if "caption" in values:
         caption, origin = values["caption"]
-        part = markup.text_field("", _LONE_SURROGATE.sub("\ufffd", caption), 0, origin)
+        part = text_field("", _LONE_SURROGATE.sub("\ufffd", caption), 0, origin)
         if part.text:
             block = Block(CAPTION, (part,), part.span)
             found = replace(found, blocks=(*found.blocks, block))
@@ -136,7 +136,7 @@ def _ends_in_caption(blocks: list[Block]) -> bool:
 
 def _written(block: Block) -> str:
     if block.name == "":
-        return markup.escape(block.fields[0].text)
+        return escape(block.fields[0].text)
     if len(block.fields) <= 1 and all(part.name == "" for part in block.fields):
         return _element(block.name, "".join(map(_text, block.fields)))
     lines = [
@@ -146,7 +146,7 @@ def _written(block: Block) -> str:
 
 
 def _text(part: Field) -> str:
-    return part.text if part.nested else markup.escape(part.text)
+    return part.text if part.nested else escape(part.text)
 
 
 def _element(name: str, content: str) -> str:

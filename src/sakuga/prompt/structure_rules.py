@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from sakuga.prompt import canonical as forms
-from sakuga.prompt import markup
 from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS, Section
 from sakuga.prompt.nodes import CAPTION, Block, Document, Field, Span
+from sakuga.prompt.reader import ESCAPES
 from sakuga.prompt.rules import Edit, Found
 
 _EMPTY = re.compile(r"<[^<>]*/>|<[^<>]*>\s*</[^<>]*>")
@@ -61,9 +61,9 @@ def strays(document: Document) -> Iterator[Found]:
     first = document.strays[0]
     bare = document.source[first.start : first.end]
     edits = tuple(
-        Edit(stray.start, stray.end, markup.ESCAPES[document.source[stray.start : stray.end]])
+        Edit(stray.start, stray.end, ESCAPES[document.source[stray.start : stray.end]])
         for stray in document.strays
-        if document.source[stray.start : stray.end] in markup.ESCAPES
+        if document.source[stray.start : stray.end] in ESCAPES
     )
     more = f" (and {len(document.strays) - 1} more)" if len(document.strays) > 1 else ""
     reason = f"a bare {bare} is text here, but other XML tools stop at it{more}"

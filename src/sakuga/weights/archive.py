@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, UnsafeFile
-from sakuga.weights.access import reading
-from sakuga.weights.corrupt import SAVE_AGAIN, corrupt
-from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.header import MAX_RANK, Header, TensorInfo
 from sakuga.weights.pickles import MAX_BYTES, MAX_STEPS, TensorRef, kind_of, read_pickle
 from sakuga.weights.shards import FROM_TORCH, check_index, locate_file, read_index
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import SAVE_AGAIN, corrupt, reading
 from sakuga.weights.zips import MAGIC, MAX_ENTRIES, ZipEntry, read_entries
 
 INDEX = ".bin.index.json"

@@ -1,4 +1,4 @@
-"""How a weight may lie on disk or on a card, as arithmetic: no tensor is needed to price one.
+"""How a weight may lie on disk or on a card, as arithmetic: its dtype, or blocks of few bits.
 
 A tensor is seen as rows, its first dimension, of the product of the others. A format
 stores each value in `bits`, and, where it is quantised, one scale per `group` values of a
@@ -13,13 +13,61 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from sakuga.errors import CorruptFile, RequestError
-from sakuga.weights.dtypes import ITEMSIZE
 
 STORAGE_KEY = "sakuga.storage"
 SCALE_SUFFIX = ".scale"
 Shape = tuple[int, ...]
+KEEP = "keep"  # asked for in place of a dtype: as the file has it
+# The matrices that make up nearly all of a block, by the last part of their module's name.
+# All else stays in the compute dtype, being small, sensitive, or not on the card for long:
+# norms, biases, embeddings (gathered on the host), what maps latents, time and captions into
+# the model and out of it, and adaLN, whose error would reach every token of every step.
+_TRANSFORMER_LINEARS = {"qkv", "out", "w1", "w2", "w3"}
+_GEMMA_LINEARS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+BLOCK_LINEARS = frozenset(_TRANSFORMER_LINEARS | _GEMMA_LINEARS)
+
+
+class Dtype(NamedTuple):
+    """How a number is stored.
+
+    name: in the headers of safetensors. nbytes: bytes of a number. torch: what torch calls it.
+    storage: the class of torch that archives name for it, "" where there is none. code: the
+    letter for it in Python's struct, "" where there is none, or where it is a truth value.
+    """
+
+    name: str
+    nbytes: int
+    torch: str
+    storage: str = ""
+    code: str = ""
+
+
+DTYPES = (
+    Dtype("BOOL", 1, "bool", "BoolStorage"),
+    Dtype("U8", 1, "uint8", "ByteStorage", "B"),
+    Dtype("I8", 1, "int8", "CharStorage", "b"),
+    Dtype("F8_E4M3", 1, "float8_e4m3fn"),
+    Dtype("F8_E5M2", 1, "float8_e5m2"),
+    Dtype("U16", 2, "uint16", "", "H"),
+    Dtype("I16", 2, "int16", "ShortStorage", "h"),
+    Dtype("F16", 2, "float16", "HalfStorage", "e"),
+    Dtype("BF16", 2, "bfloat16", "BFloat16Storage"),
+    Dtype("U32", 4, "uint32", "", "I"),
+    Dtype("I32", 4, "int32", "IntStorage", "i"),
+    Dtype("F32", 4, "float32", "FloatStorage", "f"),
+    Dtype("U64", 8, "uint64", "", "Q"),
+    Dtype("I64", 8, "int64", "LongStorage", "q"),
+    Dtype("F64", 8, "float64", "DoubleStorage", "d"),
+)
+ITEMSIZE: Mapping[str, int] = {each.name: each.nbytes for each in DTYPES}
+TORCH_NAMES: Mapping[str, str] = {each.name: each.torch for each in DTYPES}
+OF_TORCH: Mapping[str, str] = {each.torch: each.name for each in DTYPES}
+OF_STORAGE: Mapping[str, str] = {each.storage: each.name for each in DTYPES if each.storage}
+STRUCT_CODES: Mapping[str, str] = {each.name: each.code for each in DTYPES if each.code}
+FLOAT_DTYPES = frozenset(each.name for each in DTYPES if "float" in each.torch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +134,7 @@ INT4 = StorageFormat("int4", "U8", 4, scale="BF16", group=32)
 
 FORMATS = {each.name: each for each in (FLOAT32, FLOAT16, BFLOAT16, INT8, FLOAT8_E4M3, INT4)}
 FLOATS = tuple(name for name, each in FORMATS.items() if not each.quantised)
-KEEP = "keep"  # asked for in place of a dtype: as the file has it
 FORMER_NAMES = {"int8-row": INT8}  # files say so that were written when it was the only one
-
-# The matrices that make up nearly all of a block, by the last part of their module's name.
-# All else stays in the compute dtype, being small, sensitive, or not on the card for long:
-# norms, biases, embeddings (gathered on the host), what maps latents, time and captions into
-# the model and out of it, and adaLN, whose error would reach every token of every step.
-_TRANSFORMER_LINEARS = {"qkv", "out", "w1", "w2", "w3"}
-_GEMMA_LINEARS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-BLOCK_LINEARS = frozenset(_TRANSFORMER_LINEARS | _GEMMA_LINEARS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,7 @@ from sakuga.weights.gguf import BLOCKS
 CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache
 
 
-def dequantise_blocks(
-    raw: Tensor, kind: str, shape: tuple[int, ...], dtype: torch.dtype
-) -> Tensor:
+def dequantise_blocks(raw: Tensor, kind: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Values of a shape in `dtype`, from the bytes (N,) of their blocks.
 
     kind: a name of `gguf.BLOCKS`. Beside the result no more than a chunk is ever in float32.

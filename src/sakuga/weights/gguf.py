@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile
-from sakuga.weights.corrupt import corrupt, short
+from sakuga.weights.untrusted import corrupt, short
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -208,9 +208,7 @@ def _read(path: Path, cursor: _Cursor, size: int) -> GGUF:
     return GGUF(path, values, found)
 
 
-def _unique(
-    path: Path, cursor: _Cursor, count: int, read: Callable[[], Any]
-) -> dict[str, Any]:
+def _unique(path: Path, cursor: _Cursor, count: int, read: Callable[[], Any]) -> dict[str, Any]:
     """As many names, each with what follows it."""
     found: dict[str, Any] = {}
     for _ in range(count):

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.errors import CorruptFile
-from sakuga.weights.corrupt import corrupt, short
-from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.gguf import MAGIC as GGUF_MAGIC
 from sakuga.weights.gguf import open_gguf
-from sakuga.weights.json_object import parse_json
 from sakuga.weights.llama_cpp import metadata_of
+from sakuga.weights.untrusted import corrupt, parse_json, short
 from sakuga.weights.zips import MAGIC as ZIP
 
 MAX_HEADER = 100_000_000
@@ -149,9 +148,7 @@ def _check_cover(file: Path, infos: Mapping[str, TensorInfo], base: int, size: i
     for key, info in sorted(infos.items(), key=lambda item: (item[1].start, item[1].nbytes)):
         if info.start != end:
             what = "overlap" if info.start < end else "leave a gap"
-            raise corrupt(
-                file, "tensors lie end to end", f"ranges that {what} before {short(key)}"
-            )
+            raise corrupt(file, "tensors lie end to end", f"ranges that {what} before {short(key)}")
         end += info.nbytes
         if end > size:
             raise corrupt(

@@ -11,8 +11,8 @@ from typing import Any
 
 from sakuga.errors import CorruptFile
 from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, SentencePieceModel, checked
-from sakuga.weights.corrupt import corrupt
 from sakuga.weights.gguf import GGUF, Value
+from sakuga.weights.untrusted import corrupt
 
 WORDS = "tokenizer.ggml."
 SENTENCEPIECE = "llama"  # what it calls byte-pair SentencePiece

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sakuga.errors import CorruptFile, UnsafeFile
-from sakuga.weights.corrupt import SAVE_AGAIN
-from sakuga.weights.dtypes import OF_STORAGE, OF_TORCH
+from sakuga.weights.formats import OF_STORAGE, OF_TORCH
+from sakuga.weights.untrusted import SAVE_AGAIN
 
 MAX_BYTES = 1 << 24
 MAX_STEPS = 300_000  # under a second; a tensor takes about 30
@@ -34,6 +34,7 @@ RESAVE = (
     "Pickles of protocol 0 and 1 are not read, harmless or not. If you trust who made it, load it "
     "and save it again with torch.save in protocol 2, which is its default, or later"
 )
+
 
 @dataclass(frozen=True, slots=True)
 class Named:

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sakuga.weights.dtypes import TORCH_NAMES
-from sakuga.weights.formats import StorageFormat, rows_of
+from sakuga.weights.formats import TORCH_NAMES, StorageFormat, rows_of
 
 # By the names that safetensors gives them.
 TORCH_DTYPES: Mapping[str, torch.dtype] = {

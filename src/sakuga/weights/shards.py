@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sakuga.errors import ModelNotFound
-from sakuga.weights.access import MAX_NAME, confine
-from sakuga.weights.corrupt import corrupt, short
 from sakuga.weights.header import CONVERT, MAX_HEADER, Header
-from sakuga.weights.json_object import parse_json
+from sakuga.weights.untrusted import MAX_NAME, confine, corrupt, parse_json, short
 
 INDEX = ".safetensors.index.json"
 FROM_TORCH = (".bin", ".pt", ".pth", ".ckpt")  # how files of torch.save are called

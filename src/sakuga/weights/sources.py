@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sakuga.errors import LayoutError
-from sakuga.weights.access import reading
 from sakuga.weights.archive import is_from_torch, open_archive
 from sakuga.weights.store import Store
+from sakuga.weights.untrusted import reading
 
 
 def open_source(path: Path, root: Path | None = None, state: str | None = None) -> Store:

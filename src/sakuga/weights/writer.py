@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sakuga.weights.dtypes import ITEMSIZE
+from sakuga.weights.formats import ITEMSIZE
 
 ALIGNMENT = 8  # of the first tensor
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sakuga.errors import CorruptFile
-from sakuga.weights.corrupt import SAVE_AGAIN, corrupt
+from sakuga.weights.untrusted import SAVE_AGAIN, corrupt
 
 MAGIC = b"PK\x03\x04"
 MAX_DIRECTORY = 1 << 24  # bytes; the directory of a model of 2,000 tensors has 150 kB
@@ -93,9 +93,7 @@ def read_entries(file: Path, most: int = MAX_ENTRIES) -> dict[str, ZipEntry]:
     return entries
 
 
-def _find_directory(
-    file: Path, stream: BinaryIO, size: int, most: int
-) -> tuple[int, int, int]:
+def _find_directory(file: Path, stream: BinaryIO, size: int, most: int) -> tuple[int, int, int]:
     """Offset, length and number of entries of the directory, from the records at the end."""
     tail = _read(stream, max(0, size - _END64.size - _LOCATOR.size - _END.size), size)
     end = tail[-_END.size :]

@@ -17,9 +17,9 @@ from sakuga.adapters.fit import Fit, fit_adapters, targets_of
 from sakuga.adapters.merge import merge
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import wanted_of
+from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.folder import open_component
 from sakuga.checkpoint.save import write_json
-from sakuga.checkpoint.specs.families import config_of
 from sakuga.model.layers import Segments
 from sakuga.model.nextdit import NextDiT
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.contents import Contents
-from sakuga.checkpoint.layouts.detect import recognise
-from sakuga.checkpoint.layouts.match import BakedAdapter
+from sakuga.checkpoint.families.detect import recognise
+from sakuga.checkpoint.families.match import BakedAdapter
 from sakuga.weights.store import Store
 
 TOLERANCE = 1e-5  # float32 rounding through a few layers is about 1e-6

@@ -18,9 +18,8 @@ from replay.case import (
     pick,
     right_padded,
 )
-from sakuga.checkpoint.layouts.jina import JINA_SINGLE_FILE
-from sakuga.checkpoint.layouts.match import BakedAdapter, Match
-from sakuga.checkpoint.layouts.pieces import rewrite
+from sakuga.checkpoint.families.jina import JINA_SINGLE_FILE
+from sakuga.checkpoint.families.match import BakedAdapter, Match, rewrite
 from sakuga.model.spec import GemmaSpec, JinaSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from replay.case import Case, CaseError, Sheet, bind_layout, pick
-from sakuga.checkpoint.layouts.vae import VAE_BFL
+from sakuga.checkpoint.families.vae import VAE_BFL
 from sakuga.model.spec import VAESpec
 from sakuga.model.vae import VAE
 

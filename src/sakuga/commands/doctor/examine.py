@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.checkpoint.catalog import locate
-from sakuga.checkpoint.folder import open_checkpoint
-from sakuga.checkpoint.inventory import read_inventory
+from sakuga.checkpoint.folder import open_checkpoint, read_inventory
 from sakuga.checkpoint.manifest import MANIFEST
 from sakuga.commands.doctor.computer import computer
-from sakuga.commands.doctor.digests import digests
-from sakuga.commands.doctor.files import Components, parts, wanted, whole
+from sakuga.commands.doctor.files import Components, digests, parts, wanted, whole
 from sakuga.commands.doctor.finding import RED, Diagnosis, Report, green, trouble, yellow
 from sakuga.commands.doctor.words import tokenizers
 from sakuga.memory.host import host_memory

@@ -5,12 +5,14 @@ Headers and small JSON files are read, no weight; nothing here needs torch.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from sakuga.checkpoint.fates import unbound
+from sakuga.checkpoint.contents import unbound
+from sakuga.checkpoint.families.match import Explanation
 from sakuga.checkpoint.folder import (
     FOLDERS,
     Component,
@@ -19,18 +21,73 @@ from sakuga.checkpoint.folder import (
     open_component,
     parts_in,
 )
-from sakuga.checkpoint.layouts.explanation import Explanation
-from sakuga.commands.doctor.finding import Diagnosis, Report, Stage, green, red, refused, trouble
+from sakuga.checkpoint.hub import stored_digest
+from sakuga.checkpoint.manifest import MANIFEST, read_manifest
+from sakuga.commands.doctor.finding import (
+    Diagnosis,
+    Report,
+    Stage,
+    green,
+    red,
+    refused,
+    trouble,
+    yellow,
+)
 from sakuga.model.inventory import weights_of
 from sakuga.printable import readable
+from sakuga.weights.digests import hash_file
 from sakuga.weights.formats import Shape, scale_key
 from sakuga.weights.shards import FROM_TORCH
+from sakuga.weights.untrusted import confine
+
+FIX = "Download or convert the file again."
 
 PICKLES = (*FROM_TORCH, ".pkl", ".pickle")
 MOST_ENTRIES = 10_000  # of a folder, in case it is somebody's home
 SHOWN = 4
-
 Components = Mapping[str, Component]
+
+
+def digests(folder: Path, components: Components) -> Report:
+    """Compare files with the manifest, or with what the cache of the hub calls them."""
+    manifest = read_manifest(folder)
+    promised = {} if manifest is None else {
+        folder / name: promise.sha256 for name, promise in manifest.files.items()
+    }  # fmt: skip
+    weights = [file for component in components.values() for file in component.store.files]
+    for file in (*weights, *_linked(folder)):
+        if file not in promised and (digest := stored_digest(file)):
+            promised[file] = digest
+    right, size = 0, 0
+    for file, digest in promised.items():
+        name = file.relative_to(folder).as_posix()
+        if not file.is_file():
+            yield red("hashes", f"{name} is missing, which {MANIFEST} promises", FIX)
+            continue
+        confine(file, folder)
+        got = hash_file(file) if len(digest) == 64 else _git_digest(file)
+        if got != digest:
+            yield red("hashes", f"{name} is {got[:16]}..., promised as {digest[:16]}...", FIX)
+            continue
+        right, size = right + 1, size + file.stat().st_size
+    if right:
+        yield green("hashes", f"{right} files are as promised, {readable(size)}")
+    unknown = [file for file in weights if file not in promised]
+    if unknown:
+        found = some([f"{file.parent.name}/{file.name} {hash_file(file)}" for file in unknown])
+        fix = f"Compare them by hand; `sakuga convert` writes a {MANIFEST} to compare with later."
+        yield yellow("hashes", f"nothing says what to expect of {found}", fix)
+
+
+def _linked(folder: Path) -> list[Path]:
+    """The small files of a snapshot in the hub's cache."""
+    return sorted(file for file in folder.glob("**/*.json") if file.is_symlink())
+
+
+def _git_digest(file: Path) -> str:
+    """The SHA-1 by which git, and the hub's cache, name a small file."""
+    data = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def parts(folder: Path) -> Stage[Components]:

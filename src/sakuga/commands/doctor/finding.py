@@ -1,15 +1,24 @@
-"""What the doctor found at one place: green, yellow or red, in a line."""
+"""What the doctor found at one place: green, yellow or red; and all of it as a report."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import typer
+
+from sakuga.api.codec import plain
 from sakuga.errors import SakugaError
+from sakuga.printable import shown
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
 Result = TypeVar("Result")
+
+WIDTH = max(map(len, (GREEN, YELLOW, RED)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +78,33 @@ def trouble(check: str, error: Exception) -> Diagnosis:
         check, f"the check itself failed: {type(error).__name__}: {said}",
         "Report this line to the makers of sakuga, with the output of --json.",
     )  # fmt: skip
+
+
+def tell(findings: Report, *, as_json: bool, colour: bool | None = None) -> bool:
+    """Print findings as they come, or as one JSON object at the end; whether none is red.
+
+    colour: None leaves it to whether standard output is a terminal.
+    """
+    started = time.perf_counter()
+    told = []
+    for finding in findings:
+        told.append(finding)
+        if not as_json:
+            _print(finding, colour)
+    counts = Counter(finding.colour for finding in told)
+    seconds = time.perf_counter() - started
+    if as_json:
+        form = {"healthy": not counts[RED], "seconds": round(seconds, 3), "findings": plain(told)}
+        typer.echo(json.dumps(form, indent=2))
+    else:
+        told_of = [f"{counts[one]} {one}" for one in (GREEN, YELLOW, RED) if counts[one]]
+        typer.echo(f"{', '.join(told_of)}; {seconds:.1f} s")
+    return not counts[RED]
+
+
+def _print(finding: Diagnosis, colour: bool | None) -> None:
+    """One line, and below it what to do."""
+    mark = typer.style(f"{finding.colour:<{WIDTH}}", fg=finding.colour, bold=True)
+    typer.echo(f"{mark}  {finding.check:<14} {shown(finding.says)}", color=colour)
+    if finding.remedy:
+        typer.echo(f"{'':{WIDTH}}  {'':14} -> {shown(finding.remedy)}", color=colour)

@@ -1,19 +1,73 @@
-"""Reads JSON objects, such as headers and configs, as untrusted text."""
+"""Files read as untrusted: whether one may be opened, its JSON, the error for one that lies."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sakuga.errors import CorruptFile
-from sakuga.weights.access import confine, reading
-from sakuga.weights.corrupt import AGAIN, short
+from sakuga.errors import CorruptFile, ModelNotFound
 
+AGAIN = "Download or convert the file again"
+SAVE_AGAIN = "Download the file again, or save it again with torch.save"
+
+MAX_NAME = 255  # bytes of a file name, as most file systems have it
 MAX_DIGITS = 40
 MAX_COMMAS = 100_000  # reading more would take seconds; real headers have thousands
 MAX_CONFIG = 16_000_000  # bytes
+
+
+def corrupt(file: Path, rule: str, got: str, fix: str = AGAIN) -> CorruptFile:
+    """The error for a file that breaks a rule, with what it holds instead and what helps."""
+    return CorruptFile(rule, f"{got} in {file}", fix)
+
+
+def short(value: object) -> str:
+    """A value from a file, escaped and short enough for a message."""
+    if isinstance(value, str):
+        value = value[:80]
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise ModelNotFound where the system cannot look at `path`, or at what is in it."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelNotFound(
+            "weights are where the system can read them",
+            f"{error.strerror or error} for {str(path)[:MAX_NAME]}",
+            "Check the path, and who may read what is there",
+        ) from None
+
+
+def confine(file: Path, root: Path) -> None:
+    """Refuse a file whose links or dots lead out of `root`, with CorruptFile.
+
+    The hub's download cache links each file of a snapshot to a blob of the same
+    repository, or through it to the store of blobs that all repositories of the cache
+    share; those links are followed.
+    """
+    real, home = file.resolve(), root.resolve()
+    if real.is_relative_to(home):
+        return
+    for snapshot in (home, *home.parents):
+        if snapshot.parent.name == "snapshots":
+            repository = snapshot.parent.parent
+            stores = (repository / "blobs", repository.parent / "blobs")
+            if any(real.is_relative_to(store) for store in stores):
+                return
+            break
+    raise CorruptFile(
+        "the files of a checkpoint lie within its folder",
+        f"{file} leads to {real}",
+        "Copy the file in, or name it directly",
+    )
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:

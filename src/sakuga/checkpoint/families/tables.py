@@ -1,15 +1,28 @@
-"""The four families of components, by name, and the config.json that each is written with."""
+"""Every layout and every family, in the tables where they are looked up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sakuga.checkpoint.specs.gemma import GEMMA
-from sakuga.checkpoint.specs.jina import JINA
-from sakuga.checkpoint.specs.nextdit import TRANSFORMER
-from sakuga.checkpoint.specs.vae import VAE
+from sakuga.checkpoint.families.gemma import GEMMA, GEMMA_GGUF, GEMMA_TRANSFORMERS
+from sakuga.checkpoint.families.jina import JINA, JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
+from sakuga.checkpoint.families.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL, TRANSFORMER
+from sakuga.checkpoint.families.vae import VAE, VAE_BFL, VAE_DIFFUSERS
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
+
+LAYOUTS = (
+    NEXTDIT_ORIGINAL,
+    NEXTDIT_DIFFUSERS,
+    GEMMA_TRANSFORMERS,
+    GEMMA_GGUF,
+    JINA_TRANSFORMERS,
+    JINA_SINGLE_FILE,
+    JINA_OFFICIAL,
+    VAE_DIFFUSERS,
+    VAE_BFL,
+)
+
 
 FAMILIES: Mapping[str, Any] = {
     "transformer": TRANSFORMER,
