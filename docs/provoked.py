@@ -18,7 +18,7 @@ from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.families.detect import detect
 from sakuga.checkpoint.families.family import read_spec
 from sakuga.checkpoint.families.tables import FAMILIES
-from sakuga.commands.plan import Question, understand
+from sakuga.commands.plan import Question, read_question
 from sakuga.errors import SakugaError
 from sakuga.files.atomic import refuse_existing
 from sakuga.model.spec import CHIBI
@@ -49,7 +49,7 @@ PROVOKED: Mapping[type[SakugaError], Callable[[], object]] = {
     errors.SpecMismatch: lambda: read_spec(
         FAMILIES["vae"], {"act_fn": "relu"}, "vae/config.json", {}, "vae"
     ),
-    errors.BudgetTooSmall: lambda: understand(Question(vram="400MB")).plan(),
+    errors.BudgetTooSmall: lambda: read_question(Question(vram="400MB")).plan(),
 }
 
 WRITTEN = (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, zip_longest
+
+LISTED = 8  # names that a message tells of many
 
 
 def shown(text: str) -> str:
@@ -15,6 +18,18 @@ def shown(text: str) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
+
+
+def listed(names: Iterable[str], hints: Iterable[str] = ()) -> str:
+    """The first names of many for a message, each with its hint, and how many more there are.
+
+    hints: what is said behind the first names, as far as there are any.
+    """
+    names = list(names)
+    first = names[:LISTED]
+    pairs = zip_longest(first, islice(hints, len(first)), fillvalue="")
+    told = ", ".join(f"{name[:120]!r}{hint}" for name, hint in pairs) or "nothing"
+    return told + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def readable(size: int) -> str:

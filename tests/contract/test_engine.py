@@ -16,7 +16,7 @@ import torch
 from engines import open_engine
 from sakuga.api.events import Decoded, Encoded, Finished, Planned, Result, Stepped, Warned
 from sakuga.api.infotext import receipt_from
-from sakuga.api.request import SOLVERS, Request
+from sakuga.api.request import SOLVER_NAMES, Request
 from sakuga.api.resolved import Resolved
 from sakuga.engine import denoise
 from sakuga.engine.engine import Engine
@@ -152,7 +152,7 @@ def test_the_order_of_blocks_and_fields_changes_nothing(engine) -> None:
     assert one.picture == other.picture
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", SOLVER_NAMES)
 def test_every_solver_draws(engine, solver) -> None:
     for schedule in ("shifted", "linear_quadratic"):
         (result,) = results(engine, ask(solver=solver, schedule=schedule))
@@ -160,8 +160,8 @@ def test_every_solver_draws(engine, solver) -> None:
 
 
 def test_a_request_names_the_solvers_there_are() -> None:
-    assert set(SOLVERS) == set(solvers.SOLVERS)
-    for name in SOLVERS:
+    assert set(SOLVER_NAMES) == set(solvers.SOLVERS)
+    for name in SOLVER_NAMES:
         least = int(name[-1]) if name.startswith("dpm") else 1
         assert find_solver(name, least).min_steps == least
 

@@ -7,7 +7,7 @@ import torch
 
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.commands.doctor.examine import Visit, examine
-from sakuga.commands.doctor.graphics import attention, card, has_kernels
+from sakuga.commands.doctor.graphics import attention_kernels, card, has_kernels
 from sakuga.model.spec import NEWBIE_3_5B
 
 CUDA = torch.device("cuda:0")
@@ -31,7 +31,7 @@ def test_this_torch_has_kernels_for_this_card() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_kernel_that_is_named_is_the_one_that_runs(dtype) -> None:
     part = NEWBIE_3_5B.transformer
-    finding = attention(NEWBIE_3_5B, CUDA, dtype)
+    finding = attention_kernels(NEWBIE_3_5B, CUDA, dtype)
     assert finding.colour == "green"
     grouped = dtype != torch.float32
     kept = part.n_kv_heads if grouped else part.n_heads

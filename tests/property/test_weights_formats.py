@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sakuga.weights.formats import FLOAT8_E4M3, FORMATS, INT4, INT8, StorageFormat, rows_of
+from sakuga.weights.formats import FLOAT8_E4M3, FORMATS, INT4, INT8, StorageFormat, rows_and_width
 from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
 
 QUANTISED = [form for form in FORMATS.values() if form.quantised]
@@ -49,7 +49,7 @@ def test_values_come_back_within_the_stated_error(values: Tensor, form: StorageF
     assert back.shape == shape
     assert torch.isfinite(back).all()
     assert (back[values == 0] == 0).all()
-    rows = values.reshape(rows_of(shape))
+    rows = values.reshape(rows_and_width(shape))
     assert ((back.reshape(rows.shape) - rows).abs() <= limit(rows, scale, form)).all()
 
 

@@ -13,7 +13,7 @@ from sakuga.errors import CorruptFile
 from sakuga.tokenizer.sentencepiece import (
     BPE,
     UNIGRAM,
-    Kind,
+    PieceKind,
     SentencePieceModel,
     checked,
     read_sentencepiece,
@@ -118,7 +118,7 @@ def vocabularies(draw: st.DrawFn) -> SentencePieceModel:
         draw(st.sampled_from((BPE, UNIGRAM))),
         (*special, *words),
         (0.0, 0.0, 0.0, *scores),
-        (Kind.UNKNOWN, Kind.CONTROL, Kind.CONTROL, *[Kind.NORMAL] * len(words)),
+        (PieceKind.UNKNOWN, PieceKind.CONTROL, PieceKind.CONTROL, *[PieceKind.NORMAL] * len(words)),
         bos=1,
         byte_fallback=draw(st.booleans()),
     )

@@ -19,7 +19,7 @@ from transformers import (
     JinaEmbeddingsV3Model,
 )
 
-from sakuga.checkpoint.bind import bind, plan, read_tensor
+from sakuga.checkpoint.bind import bind, plan_binding, read_tensor
 from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.save import save_component
@@ -306,7 +306,7 @@ def test_the_real_size_files_bind_on_the_meta_device(name: str) -> None:
     infos = {key: TensorInfo("BF16", tuple(shape), 0, file, 0) for key, shape in tensors.items()}
     store = Store(file, {file: Header(infos, {})})
     module = on_meta(REAL[name])
-    report = plan(module, Contents.of(store), dtype=torch.bfloat16).report
+    report = plan_binding(module, Contents.of(store), dtype=torch.bfloat16).report
     assert {entry.key for entry in report.entries} == set(tensors)
     assert {entry.fate for entry in report.entries} <= {"bound", "dropped"}
     assert all(reason for reason in report.dropped.values())

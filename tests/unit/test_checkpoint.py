@@ -18,8 +18,8 @@ from tiny import TINY
 from sakuga.checkpoint import contents
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component, read_inventory
-from sakuga.checkpoint.layouts import pieces
 from sakuga.checkpoint.save import save_component, write_json, write_weights, writing
+from sakuga.commands.doctor.values import pieces
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B, NextDiTSpec

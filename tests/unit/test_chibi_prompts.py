@@ -8,7 +8,7 @@ import pytest
 from sakuga.chibi.prompts import CAREFUL, CAREFUL_FLAT, habits, joined, write_prompt
 from sakuga.chibi.scene import random_scene
 from sakuga.chibi.tokenizer import train_tokenizers
-from sakuga.chibi.vocabulary import meaning, normal
+from sakuga.chibi.vocabulary import meaning, spelled
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read
 
@@ -67,4 +67,4 @@ def test_tokenizers_take_any_text_back_and_forth() -> None:
         assert gemma.decode(ids[1:]) == text
         assert jina.encode(text).ids == [0, *ids[1:], 2]
     assert len(gemma.encode("blue_hair").ids) == 2
-    assert normal("Blue  Hair") == "blue_hair"
+    assert spelled("Blue  Hair") == "blue_hair"

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_gguf_model import as_gguf
 
-from sakuga.checkpoint.bind import plan
+from sakuga.checkpoint.bind import plan_binding
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.checkpoint.manifest import MANIFEST, read_manifest, write_manifest
 from sakuga.commands.convert import convert
@@ -32,7 +32,7 @@ from sakuga.commands.doctor.files import parts, whole
 from sakuga.commands.doctor.finding import Diagnosis, green, red, trouble
 from sakuga.commands.doctor.graphics import has_kernels
 from sakuga.commands.doctor.room import room
-from sakuga.commands.doctor.values import CHUNK, look, pieces
+from sakuga.commands.doctor.values import CHUNK, examine_values, pieces
 from sakuga.commands.doctor.words import tokenizers
 from sakuga.errors import CorruptFile
 from sakuga.memory.host import host_memory
@@ -107,7 +107,7 @@ def test_the_key_report_is_the_one_of_binding(tiny_model) -> None:
         with torch.device("meta"):
             module = BUILDERS[part.name](part.spec)
         inner = module.model if isinstance(module, GemmaEncoder | JinaEncoder) else module
-        report = plan(inner, part).report
+        report = plan_binding(inner, part).report
         bound = len(report.entries) - len(report.dropped)
         assert f"{bound} tensors bound" in said[part.name]
 
@@ -534,7 +534,7 @@ def test_numbers_are_read_in_every_width_and_wherever_they_lie(tmp_path, dtype) 
     data = b"\1" * lead + bytes(3 * width) + bytes(width) + bad + bytes(width)
     file = tmp_path / "a.safetensors"
     file.write_bytes(struct.pack("<Q", len(text)) + text + data)
-    health = look(Store.open(file))
+    health = examine_values(Store.open(file))
     assert (health.looked, health.broken, health.empty) == (lead + 6 * width, ("bad",), ("good",))
 
 
@@ -549,7 +549,7 @@ def test_whole_numbers_are_asked_for_zero_alone(tmp_path, dtype) -> None:
     data = bytes(2 * width - 1) + b"\1" + bytes(2 * width)
     file = tmp_path / "a.safetensors"
     file.write_bytes(struct.pack("<Q", len(text)) + text + data)
-    health = look(Store.open(file))
+    health = examine_values(Store.open(file))
     assert (health.broken, health.empty) == ((), ("empty",))
 
 
@@ -565,9 +565,9 @@ def test_numbers_in_blocks_are_unfolded(tmp_path, kind) -> None:
         at = {"Q6_K": 208}.get(kind, 0)  # where a block keeps its scale, a float16
         stream.seek(info.start + info.nbytes - block.nbytes + at)
         stream.write(b"\x00\x7e")
-    health = look(Store.open(file))
+    health = examine_values(Store.open(file))
     assert (health.broken, health.empty) == (("bad",), ("empty",))
-    assert look(Store.open(file), most=100).broken == ("bad",)
+    assert examine_values(Store.open(file), most=100).broken == ("bad",)
 
 
 # Anything at all

@@ -16,7 +16,7 @@ from gguf_file import Raw, encode, text, write_gguf, write_hole
 from gguf_gemma import GEMMA, VALUES, drawn, gemma_file, gemma_state, on_meta
 from tiny import TINY
 
-from sakuga.checkpoint.bind import bind, plan
+from sakuga.checkpoint.bind import bind, plan_binding
 from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.families.gemma import GEMMA_GGUF
 from sakuga.checkpoint.families.jina import JINA_SINGLE_FILE
@@ -196,7 +196,7 @@ def test_blocks_are_no_whole_numbers(tmp_path: Path) -> None:
     store = Store.open(gemma_file(tmp_path / "x.gguf", "Q8_0"))
     odd = replace(GEMMA, num_attention_heads=4)
     with pytest.raises(BindError, match=r"wrong shapes.*q_proj"):
-        plan(on_meta(lambda: GemmaEncoder(odd).model), Contents.of(store))
+        plan_binding(on_meta(lambda: GemmaEncoder(odd).model), Contents.of(store))
 
 
 def test_a_file_silent_about_rope_is_read_as_llama_cpp_reads_it(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_every_key_of_the_real_gemma_is_explained(tmp_path: Path) -> None:
     }
     component = open_component(write_hole(tmp_path / "x.gguf", values, tensors), "text_encoder")
     assert component.spec == NEWBIE_3_5B.gemma
-    told = plan(on_meta(lambda: GemmaEncoder(component.spec).model), component).report
+    told = plan_binding(on_meta(lambda: GemmaEncoder(component.spec).model), component).report
     assert len(told.entries) == 34 * 13 + 2
     assert told.counts == {"dequantised": 33 * 7 + 1, "shifted": 33 * 6, "dropped": 14}
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from trained import LINES, TEXTS, gemma_model, gguf_words, jina_model, trained
 
 from sakuga.checkpoint import convert as converting
-from sakuga.checkpoint.bind import bind, plan, read_piece
+from sakuga.checkpoint.bind import bind, plan_binding, read_piece
 from sakuga.checkpoint.contents import Contents
 from sakuga.checkpoint.convert import GOALS
 from sakuga.checkpoint.families.gemma import GEMMA_GGUF
@@ -69,7 +69,7 @@ def test_a_part_of_a_tensor_is_read_alone(tmp_path: Path, monkeypatch: pytest.Mo
     for key, value in loaded(source).items():
         assert torch.equal(loaded(tmp_path / "out")[key], value.to(torch.bfloat16).float())
     store = Store.open(source)
-    todo = plan(on_meta(lambda: GemmaEncoder(GEMMA).model), Contents.of(store))
+    todo = plan_binding(on_meta(lambda: GemmaEncoder(GEMMA).model), Contents.of(store))
     for piece in todo.explanation.pieces:
         whole = read_piece(store, piece, {}, torch.float32)
         for rows in ((0, 1), (3, 7), (0, piece.shape[0]), (5, 5)):

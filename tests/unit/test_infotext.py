@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.api.infotext import describe, differences, parameters, receipt_from, texts_of
+from sakuga.api.infotext import describe_picture, differences, parameters, receipt_from, texts_of
 from sakuga.api.receipt import AdapterRecord, Plan, Receipt, SentTexts, TokenCounts
 from sakuga.api.request import Request
 from sakuga.api.resolved import resolve
@@ -102,10 +102,10 @@ def test_differences_are_named() -> None:
 
 
 def test_the_page_for_people_leaves_nothing_out() -> None:
-    page = dict(describe(RECEIPT))
+    page = dict(describe_picture(RECEIPT))
     assert page["budget"] == "no limit"
     tight = replace(RECEIPT.plan, limit=4 * 10**9, kept=True, pinned=10**9)
-    assert dict(describe(replace(RECEIPT, plan=tight)))["budget"] == (
+    assert dict(describe_picture(replace(RECEIPT, plan=tight)))["budget"] == (
         "4.00 GB, networks stay from stage to stage, at most 1.00 GB of the host pinned"
     )
     assert page["picture"] == "2 of 2"
@@ -120,7 +120,7 @@ def test_adapters_are_told_in_order_and_make_a_difference() -> None:
     two = AdapterRecord("face", "ef" * 32, -1.0, config_sha256="01" * 32)
     receipt = replace(RECEIPT, adapters=(one, two))
     assert receipt_from(texts_of(receipt), "a.png") == receipt
-    rows = [text for label, text in describe(receipt) if label == "adapter"]
+    rows = [text for label, text in describe_picture(receipt) if label == "adapter"]
     assert rows == ["style.safetensors:0.8:alpha=4:layers.0-11=0.5", "face:-1"]
     assert differences(receipt, receipt) == ()
     for other in ((), (one,), (two, one), (replace(one, strength=0.7), two)):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from sakuga.checkpoint.convert import GOALS
 from sakuga.commands.convert import convert
-from sakuga.commands.inspect import Inspected, as_json, describe, inspect
+from sakuga.commands.inspect import Inspected, as_json, describe_file, inspect
 from sakuga.errors import ModelNotFound, RequestError
 
 
@@ -73,7 +73,7 @@ def test_a_file_of_no_known_layout_still_shows_its_names(tmp_path: Path) -> None
     save_file({"a.0.b": torch.ones(2, 3), "a.1.b": torch.ones(2, 3)}, tmp_path / "x.safetensors")
     found = one(tmp_path / "x.safetensors")
     assert (found.component, found.layout, found.fates) == (None, None, {"unknown": 2})
-    text = "\n".join(describe(found))
+    text = "\n".join(describe_file(found))
     assert "a.*.b (2 such)" in text
     assert "2x3" in text
     assert "no layout is near" in text
@@ -98,7 +98,7 @@ def test_reasons_and_the_prefix_are_in_the_text(tiny_model: Path, tmp_path: Path
     config = (tiny_model / "text_encoder" / "config.json").read_text()
     save_file(state, tmp_path / "x.safetensors", {"config": config})
     found = one(tmp_path / "x.safetensors")
-    text = "\n".join(describe(found))
+    text = "\n".join(describe_file(found))
     assert "under 'state_dict.model.'" in text
     assert "vision_tower.x.weight: prompts are text; pictures are never read" in text
     assert "2 dropped" in text

@@ -10,7 +10,13 @@ from torch import Tensor
 from sakuga.api.receipt import StagePlan
 from sakuga.engine.denoise import Denoiser, Packings, Prepared, modulated, refined
 from sakuga.errors import BudgetTooSmall, OutOfMemory, RequestError
-from sakuga.memory.activations import Denoising, Segment, gemma_layer, jina_layer, table
+from sakuga.memory.activations import (
+    Denoising,
+    Segment,
+    gemma_layer_peak,
+    jina_layer,
+    modulation_table,
+)
 from sakuga.memory.cards import CPU, DEFAULT, H200, RTX_3060, RTX_4060_TI, RTX_4090, nearest_card
 from sakuga.memory.costs import Work, part_bytes
 from sakuga.memory.ledger import Ledger
@@ -85,7 +91,7 @@ def test_an_evaluation_takes_what_is_predicted(
 
     segments = tuple(Segment(side * side // 4, text) for text in texts for _ in range(batch))
     predicted = Denoising(shape, batch, segments, parts, held=1, size=kind.itemsize)
-    rows = table(shape, len(times), len(texts), kind.itemsize)
+    rows = modulation_table(shape, len(times), len(texts), kind.itemsize)
     whole = predicted.kept + predicted.working + rows + predicted.latents
     assert 0.98 <= whole / metered(run) <= 1.05
 
@@ -99,7 +105,7 @@ def test_an_encoder_takes_what_is_predicted(spec: ModelSpec, dtype: str, tokens:
         gemma = GemmaEncoder(few.gemma).to(kind).model.layers[0]
         jina = JinaEncoder(few.jina).to(kind).model.layers[0]
     for layer, width, predicted in (
-        (gemma, few.gemma.hidden_size, gemma_layer(few.gemma, tokens, kind.itemsize)),
+        (gemma, few.gemma.hidden_size, gemma_layer_peak(few.gemma, tokens, kind.itemsize)),
         (jina, few.jina.hidden_size, jina_layer(few.jina, tokens, kind.itemsize)),
     ):
         x = empty(1, tokens, width, dtype=kind)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sakuga.engine.decode import FLUX, Preview, PreviewMap, delayed, fit, picture_of, preview_map
+from sakuga.engine.decode import (
+    FLUX,
+    Preview,
+    PreviewMap,
+    delayed,
+    fit_preview,
+    picture_of,
+    preview_map,
+)
 from sakuga.errors import SpecMismatch
 from sakuga.sample.solvers import Step
 
@@ -30,7 +38,7 @@ def test_fitting_finds_the_map_that_made_the_pictures() -> None:
     factors, bias = torch.randn(4, 3), torch.randn(3)
     small = (latents.movedim(1, -1) @ factors + bias).movedim(-1, 1)
     images = small.repeat_interleave(8, 2).repeat_interleave(8, 3)
-    found = fit(latents, images)
+    found = fit_preview(latents, images)
     torch.testing.assert_close(torch.tensor(found.factors), factors, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(torch.tensor(found.bias), bias, atol=1e-5, rtol=1e-5)
 

@@ -16,8 +16,8 @@ from sakuga.adapters.spec import parse_adapter
 from sakuga.commands.convert import convert
 from sakuga.commands.doctor.files import strangers
 from sakuga.commands.doctor.finding import tell
-from sakuga.commands.inspect import describe, inspect
-from sakuga.commands.lora import as_text, look
+from sakuga.commands.inspect import describe_file, inspect
+from sakuga.commands.lora import as_text, read_shown
 from sakuga.errors import LayoutError, ModelNotFound
 from sakuga.printable import columns, duration, readable, shown
 from sakuga.weights.store import Store
@@ -67,7 +67,7 @@ def test_columns_are_aligned_and_no_line_ends_in_blanks() -> None:
 def test_names_of_a_file_that_is_not_understood(tmp_path: Path) -> None:
     save_file({EVIL: torch.ones(2)}, tmp_path / "x.safetensors")
     (found,) = inspect(tmp_path / "x.safetensors")
-    lines = list(describe(found))
+    lines = list(describe_file(found))
     assert all(line.isprintable() for line in lines)
     assert any(line.endswith(SAFE) for line in lines)
 
@@ -79,7 +79,7 @@ def test_what_lies_beside_tensors_and_in_a_folder(tiny_model: Path, tmp_path: Pa
     torch.save({"model": state, EVIL: 1}, vae / "x.pt")
     (vae / "diffusion_pytorch_model.safetensors").unlink()
     (found,) = inspect(vae)
-    lines = list(describe(found))
+    lines = list(describe_file(found))
     assert all(line.isprintable() for line in lines)
     assert sum(SAFE in line for line in lines) == 2
     (told,) = convert(vae, tmp_path / "out", "original")
@@ -90,7 +90,7 @@ def test_what_lies_beside_tensors_and_in_a_folder(tiny_model: Path, tmp_path: Pa
 def test_names_of_an_adapter(tiny_model: Path, tmp_path: Path) -> None:
     odd = {f"{EVIL}.lora_A.weight": torch.ones(1, 2), f"{EVIL}.lora_B.weight": torch.ones(2, 1)}
     file = saved(tmp_path / f"{EVIL[:6]}.safetensors", kohya_tensors(factors(FEW), 2.0) | odd)
-    said = as_text([look(str(file), str(tiny_model))], as_json=False)
+    said = as_text([read_shown(str(file), str(tiny_model))], as_json=False)
     assert printable(said)
     assert SAFE in said
     targets = transformer_targets(TINY.transformer)

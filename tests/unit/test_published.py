@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sakuga.checkpoint.bind import plan
+from sakuga.checkpoint.bind import plan_binding
 from sakuga.checkpoint.folder import open_component
 from sakuga.commands.inspect import inspect
 from sakuga.model.nextdit import NextDiT
@@ -71,7 +71,7 @@ def test_a_real_file_says_what_it_is_and_every_key_is_explained(name: str, tmp_p
     part = open_component(file)
     assert part.name == FILES[name]
     assert part.spec == SPECS[part.name]
-    report = plan(empty_module(part.name), part).report
+    report = plan_binding(empty_module(part.name), part).report
     assert {entry.key for entry in report.entries} == set(tensors)
     assert report.counts.keys() <= {"cast", "baked", "dropped"}
     assert all(entry.detail for entry in report.entries)

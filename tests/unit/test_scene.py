@@ -26,7 +26,7 @@ from sakuga.chibi.vocabulary import (
     VALUES,
     WORDS,
     meaning,
-    read,
+    read_tags,
 )
 
 POSITIONS = (None, *VALUES["position"])
@@ -60,18 +60,20 @@ def test_the_vocabulary_is_as_wide_as_promised() -> None:
 
 def test_the_specific_pose_wins_whatever_the_order() -> None:
     for tags in (["standing", "dynamic_pose"], ["dynamic_pose", "standing"]):
-        assert read(tags) == {"pose": "dynamic_pose"}
+        assert read_tags(tags) == {"pose": "dynamic_pose"}
 
 
 def test_a_garment_brings_its_colour_and_only_its_own() -> None:
     assert meaning("Red Dress") == (("garment", "dress"), ("garment_color", "red"))
-    assert read(["dress", "red_dress"]) == {"garment": "dress", "garment_color": "red"}
-    assert read(["white_shirt", "kimono"]) == {"garment": "kimono"}
-    assert read(["unheard_of", "miku"]) == {}
+    assert read_tags(["dress", "red_dress"]) == {"garment": "dress", "garment_color": "red"}
+    assert read_tags(["white_shirt", "kimono"]) == {"garment": "kimono"}
+    assert read_tags(["unheard_of", "miku"]) == {}
 
 
 def test_two_named_girls_read_as_written() -> None:
-    first = read(["blue_hair", "long_twintails", "teal_eyes", "school_uniform", "dynamic_pose"])
+    first = read_tags(
+        ["blue_hair", "long_twintails", "teal_eyes", "school_uniform", "dynamic_pose"]
+    )
     assert first == {
         "hair_color": "blue",
         "hair_style": "long_twintails",
@@ -79,9 +81,9 @@ def test_two_named_girls_read_as_written() -> None:
         "garment": "school_uniform",
         "pose": "dynamic_pose",
     }
-    second = read(["orange_hair", "short_pigtails", "green_eyes", "casual_jacket"])
+    second = read_tags(["orange_hair", "short_pigtails", "green_eyes", "casual_jacket"])
     assert second["hair_style"] == "short_pigtails"
-    assert read(["studio_lighting", "rim_light", "cityscape_at_dusk"]) == {
+    assert read_tags(["studio_lighting", "rim_light", "cityscape_at_dusk"]) == {
         "lighting": "studio_lighting",
         "rim_light": "yes",
         "background": "cityscape_at_dusk",

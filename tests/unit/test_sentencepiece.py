@@ -20,7 +20,7 @@ from sakuga.tokenizer.sentencepiece import (
     MAX_PIECES,
     UNIGRAM,
     Added,
-    Kind,
+    PieceKind,
     checked,
     open_sentencepiece,
     read_sentencepiece,
@@ -53,15 +53,15 @@ def test_reads_what_the_library_trains() -> None:
     assert list(pieces.texts) == [own.id_to_piece(n) for n in range(own.vocab_size())]
     assert list(pieces.scores) == [own.get_score(n) for n in range(own.vocab_size())]
     for n, kind in enumerate(pieces.kinds):
-        assert (kind == Kind.BYTE) == own.is_byte(n)
-        assert (kind == Kind.CONTROL) == own.is_control(n)
-        assert (kind == Kind.UNKNOWN) == own.is_unknown(n)
+        assert (kind == PieceKind.BYTE) == own.is_byte(n)
+        assert (kind == PieceKind.CONTROL) == own.is_control(n)
+        assert (kind == PieceKind.UNKNOWN) == own.is_unknown(n)
     assert (pieces.algorithm, pieces.unknown, pieces.bos, pieces.eos) == (BPE, 3, 2, None)
     assert pieces.byte_fallback
     assert not pieces.charsmap
     assert not pieces.leading_space
     assert not pieces.single_spaces
-    assert pieces.kinds[pieces.texts.index("<start_of_turn>")] == Kind.USER_DEFINED
+    assert pieces.kinds[pieces.texts.index("<start_of_turn>")] == PieceKind.USER_DEFINED
 
 
 def test_unigram_gets_the_ids_of_fairseq() -> None:

@@ -13,7 +13,7 @@ from transformers import Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
 from sakuga.checkpoint.families.detect import detect
 from sakuga.checkpoint.families.family import read_spec
 from sakuga.checkpoint.families.gemma import GEMMA
-from sakuga.checkpoint.families.jina import JINA, read_adapter
+from sakuga.checkpoint.families.jina import JINA, baked_adapter
 from sakuga.checkpoint.families.match import BakedAdapter, rewrite
 from sakuga.checkpoint.families.nextdit import TRANSFORMER, lumina2_config
 from sakuga.checkpoint.families.tables import FAMILIES, config_of
@@ -304,7 +304,7 @@ def test_a_diffusers_config_as_others_write_it() -> None:
     ],
 )  # fmt: skip
 def test_which_adapter_jina_applies(config: dict[str, Any], adapter: BakedAdapter) -> None:
-    assert read_adapter(config, "config.json") == adapter
+    assert baked_adapter(config, "config.json") == adapter
 
 
 def test_without_a_config_gemma_scales_queries_by_its_heads() -> None:

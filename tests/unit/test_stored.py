@@ -13,8 +13,8 @@ from tiny import TINY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sakuga.checkpoint.bind import Report, bind
-from sakuga.checkpoint.contents import Contents
+from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.contents import Contents, Report
 from sakuga.checkpoint.save import save_component
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.packing import packing_of

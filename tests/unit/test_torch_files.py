@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.commands.convert import convert
-from sakuga.commands.inspect import describe, inspect
+from sakuga.commands.inspect import describe_file, inspect
 from sakuga.errors import LayoutError, ModelNotFound, UnsafeFile
 
 State = dict[str, Tensor]
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_a_trainer_converts_once_its_weights_are_named(
 def test_what_was_left_out_is_shown_with_the_reason(checkpoint: Path) -> None:
     (found,) = inspect(checkpoint, state="ema")
     assert found.problem is None
-    text = "\n".join(describe(found))
+    text = "\n".join(describe_file(found))
     assert "beside  optimizer: lies beside 'ema'" in text
     assert "beside  decay: float, not a tensor" in text
 
@@ -143,7 +143,7 @@ def test_what_differs_by_a_number_shares_a_line(tiny_model: Path, tmp_path: Path
     shutil.copy(tiny_model / "vae" / "config.json", tmp_path)
     (found,) = inspect(tmp_path / "x.pt")
     assert len(found.beside) == 41
-    lines = [line for line in describe(found) if line.startswith("  beside")]
+    lines = [line for line in describe_file(found) if line.startswith("  beside")]
     assert lines == [
         "  beside  blocks.*.scale (40 such): float, not a tensor",
         "  beside  blocks.7.kind: str, not a tensor",

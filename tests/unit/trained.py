@@ -9,7 +9,7 @@ from typing import Any
 
 import sentencepiece
 
-from sakuga.tokenizer.sentencepiece import Kind, SentencePieceModel
+from sakuga.tokenizer.sentencepiece import PieceKind, SentencePieceModel
 
 LINES = [
     *(
@@ -95,7 +95,7 @@ def jina_json(file: Path, charsmap: bytes) -> Path:
 
 def gguf_words(pieces: SentencePieceModel) -> dict[str, Any]:
     """A vocabulary as llama.cpp writes it."""
-    own = [kind == Kind.USER_DEFINED for kind in pieces.kinds]
+    own = [kind == PieceKind.USER_DEFINED for kind in pieces.kinds]
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": [
@@ -107,7 +107,7 @@ def gguf_words(pieces: SentencePieceModel) -> dict[str, Any]:
             for score, mine in zip(pieces.scores, own, strict=True)
         ],
         "tokenizer.ggml.token_type": [
-            int(Kind.CONTROL if kind == Kind.UNKNOWN else kind) for kind in pieces.kinds
+            int(PieceKind.CONTROL if kind == PieceKind.UNKNOWN else kind) for kind in pieces.kinds
         ],
         "tokenizer.ggml.bos_token_id": 2,
         "tokenizer.ggml.eos_token_id": 1,

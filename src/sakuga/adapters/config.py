@@ -160,7 +160,7 @@ def _config_settings(
         told = {key: config.get(key) for key in ("peft_type", "use_dora", "fan_in_fan_out")}
         raise LayoutError(
             "an adapter_config is of peft_type LORA or LYCORIS, without DoRA or swapped sides",
-            f"{short(told)} in {where}",
+            f"{short_json(told)} in {where}",
             "Merge it with the program that trained it, and use the merged model",
         )
     alpha = None if given else config.get("lora_alpha")
@@ -169,7 +169,7 @@ def _config_settings(
         return Settings(known, source)
     rank = config.get("r")
     if rank is not None and (type(rank) is not int or not 0 < rank < 2**31):
-        raise _bad_config(f"r {short(rank)}, which is no rank, in {where}")
+        raise _bad_config(f"r {short_json(rank)}, which is no rank, in {where}")
     return Settings(
         known,
         source,
@@ -187,7 +187,7 @@ def _refuse_traversal(config: Mapping[str, Any], where: str) -> None:
         texts = [value for value in level if isinstance(value, str)]
         for text in texts:
             if ".." in text.replace("\\", "/").split("/"):
-                raise _bad_config(f"the path {short(text)}, which leads out, in {where}")
+                raise _bad_config(f"the path {short_json(text)}, which leads out, in {where}")
         objects = [value for value in level if isinstance(value, dict)]
         level = [each for value in level if isinstance(value, list) for each in value]
         level += [each for value in objects for pair in value.items() for each in pair]
@@ -199,7 +199,7 @@ def _refuse_traversal(config: Mapping[str, Any], where: str) -> None:
 def _patterns(config: Mapping[str, Any], name: str, where: str) -> Patterns:
     given = config.get(name) or {}
     if not isinstance(given, dict):
-        raise _bad_config(f"{name} {short(given)} in {where}")
+        raise _bad_config(f"{name} {short_json(given)} in {where}")
     names, expressions = {}, []
     for place, (key, said) in enumerate(given.items()):
         value = positive(said, said, f"{name} of {where}")
@@ -218,7 +218,7 @@ def _expression(key: str, where: str) -> re.Pattern[str]:
     if len(key) <= MAX_NAME and EXPRESSION.fullmatch(key) and len(REPEATS.findall(key)) <= 2:
         with contextlib.suppress(re.error):  # a range that runs backwards
             return re.compile(key.removeprefix("^").removesuffix("$"))
-    raise _bad_config(f"{short(key)}, which names no modules, in the {where}")
+    raise _bad_config(f"{short_json(key)}, which names no modules, in the {where}")
 
 
 def positive(value: object, got: object, where: str) -> float:
@@ -227,7 +227,7 @@ def positive(value: object, got: object, where: str) -> float:
         return float(value)
     raise CorruptFile(
         "an alpha or a rank is a finite number above 0",
-        f"{short(got)} as {where}",
+        f"{short_json(got)} as {where}",
         "Give it by hand: --lora FILE:1:alpha=4",
     )
 
@@ -247,7 +247,7 @@ def _bad_config(got: str) -> CorruptFile:
     )
 
 
-def short(value: object) -> str:
+def short_json(value: object) -> str:
     """A value from a file, escaped and short enough for a message."""
     text = value if isinstance(value, str) else json.dumps(value, default=repr)
     return repr(text) if len(text) <= 80 else repr(text[:77] + "...")

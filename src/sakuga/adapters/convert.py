@@ -11,13 +11,13 @@ import torch
 
 from sakuga.adapters.config import DIFFUSERS_CONFIG
 from sakuga.adapters.file import Adapter
-from sakuga.adapters.fit import assumption, listed
+from sakuga.adapters.fit import assumption
 from sakuga.checkpoint.bind import read_tensor
 from sakuga.checkpoint.contents import gathered
 from sakuga.checkpoint.save import refuse_itself, write_weights, writing
 from sakuga.errors import CorruptFile, LayoutError, RequestError
 from sakuga.files.atomic import refuse_existing
-from sakuga.printable import shown
+from sakuga.printable import listed, shown
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.untrusted import read_json
 from sakuga.weights.writer import Promised, write_tensors

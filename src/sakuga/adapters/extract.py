@@ -13,12 +13,13 @@ from torch import Tensor
 
 from sakuga.adapters.config import CONFIG, PEFT_PREFIX
 from sakuga.adapters.file import PEFT_FILE
-from sakuga.adapters.fit import WEIGHT, listed, targets_of
+from sakuga.adapters.fit import WEIGHT, targets_of
 from sakuga.adapters.merge import Base
 from sakuga.checkpoint.folder import Component
 from sakuga.checkpoint.save import write_json, write_weights, writing
 from sakuga.errors import RequestError, SpecMismatch
 from sakuga.files.atomic import refuse_existing
+from sakuga.printable import listed
 
 
 @dataclass(frozen=True, slots=True)

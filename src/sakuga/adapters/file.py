@@ -30,19 +30,17 @@ from sakuga.adapters.config import (
     check_steps,
     positive,
     settings_of,
-    short,
+    short_json,
 )
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.families.detect import ENDS, OTHER_KINDS, ROLES
 from sakuga.checkpoint.folder import Opener
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
 from sakuga.weights.archive import is_from_torch, is_zip
-from sakuga.weights.formats import FLOAT_DTYPES, STRUCT_CODES
+from sakuga.weights.formats import FLOAT_DTYPES, STRUCT_CODES, Shape
 from sakuga.weights.shards import FROM_TORCH
 from sakuga.weights.store import Store
 from sakuga.weights.untrusted import confine, reading
-
-Shape = tuple[int, ...]
 
 PEFT_FILE = "adapter_model.safetensors"
 PEFT_FILES = (PEFT_FILE, "adapter_model.bin")
@@ -122,7 +120,7 @@ def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
     if not groups:
         raise LayoutError(
             "an adapter holds LoRA or LoKr factors, or trained norms",
-            f"{len(store)} tensors that are none, such as {short(next(iter(store), ''))}, "
+            f"{len(store)} tensors that are none, such as {short_json(next(iter(store), ''))}, "
             f"in {store.path}",
             "Give a model's own weights with --model or --transformer",
         )
@@ -188,7 +186,7 @@ def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
         if what := next((w for end, w in OTHER_KINDS.items() if key.endswith(end)), None):
             raise LayoutError(
                 "adapters are LoRA or LoKr of linears, and trained norms",
-                f"{what}: {short(key)} in {store.path}",
+                f"{what}: {short_json(key)} in {store.path}",
                 "Merge it with the program that trained it, and use the merged model",
             )
         end = next((end for end in ROLES if key.endswith(end)), None)
@@ -214,7 +212,7 @@ def _part(
         raise _bad_part(store, stem, f"{', '.join(sorted(tensors))}, which make no whole")
     for key in tensors.values():
         if store.info(key).dtype not in FLOAT_DTYPES:
-            raise _bad_part(store, stem, f"{store.info(key).dtype} in {short(key)}")
+            raise _bad_part(store, stem, f"{store.info(key).dtype} in {short_json(key)}")
     shapes = {role: store.info(key).shape for role, key in tensors.items()}
     measured = SHAPES[kind](shapes)
     if measured is None:
@@ -321,12 +319,12 @@ def _number(store: Store, key: str) -> float:
     if value == 0:
         return 0.0
     got = f"{info.dtype} {list(info.shape)}" if value is None else value
-    return positive(value, got, f"{short(key)} of {store.path}")
+    return positive(value, got, f"{short_json(key)} of {store.path}")
 
 
 def _bad_part(store: Store, stem: str, got: str) -> BindError:
     return BindError(
         "the factors of an adapter come whole, and fit each other",
-        f"{got} for {short(stem)} in {store.path}",
+        f"{got} for {short_json(stem)} in {store.path}",
         "Download or train the adapter again",
     )

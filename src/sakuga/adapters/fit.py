@@ -24,13 +24,12 @@ from sakuga.checkpoint.families.detect import nearest
 from sakuga.checkpoint.families.match import spellings
 from sakuga.checkpoint.families.tables import LAYOUTS
 from sakuga.errors import BindError, LayoutError
-from sakuga.model.inventory import Inventory, NetworkWeights, Shape, Weight, Weights, weights_of
+from sakuga.model.inventory import Inventory, NetworkWeights, Weight, Weights, weights_of
 from sakuga.model.spec import NextDiTSpec
-from sakuga.printable import shown
+from sakuga.printable import listed, shown
 from sakuga.weights.digests import file_sha256, file_state
-from sakuga.weights.formats import BFLOAT16
+from sakuga.weights.formats import BFLOAT16, Shape
 
-SHOWN = 8
 WEIGHT = ".weight"
 PREFIXES = (
     "base_model.model.",
@@ -174,7 +173,7 @@ def fit(adapter: Adapter, targets: Mapping[str, Shape], *, partial: bool = False
         if place is None:
             unmatched.extend(part.tensors.values())
             continue
-        rows = rows_of(place, targets)
+        rows = slice_rows(place, targets)
         _check_shape(adapter, part, place, rows, targets[place.module])
         strength = adapter.spec.strength_of(place.module)
         key = (place.module, rows, part.kind)
@@ -250,7 +249,7 @@ def without_prefixes(stem: str) -> Iterator[str]:
             yield from without_prefixes(stem[len(prefix) :])
 
 
-def rows_of(place: ModuleSlice, targets: Mapping[str, Shape]) -> tuple[int, int] | None:
+def slice_rows(place: ModuleSlice, targets: Mapping[str, Shape]) -> tuple[int, int] | None:
     """The rows of a module that a place stands for; None for all.
 
     Of a fused qkv, queries have as many rows as the output projection has columns; keys and
@@ -310,14 +309,11 @@ def _check_blocks(made: Fit) -> None:
 
 
 def _unmatched(adapter: Adapter, keys: Sequence[str], names: Names) -> BindError:
-    first = [key[:120] for key in keys[:SHOWN]]
     stems = {key: part.stem for part in adapter.parts for key in part.tensors.values()}
-    hints = [names.hint(stems.get(key, key)) for key in keys[:SHOWN]]
-    told = ", ".join(f"{key!r}{hint}" for key, hint in zip(first, hints, strict=True))
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    hints = (names.hint(stems.get(key, key)) for key in keys)
     return BindError(
         "every tensor of an adapter changes a module of the model",
-        f"{told}{more} in {adapter.store.path}",
+        f"{listed(keys, hints)} in {adapter.store.path}",
         "Use the model it was made for; --lora-partial leaves out what does not match",
     )
 
@@ -326,9 +322,3 @@ def _unfit(adapter: Adapter, rule: str, got: str) -> BindError:
     return BindError(
         f"an adapter {rule}", f"{got} in {adapter.store.path}", "Use the model it was made for"
     )
-
-
-def listed(keys: Sequence[str]) -> str:
-    """The first few of many names, for a message."""
-    first = ", ".join(repr(key[:120]) for key in keys[:SHOWN])
-    return first + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")

@@ -68,7 +68,7 @@ def parameters(receipt: Receipt) -> str:
     return "\n".join(lines)
 
 
-def describe(receipt: Receipt) -> Iterator[tuple[str, str]]:
+def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
     """The receipt as (label, text) rows for people."""
     request, plan, tokens = receipt.request, receipt.plan, receipt.tokens
     width, height = request.size

@@ -12,7 +12,17 @@ from dataclasses import MISSING, dataclass
 
 from sakuga.api.options import Option, option
 
-SOLVERS = ("euler", "midpoint", "heun2", "heun3", "rk4", "dpm1", "dpm2", "dpm3", "res_multistep")
+SOLVER_NAMES = (
+    "euler",
+    "midpoint",
+    "heun2",
+    "heun3",
+    "rk4",
+    "dpm1",
+    "dpm2",
+    "dpm3",
+    "res_multistep",
+)
 SCHEDULES = ("shifted", "linear_quadratic")
 UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
@@ -73,7 +83,7 @@ class Request:
     guidance: float | None = option(
         Option("Strength of the prompt; at 1 or 0 there is no negative branch.", low=0, high=20)
     )
-    solver: str | None = option(Option("How the flow is integrated.", choices=SOLVERS))
+    solver: str | None = option(Option("How the flow is integrated.", choices=SOLVER_NAMES))
     shift: float | None = option(
         Option("How much of the time is spent near the noise.", low=0, high=100, above=True)
     )

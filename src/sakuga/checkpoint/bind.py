@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sakuga.checkpoint.contents import Contents, Report, Target, listed, report, unbound
-from sakuga.checkpoint.families.layout import Shape
+from sakuga.checkpoint.contents import Contents, Report, Target, report, unbound
 from sakuga.checkpoint.families.match import BakedAdapter, Explanation, TensorPiece, is_embedding
 from sakuga.errors import BindError
-from sakuga.weights.formats import StorageFormat, StoredTensor, scale_key
+from sakuga.printable import listed
+from sakuga.weights.formats import Shape, StorageFormat, StoredTensor, scale_key
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
@@ -48,7 +48,9 @@ class BindPlan:
     report: Report
 
 
-def plan(module: nn.Module, contents: Contents, *, dtype: torch.dtype | None = None) -> BindPlan:
+def plan_binding(
+    module: nn.Module, contents: Contents, *, dtype: torch.dtype | None = None
+) -> BindPlan:
     """Explain every key of a file against `module`, without reading a weight.
 
     dtype: what floats become, by default what the module has. Raises BindError listing what is
@@ -81,7 +83,7 @@ def bind(
     state dict must be real already. Raises as `plan` does, before any weight is read.
     """
     _refuse_empty_buffers(module)
-    todo = plan(module, contents, dtype=dtype)
+    todo = plan_binding(module, contents, dtype=dtype)
     store, stored = contents.store, contents.stored
     filled: dict[str, Tensor] = {}
     for piece in todo.explanation.pieces:

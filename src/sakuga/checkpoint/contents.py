@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.checkpoint.families.detect import nearest, recognise
-from sakuga.checkpoint.families.layout import Shape
 from sakuga.checkpoint.families.match import Explanation, Match, TensorPiece, explain, rewrite
 from sakuga.errors import BindError
+from sakuga.printable import listed
 from sakuga.weights.formats import (
     TORCH_NAMES,
+    Shape,
     StorageFormat,
     StoredTensor,
     logical_shapes,
@@ -22,8 +23,6 @@ from sakuga.weights.formats import (
 )
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.store import Store
-
-SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +111,10 @@ def unbound(explanation: Explanation, source: Path) -> BindError:
     if explanation.missing:
         problems.append(f"missing {listed(explanation.missing)}")
     if explanation.unexpected:
-        hints = [_hint(explanation.match, key, names) for key in explanation.unexpected[:SHOWN]]
+        hints = (_hint(explanation.match, key, names) for key in explanation.unexpected)
         problems.append(f"unexpected {listed(explanation.unexpected, hints)}")
     if explanation.wrong:
-        hints = [f" is {got}, not {want}" for _, got, want in explanation.wrong[:SHOWN]]
+        hints = (f" is {got}, not {want}" for _, got, want in explanation.wrong)
         problems.append(f"wrong shapes: {listed([key for key, *_ in explanation.wrong], hints)}")
     return BindError(
         "every key of a file fills the model or is dropped for a stated reason",
@@ -160,14 +159,6 @@ def _is_float(dtype: str) -> bool:
 def _hint(match: Match, key: str, names: list[str]) -> str:
     near = nearest(key.removeprefix(match.prefix), names)
     return f" (nearest: {near!r})" if near else ""
-
-
-def listed(keys: tuple[str, ...] | list[str], hints: list[str] | None = None) -> str:
-    """The first few keys for a message, each with its hint, and how many more there are."""
-    shown = keys[:SHOWN]
-    texts = [repr(key) + hint for key, hint in zip(shown, hints or [""] * len(shown), strict=True)]
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(texts) + more
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from sakuga.api.codec import unknown
 from sakuga.checkpoint.bind import read_piece
-from sakuga.checkpoint.contents import Report, Target, gathered, listed, report, unbound
+from sakuga.checkpoint.contents import Report, Target, gathered, report, unbound
 from sakuga.checkpoint.families.gemma import GEMMA_TRANSFORMERS
 from sakuga.checkpoint.families.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
-from sakuga.checkpoint.families.layout import KeyLayout, Shape
+from sakuga.checkpoint.families.layout import KeyLayout
 from sakuga.checkpoint.families.match import Match, TensorPiece, rewrite
 from sakuga.checkpoint.families.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL, lumina2_config
 from sakuga.checkpoint.families.tables import config_of
@@ -32,8 +32,16 @@ from sakuga.checkpoint.tokenizer import TENSOR, carried_model
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.model.inventory import weights_of
 from sakuga.model.spec import NextDiTSpec
-from sakuga.printable import shown
-from sakuga.weights.formats import FLOATS, ITEMSIZE, KEEP, TORCH_NAMES, StoredTensor, choose_format
+from sakuga.printable import listed, shown
+from sakuga.weights.formats import (
+    FLOATS,
+    ITEMSIZE,
+    KEEP,
+    TORCH_NAMES,
+    Shape,
+    StoredTensor,
+    choose_format,
+)
 from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.quantise import TORCH_DTYPES
 from sakuga.weights.writer import Promised, write_tensors

@@ -30,7 +30,7 @@ from sakuga.checkpoint.catalog import vocabulary
 from sakuga.checkpoint.contents import Contents, made_of, read_shapes
 from sakuga.checkpoint.families.detect import detect, recognise
 from sakuga.checkpoint.families.family import compare, read_spec
-from sakuga.checkpoint.families.jina import read_adapter
+from sakuga.checkpoint.families.jina import baked_adapter
 from sakuga.checkpoint.families.tables import FAMILIES
 from sakuga.checkpoint.model_index import ModelIndex, read_model_index
 from sakuga.checkpoint.tokenizer import FILES, carried, own_file
@@ -240,7 +240,7 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     configs = _configs(folder, source, root or folder)
     config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
     if match.layout.baked and config is not None:
-        match = replace(match, adapter=read_adapter(config, origin))
+        match = replace(match, adapter=baked_adapter(config, origin))
     pieces = made_of(match, shapes)
     ours = {name: piece.shape for name, piece in pieces.items()}
     spec = read_spec(FAMILIES[name], config, origin, ours, str(source.path))

@@ -19,7 +19,7 @@ from sakuga.checkpoint.save import save_component, write_json, write_weights
 from sakuga.chibi.data import Renders
 from sakuga.chibi.judge import Judge
 from sakuga.chibi.vocabulary import WORDS
-from sakuga.engine.decode import fit
+from sakuga.engine.decode import fit_preview
 from sakuga.engine.networks import Networks
 from sakuga.model.spec import CHIBI, GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 from sakuga.model.vae import VAE
@@ -106,7 +106,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 @torch.inference_mode()
 def _index(vae: VAE, renders: Renders) -> dict[str, object]:
     images = renders.pixels.float() / 127.5 - 1
-    preview = fit(torch.cat([vae.encode(part) for part in torch.split(images, 16)]), images)
+    preview = fit_preview(torch.cat([vae.encode(part) for part in torch.split(images, 16)]), images)
     habits = {
         "name": CHIBI.name,
         "drawing": dataclasses.asdict(CHIBI.drawing),

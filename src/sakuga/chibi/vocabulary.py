@@ -252,23 +252,23 @@ WORDS: frozenset[str] = frozenset(MEANINGS) | STYLE_WORDS | NAMES
 """Every word the small model was taught."""
 
 
-def normal(tag: str) -> str:
+def spelled(tag: str) -> str:
     """A tag as the tables spell it: lower case, underscores for spaces."""
     return "_".join(tag.lower().split())
 
 
 def meaning(tag: str) -> tuple[tuple[str, str], ...]:
     """What a tag decides: (slot, value) pairs, none for a word without effect."""
-    return MEANINGS.get(normal(tag), ())
+    return MEANINGS.get(spelled(tag), ())
 
 
-def read(tags: Iterable[str]) -> dict[str, str]:
+def read_tags(tags: Iterable[str]) -> dict[str, str]:
     """What a list of one character's (or one scene's) tags decides, slot by slot.
 
     The first tag of a slot wins, except that `GENERAL` tags yield to all others and a bare
     garment yields to one with a colour. A garment's colour comes with the garment that won.
     """
-    known = [tag for tag in map(normal, tags) if tag in MEANINGS]
+    known = [tag for tag in map(spelled, tags) if tag in MEANINGS]
     chosen: dict[str, str] = {}
     for tag in sorted(known, key=lambda t: (_base(t) in GENERAL, -len(MEANINGS[t]))):
         pairs = MEANINGS[tag]

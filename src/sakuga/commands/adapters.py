@@ -24,9 +24,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Say what adapters are, and what they change; exit 1 if they do not fit the model."""
-    from sakuga.commands.lora import as_text, look
+    from sakuga.commands.lora import as_text, read_shown
 
-    shown = [look(text, model) for text in adapters]
+    shown = [read_shown(text, model) for text in adapters]
     print(as_text(shown, as_json=as_json))
     if not all(each.fits for each in shown):
         raise typer.Exit(1)

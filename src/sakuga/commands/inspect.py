@@ -163,7 +163,7 @@ def as_json(found: tuple[Inspected, ...]) -> str:
     return json.dumps([plain(each) for each in found], indent=2)
 
 
-def describe(found: Inspected) -> Iterator[str]:
+def describe_file(found: Inspected) -> Iterator[str]:
     """What one file says, for people; tensors that differ by a number share a line."""
     yield from map(shown, _lines(found))
 

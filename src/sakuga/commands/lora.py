@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
-from sakuga.adapters.fit import Change, Fit, assumption, fit, listed, transformer_targets
+from sakuga.adapters.fit import Change, Fit, assumption, fit, transformer_targets
 from sakuga.adapters.spec import parse_adapter
 from sakuga.checkpoint.catalog import ELSEWHERE, locate
 from sakuga.checkpoint.folder import Component, open_component
 from sakuga.errors import BindError
 from sakuga.model.spec import PRESETS, NextDiTSpec
-from sakuga.printable import columns
+from sakuga.printable import columns, listed
 from sakuga.printable import shown as printable
 from sakuga.weights.untrusted import reading
 
@@ -62,7 +62,7 @@ def transformer_spec(model: str) -> NextDiTSpec:
     return spec
 
 
-def look(text: str, model: str | None) -> Shown:
+def read_shown(text: str, model: str | None) -> Shown:
     """Open an adapter as `--lora` names it, and hold it against a model if one is named."""
     adapter = read_adapter(parse_adapter(text))
     if model is None:
@@ -74,7 +74,7 @@ def look(text: str, model: str | None) -> Shown:
         return Shown(adapter, model, None, str(error))
 
 
-def describe(shown: Shown) -> Iterator[str]:
+def describe_adapter(shown: Shown) -> Iterator[str]:
     """What was seen, as lines for people."""
     yield from map(printable, _lines(shown))
 
@@ -101,7 +101,7 @@ def _lines(shown: Shown) -> Iterator[str]:
         yield f"{shown.model}: {shown.problem}"
 
 
-def fields_of(shown: Shown) -> dict[str, Any]:
+def adapter_fields(shown: Shown) -> dict[str, Any]:
     """What was seen, for JSON."""
     adapter, fitted = shown.adapter, shown.fit
     told: dict[str, Any] = {
@@ -122,8 +122,8 @@ def fields_of(shown: Shown) -> dict[str, Any]:
 def as_text(shown: Sequence[Shown], *, as_json: bool) -> str:
     """All that was seen."""
     if as_json:
-        return json.dumps([fields_of(each) for each in shown], indent=2)
-    return "\n\n".join("\n".join(describe(each)) for each in shown)
+        return json.dumps([adapter_fields(each) for each in shown], indent=2)
+    return "\n\n".join("\n".join(describe_adapter(each)) for each in shown)
 
 
 def _rows(parts: Sequence[AdapterPart]) -> list[tuple[str, ...]]:

@@ -81,7 +81,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say how a drawing would fit a card: by which levers, how much memory, how long."""
-    asked = understand(question)
+    asked = read_question(question)
     if table:
         print(answer_table(asked, as_json))
         return
@@ -121,7 +121,7 @@ class Asked:
         return make_plan(self.inventory, self.limit, self.work, self.card, self.options)
 
 
-def understand(question: Question) -> Asked:
+def read_question(question: Question) -> Asked:
     """Read every flag. Raises RequestError, ModelNotFound or WeightsError."""
     check_fields(question)
     inventory = find_inventory(question.model, question.preset)
@@ -183,8 +183,8 @@ def answer(asked: Asked, as_json: bool) -> str:
     """The plan as text for people, or as JSON. Raises BudgetTooSmall."""
     plan = asked.plan()
     if as_json:
-        return json.dumps(fields_of(asked, plan), indent=2)
-    return "\n".join(describe(asked, plan))
+        return json.dumps(plan_fields(asked, plan), indent=2)
+    return "\n".join(describe_plan(asked, plan))
 
 
 def answer_table(asked: Asked, as_json: bool) -> str:
@@ -195,7 +195,7 @@ def answer_table(asked: Asked, as_json: bool) -> str:
     return json.dumps(rows, indent=2)
 
 
-def fields_of(asked: Asked, plan: MemoryPlan) -> dict[str, Any]:
+def plan_fields(asked: Asked, plan: MemoryPlan) -> dict[str, Any]:
     """A plan for programs; bytes and seconds as numbers."""
     return {
         "model": asked.inventory.spec.name,
@@ -219,7 +219,7 @@ def failed(error: BudgetTooSmall) -> dict[str, Any]:
     return {"code": error.code, "message": str(error), "smallest_bytes": error.smallest}
 
 
-def describe(asked: Asked, plan: MemoryPlan) -> Iterator[str]:
+def describe_plan(asked: Asked, plan: MemoryPlan) -> Iterator[str]:
     """A plan for people, line by line."""
     yield from _heading(asked)
     yield ""

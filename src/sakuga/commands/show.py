@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sakuga.api.infotext import RECEIPT_KEY, describe, receipt_from
+from sakuga.api.infotext import RECEIPT_KEY, describe_picture, receipt_from
 from sakuga.commands.flags import AsJson
 from sakuga.files.png import read_texts
 from sakuga.printable import shown
@@ -23,7 +23,7 @@ def show(
     if as_json:
         print(texts[RECEIPT_KEY])
         return
-    rows = list(describe(receipt))
+    rows = list(describe_picture(receipt))
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
         # Only the first line of a text has the label; the others stand below it.

@@ -38,7 +38,7 @@ def inspect(
     from sakuga.commands import inspect as command
 
     found = command.inspect(_place(path), dtype, state)
-    lines = [line for one in found for line in command.describe(one)]
+    lines = [line for one in found for line in command.describe_file(one)]
     print(command.as_json(found) if as_json else "\n".join(lines))
     if any(one.problem for one in found):
         raise typer.Exit(1)

@@ -28,7 +28,7 @@ from sakuga.model.vae import VAE
 from sakuga.sample.solvers import Step
 
 T = TypeVar("T")
-Painter = Callable[[Tensor], Tensor]
+Painting = Callable[[Tensor], Tensor]
 
 # Fitted for FLUX.1's autoencoder by the ComfyUI project (comfy/latent_formats.py): what one
 # unit of each of the 16 scaled latent channels adds to red, green and blue in [-1, 1].
@@ -50,7 +50,7 @@ class PreviewMap:
     factors: Sequence[Sequence[float]]
     bias: Sequence[float]
 
-    def on(self, device: torch.device) -> Painter:
+    def on(self, device: torch.device) -> Painting:
         """The map of latents (B, C, h, w) there to uint8 (B, h, w, 3).
 
         Made once for many steps: a card has to be waited for while it gets the numbers.
@@ -92,7 +92,7 @@ def stored_preview(checkpoint: Checkpoint) -> PreviewMap | None:
     return preview_map(checkpoint.index.preview, checkpoint.spec.vae.latent_channels)
 
 
-def fit(latents: Tensor, images: Tensor) -> PreviewMap:
+def fit_preview(latents: Tensor, images: Tensor) -> PreviewMap:
     """The least-squares map from latents (B, C, h, w) to their images (B, 3, H, W) in [-1, 1]."""
     small = torch.nn.functional.interpolate(images.float(), latents.shape[-2:], mode="area")
     rows = latents.float().movedim(1, -1).flatten(0, -2)  # (B·h·w, C)
@@ -109,7 +109,7 @@ class Preview:
     before. Read one step late, they cost no time at all.
     """
 
-    def __init__(self, step: Step, painter: Painter | None) -> None:
+    def __init__(self, step: Step, painter: Painting | None) -> None:
         self.step = step
         small = painter(step.x0) if painter else None
         self._finite = torch.isfinite(step.x).all().to("cpu", non_blocking=True)

@@ -29,8 +29,8 @@ from sakuga.model.nextdit import Group, Modulations, NextDiT, RefinerBlock, Tran
 from sakuga.model.packing import Packing, packing_of, text_positions
 from sakuga.model.spec import VAESpec
 from sakuga.model.text import Conditioning
-from sakuga.sample.guidance import Velocity, guided
-from sakuga.sample.solvers import Step, evaluation_times, solve
+from sakuga.sample.guidance import guided
+from sakuga.sample.solvers import Step, Velocity, evaluation_times, solve
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative
 

@@ -292,13 +292,13 @@ def swiglu(hidden: int, unfolded: int) -> int:
     return max(3 * hidden, 2 * hidden + unfolded)
 
 
-def table(spec: NextDiTSpec, evaluations: int, branches: int, size: int) -> int:
+def modulation_table(spec: NextDiTSpec, evaluations: int, branches: int, size: int) -> int:
     """Bytes of all modulations of a request."""
     blocks = spec.n_refiner_layers + spec.n_layers
     return evaluations * branches * (4 * blocks + 1) * spec.dim * size
 
 
-def gemma_layer(spec: GemmaSpec, tokens: int, size: int, unfolded: int = 0) -> int:
+def gemma_layer_peak(spec: GemmaSpec, tokens: int, size: int, unfolded: int = 0) -> int:
     """Bytes at the worst moment of a layer that reads one text, beside the layer's input.
 
     The gated product and its two factors; the sum before it and its norm.

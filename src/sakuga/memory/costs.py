@@ -13,9 +13,9 @@ from functools import cached_property, lru_cache
 
 from sakuga.memory.activations import FLOAT
 from sakuga.memory.cards import Card
-from sakuga.model.inventory import NetworkWeights, Shape, Weight
+from sakuga.model.inventory import NetworkWeights, Weight
 from sakuga.model.spec import ModelSpec
-from sakuga.weights.formats import FORMATS, StorageFormat, is_block_linear
+from sakuga.weights.formats import FORMATS, Shape, StorageFormat, is_block_linear
 
 ALIGNMENT = 256  # of every tensor in a flat buffer; kernels are chosen by alignment
 SLOTS = 2  # on the card, for the blocks that stream: one computes while the next is copied

@@ -19,7 +19,7 @@ from sakuga.api.receipt import StagePlan
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import Card
 from sakuga.memory.costs import Costs, Work
-from sakuga.memory.reasons import Reason, explain
+from sakuga.memory.reasons import Reason, reasons_for
 from sakuga.memory.stages import STAGES, Stage
 from sakuga.model.inventory import Inventory, NetworkWeights
 from sakuga.printable import readable
@@ -135,7 +135,7 @@ def make_plan(
     reasons = [_release(asked, chosen, options, kept is not None)]
     for priced, plan in zip(asked, kept or chosen, strict=True):
         room = rooms[priced.stage.name]
-        reasons.extend(explain(plan, priced.stage.levers, priced.choices, room))
+        reasons.extend(reasons_for(plan, priced.stage.levers, priced.choices, room))
     return MemoryPlan(kept or chosen, tuple(reasons), limit, kept is not None)
 
 

@@ -68,7 +68,7 @@ FORMAT = Lever(
 )
 
 
-def explain(
+def reasons_for(
     plan: StagePlan, levers: Sequence[Lever], choices: Sequence[StagePlan], room: int | None
 ) -> Iterator[Reason]:
     """The reasons of one stage, cheapest lever first, for the levers that can be moved.

@@ -18,22 +18,16 @@ from sakuga.memory.activations import (
     Segment,
     decode_flops,
     decode_peak,
-    gemma_layer,
+    gemma_layer_peak,
     jina_layer,
+    modulation_table,
     strip_choices,
-    table,
 )
 from sakuga.memory.cards import Card
 from sakuga.memory.costs import LAUNCHES, Costs, Work, with_holes
 from sakuga.memory.reasons import BATCHES, FORMAT, PARTS, RECOMPUTE, STREAM, STRIPS, Lever
 from sakuga.model.inventory import Inventory, NetworkWeights
-from sakuga.model.spec import (
-    AUTOENCODER,
-    TEXT_ENCODER,
-    TEXT_ENCODER_2,
-    TRANSFORMER,
-    ComponentKind,
-)
+from sakuga.model.spec import AUTOENCODER, TEXT_ENCODER, TEXT_ENCODER_2, TRANSFORMER, ComponentKind
 
 TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
 # Measured while decoding: with whole maps a card needs so many times as long; every strip takes
@@ -47,7 +41,7 @@ def gemma_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
     """Gemma with none, one ... all of its layers on the card, stored in each of `forms`."""
     spec, texts = costs.spec.gemma, costs.work.gemma_tokens
     for form in forms:
-        beside = gemma_layer(spec, max(texts), costs.size, costs.unfolded(form))
+        beside = gemma_layer_peak(spec, max(texts), costs.size, costs.unfolded(form))
         yield from _ways(costs, form, texts, beside, spec.hidden_size)
 
 
@@ -149,7 +143,7 @@ def _activations(costs: Costs, form: str, pictures: int, parts: int) -> int:
     spec, work = costs.spec.transformer, costs.work
     segments, unfolded = _segments(costs, pictures), costs.unfolded(form)
     run = Denoising(spec, pictures, segments, parts, work.held, costs.size, unfolded)
-    rows = table(spec, work.times or work.evaluations, work.branches, costs.size)
+    rows = modulation_table(spec, work.times or work.evaluations, work.branches, costs.size)
     return run.kept + run.latents + run.working + rows
 
 

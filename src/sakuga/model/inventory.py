@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sakuga.model.spec import GemmaSpec, JinaSpec, ModelSpec, NextDiTSpec, VAESpec
-from sakuga.weights.formats import BFLOAT16, StorageFormat
+from sakuga.weights.formats import BFLOAT16, Shape, StorageFormat
 
-Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 Formats = Mapping[str, StorageFormat]
 TIME_WAVES = 256  # sines and cosines of a time, which the transformer embeds

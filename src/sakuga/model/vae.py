@@ -35,7 +35,7 @@ from sakuga.model.coders import (
 from sakuga.model.spec import VAESpec
 
 Bands = Iterator[Tensor]
-Kind = TypeVar("Kind", bound=nn.Module)
+M = TypeVar("M", bound=nn.Module)
 
 LOGVAR_RANGE = (-30.0, 20.0)
 
@@ -163,7 +163,7 @@ def encode_in_strips(encoder: Encoder, image: Tensor, rows: int, recompute: bool
     return _head(encoder, Stored([encoder.mid_block(_joined(x.bands(free=True)))]))
 
 
-def _all(kind: type[Kind], modules: nn.ModuleList) -> Iterator[Kind]:
+def _all(kind: type[M], modules: nn.ModuleList) -> Iterator[M]:
     """Go through modules of one kind, which torch's list does not state."""
     for module in modules:
         assert isinstance(module, kind)

@@ -18,7 +18,7 @@ _ESCAPE = re.compile(
 )
 
 
-def find(text: str, start: int) -> dict[str, tuple[str, Offsets]] | None:
+def find_annotation(text: str, start: int) -> dict[str, tuple[str, Offsets]] | None:
     """`tags` and `caption` with the way back to `text`; None if it is no annotation."""
     if not text.startswith("{", start):
         return None
@@ -36,7 +36,7 @@ def find(text: str, start: int) -> dict[str, tuple[str, Offsets]] | None:
     return {name: (value, _offsets(text, places["image", name])) for name, value in wanted.items()}
 
 
-def write(tags: str, caption: str) -> str:
+def write_annotation(tags: str, caption: str) -> str:
     """An annotation that holds these two."""
     return json.dumps({"image": {"tags": tags, "caption": caption}}, ensure_ascii=False, indent=1)
 

@@ -62,7 +62,7 @@ def write(document: Document) -> str:
     return f"{document.system}\n{body}" if document.system else body
 
 
-def size(text: str) -> int:
+def bytes_of(text: str) -> int:
     """Bytes of UTF-8; for a text that is too large anyway, at least so many."""
     if len(text) > MAX_BYTES:  # a character is at least a byte: a huge text is never encoded
         return len(text)
@@ -70,10 +70,10 @@ def size(text: str) -> int:
 
 
 def _refuse_size(text: str) -> None:
-    if size(text) > MAX_BYTES:
+    if bytes_of(text) > MAX_BYTES:
         raise PromptRefused(
             "a prompt is at most 64 KiB of UTF-8",
-            f"{size(text):,} bytes or more",
+            f"{bytes_of(text):,} bytes or more",
             "Shorten it: models read about 512 tokens, 2 KiB of English.",
         )
 
@@ -99,7 +99,7 @@ def _parsed(text: str, start: int) -> Document:
 
 def _annotated(text: str, start: int) -> Document | None:
     """The prompt inside an annotation JSON, if the text is one."""
-    values = annotation.find(text, start)
+    values = annotation.find_annotation(text, start)
     if values is None:
         return None
     found = Document("json", ())
@@ -121,11 +121,11 @@ def _annotation(blocks: list[Block]) -> str:
     if blocks and not any(block.name for block in blocks):
         plain = blocks[0].fields[0].text
         if parse(plain, Offsets(0, 0)).structured:  # it spells tags out, and says none
-            return annotation.write(
+            return annotation.write_annotation(
                 "\n".join([tags, *([_written(caption)] if caption else [])]), ""
             )
         tags = plain
-    return annotation.write(tags, caption.fields[0].text if caption else "")
+    return annotation.write_annotation(tags, caption.fields[0].text if caption else "")
 
 
 def _ends_in_caption(blocks: list[Block]) -> bool:

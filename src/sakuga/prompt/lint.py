@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sakuga.errors import PromptRefused
 from sakuga.prompt import canonical, structure_rules, tag_rules
-from sakuga.prompt.document import MAX_BYTES, read, size
+from sakuga.prompt.document import MAX_BYTES, bytes_of, read
 from sakuga.prompt.nodes import Document, Span
 from sakuga.prompt.reader import find_declaration
 from sakuga.prompt.rules import RULES, Edit, Found, Severity
@@ -165,7 +165,7 @@ def _found(document: Document) -> list[Found]:
     sections = canonical.sections(document) if document.structured else []
     drawn = [section for section in sections if section.number is not None and section.parts]
     return [
-        *structure_rules.reading(document),
+        *structure_rules.unread(document),
         *structure_rules.strays(document),
         *structure_rules.character_names(sections),
         *tag_rules.crowd(drawn),
@@ -208,7 +208,7 @@ def _compatible(findings: Iterable[Finding]) -> list[Edit]:
 
 def _refusal(text: str, refused: PromptRefused) -> Found:
     reason = f"{refused.rule}; here is {refused.got}"
-    if size(text) > MAX_BYTES:
+    if bytes_of(text) > MAX_BYTES:
         return Found("too-large", Span(0, 0), reason, refused.fix)
     span = find_declaration(text) or Span(0, len(text))
     return Found("declaration", span, reason, refused.fix)

@@ -77,10 +77,10 @@ def refuse_declarations(text: str) -> None:
     """Raise PromptRefused when a text declares a document type or an entity."""
     span = find_declaration(text)
     if span:
-        refuse(text[span.start : span.end])
+        refuse_prompt(text[span.start : span.end])
 
 
-def refuse(declaration: str, *_: object) -> NoReturn:
+def refuse_prompt(declaration: str, *_: object) -> NoReturn:
     """Raise PromptRefused for one declaration; what else expat tells of it is of no use."""
     raise PromptRefused(
         "a prompt declares no document type and no entity",
@@ -255,7 +255,7 @@ class _Reader:
     def read(self) -> Document:
         """The document; raises _FaultFound when the markup is not well-formed."""
         self._parser = parser = expat.ParserCreate("utf-8")
-        parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+        parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse_prompt
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         try:

@@ -16,7 +16,7 @@ _EMPTY = re.compile(r"<[^<>]*/>|<[^<>]*>\s*</[^<>]*>")
 _COMMAS = re.compile(r",[\s,]*+")
 
 
-def reading(document: Document) -> Iterator[Found]:
+def unread(document: Document) -> Iterator[Found]:
     """How the text was read at all."""
     if document.fault:
         fault = document.fault

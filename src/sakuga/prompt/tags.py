@@ -64,7 +64,7 @@ class Table:
 
 
 @cache
-def table() -> Table:
+def tag_table() -> Table:
     """The shipped table, read once."""
     data = json.loads(Path(__file__).with_name("tags.json").read_text(encoding="utf-8"))
     colours = _kinds(data["colours"])
@@ -88,26 +88,26 @@ def table() -> Table:
 @lru_cache(4096)
 def decides(key: str) -> Mapping[str, frozenset[str]]:
     """slot -> the kinds a tag gives it; nothing for most tags."""
-    found = {slot: kinds[key] for slot, kinds in table().exact.items() if kinds.get(key)}
+    found = {slot: kinds[key] for slot, kinds in tag_table().exact.items() if kinds.get(key)}
     words = key.split("_")
     slots = _HEADS.get(words.pop(), ())
     while slots and words:
         for size in range(min(_LONGEST, len(words)), 0, -1):
             value = "_".join(words[-size:])
-            slot = next((slot for slot in slots if value in table().values[slot]), None)
+            slot = next((slot for slot in slots if value in tag_table().values[slot]), None)
             if slot is not None:
-                found[slot] = found.get(slot, frozenset()) | table().values[slot][value]
+                found[slot] = found.get(slot, frozenset()) | tag_table().values[slot][value]
                 del words[-size:]
                 break
         else:
-            if words.pop() not in table().passing:
+            if words.pop() not in tag_table().passing:
                 return {}
     return found
 
 
 def allows_two(slot: str, key: str) -> bool:
     """Whether a tag says that a slot has more than one kind (`heterochromia`)."""
-    return any(mark in key for mark in table().pairs[slot])
+    return any(mark in key for mark in tag_table().pairs[slot])
 
 
 @lru_cache(4096)
@@ -115,11 +115,11 @@ def home_of(key: str) -> str | None:
     """The field a tag belongs to, when the table knows: appearance, clothing, ..."""
     if decides(key):
         return "appearance"
-    for field, known in table().homes.items():
+    for field, known in tag_table().homes.items():
         if key in known:
             return field
     words = key.split("_")
-    named = words[-1] in table().homes["clothing"] and words[0] not in {"no", "without"}
+    named = words[-1] in tag_table().homes["clothing"] and words[0] not in {"no", "without"}
     return "clothing" if named and len(words) <= _MOST_WORDS else None
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Velocity = Callable[[Tensor, float], Tensor]
+from sakuga.sample.solvers import Velocity
+
 VelocityPair = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 
 

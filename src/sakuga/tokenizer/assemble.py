@@ -17,7 +17,7 @@ from tokenizers import (
     processors,
 )
 
-from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, SentencePieceModel
+from sakuga.tokenizer.sentencepiece import BPE, SPACE, PieceKind, SentencePieceModel
 
 
 def assemble(model: SentencePieceModel) -> Tokenizer:
@@ -27,9 +27,10 @@ def assemble(model: SentencePieceModel) -> Tokenizer:
     own = {each.text for each in model.added}
     inner.add_tokens(
         [
-            AddedToken(text, normalized=False, special=kind != Kind.USER_DEFINED)
+            AddedToken(text, normalized=False, special=kind != PieceKind.USER_DEFINED)
             for text, kind in zip(model.texts, model.kinds, strict=True)
-            if kind in (Kind.UNKNOWN, Kind.CONTROL, Kind.USER_DEFINED) and text not in own
+            if kind in (PieceKind.UNKNOWN, PieceKind.CONTROL, PieceKind.USER_DEFINED)
+            and text not in own
         ]
     )
     for each in model.added:

@@ -30,7 +30,7 @@ CONFIG = "tokenizer_config.json"
 AGAIN = "Fetch the file again"
 
 
-class Kind(IntEnum):
+class PieceKind(IntEnum):
     """What a piece is, by the numbers of SentencePiece, which GGUF shares."""
 
     NORMAL = 1
@@ -114,7 +114,7 @@ def read_sentencepiece(data: bytes, source: str) -> SentencePieceModel:
         rule = "a SentencePiece model is a protocol buffer"
         raise _corrupt(rule, str(error)[:80], source) from None
     model = checked(model, source)
-    kinds = (Kind.UNKNOWN, Kind.CONTROL, Kind.CONTROL)
+    kinds = (PieceKind.UNKNOWN, PieceKind.CONTROL, PieceKind.CONTROL)
     fairseq = model.algorithm == UNIGRAM and model.kinds[:3] == kinds
     return _fairseq(model, source) if fairseq else model
 
@@ -126,7 +126,7 @@ def write_sentencepiece(model: SentencePieceModel) -> bytes:
     """
     listed = (
         _field(1, _field(1, text.encode()) + b"\x15" + struct.pack("<f", score)
-               + _number(3, Kind.UNKNOWN if n == model.unknown else kind))
+               + _number(3, PieceKind.UNKNOWN if n == model.unknown else kind))
         for n, (text, score, kind) in enumerate(
             zip(model.texts, model.scores, model.kinds, strict=True))
     )  # fmt: skip
@@ -154,7 +154,7 @@ def checked(model: SentencePieceModel, source: str) -> SentencePieceModel:
         raise _corrupt("every piece is there once", "one twice", source)
     if not all(type(score) in (int, float) and math.isfinite(score) for score in model.scores):
         raise _corrupt("a score is a finite number", "another thing", source)
-    if not set(model.kinds) <= set(Kind):
+    if not set(model.kinds) <= set(PieceKind):
         raise _corrupt("a kind is a number from 1 to 6", "another thing", source)
     for number in (model.unknown, model.bos, model.eos):
         if number is not None and not 0 <= number < count:
@@ -171,13 +171,19 @@ def _fairseq(model: SentencePieceModel, source: str) -> SentencePieceModel:
     texts = (bos, "<pad>", eos, unknown, *model.texts[3:], "<mask>")
     if len(set(texts)) != len(texts):
         raise _corrupt("<pad> and <mask> are no pieces of the model", "one that is", source)
-    kinds = (Kind.CONTROL, Kind.CONTROL, Kind.CONTROL, Kind.UNKNOWN, *model.kinds[3:])
+    kinds = (
+        PieceKind.CONTROL,
+        PieceKind.CONTROL,
+        PieceKind.CONTROL,
+        PieceKind.UNKNOWN,
+        *model.kinds[3:],
+    )
     mask = Added(len(texts) - 1, "<mask>", special=True, left_space=True)
     return replace(
         model,
         texts=texts,
         scores=(0.0, 0.0, 0.0, 0.0, *model.scores[3:], 0.0),
-        kinds=(*kinds, Kind.CONTROL),
+        kinds=(*kinds, PieceKind.CONTROL),
         unknown=3,
         bos=0,
         eos=2,
@@ -229,23 +235,23 @@ def _parsed(data: bytes, source: str) -> SentencePieceModel:
         piece = dict(_fields(part, MAX_PIECE_FIELDS))
         texts.append(_bytes(piece, 1).decode("utf-8"))
         scores.append(_float(piece, 2))
-        kinds.append(_int(piece, 3, Kind.NORMAL))
+        kinds.append(_int(piece, 3, PieceKind.NORMAL))
     trainer, normalizer = (dict(_fields(b"".join(parts[number]))) for number in (2, 3))
     algorithm = {1: UNIGRAM, 2: BPE}.get(_int(trainer, 3, 1))
     if algorithm is None:
         raise _corrupt("a SentencePiece model is Unigram or BPE", "another kind", source)
     if _int(trainer, 24, 0) or not _int(normalizer, 5, 1):
         raise _corrupt("a space is kept as a sign before its word", "another way", source)
-    if Kind.UNKNOWN not in kinds:
+    if PieceKind.UNKNOWN not in kinds:
         raise _corrupt("one piece stands for what is unknown", "none", source)
-    ids = {text: n for n, text in enumerate(texts) if kinds[n] == Kind.CONTROL}
+    ids = {text: n for n, text in enumerate(texts) if kinds[n] == PieceKind.CONTROL}
     ends = algorithm == UNIGRAM
     return SentencePieceModel(
         algorithm=algorithm,
         texts=tuple(texts),
         scores=tuple(scores),
         kinds=tuple(kinds),
-        unknown=kinds.index(Kind.UNKNOWN),
+        unknown=kinds.index(PieceKind.UNKNOWN),
         bos=ids.get(_bytes(trainer, 46, b"<s>").decode("utf-8")),
         eos=ids.get(_bytes(trainer, 47, b"</s>").decode("utf-8")) if ends else None,
         byte_fallback=bool(_int(trainer, 35, 0)),

@@ -102,12 +102,12 @@ class StorageFormat:
 
     def stored_shape(self, shape: Shape) -> Shape:
         """The shape of what is stored: that of the tensor, or rows of whole bytes (R, bytes)."""
-        rows, width = rows_of(shape)
+        rows, width = rows_and_width(shape)
         return (rows, -(-width * self.bits // 8)) if self.packed else shape
 
     def scale_shape(self, shape: Shape) -> Shape:
         """The shape of the scales: (R,), or (R, groups); () where there are none."""
-        rows, width = rows_of(shape)
+        rows, width = rows_and_width(shape)
         if not self.quantised:
             return ()
         return (rows,) if self.group is None else (rows, -(-width // self.group))
@@ -118,7 +118,7 @@ class StorageFormat:
 
     def bytes(self, shape: Shape) -> int:
         """Bytes of a tensor of this shape, scales included; rows start on whole bytes."""
-        rows, width = rows_of(shape)
+        rows, width = rows_and_width(shape)
         return rows * (-(-width * self.bits // 8)) + self.scales(shape) * self.scale_bits // 8
 
 
@@ -145,7 +145,7 @@ class StoredTensor:
     shape: Shape | None = None
 
 
-def rows_of(shape: Shape) -> tuple[int, int]:
+def rows_and_width(shape: Shape) -> tuple[int, int]:
     """Rows, and values in each: (R, W)."""
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 

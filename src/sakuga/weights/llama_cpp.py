@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sakuga.errors import CorruptFile
-from sakuga.tokenizer.sentencepiece import BPE, SPACE, Kind, SentencePieceModel, checked
+from sakuga.tokenizer.sentencepiece import BPE, SPACE, PieceKind, SentencePieceModel, checked
 from sakuga.weights.gguf import GGUF, Value
 from sakuga.weights.untrusted import corrupt
 
@@ -72,7 +72,7 @@ def pieces_of(gguf: GGUF) -> SentencePieceModel:
     # Tokens that a user defined are written with plain spaces and the lowest of all scores, where
     # SentencePiece has its own sign for a space and a score of 0.
     for n, kind in enumerate(kinds):
-        if kind == Kind.USER_DEFINED:
+        if kind == PieceKind.USER_DEFINED:
             texts[n], scores[n] = str(texts[n]).replace(" ", SPACE), 0.0
     unknown = _id(said, "unknown")
     pieces = SentencePieceModel(
@@ -83,7 +83,7 @@ def pieces_of(gguf: GGUF) -> SentencePieceModel:
         unknown=0 if unknown is None else unknown,
         bos=_id(said, "bos") if said.get("add_bos_token", True) else None,
         eos=_id(said, "eos") if said.get("add_eos_token", False) else None,
-        byte_fallback=Kind.BYTE in kinds,
+        byte_fallback=PieceKind.BYTE in kinds,
         leading_space=said.get("add_space_prefix", True) is True,
     )
     return checked(pieces, str(gguf.path))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sakuga.weights.formats import TORCH_NAMES, StorageFormat, rows_of
+from sakuga.weights.formats import TORCH_NAMES, StorageFormat, rows_and_width
 
 # By the names that safetensors gives them.
 TORCH_DTYPES: Mapping[str, torch.dtype] = {
@@ -40,7 +40,7 @@ def quantise(values: Tensor, form: StorageFormat) -> tuple[Tensor, Tensor | None
     if not form.quantised:
         return values.to(TORCH_DTYPES[form.dtype]), None
     shape = tuple(values.shape)
-    count, width = rows_of(shape)
+    count, width = rows_and_width(shape)
     kernel = _quantise_groups if form.packed else _quantise_rows
     chunks = torch.split(values.reshape(count, width), max(1, CHUNK // max(1, width)))
     stored, scale = zip(*(kernel(chunk.float(), form) for chunk in chunks), strict=True)
@@ -62,7 +62,9 @@ def dequantise(
     if scale is None:
         return stored.to(dtype)
     if form.packed:
-        return _dequantise_groups(stored, scale, form, rows_of(shape)[1], dtype).reshape(shape)
+        return _dequantise_groups(stored, scale, form, rows_and_width(shape)[1], dtype).reshape(
+            shape
+        )
     # Every step of int8 and float8_e4m3 is exact in the dtypes we compute in.
     rows = scale.view(-1, *(1,) * (len(shape) - 1))
     return stored.to(dtype).mul_(rows)

@@ -9,10 +9,12 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 
-from sakuga.checkpoint.families.layout import KeyLayout, Shape
-from sakuga.checkpoint.families.match import Match, compiled, find, reason_for, weights_in
+from sakuga.checkpoint.families.layout import KeyLayout
+from sakuga.checkpoint.families.match import Match, compiled, find_rule, reason_for, weights_of
 from sakuga.checkpoint.families.tables import LAYOUTS
 from sakuga.errors import LayoutError
+from sakuga.printable import listed
+from sakuga.weights.formats import Shape
 
 # Alpha is a number, all others are factors.
 ROLES: Mapping[str, str] = {
@@ -72,7 +74,7 @@ def nearest(key: str, names: Collection[str]) -> str | None:
     return close[0] if close else None
 
 
-def unknown(names: frozenset[str], component: str | None) -> LayoutError:
+def unknown_layout(names: frozenset[str], component: str | None) -> LayoutError:
     """The error for a key set that no layout explains, with the nearest one."""
     rule = "the tensor names of a file tell its layout"
     fix = "Check that this is the file you mean; `sakuga inspect` lists its names"
@@ -112,7 +114,7 @@ def _nearest_layout(
         if component not in (None, layout.component):
             continue
         ends = _ends(layout)
-        hits = [ends.fullmatch(name) for name in weights_in(layout, dict.fromkeys(some, ()))]
+        hits = [ends.fullmatch(name) for name in weights_of(layout, dict.fromkeys(some, ()))]
         for prefix, count in Counter(hit[1] for hit in hits if hit).most_common(4):
             marks = sum(prefix + mark in names for mark in layout.marks)
             known = prefix in layout.prefixes
@@ -133,17 +135,11 @@ def _odd(match: Match, names: Collection[str]) -> list[str]:
     """The names that a layout neither knows nor has a reason to leave out."""
     return [
         key
-        for name, sources in weights_in(match.layout, dict.fromkeys(names, ())).items()
-        if find(match, name) is None
+        for name, sources in weights_of(match.layout, dict.fromkeys(names, ())).items()
+        if find_rule(match, name) is None
         for key in sources
         if reason_for(match, key, None, ()) is None
     ]
-
-
-def listed(keys: Collection[str]) -> str:
-    """The first five names for a message, and how many more there are."""
-    shown = ", ".join(repr(key) for key in list(keys)[:5])
-    return (shown or "nothing") + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 
 def detect(keys: Collection[str], component: str | None = None) -> Match:
@@ -166,7 +162,7 @@ def detect(keys: Collection[str], component: str | None = None) -> Match:
             f"a file holds one component{wanted}", found, "Split the file, or keep one of them"
         )
     if not matches:
-        raise unknown(names, component)
+        raise unknown_layout(names, component)
     if component not in (None, matches[0].layout.component):
         raise LayoutError(
             f"this file should hold a component of the kind {component!r}",
@@ -194,7 +190,7 @@ def _adopted(match: Match, found: Mapping[str, Shape]) -> Match:
     """
     stems: dict[str, dict[str, Shape]] = {}
     for key, shape in found.items():
-        hit = find(match, key)
+        hit = find_rule(match, key)
         known = hit is not None and key.removeprefix(match.prefix) not in match.layout.provisional
         if not known and reason_for(match, key, None, ()) is None:
             stem, _, leaf = key.removeprefix(match.prefix).rpartition(".")

@@ -15,9 +15,9 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from sakuga.errors import SpecMismatch
+from sakuga.model.inventory import Shapes
 from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 
-Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]
 Facts = dict[str, Any]
 OURS = "sakuga"  # the part of a config that no other program reads
@@ -77,7 +77,7 @@ def nested(config: Config, source: str, name: str, otherwise: Config | None = No
     return value
 
 
-def refuse(config: Config, source: str, allowed: Mapping[str, Collection[Any]]) -> None:
+def refuse_values(config: Config, source: str, allowed: Mapping[str, Collection[Any]]) -> None:
     """Refuse what our classes cannot run; a name that is absent or null is fine."""
     for name, values in allowed.items():
         value = config.get(name)
@@ -96,7 +96,7 @@ def under_name(facts: Facts, name: str, new: str) -> Facts:
     return {new if key == name else key: value for key, value in facts.items()}
 
 
-def size(shapes: Shapes, key: str, axis: int) -> int | None:
+def size_of(shapes: Shapes, key: str, axis: int) -> int | None:
     """The size of a tensor along an axis; None where there is no such tensor or axis."""
     shape = shapes.get(key, ())
     return shape[axis] if axis < len(shape) else None

@@ -10,19 +10,19 @@ from sakuga.checkpoint.families.family import (
     Config,
     Facts,
     Family,
-    Shapes,
     floats,
     impossible,
     ints,
     members,
     nested,
-    refuse,
-    size,
+    refuse_values,
+    size_of,
     token_rules,
     under_name,
     without_gaps,
 )
 from sakuga.checkpoint.families.layout import Drop, KeyLayout, Rule, renamed, same, wrapped
+from sakuga.model.inventory import Shapes
 from sakuga.model.spec import GemmaSpec
 
 GEMMA_UNRUN = (
@@ -123,7 +123,7 @@ PATTERN = "sliding_window_pattern"
 
 def _stated(config: Config, source: str) -> Facts:
     config = nested(config, source, "text_config")
-    refuse(
+    refuse_values(
         config,
         source,
         {
@@ -168,8 +168,8 @@ def _rope(config: Config, source: str) -> Facts:
         full, scaling = config, nested(config, source, "rope_scaling", {})
         local = {"rope_theta": config.get("rope_local_base_freq")}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    refuse({"rope_type": kind}, source, {"rope_type": ("default", "linear")})
-    refuse(local, source, {"rope_type": ("default",)})
+    refuse_values({"rope_type": kind}, source, {"rope_type": ("default", "linear")})
+    refuse_values(local, source, {"rope_type": ("default",)})
     facts = {
         **floats(full, source, "rope_theta"),
         **under_name(floats(local, source, "rope_theta"), "rope_theta", "rope_local_theta"),
@@ -182,18 +182,18 @@ def _rope(config: Config, source: str) -> Facts:
 
 
 def _measured(shapes: Shapes, stated: Facts) -> Facts:
-    head = size(shapes, "layers.0.self_attn.q_norm.weight", 0)
-    query = size(shapes, "layers.0.self_attn.q_proj.weight", 0)
-    key = size(shapes, "layers.0.self_attn.k_proj.weight", 0)
+    head = size_of(shapes, "layers.0.self_attn.q_norm.weight", 0)
+    query = size_of(shapes, "layers.0.self_attn.q_proj.weight", 0)
+    key = size_of(shapes, "layers.0.self_attn.k_proj.weight", 0)
     layers = members(shapes, "layers")
     # The last layer and the final norm are never run, so a file may go without them.
     if layers and "norm.weight" not in shapes and stated.get("num_hidden_layers") != layers:
         layers += 1
     return without_gaps(
         {
-            "vocab_size": size(shapes, "embed_tokens.weight", 0),
-            "hidden_size": size(shapes, "embed_tokens.weight", 1),
-            "intermediate_size": size(shapes, "layers.0.mlp.gate_proj.weight", 0),
+            "vocab_size": size_of(shapes, "embed_tokens.weight", 0),
+            "hidden_size": size_of(shapes, "embed_tokens.weight", 1),
+            "intermediate_size": size_of(shapes, "layers.0.mlp.gate_proj.weight", 0),
             "num_hidden_layers": layers,
             "num_attention_heads": query // head if query and head else None,
             "num_key_value_heads": key // head if key and head else None,

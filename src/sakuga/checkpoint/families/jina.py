@@ -11,14 +11,13 @@ from sakuga.checkpoint.families.family import (
     Config,
     Facts,
     Family,
-    Shapes,
     floats,
     impossible,
     ints,
     members,
     nested,
-    refuse,
-    size,
+    refuse_values,
+    size_of,
     texts,
     token_rules,
     under_name,
@@ -26,6 +25,7 @@ from sakuga.checkpoint.families.family import (
 )
 from sakuga.checkpoint.families.layout import Drop, KeyLayout, Rule, renamed, same, wrapped
 from sakuga.checkpoint.families.match import BakedAdapter
+from sakuga.model.inventory import Shapes
 from sakuga.model.spec import JinaSpec
 
 JINA_DROPS = (
@@ -113,7 +113,7 @@ JINA_OFFICIAL = replace(
 
 def _stated(config: Config, source: str) -> Facts:
     config = nested(config, source, "text_config")
-    refuse(config, source, {"hidden_act": ("gelu",), "position_embedding_type": ("rotary",)})
+    refuse_values(config, source, {"hidden_act": ("gelu",), "position_embedding_type": ("rotary",)})
     facts = ints(
         config,
         source,
@@ -122,7 +122,7 @@ def _stated(config: Config, source: str) -> Facts:
     )
     facts |= floats(config, source, "layer_norm_eps rotary_emb_base")
     rope = nested(config, source, "rope_parameters", {})
-    refuse(rope, source, {"rope_type": ("default",)})
+    refuse_values(rope, source, {"rope_type": ("default",)})
     theta = floats(rope or config, source, "rope_theta")
     return facts | under_name(theta, "rope_theta", "rotary_emb_base")
 
@@ -131,11 +131,11 @@ def _measured(shapes: Shapes, stated: Facts) -> Facts:
     del stated
     return without_gaps(
         {
-            "vocab_size": size(shapes, "embeddings.word_embeddings.weight", 0),
-            "hidden_size": size(shapes, "embeddings.word_embeddings.weight", 1),
-            "intermediate_size": size(shapes, "layers.0.mlp.fc1.weight", 0),
+            "vocab_size": size_of(shapes, "embeddings.word_embeddings.weight", 0),
+            "hidden_size": size_of(shapes, "embeddings.word_embeddings.weight", 1),
+            "intermediate_size": size_of(shapes, "layers.0.mlp.fc1.weight", 0),
             "num_hidden_layers": members(shapes, "layers"),
-            "type_vocab_size": size(shapes, "embeddings.token_type_embeddings.weight", 0),
+            "type_vocab_size": size_of(shapes, "embeddings.token_type_embeddings.weight", 0),
         }
     )
 
@@ -176,7 +176,7 @@ def _config(spec: JinaSpec) -> dict[str, Any]:
     }
 
 
-def read_adapter(config: Config, source: str) -> BakedAdapter:
+def baked_adapter(config: Config, source: str) -> BakedAdapter:
     """Which adapter the official Jina applies to a text, and its scale, from its config.
 
     It is that of `default_lora_task`, which jina-clip-v2 sets to retrieval.query; what the

@@ -18,8 +18,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-Shape = tuple[int, ...]
-
 WRAPPERS = ("model.", "state_dict.", "module.")
 
 NUMBER = r"0|[1-9][0-9]{0,5}"

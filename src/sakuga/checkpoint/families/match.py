@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sakuga.checkpoint.families.layout import WORDS, KeyLayout, Rule, Shape
+from sakuga.checkpoint.families.layout import WORDS, KeyLayout, Rule
+from sakuga.weights.formats import Shape
 
 # What torch calls a weight that a parametrization stands in place of, and its factors.
 ORIGINAL = ".parametrizations.weight.original"
@@ -45,7 +46,7 @@ class Match:
         return self.layout.name + (f" under {self.prefix!r}" if self.prefix else "")
 
 
-def find(match: Match, key: str) -> tuple[Rule, int, tuple[tuple[str, str], ...]] | None:
+def find_rule(match: Match, key: str) -> tuple[Rule, int, tuple[tuple[str, str], ...]] | None:
     """The rule that knows a name, the name's place in it, and what its placeholders held."""
     if not key.startswith(match.prefix):
         return None
@@ -94,7 +95,7 @@ def _beyond(wanted: Collection[str]) -> int:
     return max(numbers, default=-1) + 1
 
 
-def weights_in(layout: KeyLayout, found: Mapping[str, Shape]) -> dict[str, tuple[str, ...]]:
+def weights_of(layout: KeyLayout, found: Mapping[str, Shape]) -> dict[str, tuple[str, ...]]:
     """Every tensor by name with what it is made of: itself, or W, A and B under W's plain name.
 
     torch names them so where a parametrization stands in place of a weight.
@@ -138,11 +139,11 @@ def rewrite(
 
     A split follows the rows in `wanted`, or is even where that says nothing.
     """
-    weights = weights_in(match.layout, found)
+    weights = weights_of(match.layout, found)
     groups: dict[tuple[Rule, tuple[tuple[str, str], ...]], dict[int, str]] = {}
     left: list[str] = []
     for key, sources in weights.items():
-        hit = find(match, key)
+        hit = find_rule(match, key)
         if hit is None:
             left.extend(sources)
         else:
@@ -167,7 +168,7 @@ def spellings(layout: KeyLayout, key: str) -> tuple[str, ...]:
 
     Several are joined along their rows, in this order.
     """
-    hit = find(Match(layout.inverse), key)
+    hit = find_rule(Match(layout.inverse), key)
     if hit is None:
         return ()
     rule, _, words = hit

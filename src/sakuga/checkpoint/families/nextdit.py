@@ -10,17 +10,17 @@ from sakuga.checkpoint.families.family import (
     Config,
     Facts,
     Family,
-    Shapes,
     floats,
     int_lists,
     ints,
     members,
     nested,
-    refuse,
-    size,
+    refuse_values,
+    size_of,
     without_gaps,
 )
 from sakuga.checkpoint.families.layout import Drop, KeyLayout, Rule, renamed, same, wrapped
+from sakuga.model.inventory import Shapes
 from sakuga.model.spec import NextDiTSpec
 
 NEXTDIT_ORIGINAL = KeyLayout(
@@ -124,7 +124,7 @@ LUMINA2_LACKS = ("model_type", "qk_norm", "rope_theta")
 
 
 def _stated(config: Config, source: str) -> Facts:
-    refuse(config, source, {"qk_norm": (True,)})
+    refuse_values(config, source, {"qk_norm": (True,)})
     if "hidden_size" in config:
         config = {LUMINA2.get(name, name): value for name, value in config.items()}
         config |= nested(config, source, OURS, {})
@@ -139,10 +139,10 @@ def _stated(config: Config, source: str) -> Facts:
 
 
 def _measured(shapes: Shapes, stated: Facts) -> Facts:
-    dim = size(shapes, "x_embedder.weight", 0)
-    features = size(shapes, "x_embedder.weight", 1)
-    head = size(shapes, "layers.0.attention.q_norm.weight", 0)
-    rows = size(shapes, "layers.0.attention.qkv.weight", 0)
+    dim = size_of(shapes, "x_embedder.weight", 0)
+    features = size_of(shapes, "x_embedder.weight", 1)
+    head = size_of(shapes, "layers.0.attention.q_norm.weight", 0)
+    rows = size_of(shapes, "layers.0.attention.qkv.weight", 0)
     heads = dim // head if dim and head else None
     patch = max(1, stated.get("patch_size", 2))
     return without_gaps(
@@ -152,10 +152,10 @@ def _measured(shapes: Shapes, stated: Facts) -> Facts:
             "n_refiner_layers": members(shapes, "noise_refiner"),
             "n_heads": heads,
             "n_kv_heads": (rows // head - heads) // 2 if rows and head and heads else None,
-            "cap_feat_dim": size(shapes, "cap_embedder.1.weight", 1),
-            "clip_text_dim": size(shapes, "clip_text_pooled_proj.1.weight", 1),
+            "cap_feat_dim": size_of(shapes, "cap_embedder.1.weight", 1),
+            "clip_text_dim": size_of(shapes, "clip_text_pooled_proj.1.weight", 1),
             "in_channels": features // patch**2 if features else None,
-            "ffn_dim": size(shapes, "layers.0.feed_forward.w1.weight", 0),
+            "ffn_dim": size_of(shapes, "layers.0.feed_forward.w1.weight", 0),
         }
     )
 

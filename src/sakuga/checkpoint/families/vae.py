@@ -9,17 +9,17 @@ from sakuga.checkpoint.families.family import (
     Config,
     Facts,
     Family,
-    Shapes,
     floats,
     int_lists,
     ints,
     members,
-    refuse,
-    size,
+    refuse_values,
+    size_of,
     texts,
     without_gaps,
 )
 from sakuga.checkpoint.families.layout import KeyLayout, renamed, same, wrapped
+from sakuga.model.inventory import Shapes
 from sakuga.model.spec import VAESpec
 
 VAE_DIFFUSERS = KeyLayout(
@@ -97,7 +97,7 @@ VAE_BFL = KeyLayout(
 def _stated(config: Config, source: str) -> Facts:
     down, up = config.get("down_block_types"), config.get("up_block_types")
     kinds = {"down": set(texts(down)), "up": set(texts(up))}
-    refuse(
+    refuse_values(
         {
             **config,
             "down_block_types": kinds["down"] or None,
@@ -124,15 +124,15 @@ def _stated(config: Config, source: str) -> Facts:
 def _measured(shapes: Shapes, stated: Facts) -> Facts:
     del stated
     widths = tuple(
-        size(shapes, f"encoder.down_blocks.{n}.resnets.0.conv1.weight", 0) or 0
+        size_of(shapes, f"encoder.down_blocks.{n}.resnets.0.conv1.weight", 0) or 0
         for n in range(members(shapes, "encoder.down_blocks") or 0)
     )
     return without_gaps(
         {
             "block_out_channels": widths or None,
             "layers_per_block": members(shapes, "encoder.down_blocks.0.resnets"),
-            "latent_channels": size(shapes, "decoder.conv_in.weight", 1),
-            "in_channels": size(shapes, "encoder.conv_in.weight", 1),
+            "latent_channels": size_of(shapes, "decoder.conv_in.weight", 1),
+            "in_channels": size_of(shapes, "encoder.conv_in.weight", 1),
         }
     )
 

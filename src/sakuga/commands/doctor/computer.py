@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from sakuga.commands.doctor.finding import Diagnosis, Report, green, red, yellow
+from sakuga.commands.doctor.finding import Diagnoses, Diagnosis, green, red, yellow
 from sakuga.memory.host import host_memory
 from sakuga.printable import readable
 
@@ -18,7 +18,7 @@ ROOM = 1 << 30  # bytes; a picture takes 2 MB, a prompt's cached encoding a few
 LEAST_ROOM = 16 << 20
 
 
-def computer() -> Report:
+def computer() -> Diagnoses:
     """Python, libraries, memory, disk."""
     yield python()
     yield libraries()

@@ -12,7 +12,7 @@ from sakuga.checkpoint.folder import open_checkpoint, read_inventory
 from sakuga.checkpoint.manifest import MANIFEST
 from sakuga.commands.doctor.computer import computer
 from sakuga.commands.doctor.files import Components, digests, parts, wanted, whole
-from sakuga.commands.doctor.finding import RED, Diagnosis, Report, green, trouble, yellow
+from sakuga.commands.doctor.finding import RED, Diagnoses, Diagnosis, green, trouble, yellow
 from sakuga.commands.doctor.words import tokenizers
 from sakuga.memory.host import host_memory
 from sakuga.model.inventory import Inventory, inventory_of
@@ -38,7 +38,7 @@ class Visit:
     draw: bool = True
 
 
-def examine(visit: Visit, find: Callable[[str], Path] = locate) -> Report:
+def examine(visit: Visit, find: Callable[[str], Path] = locate) -> Diagnoses:
     """Every finding, as it is made. Raises nothing: what fails is a finding, too.
 
     find: gives the folder of a model, by its name.
@@ -58,7 +58,7 @@ def examine(visit: Visit, find: Callable[[str], Path] = locate) -> Report:
         yield from _guarded("drawing", _draw(folder, visit, problems))
 
 
-def _look(folder: Path, visit: Visit) -> Report:
+def _look(folder: Path, visit: Visit) -> Diagnoses:
     """All that can be said of a model, and of this computer for it, without drawing."""
     components = yield from parts(folder)
     yield from _guarded("model", whole(folder, components))
@@ -69,7 +69,7 @@ def _look(folder: Path, visit: Visit) -> Report:
         yield from _guarded("values", _values(components, visit))
 
 
-def _guarded(check: str, findings: Report) -> Iterator[Diagnosis]:
+def _guarded(check: str, findings: Diagnoses) -> Iterator[Diagnosis]:
     """The findings of a check; what it raises becomes the last of them."""
     try:
         yield from findings
@@ -84,7 +84,7 @@ def _inventory(folder: Path) -> Inventory:
         return inventory_of(NEWBIE_3_5B)
 
 
-def _digests(folder: Path, components: Components, visit: Visit) -> Report:
+def _digests(folder: Path, components: Components, visit: Visit) -> Diagnoses:
     """Compare what is asked for, and what is compared in a blink."""
     size = sum(file.stat().st_size for part in components.values() for file in part.store.files)
     if visit.hash or ((folder / MANIFEST).is_file() and size <= QUICK):
@@ -96,19 +96,19 @@ def _digests(folder: Path, components: Components, visit: Visit) -> Report:
 # torch takes a second to import: what is known without it stands on the terminal by then.
 
 
-def _graphics(inventory: Inventory, visit: Visit) -> Report:
+def _graphics(inventory: Inventory, visit: Visit) -> Diagnoses:
     from sakuga.commands.doctor.graphics import graphics
 
     yield from graphics(inventory, visit.device, visit.dtype)
 
 
-def _values(components: Components, visit: Visit) -> Report:
+def _values(components: Components, visit: Visit) -> Diagnoses:
     from sakuga.commands.doctor.values import values
 
     yield from values(components, everything=visit.scan)
 
 
-def _draw(folder: Path, visit: Visit, problems: int) -> Report:
+def _draw(folder: Path, visit: Visit, problems: int) -> Diagnoses:
     """The drawing, unless it is known how it would end."""
     if problems:
         yield yellow("drawing", "not tried", "Mend what is red first.")

@@ -24,9 +24,9 @@ from sakuga.checkpoint.folder import (
 from sakuga.checkpoint.hub import stored_digest
 from sakuga.checkpoint.manifest import MANIFEST, read_manifest
 from sakuga.commands.doctor.finding import (
+    Diagnoses,
     Diagnosis,
-    Report,
-    Stage,
+    Examination,
     green,
     red,
     refused,
@@ -48,7 +48,7 @@ SHOWN = 4
 Components = Mapping[str, Component]
 
 
-def digests(folder: Path, components: Components) -> Report:
+def digests(folder: Path, components: Components) -> Diagnoses:
     """Compare files with the manifest, or with what the cache of the hub calls them."""
     manifest = read_manifest(folder)
     promised = {} if manifest is None else {
@@ -90,7 +90,7 @@ def _git_digest(file: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def parts(folder: Path) -> Stage[Components]:
+def parts(folder: Path) -> Examination[Components]:
     """Every component that can be understood, by name; a finding for each, and for the rest."""
     found: dict[str, Component] = {}
     places = parts_in(folder)
@@ -110,7 +110,7 @@ def parts(folder: Path) -> Stage[Components]:
     return found
 
 
-def whole(folder: Path, components: Components) -> Report:
+def whole(folder: Path, components: Components) -> Diagnoses:
     """What else lies in the folder, and, if every part could be opened, whether they fit.
 
     Raises SpecMismatch or CorruptFile where they do not.

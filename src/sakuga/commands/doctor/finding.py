@@ -16,7 +16,7 @@ from sakuga.errors import SakugaError
 from sakuga.printable import shown
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
-Result = TypeVar("Result")
+R = TypeVar("R")
 
 WIDTH = max(map(len, (GREEN, YELLOW, RED)))
 
@@ -40,8 +40,8 @@ class Diagnosis:
             raise ValueError(f"no remedy for {self.check}: {self.says}")
 
 
-Report = Iterator[Diagnosis]
-Stage = Generator[Diagnosis, None, Result]
+Diagnoses = Iterator[Diagnosis]
+Examination = Generator[Diagnosis, None, R]
 
 
 def green(check: str, says: str) -> Diagnosis:
@@ -80,7 +80,7 @@ def trouble(check: str, error: Exception) -> Diagnosis:
     )  # fmt: skip
 
 
-def tell(findings: Report, *, as_json: bool, colour: bool | None = None) -> bool:
+def tell(findings: Diagnoses, *, as_json: bool, colour: bool | None = None) -> bool:
     """Print findings as they come, or as one JSON object at the end; whether none is red.
 
     colour: None leaves it to whether standard output is a terminal.

@@ -11,7 +11,7 @@ import torch
 from torch.backends import cuda
 from torch.nn.attention import SDPBackend
 
-from sakuga.commands.doctor.finding import Diagnosis, Report, green, red, yellow
+from sakuga.commands.doctor.finding import Diagnoses, Diagnosis, green, red, yellow
 from sakuga.commands.doctor.room import room
 from sakuga.memory.device import DTYPES, LIBRARIES, choose_device, choose_dtype
 from sakuga.model.inventory import Inventory
@@ -28,7 +28,7 @@ BUILD = "Install a build of torch for it: https://pytorch.org/get-started/locall
 PIN = 64 << 20  # bytes
 
 
-def graphics(inventory: Inventory, device: str, dtype: str) -> Report:
+def graphics(inventory: Inventory, device: str, dtype: str) -> Diagnoses:
     """torch itself, every card, attention, and whether a picture fits the one that is meant.
 
     Raises RequestError on a device or dtype that is not here.
@@ -46,7 +46,7 @@ def graphics(inventory: Inventory, device: str, dtype: str) -> Report:
         yield card(index)
     where = choose_device(device)
     computes = choose_dtype(dtype, where)
-    yield attention(inventory.spec, where, DTYPES[computes])
+    yield attention_kernels(inventory.spec, where, DTYPES[computes])
     if where.type == "cuda":
         free, _ = torch.cuda.mem_get_info(where)
         yield room(inventory, torch.cuda.get_device_name(where), free - LIBRARIES, computes)
@@ -107,7 +107,7 @@ def has_kernels(built: list[str], major: int, minor: int) -> bool:
     return not built
 
 
-def attention(spec: ModelSpec, where: torch.device, dtype: torch.dtype) -> Diagnosis:
+def attention_kernels(spec: ModelSpec, where: torch.device, dtype: torch.dtype) -> Diagnosis:
     """The kernel that torch takes for the transformer's shapes, and why not another."""
     part, drawing = spec.transformer, spec.drawing
     down = spec.vae.downscale * part.patch_size

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sakuga.commands.doctor.files import Components, some
-from sakuga.commands.doctor.finding import Report, green, red, yellow
+from sakuga.commands.doctor.finding import Diagnoses, green, red, yellow
 from sakuga.errors import CorruptFile
 from sakuga.printable import readable
 from sakuga.weights.ggml import dequantise_blocks
@@ -38,14 +38,14 @@ class Health:
     empty: tuple[str, ...]
 
 
-def values(components: Components, *, everything: bool) -> Report:
+def values(components: Components, *, everything: bool) -> Diagnoses:
     """A finding for what is wrong in a component, and one that says how much was looked at."""
     total = sum(info.nbytes for part in components.values() for info in infos(part.store))
     count = sum(len(part.store) for part in components.values())
     most = None if everything or total <= QUICK else QUICK // count
     looked = 0
     for name, part in components.items():
-        health = look(part.store, most)
+        health = examine_values(part.store, most)
         looked += health.looked
         if health.broken:
             fix = "Download or convert the file again: these weights draw noise or nothing."
@@ -63,7 +63,7 @@ def values(components: Components, *, everything: bool) -> Report:
         yield green("values", f"{share} were looked at, some of every tensor; --scan reads all")
 
 
-def look(store: Store, most: int | None = None) -> Health:
+def examine_values(store: Store, most: int | None = None) -> Health:
     """Read the numbers of a file piece by piece, at most about `most` bytes of each tensor."""
     looked, matrices, broken, empty = 0, [], [], []
     for key in store:

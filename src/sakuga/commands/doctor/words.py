@@ -9,7 +9,7 @@ from typing import Any
 from sakuga.checkpoint.folder import ENCODERS, TOKENIZERS
 from sakuga.checkpoint.tokenizer import FILES, carried, own_file
 from sakuga.commands.doctor.files import Components
-from sakuga.commands.doctor.finding import Diagnosis, Report, green, red, trouble, yellow
+from sakuga.commands.doctor.finding import Diagnoses, Diagnosis, green, red, trouble, yellow
 from sakuga.engine.texts import BELONGS, check_tokenizer
 from sakuga.errors import ModelNotFound
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
@@ -18,7 +18,7 @@ from sakuga.tokenizer.tokens import Tokenizer
 SAMPLE = "<character_1><n>miku</n><appearance>blue_hair, 1girl</appearance></character_1> smile."
 
 
-def tokenizers(folder: Path, components: Components) -> Report:
+def tokenizers(folder: Path, components: Components) -> Diagnoses:
     """A finding for the tokenizer of each encoder that could be opened."""
     for name, encoder in ENCODERS.items():
         try:
