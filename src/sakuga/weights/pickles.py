@@ -18,6 +18,7 @@ from typing import Any
 from sakuga.errors import CorruptFile, UnsafeFile
 from sakuga.weights.corrupt import SAVE_AGAIN
 from sakuga.weights.dtypes import OF_STORAGE, OF_TORCH
+from sakuga.weights.garbage import nothing_collected
 
 MAX_BYTES = 1 << 24
 MAX_STEPS = 300_000  # under a second; a tensor takes about 30
@@ -66,6 +67,7 @@ class TensorRef:
     strides: tuple[int, ...]
 
 
+@nothing_collected()
 def read_pickle(data: bytes, where: str, most: int = MAX_STEPS) -> Any:
     """What a pickle builds: dicts, lists, tuples, numbers, strings, None, and `TensorRef`.
 
