@@ -18,7 +18,7 @@ from sakuga.chibi.train import train_chibi
 from sakuga.model.spec import CHIBI
 
 BRIEF = replace(
-    SMOKE, pictures=8, vae_minutes=0.01, judge_minutes=0.01, transformer_minutes=0.01, size=256
+    SMOKE, pictures=8, vae_minutes=0.01, judge_minutes=0.01, transformer_minutes=0.01
 )
 
 

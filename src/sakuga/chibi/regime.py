@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Regime:
     """How much of everything: pictures in the pool, minutes and batch sizes of each stage.
 
-    `texts`: prompts that the tokenizers learn from. `workers`: processes that draw pictures, then write prompts; 0 for none beside this one.
+    `texts`: prompts that the tokenizers learn from. `workers`: processes that draw pictures,
+    then write prompts; 0 for none beside this one.
     """
 
     texts: int

@@ -81,8 +81,9 @@ def read_pickle(data: bytes, where: str, most: int = MAX_STEPS) -> Any:
     if len(data) > MAX_BYTES:
         raise program.corrupt(f"has at most {MAX_BYTES} bytes", f"{len(data)} bytes")
     for _ in range(most):
-        program.start = program.at
-        code = program.take(1)
+        at = program.start = program.at
+        code = data[at : at + 1] or program.take(1)  # of nothing, which it refuses
+        program.at = at + 1
         if code == b".":
             return machine.pop()
         step = STEPS.get(code)
