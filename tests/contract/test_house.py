@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,14 @@ MOST_ROOMS = 17  # folders and files at the top of the package
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
+def nodes(source: Path) -> tuple[ast.AST, ...]:
+    """Everything in a file, from the outside in; it is parsed once for all tests."""
+    return tuple(ast.walk(ast.parse(source.read_text(encoding="utf-8"))))
+
+
 def functions(source: Path) -> Iterator[Function]:
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    return (node for node in ast.walk(tree) if isinstance(node, Function))
+    return (node for node in nodes(source) if isinstance(node, Function))
 
 
 def place(source: Path, function: Function) -> str:
@@ -57,7 +63,7 @@ def test_a_file_has_one_subject() -> None:
 def test_a_class_can_be_taken_in_at_once() -> None:
     sizes = {}
     for source in SOURCES:
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        for node in nodes(source):
             if isinstance(node, ast.ClassDef):
                 lines = node.end_lineno - node.lineno + 1
                 methods = sum(isinstance(one, Function) for one in node.body)
@@ -75,7 +81,7 @@ def test_the_top_floor_has_few_rooms() -> None:
 def test_no_two_public_classes_share_a_name() -> None:
     homes: dict[str, list[str]] = {}
     for source in SOURCES:
-        for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        for node in ast.iter_child_nodes(nodes(source)[0]):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(str(source.relative_to(ROOT)))
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -14,11 +14,11 @@ from sakuga.chibi.data import Gallery, draw_renders, prompt_batches
 from sakuga.chibi.losses import importance, sample_times
 from sakuga.chibi.progress import TrainingFolder
 from sakuga.chibi.regime import SMOKE
-from sakuga.chibi.train import teach_tokenizers, train_chibi
+from sakuga.chibi.train import train_chibi
 from sakuga.model.spec import CHIBI
 
 BRIEF = replace(
-    SMOKE, pictures=8, vae_minutes=0.01, judge_minutes=0.01, transformer_minutes=0.01, size=256
+    SMOKE, pictures=8, vae_minutes=0.01, judge_minutes=0.01, transformer_minutes=0.01
 )
 
 
@@ -64,10 +64,10 @@ def test_a_stage_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert folder.pace("transformer", minutes=10.0).done < 0.01
 
 
-def test_prompts_of_a_batch_share_their_length_and_know_their_pictures(tmp_path: Path) -> None:
-    teach_tokenizers(tmp_path, seed=0)
+def test_prompts_of_a_batch_share_their_length_and_know_their_pictures(trained) -> None:
+    folder, _ = trained
     renders = draw_renders((5,), 6, 128)
-    batches = prompt_batches(renders.codes, renders.boxes, tmp_path, 3, seed=0, workers=0)
+    batches = prompt_batches(renders.codes, renders.boxes, folder, 3, seed=0, workers=0)
     for _ in range(20):
         batch = next(batches)
         assert batch.gemma.shape[0] == batch.jina.shape[0] == 3

@@ -75,7 +75,7 @@ def _title(path: Path) -> str:
 def _drawing_value(file: Path, key: str, value: Any) -> Any:
     kinds = {field.name: field.type for field in fields(DrawingSpec)}
     if key not in kinds:
-        near = get_close_matches(key, kinds, n=1)
+        near = get_close_matches(key[:80], kinds, n=1)  # what is longer is near none
         hint = f" (nearest: {near[0]!r})" if near else ""
         raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
     if kinds[key] == "float" and type(value) is int:

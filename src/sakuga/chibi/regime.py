@@ -9,9 +9,11 @@ from dataclasses import dataclass
 class Regime:
     """How much of everything: pictures in the pool, minutes and batch sizes of each stage.
 
-    `workers`: processes that draw pictures, then write prompts; 0 for none beside this one.
+    `texts`: prompts that the tokenizers learn from. `workers`: processes that draw pictures,
+    then write prompts; 0 for none beside this one.
     """
 
+    texts: int
     pictures: int
     size: int
     workers: int
@@ -27,6 +29,7 @@ class Regime:
 
 
 REAL = Regime(
+    texts=40_000,
     pictures=120_000,
     size=256,
     workers=15,
@@ -41,6 +44,7 @@ REAL = Regime(
     measured=16,
 )
 SMOKE = Regime(
+    texts=4_000,
     pictures=64,
     size=128,
     workers=0,

@@ -62,7 +62,7 @@ def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0)
     torch.set_float32_matmul_precision("high")
     # cuDNN plans attention anew for every length of prompt, ten milliseconds each time.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    teach_tokenizers(out, seed)
+    teach_tokenizers(out, seed, regime.texts)
     model = open_model(folder, regime, where)
     whereabouts = nn.Linear(CHIBI.transformer.dim, 2).to(where)
     if not (out / "latents.safetensors").exists():
@@ -79,14 +79,14 @@ def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0)
     train_transformer(model, whereabouts, Lesson.open(out, where), regime, folder, log)
 
 
-def teach_tokenizers(out: Path, seed: int) -> None:
-    """Learn both tokenizers from written prompts, unless they are there already."""
+def teach_tokenizers(out: Path, seed: int, count: int) -> None:
+    """Learn both tokenizers from `count` written prompts, unless they are there already."""
     if (out / "tokenizer_2" / "tokenizer.json").exists():
         return
     rng, scenes = Random(seed), np.random.default_rng(seed)
 
     def texts() -> Iterator[str]:
-        for _ in range(40_000):
+        for _ in range(count):
             yield joined(write_prompt(random_scene(scenes), rng, habits(rng)))
 
     save_tokenizers(out, *train_tokenizers(texts(), CHIBI.gemma.vocab_size))

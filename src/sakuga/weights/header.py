@@ -12,10 +12,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sakuga.errors import CorruptFile
 from sakuga.weights.formats import ITEMSIZE
+from sakuga.weights.garbage import nothing_collected
 from sakuga.weights.gguf import MAGIC as GGUF_MAGIC
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import metadata_of
@@ -25,6 +26,7 @@ from sakuga.weights.zips import MAGIC as ZIP
 MAX_HEADER = 100_000_000
 MAX_RANK = 16
 MAX_KEY = 1000
+ENTRY = {"dtype", "shape", "data_offsets"}
 CONVERT = "Convert it once: sakuga convert FILE OUT.safetensors --layout original"
 # What people rename to .safetensors; the first bytes give it away. Those of a zip file also are
 # the length of a header, but of one that is only written to be two files in one.
@@ -41,8 +43,7 @@ IMPOSTORS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """Where a tensor lies: `nbytes` bytes of `file`, from the absolute offset `start`.
 
     dtype: the safetensors name of one, or the name of a block format of `weights.gguf`, where
@@ -64,6 +65,7 @@ class Header:
     metadata: dict[str, str]
 
 
+@nothing_collected()
 def read_header(file: Path) -> Header:
     """Read and check the header of one file, safetensors or GGUF by its first bytes.
 
@@ -107,7 +109,7 @@ def _gguf_header(file: Path) -> Header:
 def _info(file: Path, key: str, entry: Any, base: int) -> TensorInfo:
     if len(key) > MAX_KEY:
         raise corrupt(file, f"a tensor's name has at most {MAX_KEY} letters", short(key))
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or entry.keys() != ENTRY:
         raise corrupt(
             file, "a tensor has dtype, shape and data_offsets", f"{short(entry)} for {short(key)}"
         )
@@ -139,7 +141,9 @@ def _info(file: Path, key: str, entry: Any, base: int) -> TensorInfo:
 
 def _sizes(value: Any) -> bool:
     """Whether a value is a list of whole numbers that an address can hold."""
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+    return isinstance(value, list) and not [
+        n for n in value if type(n) is not int or not 0 <= n < 2**63
+    ]
 
 
 def _check_cover(file: Path, infos: Mapping[str, TensorInfo], base: int, size: int) -> None:

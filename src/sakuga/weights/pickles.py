@@ -17,6 +17,7 @@ from typing import Any
 
 from sakuga.errors import CorruptFile, UnsafeFile
 from sakuga.weights.formats import OF_STORAGE, OF_TORCH
+from sakuga.weights.garbage import nothing_collected
 from sakuga.weights.untrusted import SAVE_AGAIN
 
 MAX_BYTES = 1 << 24
@@ -67,6 +68,7 @@ class TensorRef:
     strides: tuple[int, ...]
 
 
+@nothing_collected()
 def read_pickle(data: bytes, where: str, most: int = MAX_STEPS) -> Any:
     """What a pickle builds: dicts, lists, tuples, numbers, strings, None, and `TensorRef`.
 
@@ -80,8 +82,9 @@ def read_pickle(data: bytes, where: str, most: int = MAX_STEPS) -> Any:
     if len(data) > MAX_BYTES:
         raise program.corrupt(f"has at most {MAX_BYTES} bytes", f"{len(data)} bytes")
     for _ in range(most):
-        program.start = program.at
-        code = program.take(1)
+        at = program.start = program.at
+        code = data[at : at + 1] or program.take(1)  # of nothing, which it refuses
+        program.at = at + 1
         if code == b".":
             return machine.pop()
         step = STEPS.get(code)
