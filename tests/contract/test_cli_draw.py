@@ -20,7 +20,7 @@ from sakuga.api.codec import plain, typed
 from sakuga.api.receipt import Receipt
 from sakuga.api.request import Request
 from sakuga.commands.cli import app, main
-from sakuga.files.png import read_texts
+from sakuga.files.texts import read_texts
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 Run = Callable[..., tuple[int, str, str]]

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sakuga.api.infotext import describe_picture, differences, parameters, receipt_from, texts_of
+from sakuga.api.page import describe_picture, differences
 from sakuga.api.receipt import AdapterRecord, Plan, Receipt, SentTexts, TokenCounts
 from sakuga.api.request import Request
 from sakuga.api.resolved import resolve
 from sakuga.errors import RequestError
-from sakuga.files.png import Picture, encode_png, read_texts
+from sakuga.files.png import Picture, encode_png
+from sakuga.files.texts import read_texts
 from sakuga.model.spec import CHIBI
 
 RECEIPT = Receipt(

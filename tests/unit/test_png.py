@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from sakuga.errors import RequestError
-from sakuga.files.png import Picture, encode_png, read_texts, shows
+from sakuga.files.png import Picture, encode_png, shows
+from sakuga.files.texts import read_texts
 
 RGB = bytes(range(2 * 3 * 3))
 PICTURE = Picture(2, 3, RGB)

@@ -1,9 +1,12 @@
-"""What a picture says about itself: the texts inside its PNG, and the page `show` prints.
+"""A1111's text of a drawing: the prompt, its negative and one line of settings, written and read.
 
-Two texts go into the file. `sakuga` is the Receipt as JSON and is what we read back.
-`parameters` is the text that A1111's web UI and its many readers expect: the prompt,
-`Negative prompt: ...`, and one line of settings. Those readers split at line breaks, so
-breaks inside a prompt are escaped there; otherwise a prompt could forge settings.
+    1girl, smile <lora:style:0.8>
+    Negative prompt: lowres
+    Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 5.5, Seed: 7, ...
+
+Readers look for `Negative prompt:` and `Steps:` wherever they stand, so neither a prompt nor a
+name may hold them: a backslash goes before the colon, and is taken away when the text is read
+back. Other programs' texts are read too, and trusted with nothing.
 """
 
 from __future__ import annotations
@@ -11,158 +14,204 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
-from sakuga.api.codec import plain, typed
-from sakuga.api.receipt import Plan, Receipt, StagePlan
+from sakuga.api.options import option_of
+from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request
-from sakuga.errors import RequestError
 
-RECEIPT_KEY = "sakuga"
-PARAMETERS_KEY = "parameters"
+# What is ours is here named as others know it; what has no counterpart keeps its name.
+SAMPLERS: Mapping[str, str] = {"euler": "Euler", "heun2": "Heun", "dpm2": "DPM++ 2M"}
+SCHEDULES: Mapping[str, str] = {"shifted": "Simple"}
+# Fields that others have no word for: they are written where they say something.
+OWN = ("shift", "renorm", "truncation", "uncond", "text_mode", "system", "verbatim", "max_tokens")
 
-
-def texts_of(receipt: Receipt) -> dict[str, str]:
-    """The texts to write into a picture, by PNG keyword."""
-    form = json.dumps(plain(receipt), ensure_ascii=False, separators=(",", ":"))
-    return {PARAMETERS_KEY: parameters(receipt), RECEIPT_KEY: form}
-
-
-def receipt_from(texts: Mapping[str, str], name: str) -> Receipt:
-    """The Receipt in the texts of the picture `name`. Raises RequestError."""
-    if RECEIPT_KEY not in texts:
-        raise RequestError(
-            "the picture must carry a receipt",
-            f"{name} without one",
-            "Use a PNG that sakuga has written and no other program has saved again.",
-        )
-    try:
-        data = json.loads(texts[RECEIPT_KEY])
-    except (ValueError, RecursionError):
-        raise RequestError(
-            "a receipt must be JSON", f"{name}: {texts[RECEIPT_KEY][:40]!r}", "Use another picture."
-        ) from None
-    return typed(Receipt, data)
+_MARKS = re.compile(r"(Negative prompt|Steps)(\\*+):", re.IGNORECASE)
+_BROKEN = re.compile(r"(Negative prompt|Steps)\\(\\*+):", re.IGNORECASE)
+_CONTROL = r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]"
+_UNPRINTED = re.compile(rf"(?<!\\)(\\*+)(?:({_CONTROL})|(?=u[0-9a-f]{{4}}))")
+_PRINTED = re.compile(r"(?<!\\)(\\++)u([0-9a-f]{4})")
+_SETTINGS = re.compile(r"\s*Steps: *[0-9]")
+_NEGATIVE = re.compile(r"\s*Negative prompt: ?", re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"')
+_LORA = re.compile(r"<(?:lora|lyco):([^<>:]{1,200}):?([^<>]{0,200})>")
+_KNOWN = frozenset(("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model"))
 
 
-def parameters(receipt: Receipt) -> str:
-    """A1111's text form. Values with commas, colons or breaks are quoted as A1111 quotes them."""
+@dataclass(frozen=True, slots=True)
+class Infotext:
+    """A drawing as such a text tells it. `settings`: by their A1111 names, as they were written.
+
+    `loras`: NAME:STRENGTH each; they are no part of the prompt. Without settings the text was
+    none of a drawing, but for a negative it may have.
+    """
+
+    prompt: str
+    negative: str
+    settings: Mapping[str, str]
+    loras: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> bool:
+        """Whether sakuga wrote it."""
+        return self.settings.get("Version", "").startswith("sakuga")
+
+
+def write_infotext(receipt: Receipt) -> str:
+    """The text of a picture. Values with commas, colons or breaks are quoted as A1111 does."""
     request = receipt.request
-    lines = [_one_line(request.prompt)]
+    loras = tuple((_lora_name(one), one) for one in receipt.adapters)
+    tags = (f"<lora:{name}:{one.strength:g}>" for name, one in loras)
+    lines = [" ".join((_broken_up(request.prompt), *tags))]
     if request.negative:
-        lines.append(f"Negative prompt: {_one_line(request.negative)}")
-    width, height = request.size
+        lines.append(f"Negative prompt: {_broken_up(request.negative)}")
+    hashes = ", ".join(f"{name}: {one.sha256[:10]}" for name, one in loras)
     settings = {
         "Steps": request.steps,
-        "Sampler": request.solver,
-        "Schedule type": request.schedule,
+        "Sampler": SAMPLERS.get(request.solver, request.solver),
+        "Schedule type": SCHEDULES.get(request.schedule, request.schedule),
         "CFG scale": request.guidance,
         "Seed": receipt.seed,
-        "Size": f"{width}x{height}",
+        "Size": f"{request.width}x{request.height}",
         "Model hash": receipt.weights.get("transformer", "")[:10],
         "Model": receipt.model,
-        "Shift": request.shift,
-        "Version": f"sakuga {receipt.versions.get('sakuga', '')}".strip(),
     }
-    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items()))
+    told = [f"{key}: {_quoted(str(value))}" for key, value in settings.items() if value != ""]
+    told += [f'Lora hashes: "{hashes}"'] if hashes else []
+    told += [f"{_key(name)}: {_quoted(str(value))}" for name, value in _own(request)]
+    version = f"sakuga {receipt.versions.get('sakuga', '')}".strip()
+    told.append(f"Version: {_quoted(version)}")
+    lines.append(", ".join(told))
     return "\n".join(lines)
 
 
-def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
-    """The receipt as (label, text) rows for people."""
-    request, plan, tokens = receipt.request, receipt.plan, receipt.tokens
-    width, height = request.size
-    yield "model", receipt.model
-    yield "size", f"{width} x {height}"
-    yield "seed", str(receipt.seed)
-    if request.number > 1:
-        yield "picture", f"{receipt.index + 1} of {request.number}"
-    yield "prompt", request.prompt
-    yield "negative", request.negative or "(none)"
-    # Each of these has a line of its own; what became of adapters is told below.
-    apart = {"prompt", "negative", "seed", "width", "height", "number", "lora", "lora_partial"}
+def read_infotext(text: str) -> Infotext:
+    """Any text as one of a drawing: prompt, negative, settings. What sakuga wrote comes exactly."""
+    if text.count("\n") == text.count("\r\n"):  # it came through a clipboard of Windows
+        text = text.replace("\r\n", "\n")
+    lines = text.split("\n")
+    at = _settings_line(lines)
+    settings = dict(_pairs(" ".join(lines[at:])))
+    begin = next((i for i, line in enumerate(lines[:at]) if _NEGATIVE.match(line)), at)
+    prompt, negative = "\n".join(lines[:begin]), _NEGATIVE.sub("", "\n".join(lines[begin:at]), 1)
+    found = Infotext(prompt, negative, settings)
+    return _of_ours(found) if found.ours else _of_others(found)
+
+
+def own_fields(settings: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a request that no other program has, by name, as a text of ours has them."""
+    return {name: settings[_key(name)] for name in OWN if _key(name) in settings}
+
+
+def _of_ours(found: Infotext) -> Infotext:
+    """The prompt as it was asked for: our tags at its end are as many as there are hashes."""
+    names = [pair for pair in found.settings.get("Lora hashes", "").split(", ") if pair]
+    prompt, *tags = found.prompt.rsplit(" <lora:", len(names))
+    loras = tuple(tag.removesuffix(">") for tag in tags)
+    return Infotext(_joined(prompt), _joined(found.negative), found.settings, loras)
+
+
+def _of_others(found: Infotext) -> Infotext:
+    loras = tuple(f"{one[1]}:{one[2] or '1'}" for one in _LORA.finditer(found.prompt))
+    return Infotext(
+        _LORA.sub("", found.prompt).strip(), found.negative.strip(), found.settings, loras
+    )
+
+
+def _own(request: Request) -> Iterator[tuple[str, object]]:
+    """The fields only sakuga has, where they are not what they would be anyway."""
     for declared in fields(Request):
         value = getattr(request, declared.name)
-        if declared.name not in apart and value is not None:
-            yield declared.name.replace("_", " "), str(value)
-    yield "solver formula", receipt.solver
-    yield "guidance formula", receipt.guidance
-    yield "Gemma read", receipt.texts.gemma
-    yield "Jina read", receipt.texts.jina
-    past = f", past the trained {tokens.trained} from {tokens.past!r}" if tokens.past else ""
-    yield "tokens", f"{tokens.gemma} for Gemma{past}, {tokens.jina} for Jina"
-    yield "plan", f"{plan.device} ({plan.chip}), {plan.dtype}, batch {plan.batch}"
-    yield "budget", ", ".join(budget(plan))
-    for stage in plan.stages:
-        yield f"plan of {stage.stage}", in_words(stage)
-    for note in receipt.notes:
-        yield "note", note
-    yield "versions", ", ".join(f"{name} {text}" for name, text in receipt.versions.items())
-    for name, digest in receipt.weights.items():
-        yield f"sha256 of {name}", digest
-    for adapter in receipt.adapters:
-        alpha = () if adapter.alpha is None else (f"alpha={adapter.alpha:g}",)
-        yield "adapter", ":".join((adapter.file, f"{adapter.strength:g}", *alpha, *adapter.blocks))
-        yield f"sha256 of {adapter.file}", adapter.sha256
+        usual = option_of(declared).otherwise
+        if declared.name in OWN and value not in (None, False) and value != usual:
+            yield declared.name, value
 
 
-def budget(plan: Plan) -> Iterator[str]:
-    """What memory a drawing was allowed, in words."""
-    yield "no limit" if plan.limit is None else f"{plan.limit / 1e9:.2f} GB"
-    if plan.kept:
-        yield "networks stay from stage to stage"
-    if plan.pinned is not None:
-        yield f"at most {plan.pinned / 1e9:.2f} GB of the host pinned"
+def _key(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
-def in_words(stage: StagePlan) -> str:
-    """What a stage does to fit, in a few words."""
-    words = [stage.weights]
-    if stage.dtype not in ("", stage.weights):
-        words.append(f"computed in {stage.dtype}")
-    if stage.streamed:
-        words.append(f"{stage.resident} blocks stay, {stage.streamed} stream")
-    levers = (("groups", stage.batches), ("parts", stage.parts), ("strips", stage.strips))
-    words += [f"{count} {name}" for name, count in levers if count > 1]
-    words += ["recomputed"] * stage.recompute
-    return f"{', '.join(words)}; {stage.peak_bytes / 1e9:.2f} GB at most"
+def _lora_name(adapter: AdapterRecord) -> str:
+    """The name others know an adapter by: its file's stem, fit for a tag and for no setting."""
+    stem = re.sub(r"\.(safetensors|pt|bin|ckpt)$", "", adapter.file)
+    name = re.sub(r"[<>:,\"\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", "_", stem)[:200] or "_"
+    return f"{name}_" if name in _KNOWN else name
 
 
-def differences(before: Receipt, now: Receipt) -> tuple[str, ...]:
-    """What could make the pixels of two drawings of one request differ, in words."""
-    found = []
-    for title, old, new in (
-        ("version of", before.versions, now.versions),
-        ("plan:", before.plan.deciding, now.plan.deciding),
-        ("weights of", before.weights, now.weights),
-    ):
-        for key in sorted({*old, *new}):
-            unsaid = title == "plan:" and key not in old  # by the version that drew it then
-            if old.get(key) != new.get(key) and not unsaid:
-                was, came = (_shown(side.get(key)) for side in (old, new))
-                found.append(f"{title} {key}: {was} then, {came} now")
-    if before.adapters != now.adapters:
-        found.append("adapters: other ones, or applied otherwise, than then")
-    if before.texts != now.texts:
-        found.append("texts: the encoders read other text than then")
-    return tuple(found)
+def _broken_up(text: str) -> str:
+    """The text without what a reader could take for something else than a prompt."""
+
+    def printed(match: re.Match[str]) -> str:
+        return match[1] * 2 + (f"\\u{ord(match[2]):04x}" if match[2] else "")
+
+    return _MARKS.sub(r"\1\2\\:", _UNPRINTED.sub(printed, _sound(text)))
 
 
-def _shown(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else text[:12] + "..."
+def _joined(text: str) -> str:
+    """What `_broken_up` was given."""
+
+    def unprinted(match: re.Match[str]) -> str:
+        pairs, odd = divmod(len(match[1]), 2)
+        return "\\" * pairs + (chr(int(match[2], 16)) if odd else f"u{match[2]}")
+
+    return _PRINTED.sub(unprinted, _BROKEN.sub(r"\1\2:", text))
 
 
-def _one_line(text: str) -> str:
-    """The text without anything a reader could take for a line break, or for a negative."""
-    line = re.sub(
-        r"[\x00-\x1f\x7f\x85\u2028\u2029]",
-        lambda match: json.dumps(match[0]).strip('"').replace("\x7f", "\\u007f"),
-        text.strip(),
-    )
-    return re.sub("^Negative prompt:", "Negative prompt\\:", line)
+def _quoted(value: str) -> str:
+    """A value as JSON where it holds what ends one. Its colons are escaped: they make keys."""
+    value = _sound(value)
+    if not re.search(rf'[,:\\"\n\r]|{_CONTROL}|^[\s{{\[]|\s$', value):
+        return value
+    text = json.dumps(value, ensure_ascii=False).replace(":", "\\u003a")
+    return re.sub(_CONTROL, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _quoted(value: object) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
+def _sound(text: str) -> str:
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _settings_line(lines: list[str]) -> int:
+    """Where the settings begin: at the last line that starts as they do, or else looks so."""
+    for at in reversed(range(len(lines))):
+        if _SETTINGS.match(lines[at]):
+            return at
+    last = next((at for at in reversed(range(len(lines))) if lines[at].strip()), 0)
+    known = sum(key in _KNOWN for key, _ in _pairs(lines[last]))
+    return last if known >= 3 else len(lines)
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    """KEY: VALUE, KEY: VALUE ..., in one pass; values may be quoted, or JSON."""
+    place, sound = 0, True
+    while (colon := line.find(":", place)) >= 0:
+        key = line[place:colon].rpartition(",")[2].strip()
+        begin = colon + 1
+        while line[begin : begin + 1].isspace():
+            begin += 1
+        end: int | None = begin
+        if quoted := _QUOTED.match(line, begin):
+            end = quoted.end()
+        elif sound and line[begin : begin + 1] in ("{", "["):
+            end = _end_of_json(line, begin)
+            sound = end is not None  # what is broken once is not tried at every bracket
+        comma = line.find(",", begin if end is None else end)
+        place = comma + 1 if comma >= 0 else len(line)
+        if key:
+            yield key, _unquoted(line[begin : comma if comma >= 0 else None].strip())
+
+
+def _end_of_json(line: str, begin: int) -> int | None:
+    try:
+        return json.JSONDecoder().raw_decode(line, begin)[1]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unquoted(value: str) -> str:
+    if value[:1] != '"':
+        return value
+    try:
+        text = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return _sound(text) if isinstance(text, str) else value
