@@ -47,14 +47,23 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
 
 
 def _read_by_encoders(receipt: Receipt) -> Iterator[tuple[str, str]]:
-    """What the encoders read, as far as it has not been told."""
-    request, texts = receipt.request, receipt.texts
-    if texts.gemma != request.prompt:
-        yield "Gemma read", texts.gemma
-    if texts.jina not in (texts.gemma, request.prompt):
+    """What the encoders read, as far as it has not been told: each text stands once."""
+    prompt, texts = receipt.request.prompt, receipt.texts
+    told = "the prompt"
+    if _spaced(texts.jina) != _spaced(prompt):
         yield "Jina read", texts.jina
-    elif texts.jina != texts.gemma:
-        yield "Jina read", "the prompt"
+        told = "what Jina read"
+    if _spaced(texts.gemma) in (_spaced(texts.jina), _spaced(prompt)):
+        return
+    if texts.jina and texts.gemma.endswith(texts.jina):
+        yield "Gemma read", f"{texts.gemma.removesuffix(texts.jina).strip()} [and {told}]"
+    else:
+        yield "Gemma read", texts.gemma
+
+
+def _spaced(text: str) -> str:
+    """A text without the white space that means nothing in a prompt."""
+    return " ".join(text.split()).replace("> ", ">").replace(" <", "<")
 
 
 def budget(plan: Plan) -> Iterator[str]:

@@ -29,9 +29,11 @@ SILENT = frozenset(("Version", "Model hash", "Lora hashes", "Hashes", "TI hashes
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """`values`: fields of a Request, by name. `left`: what was not taken, in words; `open`: what
-    such a text usually says and this one does not, or not so that it can be asked.
-    """  # fmt: skip
+    """What can be asked, and what people should know of the rest.
+
+    `values`: fields of a Request, by name. `left`: what was not taken, in words. `open`: what
+    such a text usually says, and this one does not in a way that can be asked.
+    """
 
     values: Mapping[str, Any]
     left: tuple[str, ...]
@@ -79,7 +81,7 @@ def _fields(key: str, value: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(name: str) -> str:
-    """A sampler's name as all programs spell it: `DPM++ 2M`, `dpmpp_2m` and `k_dpmpp_2m` are one."""
+    """A name as all programs spell it: `DPM++ 2M`, `dpmpp_2m` and `k_dpmpp_2m` are one."""
     name = name[:60].lower().replace("+", "p").removeprefix("k_")
     return re.sub(r"[\s_\-]", "", name)
 

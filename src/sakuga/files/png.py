@@ -51,8 +51,8 @@ def encode_png(picture: Picture, texts: Mapping[str, str]) -> bytes:
 def png_texts(path: Path) -> dict[str, str]:
     """The texts of a PNG file, by keyword; of a keyword given twice, the first.
 
-    A block of EXIF is one of them, its bytes as Latin-1. Raises RequestError if there is no such file, it is not a PNG, it is cut short, or its
-    texts pass 1 MiB.
+    A block of EXIF is one of them, its bytes as Latin-1. Raises RequestError if there is no such
+    file, it is not a PNG, it is cut short, or its texts pass 1 MiB.
     """
     texts: dict[str, str] = {}
     room = MAX_TEXT_BYTES
