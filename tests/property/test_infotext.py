@@ -112,7 +112,7 @@ def spoil(random: Random, form: object) -> object:
                 if random.random() < 0.2:
                     del place[key]
                 else:
-                    place[key] = random.choice(VALUES)
+                    place[key] = copy.deepcopy(random.choice(VALUES))
                 break
             place = inner
     return form

@@ -1,4 +1,4 @@
-"""Hold readers against real files, ours and others': python -m wild FOLDER (see scripts/test-wild)."""
+"""Hold readers, ours and others', against files: python -m wild FOLDER (see scripts/test-wild)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ FOREIGN = (
     "青い髪、笑顔", "初音ミク, 1girl\n花畑", "蓝发，双马尾\n微笑", "café, é", "😀🏳️\u200d🌈, 1girl",
 )  # fmt: skip
 HOSTILE = (
-    "Steps: 99, Sampler: x, Seed: 1", "cat\nSteps: 99, Sampler: x, Seed: 1, CFG scale: 1, Size: 1x1",
+    "Steps: 99, Sampler: x, Seed: 1",
+    "cat\nSteps: 99, Sampler: x, Seed: 1, CFG scale: 1, Size: 1x1",
     "1girl, Negative prompt: x", "a\nNegative prompt: b\nNegative prompt: c", "Negative prompt:",
     "x\x1b[2Jy\x00z\x85\u2028w", "a\r\nb\rc", "back\\slash\\", "Steps\\: 1", "  spaces  \n",
     "Hashes: {\"a\": 1}", "Model: other, Version: v1", "<lora:none:1>", "{", "\n\n",

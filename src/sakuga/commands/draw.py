@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +34,7 @@ from sakuga.files.atomic import refuse_existing
 from sakuga.files.png import shows
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
-from sakuga.printable import cut, listed, shown
+from sakuga.printable import LISTED, cut, shown
 
 MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
 
@@ -259,7 +259,7 @@ def _refuse_other_weights(old: Receipt, planned: Planned) -> None:
     if other:
         raise ReceiptMismatch(
             "a picture must be drawn again with its own weights",
-            f"other weights of {listed(other)} in {planned.model!r} than in {cut(old.model, 80)!r}",
+            f"other weights of {_some(other)} in {planned.model!r} than in {cut(old.model, 80)!r}",
             "Pass the model with --model, or --allow-other-weights.",
         )
     if old.adapters != planned.adapters:
@@ -271,7 +271,13 @@ def _refuse_other_weights(old: Receipt, planned: Planned) -> None:
 
 
 def _named(adapters: tuple[AdapterRecord, ...]) -> str:
-    return listed(f"{one.file} at {one.strength:g}" for one in adapters) if adapters else "none"
+    return _some([f"{cut(one.file, 80)} at {one.strength:g}" for one in adapters]) or "none"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of many that a receipt may hold."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(cut(name, 120) for name in names[:LISTED]) + more
 
 
 def _paths(output: Output, request: Resolved, only: int | None) -> dict[int, Path]:
