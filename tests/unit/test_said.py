@@ -138,3 +138,36 @@ def test_novelai_is_read_from_texts_and_from_a_comment() -> None:
 )
 def test_what_says_nothing_is_nothing(texts) -> None:
     assert said_by(texts) is None
+
+
+GRAPH = {
+    "1": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": 2, "positive": ["2", 0]}},
+    "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "1girl"}},
+}
+SCREEN = {
+    "links": [[1, 2, 0, 1, 0, "CONDITIONING"]],
+    "nodes": [
+        {"id": 1, "type": "KSampler", "widgets_values": [5, "fixed", 2],
+         "inputs": [{"name": "positive", "link": 1}]},
+        {"id": 2, "type": "CLIPTextEncode", "widgets_values": ["1girl"]},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"prompt": json.dumps(GRAPH)},
+        {"workflow": json.dumps(SCREEN)},
+        {"prompt": "broken", "workflow": json.dumps(SCREEN)},
+        {"Model": f"prompt:{json.dumps(GRAPH)}"},
+        {"ImageDescription": f"Workflow: {json.dumps(SCREEN, indent=1)}"},
+        {"UserComment": json.dumps(GRAPH)},
+        {"UserComment": json.dumps({"prompt": GRAPH, "workflow": {}})},
+    ],
+)
+def test_a_graph_of_comfyui_is_found_wherever_it_stands(texts) -> None:
+    said = said_by(texts)
+    assert said is not None
+    assert (said.program, said.text.prompt) == ("ComfyUI", "1girl")
+    assert said.text.settings == {"Steps": "2", "Seed": "5"}

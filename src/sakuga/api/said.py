@@ -8,6 +8,7 @@ these two, ComfyUI's graphs and NovelAI's JSON, in the texts of a PNG file or in
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ NOVELAI = {
     "steps": "Steps", "sampler": "Sampler", "noise_schedule": "Schedule type",
     "scale": "CFG scale", "seed": "Seed",
 }  # fmt: skip
+
+_PACKED = re.compile(r"(prompt|workflow):\s*(\{.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,13 @@ def _by_comfy(texts: Mapping[str, str]) -> Said | None:
 
     WebP files have them in EXIF, as `prompt:{...}` under tags meant for other things.
     """
+    packed = {match[1].lower(): match[2] for text in texts.values()
+              if (match := _PACKED.match(text))}  # fmt: skip
     for key, read in (("prompt", read_graph), ("workflow", read_workflow)):
-        packed = next((text for text in texts.values() if text.startswith(f"{key}:{{")), key + ":")
-        found = read(_json(texts.get(key) or packed[len(key) + 1 :]))
-        if found is not None:
-            return Said("ComfyUI", found)
+        for text in (texts.get(key), packed.get(key), texts.get("UserComment")):
+            found = read(_json(text)) if text else None
+            if found is not None:
+                return Said("ComfyUI", found)
     return None
 
 

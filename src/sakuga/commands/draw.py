@@ -341,7 +341,9 @@ def _say_done(result: Result, session: Session) -> None:
         size = f"{result.picture.width}x{result.picture.height}, seed {result.receipt.seed}"
         whole = time.perf_counter() - session.started
         path = _path_of(result, session)
-        typer.echo(f"{path}  {size}, drawn in {result.seconds:.1f} s, {whole:.1f} s in all")
+        typer.echo(
+            f"{shown(str(path))}  {size}, drawn in {result.seconds:.1f} s, {whole:.1f} s in all"
+        )
 
 
 def _compare(session: Session, old: Receipt, result: Result) -> None:
