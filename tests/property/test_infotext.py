@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from receipts import RECEIPT, asking
 from sakuga.api.codec import plain
-from sakuga.api.infotext import read_infotext, write_infotext
+from sakuga.api.infotext import read_infotext
 from sakuga.api.page import describe_picture
+from sakuga.api.parameters import write_infotext
 from sakuga.api.receipt import AdapterRecord
 from sakuga.api.request import Request
 from sakuga.api.resolved import resolve

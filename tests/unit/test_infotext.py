@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from receipts import RECEIPT, asking
-from sakuga.api.infotext import read_infotext, write_infotext
+from sakuga.api.infotext import read_infotext
+from sakuga.api.parameters import write_infotext
 from sakuga.api.receipt import AdapterRecord
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from receipts import RECEIPT
-from sakuga.api.infotext import Infotext, read_infotext, write_infotext
+from sakuga.api.infotext import Infotext, read_infotext
+from sakuga.api.parameters import write_infotext
 from sakuga.api.receipt import AdapterRecord
 from sakuga.api.request import SCHEDULES, SOLVER_NAMES, Request
 from sakuga.api.resolved import resolve

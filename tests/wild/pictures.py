@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from receipts import RECEIPT, asking
-from sakuga.api.infotext import write_infotext
+from sakuga.api.parameters import write_infotext
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.said import texts_of
 from sakuga.files.png import Picture, encode_png

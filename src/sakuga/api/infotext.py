@@ -1,12 +1,12 @@
-"""A1111's text of a drawing: the prompt, its negative and one line of settings, written and read.
+"""A1111's text of a drawing, read: the prompt, its negative and a line of settings.
 
     1girl, smile <lora:style:0.8>
     Negative prompt: lowres
     Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 5.5, Seed: 7, ...
 
-Readers look for `Negative prompt:` and `Steps:` wherever they stand, so neither a prompt nor a
-name may hold them: a backslash goes before the colon, and is taken away when the text is read
-back. Other programs' texts are read too, and trusted with nothing.
+Readers look for `Negative prompt:` and `Steps:` wherever they stand, so in a text of ours neither a
+prompt nor a name holds them: a backslash goes before the colon, and is taken away when the text
+is read back. Other programs' texts are read too, and trusted with nothing.
 """
 
 from __future__ import annotations
@@ -14,17 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-
-from sakuga.api.options import option_of
-from sakuga.api.receipt import AdapterRecord, Receipt
-from sakuga.api.request import Request
-
-# What is ours is here named as others know it; what has no counterpart keeps its name.
-SAMPLERS: Mapping[str, str] = {"euler": "Euler", "heun2": "Heun", "dpm2": "DPM++ 2M"}
-SCHEDULES: Mapping[str, str] = {"shifted": "Simple"}
-# Fields that others have no word for: they are written where they say something.
-OWN = ("shift", "renorm", "truncation", "uncond", "text_mode", "system", "verbatim", "max_tokens")
+from dataclasses import dataclass
 
 _MARKS = re.compile(r"(Negative prompt|Steps)(\\*+):", re.IGNORECASE)
 _BROKEN = re.compile(r"(Negative prompt|Steps)\\(\\*+):", re.IGNORECASE)
@@ -35,7 +25,7 @@ _SETTINGS = re.compile(r"\s*Steps: *[0-9]")
 _NEGATIVE = re.compile(r"\s*Negative prompt: ?", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _LORA = re.compile(r"<(?:lora|lyco):([^<>:]{1,200}):?([^<>]{0,200})>")
-_KNOWN = frozenset(("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model"))
+KNOWN = frozenset(("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +47,6 @@ class Infotext:
         return self.settings.get("Version", "").startswith("sakuga")
 
 
-def write_infotext(receipt: Receipt) -> str:
-    """The text of a picture. Values with commas, colons or breaks are quoted as A1111 does."""
-    request = receipt.request
-    loras = tuple((_lora_name(one), one) for one in receipt.adapters)
-    tags = (f"<lora:{name}:{one.strength:g}>" for name, one in loras)
-    lines = [" ".join((_broken_up(request.prompt), *tags))]
-    if request.negative:
-        lines.append(f"Negative prompt: {_broken_up(request.negative)}")
-    hashes = ", ".join(f"{name}: {one.sha256[:10]}" for name, one in loras)
-    settings = {
-        "Steps": request.steps,
-        "Sampler": SAMPLERS.get(request.solver, request.solver),
-        "Schedule type": SCHEDULES.get(request.schedule, request.schedule),
-        "CFG scale": request.guidance,
-        "Seed": receipt.seed,
-        "Size": f"{request.width}x{request.height}",
-        "Model hash": receipt.weights.get("transformer", "")[:10],
-        "Model": receipt.model,
-    }
-    told = [f"{key}: {_quoted(str(value))}" for key, value in settings.items() if value != ""]
-    told += [f'Lora hashes: "{hashes}"'] if hashes else []
-    told += [f"{_key(name)}: {_quoted(str(value))}" for name, value in _own(request)]
-    version = f"sakuga {receipt.versions.get('sakuga', '')}".strip()
-    told.append(f"Version: {_quoted(version)}")
-    lines.append(", ".join(told))
-    return "\n".join(lines)
-
-
 def read_infotext(text: str) -> Infotext:
     """Any text as one of a drawing: prompt, negative, settings. What sakuga wrote comes exactly."""
     if text.count("\n") == text.count("\r\n"):  # it came through a clipboard of Windows
@@ -96,11 +58,6 @@ def read_infotext(text: str) -> Infotext:
     prompt, negative = "\n".join(lines[:begin]), _NEGATIVE.sub("", "\n".join(lines[begin:at]), 1)
     found = Infotext(prompt, negative, settings)
     return _of_ours(found) if found.ours else _of_others(found)
-
-
-def own_fields(settings: Mapping[str, str]) -> dict[str, str]:
-    """The fields of a request that no other program has, by name, as a text of ours has them."""
-    return {name: settings[_key(name)] for name in OWN if _key(name) in settings}
 
 
 def _of_ours(found: Infotext) -> Infotext:
@@ -118,37 +75,17 @@ def _of_others(found: Infotext) -> Infotext:
     )
 
 
-def _own(request: Request) -> Iterator[tuple[str, object]]:
-    """The fields only sakuga has, where they are not what they would be anyway."""
-    for declared in fields(Request):
-        value = getattr(request, declared.name)
-        usual = option_of(declared).otherwise
-        if declared.name in OWN and value not in (None, False) and value != usual:
-            yield declared.name, value
-
-
-def _key(name: str) -> str:
-    return name.replace("_", " ").capitalize()
-
-
-def _lora_name(adapter: AdapterRecord) -> str:
-    """The name others know an adapter by: its file's stem, fit for a tag and for no setting."""
-    stem = re.sub(r"\.(safetensors|pt|bin|ckpt)$", "", adapter.file)
-    name = re.sub(r"[<>:,\"\\\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", "_", stem)[:200] or "_"
-    return f"{name}_" if name in _KNOWN else name
-
-
-def _broken_up(text: str) -> str:
+def broken_up(text: str) -> str:
     """The text without what a reader could take for something else than a prompt."""
 
     def printed(match: re.Match[str]) -> str:
         return match[1] * 2 + (f"\\u{ord(match[2]):04x}" if match[2] else "")
 
-    return _MARKS.sub(r"\1\2\\:", _UNPRINTED.sub(printed, _sound(text)))
+    return _MARKS.sub(r"\1\2\\:", _UNPRINTED.sub(printed, sound(text)))
 
 
 def _joined(text: str) -> str:
-    """What `_broken_up` was given."""
+    """What `broken_up` was given."""
 
     def unprinted(match: re.Match[str]) -> str:
         pairs, odd = divmod(len(match[1]), 2)
@@ -157,16 +94,17 @@ def _joined(text: str) -> str:
     return _PRINTED.sub(unprinted, _BROKEN.sub(r"\1\2:", text))
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """A value as JSON where it holds what ends one. Its colons are escaped: they make keys."""
-    value = _sound(value)
+    value = sound(value)
     if not re.search(rf'[,:\\"\n\r]|{_CONTROL}|^[\s{{\[]|\s$', value):
         return value
     text = json.dumps(value, ensure_ascii=False).replace(":", "\\u003a")
     return re.sub(_CONTROL, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _sound(text: str) -> str:
+def sound(text: str) -> str:
+    """The text without lone surrogates, which no file can hold."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
@@ -176,7 +114,7 @@ def _settings_line(lines: list[str]) -> int:
         if _SETTINGS.match(lines[at]):
             return at
     last = next((at for at in reversed(range(len(lines))) if lines[at].strip()), 0)
-    known = sum(key in _KNOWN for key, _ in _pairs(lines[last]))
+    known = sum(key in KNOWN for key, _ in _pairs(lines[last]))
     return last if known >= 3 else len(lines)
 
 
@@ -214,4 +152,4 @@ def _unquoted(value: str) -> str:
         text = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return _sound(text) if isinstance(text, str) else value
+    return sound(text) if isinstance(text, str) else value

@@ -15,7 +15,8 @@ from typing import Any
 
 from sakuga.api.codec import plain, typed
 from sakuga.api.comfy import read_graph, read_workflow
-from sakuga.api.infotext import Infotext, read_infotext, write_infotext
+from sakuga.api.infotext import Infotext, read_infotext
+from sakuga.api.parameters import write_infotext
 from sakuga.api.receipt import Receipt
 from sakuga.errors import RequestError
 

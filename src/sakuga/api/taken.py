@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sakuga.api.infotext import SCHEDULES, Infotext, own_fields
+from sakuga.api.infotext import Infotext
 from sakuga.api.options import rule_of
+from sakuga.api.parameters import SCHEDULES, own_fields
 from sakuga.api.request import SOLVER_NAMES, Request, parse_size
 from sakuga.errors import RequestError
 

@@ -26,7 +26,7 @@ def show(
     picture: Annotated[Path, typer.Argument(help="A PNG, JPEG, WebP or AVIF picture.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print what a picture says of how it was made: its receipt, or another program's settings."""
+    """Print what a picture says of how it was made."""
     texts = read_texts(picture)
     if RECEIPT_KEY in texts:
         receipt = receipt_from(texts, picture.name)
