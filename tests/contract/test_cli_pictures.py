@@ -109,8 +109,8 @@ def test_a_picture_of_another_program_is_drawn_as_far_as_it_goes(draw) -> None:
     assert code == 0, err
     assert out.startswith("a-again.png  64x32, seed 5, ")
     assert "Taken from a.png (A1111 or its like): prompt, negative, steps 2, seed 5, " in err
-    assert "Not taken: \"Sampler 'Euler a'\", \"Schedule type 'Karras'\", \"Model 'some'\", " in err
-    assert "Not told there: sampler." in err
+    assert "Not taken: Sampler 'Euler a', Schedule type 'Karras', Model 'some', LoRA 'x:0.8'" in err
+    assert "Not told there" not in err
     request = receipt("a-again.png").request
     assert (request.prompt, request.negative, request.guidance) == ("1girl", "low", 3)
     assert "Equal pixels" not in err
@@ -120,6 +120,7 @@ def test_a_graph_is_drawn_and_what_is_asked_wins(draw) -> None:
     save("a.png", prompt=json.dumps(GRAPH))
     code, _, err = draw("2girls", "--from", "a.png", "--recipe", "comfy", "--out", "b.png")
     assert code == 0, err
+    assert "Taken from a.png (ComfyUI): seed 5, width 64, height 32.\n" in err
     request = receipt("b.png").request
     assert (request.prompt, request.solver, request.steps, request.seed) == (
         "2girls", "res_multistep", 20, 5,

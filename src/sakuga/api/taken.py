@@ -14,6 +14,10 @@ from sakuga.api.parameters import SCHEDULES, own_fields
 from sakuga.api.request import SOLVER_NAMES, Request, parse_size
 from sakuga.errors import RequestError
 
+# What every such text tells, and the field it is asked by.
+FIELDS: Mapping[str, str] = {
+    "Seed": "seed", "Steps": "steps", "CFG scale": "guidance", "Size": "width", "Sampler": "solver",
+}  # fmt: skip
 NUMBERS: Mapping[str, str] = {"Seed": "seed", "Steps": "steps", "CFG scale": "guidance"}
 # Names of one method in several programs, without marks: see `_plain`.
 SOLVERS: Mapping[str, str] = {
@@ -32,8 +36,8 @@ SILENT = frozenset(("Version", "Model hash", "Lora hashes", "Hashes", "TI hashes
 class Taken:
     """What can be asked, and what people should know of the rest.
 
-    `values`: fields of a Request, by name. `left`: what was not taken, in words. `open`: what
-    such a text usually says, and this one does not in a way that can be asked.
+    `values`: fields of a Request, by name. `left`: what was not taken, in words. `open`: fields
+    that such a text usually fills and this one says nothing of.
     """
 
     values: Mapping[str, Any]
@@ -55,13 +59,12 @@ def taken_from(text: Infotext) -> Taken:
             found = {}
         values |= found
         if not found and key not in SILENT and not (text.ours and _is_own(key)):
-            left.append(f"{key} {value[:60]!r}")
+            left.append(f"{key[:40]} {value[:60]!r}")
     if text.ours:
         values |= _own(text)
     left += [f"LoRA {lora[:60]!r} (name its file with --lora)" for lora in text.loras]
-    asked = ("prompt", "seed", "steps", "guidance", "width", "solver")
-    names = {"width": "size", "solver": "sampler"}
-    missing = tuple(names.get(name, name) for name in asked if name not in values)
+    told = {"prompt" if text.prompt else "", *map(FIELDS.get, text.settings)}
+    missing = tuple(name for name in ("prompt", *FIELDS.values()) if name not in told)
     return Taken(values, tuple(left), missing)
 
 

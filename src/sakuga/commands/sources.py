@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from sakuga.api.taken import taken_from
 from sakuga.commands.prompts import read_prompt
 from sakuga.errors import RequestError
 from sakuga.files.texts import read_texts
-from sakuga.printable import cut, listed
+from sakuga.printable import LISTED, cut
+
+WORDS = {"width": "size", "solver": "sampler"}  # for what others tell and we ask in other words
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,19 @@ def _fields(
     recipe = RECIPES.get(asked.get("recipe", ""))
     over = {*asked, *(recipe.values if recipe else ())}
     fields = {key: value for key, value in taken.values.items() if key not in over}
-    told = [key if isinstance(value, str) and key in ("prompt", "negative", "system")
-            else f"{key} {value}" for key, value in fields.items()]  # fmt: skip
-    say(f"Taken from {name}: {', '.join(told) or 'nothing'}.")
+    say(f"Taken from {name}: {', '.join(_words(fields)) or 'nothing'}.")
     if taken.left:
-        say(f"Not taken: {listed(taken.left)}.")
-    if missing := [key for key in taken.open if key not in over]:
+        more = len(taken.left) - LISTED
+        say(f"Not taken: {', '.join(taken.left[:LISTED])}{f' and {more} more' * (more > 0)}.")
+    if missing := [WORDS.get(key, key) for key in taken.open if key not in over]:
         say(f"Not told there: {', '.join(missing)}.")
     return fields
+
+
+def _words(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Texts by their names alone, the rest with its value."""
+    for key, value in fields.items():
+        if key in ("prompt", "negative", "system"):
+            yield key
+        else:
+            yield f"{key} {value}"
