@@ -19,7 +19,7 @@ from sakuga.files.texts import read_texts
 from sakuga.printable import cut, shown
 
 # A stranger's picture may say anything at any length, and prints no more than this.
-MOST_ROWS, MOST_LINES, MOST_CHARACTERS, LABEL = 60, 80, 6_000, 40
+MOST_ROWS, MOST_LINES, MOST_CHARACTERS, LEAST, LABEL = 60, 80, 8_000, 160, 40
 
 
 def show(
@@ -60,16 +60,22 @@ def _rows(said: Said) -> Iterator[tuple[str, str]]:
 def _print_rows(rows: Iterable[tuple[str, str]]) -> None:
     """Print labels and texts, a screen at most. Nothing that a terminal obeys leaves here."""
     kept = list(islice(rows, MOST_ROWS + 1))
-    more = kept[MOST_ROWS:]
-    told = [(cut(shown(label), LABEL), text) for label, text in kept[:MOST_ROWS]]
+    told = [(cut(shown(label), LABEL), text.rstrip()) for label, text in kept[:MOST_ROWS]]
     width = max((len(label) for label, _ in told), default=0)
-    room = MOST_LINES
+    characters, lines = MOST_CHARACTERS, MOST_LINES
     for label, text in told:
+        fitted = _fitted(text, max(characters, LEAST), max(lines, 1))
+        characters -= len(fitted)
+        lines -= fitted.count("\n") + 1
         # Only the first line of a text has the label; the others stand below it.
-        lines = list(map(shown, cut(text.rstrip(), MOST_CHARACTERS).split("\n")))
-        if len(lines) > max(room, 1):
-            lines = [*lines[: max(room, 1)], f"... ({len(lines)} lines; --json has all)"]
-        room -= len(lines)
-        print(f"{label:>{width}}  " + f"\n{'':{width}}  ".join(lines))
-    if more:
+        print(f"{label:>{width}}  " + fitted.replace("\n", f"\n{'':{width}}  "))
+    if kept[MOST_ROWS:]:
         print(f"{'':{width}}  ... and more; --json has all")
+
+
+def _fitted(text: str, characters: int, lines: int) -> str:
+    """A text as a terminal may show it, or its beginning and how much there is."""
+    fitted = "\n".join(map(shown, text[:characters].split("\n")[:lines]))[:characters]
+    if len(text) <= characters and text.count("\n") < lines and len(fitted) < characters:
+        return fitted
+    return f"{fitted}... ({len(text):,} characters; --json has all)"
