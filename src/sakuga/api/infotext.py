@@ -15,17 +15,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 _MARKS = re.compile(r"(Negative prompt|Steps)(\\*+):", re.IGNORECASE)
 _BROKEN = re.compile(r"(Negative prompt|Steps)\\(\\*+):", re.IGNORECASE)
 _CONTROL = r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]"
 _UNPRINTED = re.compile(rf"(?<!\\)(\\*+)(?:({_CONTROL})|(?=u[0-9a-f]{{4}}))")
 _PRINTED = re.compile(r"(?<!\\)(\\++)u([0-9a-f]{4})")
-_SETTINGS = re.compile(r"\s*Steps: *[0-9]")
-_NEGATIVE = re.compile(r"\s*Negative prompt: ?", re.IGNORECASE)
+_SETTINGS = re.compile(r"[^\S\n]*+Steps: *+[0-9]")
+_NEGATIVE = re.compile(r"^[^\S\n]*+Negative prompt: ?", re.IGNORECASE | re.MULTILINE)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _LORA = re.compile(r"<(?:lora|lyco):([^<>:]{1,200}):?([^<>]{0,200})>")
 KNOWN = frozenset(("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model"))
+
+MAX_SETTINGS = 500  # people's texts have twenty
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,12 @@ def read_infotext(text: str) -> Infotext:
     """Any text as one of a drawing: prompt, negative, settings. What sakuga wrote comes exactly."""
     if text.count("\n") == text.count("\r\n"):  # it came through a clipboard of Windows
         text = text.replace("\r\n", "\n")
-    lines = text.split("\n")
-    at = _settings_line(lines)
-    settings = dict(_pairs(" ".join(lines[at:])))
-    begin = next((i for i, line in enumerate(lines[:at]) if _NEGATIVE.match(line)), at)
-    prompt, negative = "\n".join(lines[:begin]), _NEGATIVE.sub("", "\n".join(lines[begin:at]), 1)
+    at = _settings_at(text)
+    settings = dict(islice(_pairs(text[at:].replace("\n", " ")), MAX_SETTINGS))
+    body = text[: max(at - 1, 0)] if settings else text
+    match = _NEGATIVE.search(body)
+    prompt = body[: max(match.start() - 1, 0)] if match else body
+    negative = body[match.end() :] if match else ""
     found = Infotext(prompt, negative, settings)
     return _of_ours(found) if found.ours else _of_others(found)
 
@@ -69,7 +73,8 @@ def _of_ours(found: Infotext) -> Infotext:
 
 
 def _of_others(found: Infotext) -> Infotext:
-    loras = tuple(f"{one[1]}:{one[2] or '1'}" for one in _LORA.finditer(found.prompt))
+    tags = islice(_LORA.finditer(found.prompt), MAX_SETTINGS)
+    loras = tuple(f"{one[1]}:{one[2] or '1'}" for one in tags)
     return Infotext(
         _LORA.sub("", found.prompt).strip(), found.negative.strip(), found.settings, loras
     )
@@ -108,14 +113,17 @@ def sound(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-def _settings_line(lines: list[str]) -> int:
+def _settings_at(text: str) -> int:
     """Where the settings begin: at the last line that starts as they do, or else looks so."""
-    for at in reversed(range(len(lines))):
-        if _SETTINGS.match(lines[at]):
-            return at
-    last = next((at for at in reversed(range(len(lines))) if lines[at].strip()), 0)
-    known = sum(key in KNOWN for key, _ in _pairs(lines[last]))
-    return last if known >= 3 else len(lines)
+    end = len(text)
+    while (found := text.rfind("Steps:", 0, end)) >= 0:
+        begin = text.rfind("\n", 0, found) + 1
+        if _SETTINGS.match(text, begin):
+            return begin
+        end = begin
+    begin = text.rfind("\n", 0, len(text.rstrip())) + 1
+    known = sum(key in KNOWN for key, _ in islice(_pairs(text[begin:]), MAX_SETTINGS))
+    return begin if known >= 3 else len(text)
 
 
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
