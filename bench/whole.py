@@ -15,7 +15,7 @@ from random_model import write_random_model
 from torch import Tensor
 
 from sakuga.api.engine_spec import Budget, EngineSpec
-from sakuga.api.infotext import in_words
+from sakuga.api.page import in_words
 from sakuga.api.receipt import Plan
 from sakuga.api.request import Request
 from sakuga.engine.engine import Engine

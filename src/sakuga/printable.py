@@ -20,6 +20,11 @@ def shown(text: str) -> str:
     )
 
 
+def cut(text: str, most: int) -> str:
+    """A text as it is, or its first characters and how many there are."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
 def listed(names: Iterable[str], hints: Iterable[str] = ()) -> str:
     """The first names of many for a message, each with its hint, and how many more there are.
 

@@ -20,7 +20,7 @@ from sakuga.api.codec import plain, typed
 from sakuga.api.receipt import Receipt
 from sakuga.api.request import Request
 from sakuga.commands.cli import app, main
-from sakuga.files.png import read_texts
+from sakuga.files.texts import read_texts
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 Run = Callable[..., tuple[int, str, str]]
@@ -328,8 +328,9 @@ def test_show_prints_the_receipt(draw, run) -> None:
     draw(PROMPT, "--seed", "3", "--steps", "2", "--out", "a.png")
     code, out, _ = run("show", "a.png")
     assert code == 0
-    for line in ("model  tiny", "seed  3", "steps  2", "Jina read  <character_1>"):
+    for line in ("model  tiny", "seed  3", "steps  2", "Draw. <Prompt Start> [and the prompt]"):
         assert line in out
+    assert out.count("<character_1>") == 1
     code, out, _ = run("show", "a.png", "--json")
     assert typed(Receipt, json.loads(out)) == receipt("a.png")
 
@@ -345,11 +346,11 @@ def test_show_lets_no_text_of_a_picture_command_the_terminal(draw, run) -> None:
 def test_other_programs_find_their_parameters(draw) -> None:
     forged = "cat\nSteps: 99, Sampler: x, Seed: 1"
     draw(forged, "--negative", "a\nb", "--seed", "3", "--steps", "2", "--out", "a.png")
-    prompt, negative, settings = read_texts(Path("a.png"))["parameters"].split("\n")
-    assert prompt == r"cat\nSteps: 99, Sampler: x, Seed: 1"
-    assert negative == r"Negative prompt: a\nb"
+    *prompt, negative, more, settings = read_texts(Path("a.png"))["parameters"].split("\n")
+    assert prompt == ["cat", r"Steps\: 99, Sampler: x, Seed: 1"]
+    assert (negative, more) == ("Negative prompt: a", "b")
     assert settings.startswith(
-        "Steps: 2, Sampler: euler, Schedule type: shifted, CFG scale: 3.0, Seed: 3, Size: 64x64, "
+        "Steps: 2, Sampler: Euler, Schedule type: Simple, CFG scale: 3.0, Seed: 3, Size: 64x64, "
     )
 
 

@@ -15,9 +15,9 @@ import torch
 
 from engines import open_engine
 from sakuga.api.events import Decoded, Encoded, Finished, Planned, Result, Stepped, Warned
-from sakuga.api.infotext import receipt_from
 from sakuga.api.request import SOLVER_NAMES, Request
 from sakuga.api.resolved import Resolved
+from sakuga.api.said import receipt_from
 from sakuga.engine import denoise
 from sakuga.engine.engine import Engine
 from sakuga.errors import (
@@ -28,7 +28,7 @@ from sakuga.errors import (
     RequestError,
     SpecMismatch,
 )
-from sakuga.files.png import read_texts
+from sakuga.files.texts import read_texts
 from sakuga.model.nextdit import FinalLayer
 from sakuga.model.spec import VAESpec
 from sakuga.sample import solvers

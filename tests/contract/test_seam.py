@@ -19,11 +19,11 @@ from engines import open_engine
 from sakuga.api.codec import plain, typed
 from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.events import Event, Finished, Planned, Queued, event_from
-from sakuga.api.infotext import receipt_from
 from sakuga.api.request import Request
+from sakuga.api.said import receipt_from
 from sakuga.commands.draw import Output, Session, draw_with
 from sakuga.errors import Busy, OutputExists, ReceiptMismatch, RequestError
-from sakuga.files.png import read_texts
+from sakuga.files.texts import read_texts
 
 ASK = Request("<character_1><appearance>blue_hair</appearance></character_1>", seed=5, steps=2)
 

@@ -1,134 +1,124 @@
-"""What a picture says about itself can be read back, and cannot be forged by a prompt."""
+"""The settings text: other programs find their fields, no prompt forges one, ours reads back."""
 
 from __future__ import annotations
 
-import json
 import re
+import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sakuga.api.infotext import describe_picture, differences, parameters, receipt_from, texts_of
-from sakuga.api.receipt import AdapterRecord, Plan, Receipt, SentTexts, TokenCounts
-from sakuga.api.request import Request
-from sakuga.api.resolved import resolve
-from sakuga.errors import RequestError
-from sakuga.files.png import Picture, encode_png, read_texts
-from sakuga.model.spec import CHIBI
-
-RECEIPT = Receipt(
-    model="chibi",
-    request=resolve(Request("1girl, smile", seed=7, number=2, steps=16), CHIBI.drawing),
-    index=1,
-    seed=8,
-    texts=SentTexts("Draw 1girl", "1girl\n2", "", ""),
-    tokens=TokenCounts(4, 4, 2, 2, 512, past="late"),
-    solver="euler: Euler 1768",
-    guidance="v",
-    plan=Plan("cpu", "AVX2", "float32", 2, 2),
-    weights={"transformer": "ab" * 32},
-    versions={"sakuga": "0.1", "torch": "2"},
-)
-
-
-def asking(prompt: str, negative: str = "") -> Receipt:
-    request = replace(RECEIPT.request, prompt=prompt, negative=negative)
-    return replace(RECEIPT, request=resolve(request, CHIBI.drawing))
-
-
-@given(st.text(), st.text())
-def test_any_prompt_comes_back_from_a_file(tmp_path_factory, prompt, negative) -> None:
-    path = tmp_path_factory.getbasetemp() / "any.png"
-    receipt = asking(prompt, negative)
-    path.write_bytes(encode_png(Picture(1, 1, b"abc"), texts_of(receipt)))
-    assert receipt_from(read_texts(path), "any.png") == receipt
-
-
-@given(st.text(), st.text())
-def test_a_prompt_stays_on_its_line(prompt, negative) -> None:
-    lines = parameters(asking(prompt, negative)).splitlines()
-    assert len(lines) == 2 + bool(negative)
-    assert lines[-1].startswith("Steps: ")
-    assert not lines[0].startswith("Negative prompt:")
+from receipts import RECEIPT, asking
+from sakuga.api.infotext import read_infotext
+from sakuga.api.parameters import write_infotext
+from sakuga.api.receipt import AdapterRecord
 
 
 def test_settings_are_those_other_programs_look_for() -> None:
-    last = parameters(RECEIPT).splitlines()[-1]
+    last = write_infotext(RECEIPT).split("\n")[-1]
     pairs = dict(re.findall(r'([\w ]+): ("[^"]*"|[^,]+)(?:, |$)', last))
     assert pairs == {
-        "Steps": "16", "Sampler": "euler", "Schedule type": "shifted", "CFG scale": "3.0",
+        "Steps": "16", "Sampler": "Euler", "Schedule type": "Simple", "CFG scale": "3.0",
         "Seed": "8", "Size": "256x256", "Model hash": "ababababab", "Model": "chibi",
         "Shift": "3.0", "Version": "sakuga 0.1",
     }  # fmt: skip
 
 
-def test_a_value_with_a_comma_is_quoted() -> None:
-    assert 'Model: "a, b"' in parameters(replace(RECEIPT, model="a, b"))
+def test_lines_are_lines() -> None:
+    text = write_infotext(asking("<n>rin</n>\n<pose>sitting</pose>", "a\nb"))
+    assert text.split("\n")[:-1] == [
+        "<n>rin</n>", "<pose>sitting</pose>", "Negative prompt: a", "b",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"model": 1}', "[" * 100_000])
-def test_a_receipt_that_is_none_is_refused(text) -> None:
-    with pytest.raises(RequestError):
-        receipt_from({"sakuga": text}, "a.png")
+def test_an_empty_prompt_leaves_its_line() -> None:
+    assert write_infotext(asking("")).startswith("\nSteps: 16, ")
 
 
-def test_a_key_nobody_knows_is_refused() -> None:
-    form = json.loads(texts_of(RECEIPT)["sakuga"]) | {"sead": 1}
-    with pytest.raises(RequestError, match="Did you mean 'seed'"):
-        receipt_from({"sakuga": json.dumps(form)}, "a.png")
+def test_a_value_with_a_comma_is_quoted_and_makes_no_key() -> None:
+    assert 'Model: "a, b"' in write_infotext(replace(RECEIPT, model="a, b"))
+    forged = write_infotext(replace(RECEIPT, model="a, Seed: 99"))
+    assert "Seed: 99" not in forged
+    assert read_infotext(forged).settings["Model"] == "a, Seed: 99"
 
 
-def test_equal_receipts_differ_in_nothing() -> None:
-    assert differences(RECEIPT, RECEIPT) == ()
+def test_what_readers_look_for_is_broken_up_in_a_prompt_wherever_it_stands() -> None:
+    prompt = "a, Negative prompt: b\nSteps: 99, Seed: 1\n  Steps: 2, negative prompt:"
+    text = write_infotext(asking(prompt, f"x\n{prompt}"))
+    assert text.count("Negative prompt:") == 1
+    assert text.count("Steps:") == 1
+    assert "Negative prompt\\: b\nSteps\\: 99, Seed: 1" in text
+    found = read_infotext(text)
+    assert (found.prompt, found.negative) == (prompt, f"x\n{prompt}")
+    assert found.settings["Seed"] == "8"
 
 
-def test_differences_are_named() -> None:
-    now = replace(
-        RECEIPT,
-        plan=replace(RECEIPT.plan, threads=4),
-        versions={"sakuga": "0.1", "numpy": "2"},
-        weights={"transformer": "cd" * 32},
-        texts=SentTexts("", "", "", ""),
+def test_controls_are_written_out_and_line_breaks_of_windows_are_not() -> None:
+    prompt = "a\r\nb\x1b\x85\u2028\rc \\u001b \\\\u001b \\\x1b"
+    text = write_infotext(asking(prompt))
+    assert text.startswith("a\r\nb\\u001b\\u0085\\u2028\\u000dc ")
+    assert read_infotext(text).prompt == prompt
+
+
+def test_adapters_are_tags_of_the_prompt_and_hashes_of_the_settings() -> None:
+    one = AdapterRecord("my style.safetensors", "cd" * 32, 0.8)
+    two = AdapterRecord("a<b>:c, Seed.pt", "ef" * 32, -1.0)
+    three = AdapterRecord("Steps.safetensors", "01" * 32, 1.0)
+    prompt = "1girl <lora:mine:1>"
+    text = write_infotext(replace(asking(prompt), adapters=(one, two, three)))
+    lines = text.split("\n")
+    assert lines[0] == (
+        "1girl <lora:mine:1> <lora:my_style:0.8> <lora:a_b__c__Seed:-1> <lora:Steps_:1>"
     )
-    assert differences(RECEIPT, now) == (
-        "version of numpy: none then, 2 now",
-        "version of torch: 2 then, none now",
-        "plan: threads: 2 then, 4 now",
-        "weights of transformer: abababababab... then, cdcdcdcdcdcd... now",
-        "texts: the encoders read other text than then",
+    assert (
+        'Model: chibi, Lora hashes: "my_style: cdcdcdcdcd, a_b__c__Seed: efefefefef, '
+        'Steps_: 0101010101"' in lines[1]
     )
+    found = read_infotext(text)
+    assert found.prompt == prompt
+    assert found.loras == ("my_style:0.8", "a_b__c__Seed:-1", "Steps_:1")
 
 
-def test_the_page_for_people_leaves_nothing_out() -> None:
-    page = dict(describe_picture(RECEIPT))
-    assert page["budget"] == "no limit"
-    tight = replace(RECEIPT.plan, limit=4 * 10**9, kept=True, pinned=10**9)
-    assert dict(describe_picture(replace(RECEIPT, plan=tight)))["budget"] == (
-        "4.00 GB, networks stay from stage to stage, at most 1.00 GB of the host pinned"
+def test_texts_of_others_are_read() -> None:
+    found = read_infotext(
+        "masterpiece, 1girl <lora:detail:0.6>,\r\nBREAK\r\nsmile\r\nNegative prompt: low,\r\nbad"
+        "\r\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 123, Size: 512x768, "
+        'Model: "a, b: c", Hashes: {"model": "ab", "lora:x": "cd"}, '
+        'Civitai resources: [{"type":"lora"}], Template: x\r\nVersion: v1.9'
     )
-    assert page["picture"] == "2 of 2"
-    assert page["prompt"] == "1girl, smile"
-    assert page["tokens"] == "4 for Gemma, past the trained 512 from 'late', 4 for Jina"
-    assert page["sha256 of transformer"] == "ab" * 32
-    assert {"steps", "guidance", "solver", "shift", "renorm", "truncation"} <= set(page)
+    assert (found.prompt, found.negative) == ("masterpiece, 1girl ,\nBREAK\nsmile", "low,\nbad")
+    assert found.loras == ("detail:0.6",)
+    assert found.settings["Model"] == "a, b: c"
+    assert found.settings["Hashes"] == '{"model": "ab", "lora:x": "cd"}'
+    assert found.settings["Size"] == "512x768"
+    assert not found.ours
 
 
-def test_adapters_are_told_in_order_and_make_a_difference() -> None:
-    one = AdapterRecord("style.safetensors", "cd" * 32, 0.8, 4.0, ("layers.0-11=0.5",))
-    two = AdapterRecord("face", "ef" * 32, -1.0, config_sha256="01" * 32)
-    receipt = replace(RECEIPT, adapters=(one, two))
-    assert receipt_from(texts_of(receipt), "a.png") == receipt
-    rows = [text for label, text in describe_picture(receipt) if label == "adapter"]
-    assert rows == ["style.safetensors:0.8:alpha=4:layers.0-11=0.5", "face:-1"]
-    assert differences(receipt, receipt) == ()
-    for other in ((), (one,), (two, one), (replace(one, strength=0.7), two)):
-        assert any("adapters" in each for each in differences(receipt, replace(
-            receipt, adapters=other)))  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "prompt", "negative", "keys"),
+    [
+        ("", "", "", 0),
+        ("1girl, smile", "1girl, smile", "", 0),
+        ("1girl\nNegative prompt: low", "1girl", "low", 0),
+        ("Steps: 20, Seed: 1", "", "", 2),
+        ("a\nSampler: x, Seed: 1, Size: 8x8", "a", "", 3),
+        ("time: 12:30, place: here", "time: 12:30, place: here", "", 0),
+        ('a\nSteps: 1, x: "unclosed, y: {, z: [1', "a", "", 4),
+    ],
+)
+def test_any_text_is_split_as_far_as_it_goes(text, prompt, negative, keys) -> None:
+    found = read_infotext(text)
+    assert (found.prompt, found.negative, len(found.settings)) == (prompt, negative, keys)
 
 
-def test_a_receipt_from_before_there_were_adapters_is_read() -> None:
-    form = json.loads(texts_of(RECEIPT)["sakuga"])
-    del form["adapters"]
-    assert receipt_from({"sakuga": json.dumps(form)}, "a.png") == RECEIPT
+@pytest.mark.parametrize(
+    "line",
+    ["\\" * 60_000, "a" * 60_000, "k:[" * 20_000, 'k:"\\",' * 9_000, "k:{" * 20_000,
+     '{"k":[1,' * 7_000,
+     " " * 60_000, "Steps:" * 10_000, "<lora:" * 10_000, ":" * 60_000, "\nSteps: 1" * 6_000],
+)  # fmt: skip
+def test_no_text_takes_long(line) -> None:
+    started = time.perf_counter()
+    read_infotext(f"{line}\nNegative prompt: {line}\nSteps: 1, {line}")
+    write_infotext(asking(line, line))
+    assert time.perf_counter() - started < 1

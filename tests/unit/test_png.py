@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from sakuga.errors import RequestError
-from sakuga.files.png import Picture, encode_png, read_texts, shows
+from sakuga.files.png import Picture, encode_png, shows
+from sakuga.files.texts import read_texts
 
 RGB = bytes(range(2 * 3 * 3))
 PICTURE = Picture(2, 3, RGB)
@@ -65,8 +66,8 @@ def test_compressed_texts_are_read_as_pillow_reads_them(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        (b"", "no PNG"),
-        (b"GIF89a" + bytes(50), "no PNG"),
+        (b"", "none of them"),
+        (b"GIF89a" + bytes(50), "none of them"),
         (png()[:-20], "cut short"),
         (with_chunk(chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(64 << 20)))), "1 MiB"),
         (with_chunk(chunk(b"tEXt", b"k\0" + b"x" * (1 << 20))), "1 MiB"),
@@ -102,3 +103,19 @@ def test_pillow_reads_what_we_write(tmp_path) -> None:
     with Image.open(io.BytesIO(png({"k": "v"})), formats=["PNG"]) as image:
         image.load()
         assert image.mode == "RGB"
+
+
+def test_texts_are_tEXt_where_latin_1_has_their_characters(tmp_path) -> None:  # noqa: N802
+    data = png({"parameters": "é, smile\nSteps: 2", "sakuga": "初音"})
+    assert b"tEXtparameters\0" + "é, smile\nSteps: 2".encode("latin-1") in data
+    assert b"iTXtsakuga\0" in data
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (2**31 - 1, 1), (12_000, 12_000)])
+def test_a_header_that_claims_a_huge_picture_is_just_another_picture(tmp_path, size) -> None:
+    path = tmp_path / "a.png"
+    data = png()
+    path.write_bytes(data[:8] + chunk(b"IHDR", struct.pack(">II", *size) + data[24:29]) + data[33:])
+    assert not shows(path, PICTURE)
+    path.write_bytes(with_chunk(chunk(b"IHDR", struct.pack(">II", *size) + data[24:29])))
+    assert not shows(path, PICTURE)

@@ -1,11 +1,11 @@
-"""Hold our readers against real files: python -m wild FOLDER (see scripts/test-wild)."""
+"""Hold readers, ours and others', against files: python -m wild FOLDER (see scripts/test-wild)."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from wild import files, hidden, words
+from wild import files, hidden, pictures, words
 
 
 def main(arguments: list[str]) -> int:
@@ -15,7 +15,8 @@ def main(arguments: list[str]) -> int:
         return 2
     folder = Path(arguments[0])
     gguf, tokenizer = files.gemma(folder), files.tokenizer(folder)
-    rows = [*words.compare(gguf, tokenizer), *hidden.compare(gguf, tokenizer)]
+    rows = [*pictures.compare(folder), *words.compare(gguf, tokenizer)]
+    rows += hidden.compare(gguf, tokenizer)
     for row in rows:
         print(row)
     failed = sum(not row.held for row in rows)

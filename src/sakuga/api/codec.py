@@ -14,6 +14,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sakuga.errors import RequestError
+from sakuga.printable import cut, listed
 
 T = TypeVar("T")
 NAMES: Mapping[type, str] = {
@@ -22,6 +23,7 @@ NAMES: Mapping[type, str] = {
     int: "a whole number",
     float: "a number",
 }
+MIN_WHOLE, MAX_WHOLE = -(2**63), 2**64 - 1
 
 
 def plain(value: Any) -> Any:
@@ -52,12 +54,13 @@ def typed(kind: type[T], data: Any, where: str = "") -> T:
         if name in data:
             values[name] = _read(hints[name], data[name], f"{where}.{name}")
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise RequestError(f"{where} needs {name!r}", f"only {sorted(data)}", "Add it.")
+            raise RequestError(f"{where} needs {name!r}", f"only {listed(sorted(data))}", "Add it.")
     return kind(**values)
 
 
 def unknown(what: str, got: str, known: tuple[str, ...]) -> RequestError:
     """The error for a name outside a known set; its fix names the nearest."""
+    got = cut(got, 60)
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
     fix = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
     return RequestError(f"{what} must be a known one", repr(got), fix)
@@ -78,7 +81,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
-        return {str(key): _read(args[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {
+            str(key): _read(args[1], item, f"{where}.{cut(str(key), 40)}")
+            for key, item in value.items()
+        }
     if is_dataclass(kind) and isinstance(kind, type):
         return typed(kind, value, where)
     return _read_scalar(kind, value, where)
@@ -97,9 +103,11 @@ def _read_scalar(kind: type, value: Any, where: str) -> Any:
             return base64.b64decode(value, validate=True)
         except ValueError:
             raise _wrong(where, "base64 text", value) from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     # bool is an int to Python, but `number: true` is a mistake.
+    if type(value) is int and kind in (int, float):
+        if not MIN_WHOLE <= value <= MAX_WHOLE:
+            raise _wrong(where, "a number of at most 64 bits", value)
+        return kind(value)
     if type(value) is not kind:
         raise _wrong(where, NAMES.get(kind, kind.__name__), value)
     return value

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from sakuga.api.codec import plain, typed, unknown
-from sakuga.api.infotext import texts_of
 from sakuga.api.receipt import AdapterRecord, Plan, Receipt, TokenCounts
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved
+from sakuga.api.said import texts_of
 from sakuga.files.atomic import write_atomically
 from sakuga.files.png import Picture, encode_png
 

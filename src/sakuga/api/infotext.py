@@ -1,9 +1,12 @@
-"""What a picture says about itself: the texts inside its PNG, and the page `show` prints.
+"""A1111's text of a drawing, read: the prompt, its negative and a line of settings.
 
-Two texts go into the file. `sakuga` is the Receipt as JSON and is what we read back.
-`parameters` is the text that A1111's web UI and its many readers expect: the prompt,
-`Negative prompt: ...`, and one line of settings. Those readers split at line breaks, so
-breaks inside a prompt are escaped there; otherwise a prompt could forge settings.
+    1girl, smile <lora:style:0.8>
+    Negative prompt: lowres
+    Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 5.5, Seed: 7, ...
+
+Readers look for `Negative prompt:` and `Steps:` wherever they stand, so in a text of ours neither a
+prompt nor a name holds them: a backslash goes before the colon, and is taken away when the text
+is read back. Other programs' texts are read too, and trusted with nothing.
 """
 
 from __future__ import annotations
@@ -11,158 +14,150 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass
+from itertools import islice
 
-from sakuga.api.codec import plain, typed
-from sakuga.api.receipt import Plan, Receipt, StagePlan
-from sakuga.api.request import Request
-from sakuga.errors import RequestError
+_MARKS = re.compile(r"(Negative prompt|Steps)(\\*+):", re.IGNORECASE)
+_BROKEN = re.compile(r"(Negative prompt|Steps)\\(\\*+):", re.IGNORECASE)
+_CONTROL = r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]"
+_UNPRINTED = re.compile(rf"(?<!\\)(\\*+)(?:({_CONTROL})|(?=u[0-9a-f]{{4}}))")
+_PRINTED = re.compile(r"(?<!\\)(\\++)u([0-9a-f]{4})")
+_SETTINGS = re.compile(r"[^\S\n]*+Steps: *+[0-9]")
+_NEGATIVE = re.compile(r"^[^\S\n]*+Negative prompt: ?", re.IGNORECASE | re.MULTILINE)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"')
+_LORA = re.compile(r"<(?:lora|lyco):([^<>:]{1,200}):?([^<>]{0,200})>")
+KNOWN = frozenset(("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model"))
 
-RECEIPT_KEY = "sakuga"
-PARAMETERS_KEY = "parameters"
-
-
-def texts_of(receipt: Receipt) -> dict[str, str]:
-    """The texts to write into a picture, by PNG keyword."""
-    form = json.dumps(plain(receipt), ensure_ascii=False, separators=(",", ":"))
-    return {PARAMETERS_KEY: parameters(receipt), RECEIPT_KEY: form}
-
-
-def receipt_from(texts: Mapping[str, str], name: str) -> Receipt:
-    """The Receipt in the texts of the picture `name`. Raises RequestError."""
-    if RECEIPT_KEY not in texts:
-        raise RequestError(
-            "the picture must carry a receipt",
-            f"{name} without one",
-            "Use a PNG that sakuga has written and no other program has saved again.",
-        )
-    try:
-        data = json.loads(texts[RECEIPT_KEY])
-    except (ValueError, RecursionError):
-        raise RequestError(
-            "a receipt must be JSON", f"{name}: {texts[RECEIPT_KEY][:40]!r}", "Use another picture."
-        ) from None
-    return typed(Receipt, data)
+MAX_SETTINGS = 500  # people's texts have twenty
 
 
-def parameters(receipt: Receipt) -> str:
-    """A1111's text form. Values with commas, colons or breaks are quoted as A1111 quotes them."""
-    request = receipt.request
-    lines = [_one_line(request.prompt)]
-    if request.negative:
-        lines.append(f"Negative prompt: {_one_line(request.negative)}")
-    width, height = request.size
-    settings = {
-        "Steps": request.steps,
-        "Sampler": request.solver,
-        "Schedule type": request.schedule,
-        "CFG scale": request.guidance,
-        "Seed": receipt.seed,
-        "Size": f"{width}x{height}",
-        "Model hash": receipt.weights.get("transformer", "")[:10],
-        "Model": receipt.model,
-        "Shift": request.shift,
-        "Version": f"sakuga {receipt.versions.get('sakuga', '')}".strip(),
-    }
-    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items()))
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class Infotext:
+    """A drawing as such a text tells it. `settings`: by their A1111 names, as they were written.
+
+    `loras`: NAME:STRENGTH each; they are no part of the prompt. Without settings the text was
+    none of a drawing, but for a negative it may have.
+    """
+
+    prompt: str
+    negative: str
+    settings: Mapping[str, str]
+    loras: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> bool:
+        """Whether sakuga wrote it."""
+        return self.settings.get("Version", "").startswith("sakuga")
 
 
-def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
-    """The receipt as (label, text) rows for people."""
-    request, plan, tokens = receipt.request, receipt.plan, receipt.tokens
-    width, height = request.size
-    yield "model", receipt.model
-    yield "size", f"{width} x {height}"
-    yield "seed", str(receipt.seed)
-    if request.number > 1:
-        yield "picture", f"{receipt.index + 1} of {request.number}"
-    yield "prompt", request.prompt
-    yield "negative", request.negative or "(none)"
-    # Each of these has a line of its own; what became of adapters is told below.
-    apart = {"prompt", "negative", "seed", "width", "height", "number", "lora", "lora_partial"}
-    for declared in fields(Request):
-        value = getattr(request, declared.name)
-        if declared.name not in apart and value is not None:
-            yield declared.name.replace("_", " "), str(value)
-    yield "solver formula", receipt.solver
-    yield "guidance formula", receipt.guidance
-    yield "Gemma read", receipt.texts.gemma
-    yield "Jina read", receipt.texts.jina
-    past = f", past the trained {tokens.trained} from {tokens.past!r}" if tokens.past else ""
-    yield "tokens", f"{tokens.gemma} for Gemma{past}, {tokens.jina} for Jina"
-    yield "plan", f"{plan.device} ({plan.chip}), {plan.dtype}, batch {plan.batch}"
-    yield "budget", ", ".join(budget(plan))
-    for stage in plan.stages:
-        yield f"plan of {stage.stage}", in_words(stage)
-    for note in receipt.notes:
-        yield "note", note
-    yield "versions", ", ".join(f"{name} {text}" for name, text in receipt.versions.items())
-    for name, digest in receipt.weights.items():
-        yield f"sha256 of {name}", digest
-    for adapter in receipt.adapters:
-        alpha = () if adapter.alpha is None else (f"alpha={adapter.alpha:g}",)
-        yield "adapter", ":".join((adapter.file, f"{adapter.strength:g}", *alpha, *adapter.blocks))
-        yield f"sha256 of {adapter.file}", adapter.sha256
+def read_infotext(text: str) -> Infotext:
+    """Any text as one of a drawing: prompt, negative, settings. What sakuga wrote comes exactly."""
+    if text.count("\n") == text.count("\r\n"):  # it came through a clipboard of Windows
+        text = text.replace("\r\n", "\n")
+    at = _settings_at(text)
+    settings = dict(islice(_pairs(text[at:].replace("\n", " ")), MAX_SETTINGS))
+    body = text[: max(at - 1, 0)] if settings else text
+    match = _NEGATIVE.search(body)
+    prompt = body[: max(match.start() - 1, 0)] if match else body
+    negative = body[match.end() :] if match else ""
+    found = Infotext(prompt, negative, settings)
+    return _of_ours(found) if found.ours else _of_others(found)
 
 
-def budget(plan: Plan) -> Iterator[str]:
-    """What memory a drawing was allowed, in words."""
-    yield "no limit" if plan.limit is None else f"{plan.limit / 1e9:.2f} GB"
-    if plan.kept:
-        yield "networks stay from stage to stage"
-    if plan.pinned is not None:
-        yield f"at most {plan.pinned / 1e9:.2f} GB of the host pinned"
+def _of_ours(found: Infotext) -> Infotext:
+    """The prompt as it was asked for: our tags at its end are as many as there are hashes."""
+    names = [pair for pair in found.settings.get("Lora hashes", "").split(", ") if pair]
+    prompt, *tags = found.prompt.rsplit(" <lora:", len(names))
+    loras = tuple(tag.removesuffix(">") for tag in tags)
+    return Infotext(_joined(prompt), _joined(found.negative), found.settings, loras)
 
 
-def in_words(stage: StagePlan) -> str:
-    """What a stage does to fit, in a few words."""
-    words = [stage.weights]
-    if stage.dtype not in ("", stage.weights):
-        words.append(f"computed in {stage.dtype}")
-    if stage.streamed:
-        words.append(f"{stage.resident} blocks stay, {stage.streamed} stream")
-    levers = (("groups", stage.batches), ("parts", stage.parts), ("strips", stage.strips))
-    words += [f"{count} {name}" for name, count in levers if count > 1]
-    words += ["recomputed"] * stage.recompute
-    return f"{', '.join(words)}; {stage.peak_bytes / 1e9:.2f} GB at most"
-
-
-def differences(before: Receipt, now: Receipt) -> tuple[str, ...]:
-    """What could make the pixels of two drawings of one request differ, in words."""
-    found = []
-    for title, old, new in (
-        ("version of", before.versions, now.versions),
-        ("plan:", before.plan.deciding, now.plan.deciding),
-        ("weights of", before.weights, now.weights),
-    ):
-        for key in sorted({*old, *new}):
-            unsaid = title == "plan:" and key not in old  # by the version that drew it then
-            if old.get(key) != new.get(key) and not unsaid:
-                was, came = (_shown(side.get(key)) for side in (old, new))
-                found.append(f"{title} {key}: {was} then, {came} now")
-    if before.adapters != now.adapters:
-        found.append("adapters: other ones, or applied otherwise, than then")
-    if before.texts != now.texts:
-        found.append("texts: the encoders read other text than then")
-    return tuple(found)
-
-
-def _shown(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else text[:12] + "..."
-
-
-def _one_line(text: str) -> str:
-    """The text without anything a reader could take for a line break, or for a negative."""
-    line = re.sub(
-        r"[\x00-\x1f\x7f\x85\u2028\u2029]",
-        lambda match: json.dumps(match[0]).strip('"').replace("\x7f", "\\u007f"),
-        text.strip(),
+def _of_others(found: Infotext) -> Infotext:
+    tags = islice(_LORA.finditer(found.prompt), MAX_SETTINGS)
+    loras = tuple(f"{one[1]}:{one[2] or '1'}" for one in tags)
+    return Infotext(
+        _LORA.sub("", found.prompt).strip(), found.negative.strip(), found.settings, loras
     )
-    return re.sub("^Negative prompt:", "Negative prompt\\:", line)
 
 
-def _quoted(value: object) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
+def broken_up(text: str) -> str:
+    """The text without what a reader could take for something else than a prompt."""
+
+    def printed(match: re.Match[str]) -> str:
+        return match[1] * 2 + (f"\\u{ord(match[2]):04x}" if match[2] else "")
+
+    return _MARKS.sub(r"\1\2\\:", _UNPRINTED.sub(printed, sound(text)))
+
+
+def _joined(text: str) -> str:
+    """What `broken_up` was given."""
+
+    def unprinted(match: re.Match[str]) -> str:
+        pairs, odd = divmod(len(match[1]), 2)
+        return "\\" * pairs + (chr(int(match[2], 16)) if odd else f"u{match[2]}")
+
+    return _PRINTED.sub(unprinted, _BROKEN.sub(r"\1\2:", text))
+
+
+def quoted(value: str) -> str:
+    """A value as JSON where it holds what ends one. Its colons are escaped: they make keys."""
+    value = sound(value)
+    if not re.search(rf'[,:\\"\n\r]|{_CONTROL}|^[\s{{\[]|\s$', value):
+        return value
+    text = json.dumps(value, ensure_ascii=False).replace(":", "\\u003a")
+    return re.sub(_CONTROL, lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def sound(text: str) -> str:
+    """The text without lone surrogates, which no file can hold."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _settings_at(text: str) -> int:
+    """Where the settings begin: at the last line that starts as they do, or else looks so."""
+    end = len(text)
+    while (found := text.rfind("Steps:", 0, end)) >= 0:
+        begin = text.rfind("\n", 0, found) + 1
+        if _SETTINGS.match(text, begin):
+            return begin
+        end = begin
+    begin = text.rfind("\n", 0, len(text.rstrip())) + 1
+    known = sum(key in KNOWN for key, _ in islice(_pairs(text[begin:]), MAX_SETTINGS))
+    return begin if known >= 3 else len(text)
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    """KEY: VALUE, KEY: VALUE ..., in one pass; values may be quoted, or JSON."""
+    place, sound = 0, True
+    while (colon := line.find(":", place)) >= 0:
+        key = line[place:colon].rpartition(",")[2].strip()
+        begin = colon + 1
+        while line[begin : begin + 1].isspace():
+            begin += 1
+        end: int | None = begin
+        if quoted := _QUOTED.match(line, begin):
+            end = quoted.end()
+        elif sound and line[begin : begin + 1] in ("{", "["):
+            end = _end_of_json(line, begin)
+            sound = end is not None  # what is broken once is not tried at every bracket
+        comma = line.find(",", begin if end is None else end)
+        place = comma + 1 if comma >= 0 else len(line)
+        if key:
+            yield key, _unquoted(line[begin : comma if comma >= 0 else None].strip())
+
+
+def _end_of_json(line: str, begin: int) -> int | None:
+    try:
+        return json.JSONDecoder().raw_decode(line, begin)[1]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unquoted(value: str) -> str:
+    if value[:1] != '"':
+        return value
+    try:
+        text = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return sound(text) if isinstance(text, str) else value

@@ -60,7 +60,7 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
     "format": Command(
         "lint:format_prompts", "Print the canonical form of a prompt: what the encoders read."
     ),
-    "show": Command("show:show", "Print the receipt of a picture: how it was made."),
+    "show": Command("show:show", "Print what a picture says of how it was made."),
     "fetch": Command(
         "weights:fetch", "Download a model, or find it in the cache, and print its folder."
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +18,8 @@ import typer
 
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.events import Event, Finished, ImageGenerator, Planned, Result, Warned, summary
-from sakuga.api.infotext import differences, receipt_from
 from sakuga.api.options import Option, option
+from sakuga.api.page import differences
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
 from sakuga.api.resolved import Resolved
@@ -28,11 +28,15 @@ from sakuga.commands.environment import caches, faults, local_model
 from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.meter import Meter, open_meter
 from sakuga.commands.prompts import read_prompt, show_findings
+from sakuga.commands.sources import open_source
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
 from sakuga.files.atomic import refuse_existing
-from sakuga.files.png import read_texts, shows
+from sakuga.files.png import shows
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
+from sakuga.printable import LISTED, cut, shown
+
+MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,16 @@ class Output:
     out: Path | None = option(Option("Where to save; sakuga-SEED.png here."))
     force: bool = option(Option("Overwrite what is there.", flags=("--force",)), default=False)
     source: Path | None = option(
-        Option("Draw a picture again, as its receipt says.", flags=("--from",))
+        Option(
+            "Draw a picture again, as its receipt says; of another program's, what can be taken.",
+            flags=("--from",),
+        )
+    )
+    text: str | None = option(
+        Option(
+            "Draw what a settings text of A1111's kind says: text, a file, or -.",
+            flags=("--from-text",),
+        )
     )
     allow_other_weights: bool = option(
         Option("Let --from use another model.", flags=("--allow-other-weights",)), default=False
@@ -91,13 +104,15 @@ def draw(
         if prompt is not None:
             asked["prompt"] = read_prompt(prompt)
         spec = _local(engine, no_cache)
-        if prompt is not None:
+        told = open_source(output.source, output.text, asked, _quiet if as_json else _note)
+        asked = {**(told.fields or {}), **asked}
+        if "prompt" in asked:
             profile = lint_profile(spec.source or next(iter(ELSEWHERE)))
-            show_findings(prompt, asked["prompt"], profile, strict=strict)
-        elif output.source is None:
+            show_findings(prompt or "prompt", asked["prompt"], profile, strict=strict)
+        elif told.receipt is None:
             fix = "Write it, or name a --from file."
             raise RequestError("a drawing needs a prompt", "none", fix)
-        _draw(asked, spec, output, as_json, started)
+        _draw(asked, told.receipt, spec, output, as_json, started)
     except SakugaError as error:
         if as_json:
             _print_json({"event": "failed", "code": error.code, "message": str(error)})
@@ -134,11 +149,14 @@ def _local(spec: EngineSpec, no_cache: bool) -> EngineSpec:
 
 
 def _draw(
-    asked: Mapping[str, Any], spec: EngineSpec, output: Output, as_json: bool, started: float
+    asked: Mapping[str, Any],
+    old: Receipt | None,
+    spec: EngineSpec,
+    output: Output,
+    as_json: bool,
+    started: float,
 ) -> None:
     """Draw what was asked and save it. Raises SakugaError; Cancelled after Ctrl-C."""
-    source = output.source
-    old = receipt_from(read_texts(source), source.name) if source else None
     try:
         with _opened(spec, output, as_json) as (generator, save):
             request, exact = (Request(**asked), False) if old is None else _again(old, asked)
@@ -194,10 +212,11 @@ def _again(old: Receipt, asked: Mapping[str, Any]) -> tuple[Request, bool]:
     }
     if not changes:
         return replace(old.request, **place), True
-    listed = ", ".join(
-        f"{key} {getattr(old.request, key)!r} -> {changes[key]!r}" for key in changes
+    told = ", ".join(
+        f"{key} {cut(repr(getattr(old.request, key)), 80)} -> {cut(repr(changes[key]), 80)}"
+        for key in changes
     )
-    _note(f"Not the same request: {listed}.")
+    _note(f"Not the same request: {told}.")
     return replace(old.request, **{"number": 1, "seed": old.seed, **changes, **place}), False
 
 
@@ -240,7 +259,7 @@ def _refuse_other_weights(old: Receipt, planned: Planned) -> None:
     if other:
         raise ReceiptMismatch(
             "a picture must be drawn again with its own weights",
-            f"other weights of {', '.join(other)} in {planned.model!r} than in {old.model!r}",
+            f"other weights of {_some(other)} in {planned.model!r} than in {cut(old.model, 80)!r}",
             "Pass the model with --model, or --allow-other-weights.",
         )
     if old.adapters != planned.adapters:
@@ -252,7 +271,13 @@ def _refuse_other_weights(old: Receipt, planned: Planned) -> None:
 
 
 def _named(adapters: tuple[AdapterRecord, ...]) -> str:
-    return ", ".join(f"{one.file} at {one.strength:g}" for one in adapters) or "none"
+    return _some([f"{cut(one.file, 80)} at {one.strength:g}" for one in adapters]) or "none"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of many that a receipt may hold."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(cut(name, 120) for name in names[:LISTED]) + more
 
 
 def _paths(output: Output, request: Resolved, only: int | None) -> dict[int, Path]:
@@ -316,7 +341,9 @@ def _say_done(result: Result, session: Session) -> None:
         size = f"{result.picture.width}x{result.picture.height}, seed {result.receipt.seed}"
         whole = time.perf_counter() - session.started
         path = _path_of(result, session)
-        typer.echo(f"{path}  {size}, drawn in {result.seconds:.1f} s, {whole:.1f} s in all")
+        typer.echo(
+            f"{shown(str(path))}  {size}, drawn in {result.seconds:.1f} s, {whole:.1f} s in all"
+        )
 
 
 def _compare(session: Session, old: Receipt, result: Result) -> None:
@@ -330,8 +357,10 @@ def _compare(session: Session, old: Receipt, result: Result) -> None:
         return
     verdict = "Equal pixels" if equal else "Other pixels"
     _note(f"{verdict}, compared with {source}.")
-    for reason in reasons:
+    for reason in reasons[:MOST_REASONS]:
         _note(f"  {reason}")
+    if len(reasons) > MOST_REASONS:
+        _note(f"  and {len(reasons) - MOST_REASONS} more")
     if not equal and not reasons:
         _note("  The source was changed after it was drawn, or the device is not repeatable.")
 
@@ -341,4 +370,8 @@ def _print_json(form: Mapping[str, Any]) -> None:
 
 
 def _note(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(shown(text), err=True)
+
+
+def _quiet(text: str) -> None:
+    """Say nothing, where only JSON is wanted."""

@@ -1,8 +1,8 @@
 """Pictures as PNG files: pixels and texts to bytes, and the texts of a file without its pixels.
 
-Texts are written as iTXt chunks (UTF-8). Reading them back walks the chunks without
-decoding a pixel and trusts nothing: a picture from a stranger costs no more than the caps
-below.
+Texts are written as tEXt chunks where Latin-1 has all their characters, for many readers know no
+other; else as iTXt (UTF-8). Reading them back walks the chunks without decoding a pixel and
+trusts nothing: a picture from a stranger costs no more than the caps below.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sakuga.errors import RequestError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT_BYTES = 1 << 20
 MAX_CHUNKS = 100_000
+EXIF_CHUNK = "eXIf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,31 +35,31 @@ class Picture:
 
 
 def encode_png(picture: Picture, texts: Mapping[str, str]) -> bytes:
-    """A PNG file of a picture, with one iTXt chunk per text."""
+    """A PNG file of a picture, with one chunk per text."""
     # Reading a receipt needs neither of these; they cost a tenth of a second to import.
     from PIL import Image, PngImagePlugin  # noqa: PLC0415
 
     chunks = PngImagePlugin.PngInfo()
     for key, text in texts.items():
-        chunks.add_itxt(key, text)
+        chunks.add_text(key, text)  # tEXt, or iTXt where it must
     file = io.BytesIO()
     image = Image.frombytes("RGB", (picture.width, picture.height), picture.rgb)
     image.save(file, "PNG", pnginfo=chunks)
     return file.getvalue()
 
 
-def read_texts(path: Path) -> dict[str, str]:
+def png_texts(path: Path) -> dict[str, str]:
     """The texts of a PNG file, by keyword; of a keyword given twice, the first.
 
-    Raises RequestError if there is no such file, it is not a PNG, it is cut short, or its
-    texts pass 1 MiB.
+    A block of EXIF is one of them, its bytes as Latin-1. Raises RequestError if there is no such
+    file, it is not a PNG, it is cut short, or its texts pass 1 MiB.
     """
     texts: dict[str, str] = {}
     room = MAX_TEXT_BYTES
     try:
         with path.open("rb") as file:
             for kind, length in _chunks(file, path):
-                if kind not in (b"tEXt", b"iTXt", b"zTXt"):
+                if kind not in (b"tEXt", b"iTXt", b"zTXt", b"eXIf"):
                     file.seek(length + 4, os.SEEK_CUR)
                     continue
                 room -= length
@@ -84,10 +86,12 @@ def shows(path: Path, picture: Picture) -> bool:
     from PIL import Image  # noqa: PLC0415
 
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            alike = image.size == (picture.width, picture.height) and image.mode == "RGB"
-            return alike and image.tobytes() == picture.rgb
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises on damage
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as image:
+                alike = image.size == (picture.width, picture.height) and image.mode == "RGB"
+                return alike and image.tobytes() == picture.rgb
+    except Exception:  # a damaged file, or one of a huge size, makes Pillow fail in many ways
         return False
 
 
@@ -107,6 +111,8 @@ def _chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
 
 
 def _text(kind: bytes, body: bytes, room: int, path: Path) -> tuple[str, str]:
+    if kind == b"eXIf":
+        return EXIF_CHUNK, body.decode("latin-1")
     key, _, rest = body.partition(b"\0")
     packed = kind == b"zTXt"
     if packed:
