@@ -69,7 +69,7 @@ WRITTEN = (
     ),
     errors.Busy(
         "an engine draws one request at a time", "another while one is drawn",
-        "Close the events of the one before, let requests wait, or open a second engine.",
+        "Close the events of the other, let requests wait, or open a second engine.",
     ),
     errors.NonFiniteOutput(
         "every value that leaves a stage must be finite",

@@ -37,6 +37,11 @@ def readable(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
 
 
+def brief(text: str, most: int = 60) -> str:
+    """A text for a message, cut where it is long."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 0.080 s, 12.4 s, 3:05 min."""
     if seconds >= 100:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from sakuga.api.elsewhere import meant
 from sakuga.errors import RequestError
+from sakuga.printable import brief
 
 T = TypeVar("T")
 NAMES: Mapping[type, str] = {
@@ -60,10 +61,10 @@ def typed(kind: type[T], data: Any, where: str = "") -> T:
 def unknown(what: str, got: str, known: tuple[str, ...]) -> RequestError:
     """The error for a name outside a known set; its fix names what is meant, or the nearest."""
     if answer := meant(got, known):
-        return RequestError(f"{what} must be a known one", repr(got), answer)
+        return RequestError(f"{what} must be a known one", repr(brief(got)), answer)
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
     fix = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-    return RequestError(f"{what} must be a known one", repr(got), fix)
+    return RequestError(f"{what} must be a known one", repr(brief(got)), fix)
 
 
 def typed_value(kind: Any, value: Any, where: str) -> Any:
@@ -82,7 +83,9 @@ def typed_value(kind: Any, value: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
-        return {str(key): typed_value(args[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {
+            str(key): typed_value(args[1], item, f"{where}.{key}") for key, item in value.items()
+        }
     if is_dataclass(kind) and isinstance(kind, type):
         return typed(kind, value, where)
     return _read_scalar(kind, value, where)
@@ -110,6 +113,4 @@ def _read_scalar(kind: type, value: Any, where: str) -> Any:
 
 
 def _wrong(where: str, wanted: str, value: Any) -> RequestError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return RequestError(f"{where} must be {wanted}", shown, f"Give {wanted}.")
+    return RequestError(f"{where} must be {wanted}", brief(repr(value)), f"Give {wanted}.")

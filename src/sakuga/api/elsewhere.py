@@ -9,7 +9,9 @@ import re
 from collections.abc import Collection, Mapping
 
 SAMPLERS = "Ancestral, SDE and DPM++ samplers are not here; euler, heun2 and res_multistep are."
-NO_PICTURE_IN = "A drawing starts from noise and a prompt: no picture goes in, and --from draws one again."
+NO_PICTURE_IN = (
+    "A drawing starts from noise and a prompt: no picture goes in, and --from draws one again."
+)
 FAST_ANYWAY = "Attention is torch's own, the fastest that the device has; nothing is to be asked."
 VRAM = ("--vram",)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sakuga.api.options import Option, option
 from sakuga.errors import RequestError
+from sakuga.printable import brief
 
 EMBEDDED = "chibi"  # the model that ships in the package
 
@@ -99,4 +100,4 @@ def as_model(model: object) -> str | None:
         return model
     if isinstance(model, os.PathLike):
         return str(os.fspath(model))
-    raise RequestError("a model is a name or a folder", f"{model!r:.60}", "Give text or a Path.")
+    raise RequestError("a model is a name or a folder", brief(repr(model)), "Give text or a Path.")

@@ -7,11 +7,11 @@ import numbers
 import os
 import types
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sakuga.api.codec import plain, typed_value, unknown
 from sakuga.errors import RequestError
+from sakuga.printable import brief
 
 T = TypeVar("T")
 SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -43,8 +43,11 @@ class Option:
             return None
         too_low = self.low is not None and (value <= self.low if self.above else value < self.low)
         too_high = self.high is not None and value > self.high
-        if too_low or too_high or value != value:  # NaN
-            return RequestError(f"{name} must be {self.range}", str(value), "Choose one in range.")
+        odd = isinstance(value, float) and not math.isfinite(value)
+        if too_low or too_high or odd:
+            return RequestError(
+                f"{name} must be {self.range}", brief(str(value)), "Choose one in range."
+            )
         return None
 
     @property
@@ -90,7 +93,7 @@ def settled(value: T) -> T:
     text, one text for a list of them, numbers of numpy. Raises RequestError for the first
     field that cannot be.
     """
-    hints = _hints(type(value))
+    hints = get_type_hints(type(value))
     read = {
         declared.name: _settled(declared, hints[declared.name], getattr(value, declared.name))
         for declared in fields(value)  # type: ignore[arg-type]
@@ -98,18 +101,13 @@ def settled(value: T) -> T:
     return replace(value, **read)  # type: ignore[type-var]
 
 
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _settled(declared: Field[Any], kind: Any, got: Any) -> Any:
     """The value of one field."""
     name = declared.name
     if is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(got, kind):
-            fix = f"Give {kind.__name__}({got!r:.60})." if isinstance(got, str) else "Give one."
-            raise RequestError(f"{name} must be a {kind.__name__}", f"{got!r:.60}", fix)
+            fix = f"Give {kind.__name__}({brief(got)!r})." if isinstance(got, str) else "Give one."
+            raise RequestError(f"{name} must be a {kind.__name__}", brief(repr(got)), fix)
         return settled(got)
     if get_origin(kind) is tuple:
         several = got if isinstance(got, (list, tuple)) else (got,)

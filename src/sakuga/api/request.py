@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass
 
 from sakuga.api.options import Option, option
 from sakuga.errors import RequestError
+from sakuga.printable import brief
 
 SOLVER_NAMES = (
     "euler",
@@ -152,7 +153,7 @@ def as_request(asked: object) -> Request:
     if isinstance(asked, str):
         return Request(asked)
     raise RequestError(
-        "what is drawn is a text or a Request", f"{asked!r:.60}", 'Give "1girl, smile".'
+        "what is drawn is a text or a Request", brief(repr(asked)), 'Give "1girl, smile".'
     )
 
 

@@ -11,6 +11,7 @@ from sakuga.api.codec import unknown
 from sakuga.api.options import option_of, settled
 from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
 from sakuga.errors import RequestError
+from sakuga.printable import brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def _check_size(request: Resolved, defaults: Defaults) -> None:
             raise RequestError(
                 f"{name} must be a multiple of {unit} from "
                 f"{defaults.min_side} to {defaults.max_side}",
-                str(side),
+                brief(str(side)),
                 f"The nearest is {near}.",
             )
     if request.width * request.height > defaults.max_pixels:

@@ -36,7 +36,7 @@ def mend() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest number that is free, this one
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
     sys.stdout = sys.stdout or _patient(1, "utf-8")
     sys.stderr = _patient(2, sys.stderr.encoding if sys.stderr else "utf-8")
 

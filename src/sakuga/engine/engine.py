@@ -137,10 +137,10 @@ class Engine:
             yield Finished(Result(picture_of(pixels), receipt, time.perf_counter() - run.began))
 
     def generate(self, request: Request | str) -> Generator[Event, None, None]:
-        """Draw a request, or a text. Close the generator to cancel: the step under way ends and all is released.
+        """Draw a request or a text. Close the generator to cancel: the step under way ends.
 
-        One request at a time: another waits for as long as the spec says. Raises Busy then,
-        RequestError before any work, and what `plan` and `run` raise.
+        All is released then. One request at a time: another waits for as long as the spec says.
+        Raises Busy then, RequestError before any work, and what `plan` and `run` raise.
         """
         if not self._free.acquire(blocking=False):
             if self.spec.wait:
@@ -148,7 +148,7 @@ class Engine:
             if not self._free.acquire(timeout=self.spec.wait):
                 raise Busy(
                     "an engine draws one request at a time", "another while one is drawn",
-                    "Close the events of the one before, let requests wait, or open a second engine.",
+                    "Close the events of the other, let requests wait, or open a second engine.",
                 )  # fmt: skip
         try:
             yield from self.run(self.plan(self.resolve(request)))

@@ -37,7 +37,9 @@ def draw(
         "negative": negative or None, "seed": seed, "width": width, "height": height,
         "steps": steps, "guidance": guidance,
     }  # fmt: skip
-    request = replace(as_request(prompt), **{name: one for name, one in given.items() if one is not None})
+    request = replace(
+        as_request(prompt), **{name: one for name, one in given.items() if one is not None}
+    )
     with contextlib.closing(_engine(model).generate(request)) as events:
         return next(event.result for event in events if isinstance(event, Finished))
 
