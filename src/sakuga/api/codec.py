@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sakuga.api.elsewhere import meant
 from sakuga.errors import RequestError
 from sakuga.printable import brief
 
@@ -60,6 +59,8 @@ def typed(kind: type[T], data: Any, where: str = "") -> T:
 
 def unknown(what: str, got: str, known: tuple[str, ...]) -> RequestError:
     """The error for a name outside a known set; its fix names what is meant, or the nearest."""
+    from sakuga.api.elsewhere import meant  # noqa: PLC0415  # only a mistake needs it
+
     if answer := meant(got, known):
         return RequestError(f"{what} must be a known one", repr(brief(got)), answer)
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)

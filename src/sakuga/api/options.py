@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import os
 import types
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -123,8 +122,10 @@ def _plain_kind(value: Any) -> Any:
     """A path as text, and a number of a library's own kind as Python's."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, bool):
+    if type(value) in SCALARS:
         return value
+    import numbers  # noqa: PLC0415  # only numbers that are not Python's need it
+
     if isinstance(value, numbers.Integral):
         return int(value)
     return float(value) if isinstance(value, numbers.Real) else value

@@ -130,7 +130,9 @@ def _check_size(request: Resolved, defaults: Defaults) -> None:
     unit = defaults.size_multiple
     for name, side in (("width", request.width), ("height", request.height)):
         if side % unit or not defaults.min_side <= side <= defaults.max_side:
-            near = min(max((side + unit // 2) // unit * unit, defaults.min_side), defaults.max_side)
+            near = min(
+                max((side + unit // 2 - 1) // unit * unit, defaults.min_side), defaults.max_side
+            )
             raise RequestError(
                 f"{name} must be a multiple of {unit} from "
                 f"{defaults.min_side} to {defaults.max_side}",

@@ -26,7 +26,7 @@ def picture_paths(out: str | None, default: str, indices: Iterable[int]) -> dict
             )
         return dict.fromkeys(indices, STDOUT)
     place = Path(out or default)
-    if place.is_dir() or (out or "").endswith(("/", "\\")):
+    if place.is_dir() or (out or "").endswith("/"):
         place = place / default
     if place.suffix.lower() != ".png":
         fix = "Let --out end in .png, or in / for a folder."

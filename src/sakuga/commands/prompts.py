@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from sakuga.tokenizer.tokens import Tokenizer
 
 # What is meant as a path, there or not: ./a, ../a, /a/b, ~/a, a.xml.
-PICTURE = re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP|....ftyp", re.DOTALL)
 PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)|(\.{0,2}|~)/[^\s<>]*", re.IGNORECASE)
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # and ftyp behind a length
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,9 @@ def read_prompt(argument: str) -> Prompt:
         return Prompt(argument, read_text(argument))
     if PROMPT_FILE.fullmatch(argument):
         raise RequestError(
-            "a prompt that looks like a path must be a file", repr(argument), "Check the path."
+            "a prompt that looks like a path must be a readable file",
+            repr(argument),
+            "Check the path.",
         )
     return Prompt("prompt", argument)
 
@@ -85,13 +86,20 @@ def read_text(name: str) -> str:
 
 def _no_text(name: str, data: bytes, byte: int) -> RequestError:
     """The error for bytes that are no text, by what they are."""
-    if PICTURE.match(data):
-        fix = f"Draw it again: `sakuga draw --from {shlex.quote(name)}`."
+    if data.startswith(PICTURES) or data[4:8] == b"ftyp":
+        fix = f"Draw it again: `sakuga draw --from {quoted_path(name)}`."
         return RequestError("a prompt must be UTF-8 text", f"{name}, a picture", fix)
     return RequestError(
         "a prompt must be UTF-8 text", f"{name}: byte {byte} is none",
         "Convert it, or give the prompt itself.",
     )  # fmt: skip
+
+
+def quoted_path(name: str) -> str:
+    """A file's name as a shell takes it."""
+    import shlex  # noqa: PLC0415  # only messages need it
+
+    return shlex.quote(name)
 
 
 def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
@@ -132,7 +140,7 @@ def show_findings(prompt: Prompt, profile: LintProfile, *, strict: bool) -> None
         more = f" {len(others)} more of this kind." if others else ""
         say(line_of(prompt.name, first) + more, err=True)
     if notes:
-        place = shlex.quote(prompt.name) if prompt.file else "PROMPT"
+        place = quoted_path(prompt.name) if prompt.file else "PROMPT"
         say(f"{notes} note{'s' * (notes != 1)}; `sakuga lint {place}` tells.", err=True)
     errors = sum(len(one) for one in by_rule.values() if one[0].severity == "error")
     if strict and errors:

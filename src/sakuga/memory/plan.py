@@ -31,7 +31,7 @@ UNITS = {
     "t": 10**12, "tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20,
     "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
 }  # fmt: skip
-FEW = 10**6  # a number below this is of gigabytes or megabytes, and lacks its unit
+FEW = 10**5  # a number below this is of gigabytes or megabytes, and lacks its unit
 LOSSY = ("int8", "int4")  # float8_e4m3 is as large as int8, and not nearer
 Rooms = Mapping[str, int | None]
 Stages = tuple[StagePlan, ...]
