@@ -69,12 +69,12 @@ WRITTEN = (
     ),
     errors.Busy(
         "an engine draws one request at a time", "another while one is drawn",
-        "Try again, let requests wait, or open a second engine.",
+        "Close the events of the other, let requests wait, or open a second engine.",
     ),
     errors.NonFiniteOutput(
         "every value that leaves a stage must be finite",
         "NaN or infinity at step 3, in float32 too",
-        "Check the weights with another prompt, or lower the guidance.",
+        "Look for it in the weights: sakuga doctor MODEL --scan.",
     ),
     errors.ReceiptMismatch(
         "a picture must be drawn again with its own weights",

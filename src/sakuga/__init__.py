@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing has it, whose import would take longer than all of this
 if TYPE_CHECKING:
     from sakuga.api.engine_spec import Budget, EngineSpec
     from sakuga.api.events import ImageGenerator, Result
@@ -47,11 +45,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """A public name, from the module it lives in."""
+    from importlib import import_module  # noqa: PLC0415
+
     if name not in _HOMES:
         raise AttributeError(f"module 'sakuga' has no attribute {name!r}")
-    return getattr(import_module(f"sakuga.{_HOMES[name]}"), name)
+    found: object = getattr(import_module(f"sakuga.{_HOMES[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ def shown(text: str) -> str:
     )
 
 
-def cut(text: str, most: int) -> str:
+def cut(text: str, most: int = 60) -> str:
     """A text as it is, or its first characters and how many there are."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 

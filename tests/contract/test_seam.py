@@ -81,7 +81,7 @@ def test_the_command_draws_with_a_generator_of_another_process(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "far.png"
-    session = Session(ASK, Output(out=out), old=None, exact=False, as_json=False, started=0.0)
+    session = Session(ASK, Output(out=str(out)), old=None, exact=False, as_json=False, started=0.0)
     (result,) = draw_with(Remote(EngineSpec(str(tiny_model), device="cpu")), session)
     assert receipt_from(read_texts(out), "far.png") == result.receipt
 
@@ -92,12 +92,12 @@ def test_what_is_not_wanted_is_refused_by_the_plan_alone(tiny_model: Path, tmp_p
     out.touch()
     seen: list[str] = []
     engine = open_engine(tiny_model)
-    session = Session(ASK, Output(out=out), old=None, exact=False, as_json=False, started=0.0)
+    session = Session(ASK, Output(out=str(out)), old=None, exact=False, as_json=False, started=0.0)
     with engine.observed(lambda place, *_: seen.append(place)), pytest.raises(OutputExists):
         draw_with(engine, session)
     (done,) = [e.result for e in engine.generate(ASK) if isinstance(e, Finished)]
     other = replace(done.receipt, weights={**done.receipt.weights, "vae": "0" * 64})
-    session = replace(session, output=Output(out=tmp_path / "b.png"), old=other, exact=True)
+    session = replace(session, output=Output(out=str(tmp_path / "b.png")), old=other, exact=True)
     with (
         engine.observed(lambda place, *_: seen.append(place)),
         pytest.raises(ReceiptMismatch, match="other weights of vae in 'tiny' than in 'tiny'"),

@@ -52,21 +52,26 @@ def typed(kind: type[T], data: Any, where: str = "") -> T:
     values = {}
     for name, field in known.items():
         if name in data:
-            values[name] = _read(hints[name], data[name], f"{where}.{name}")
+            values[name] = typed_value(hints[name], data[name], f"{where}.{name}")
         elif field.default is MISSING and field.default_factory is MISSING:
             raise RequestError(f"{where} needs {name!r}", f"only {listed(sorted(data))}", "Add it.")
     return kind(**values)
 
 
 def unknown(what: str, got: str, known: tuple[str, ...]) -> RequestError:
-    """The error for a name outside a known set; its fix names the nearest."""
-    got = cut(got, 60)
+    """The error for a name outside a known set; its fix names what is meant, or the nearest."""
+    from sakuga.api.elsewhere import meant  # noqa: PLC0415  # only a mistake needs it
+
+    got = cut(got)
+    if answer := meant(got, known):
+        return RequestError(f"{what} must be a known one", repr(got), answer)
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
     fix = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
     return RequestError(f"{what} must be a known one", repr(got), fix)
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
+def typed_value(kind: Any, value: Any, where: str) -> Any:
+    """A value of a type from its JSON form. Raises RequestError, naming the place."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _read_optional(args, value, where)
@@ -77,12 +82,12 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise _wrong(where, "a list", value)
-        return tuple(_read(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(typed_value(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
         return {
-            str(key): _read(args[1], item, f"{where}.{cut(str(key), 40)}")
+            str(key): typed_value(args[1], item, f"{where}.{cut(str(key), 40)}")
             for key, item in value.items()
         }
     if is_dataclass(kind) and isinstance(kind, type):
@@ -94,7 +99,7 @@ def _read_optional(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     (kind,) = (kind for kind in kinds if kind is not type(None))
-    return _read(kind, value, where)
+    return typed_value(kind, value, where)
 
 
 def _read_scalar(kind: type, value: Any, where: str) -> Any:
@@ -114,6 +119,4 @@ def _read_scalar(kind: type, value: Any, where: str) -> Any:
 
 
 def _wrong(where: str, wanted: str, value: Any) -> RequestError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return RequestError(f"{where} must be {wanted}", shown, "Correct it.")
+    return RequestError(f"{where} must be {wanted}", cut(repr(value)), f"Give {wanted}.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from sakuga.api.options import Option, option
+from sakuga.errors import RequestError
+from sakuga.printable import cut
 
 EMBEDDED = "chibi"  # the model that ships in the package
 
@@ -89,3 +92,12 @@ class EngineSpec:
     def source(self) -> str | None:
         """The model that gives what no part does; None where the parts are all there is."""
         return self.model or (EMBEDDED if None in self.parts else None)
+
+
+def as_model(model: object) -> str | None:
+    """A model's name or folder as text; None is the embedded one. Raises RequestError."""
+    if model is None or isinstance(model, str):
+        return model
+    if isinstance(model, os.PathLike):
+        return str(os.fspath(model))
+    raise RequestError("a model is a name or a folder", cut(repr(model)), "Give text or a Path.")

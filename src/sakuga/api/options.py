@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import types
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sakuga.api.codec import plain, unknown
+from sakuga.api.codec import plain, typed_value, unknown
 from sakuga.errors import RequestError
+from sakuga.printable import cut
 
+T = TypeVar("T")
 SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -39,8 +42,11 @@ class Option:
             return None
         too_low = self.low is not None and (value <= self.low if self.above else value < self.low)
         too_high = self.high is not None and value > self.high
-        if too_low or too_high or not math.isfinite(value):
-            return RequestError(f"{name} must be {self.range}", str(value), "Choose one in range.")
+        odd = isinstance(value, float) and not math.isfinite(value)
+        if too_low or too_high or odd:
+            return RequestError(
+                f"{name} must be {self.range}", cut(str(value)), "Choose one in range."
+            )
         return None
 
     @property
@@ -79,19 +85,50 @@ def rule_of(kind: type, name: str) -> Option:
     return option_of(declared)
 
 
-def check_fields(value: Any) -> None:
-    """Raise RequestError for the first field of a dataclass that its rule does not accept.
+def settled(value: T) -> T:
+    """A dataclass whose every field is of its type and accepted by its rule, as it was given.
 
-    Those of a dataclass within it count too; None is always accepted.
+    Those of a dataclass within it count too. What is meant plainly is taken: a path for its
+    text, one text for a list of them, numbers of numpy. Raises RequestError for the first
+    field that cannot be.
     """
-    for declared in fields(value):
-        got = getattr(value, declared.name)
-        if is_dataclass(got):
-            check_fields(got)
-            continue
-        error = option_of(declared).refuse(declared.name, got) if got is not None else None
-        if error:
-            raise error
+    hints = get_type_hints(type(value))
+    read = {
+        declared.name: _settled(declared, hints[declared.name], getattr(value, declared.name))
+        for declared in fields(value)  # type: ignore[arg-type]
+    }
+    return replace(value, **read)  # type: ignore[type-var]
+
+
+def _settled(declared: Field[Any], kind: Any, got: Any) -> Any:
+    """The value of one field."""
+    name = declared.name
+    if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(got, kind):
+            fix = f"Give {kind.__name__}({cut(got)!r})." if isinstance(got, str) else "Give one."
+            raise RequestError(f"{name} must be a {kind.__name__}", cut(repr(got)), fix)
+        return settled(got)
+    if get_origin(kind) is tuple:
+        several = got if isinstance(got, (list, tuple)) else (got,)
+        return typed_value(kind, [_plain_kind(one) for one in several], name)
+    value = typed_value(kind, _plain_kind(got), name)
+    error = None if value is None else option_of(declared).refuse(name, value)
+    if error:
+        raise error
+    return value
+
+
+def _plain_kind(value: Any) -> Any:
+    """A path as text, and a number of a library's own kind as Python's."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value) in SCALARS:
+        return value
+    import numbers  # noqa: PLC0415  # only numbers that are not Python's need it
+
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def json_schema(kind: Any) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 
 from sakuga.api.options import Option, option
+from sakuga.errors import RequestError
+from sakuga.printable import cut
 
 SOLVER_NAMES = (
     "euler",
@@ -27,6 +29,7 @@ SCHEDULES = ("shifted", "linear_quadratic")
 UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
 MAX_SEED = 2**63 - 1
+RANDOM = -1  # as seeds are left open elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,8 @@ class Request:
     negative: str = option(Option("What the picture should not show."), default="")
     seed: int | None = option(
         Option(
-            "Where the noise starts; picture i uses seed + i. Random when left out.",
-            low=0,
+            "Where the noise starts; picture i uses seed + i. Random when left out, or -1.",
+            low=RANDOM,
             high=MAX_SEED,
         )
     )
@@ -140,6 +143,17 @@ class Request:
     lora_partial: bool = option(
         Option("Leave out what matches nothing of the model.", flags=("--lora-partial",)),
         default=False,
+    )
+
+
+def as_request(asked: object) -> Request:
+    """A request as given, or that of a text. Raises RequestError for anything else."""
+    if isinstance(asked, Request):
+        return asked
+    if isinstance(asked, str):
+        return Request(asked)
+    raise RequestError(
+        "what is drawn is a text or a Request", cut(repr(asked)), 'Give "1girl, smile".'
     )
 
 

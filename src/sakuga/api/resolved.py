@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
-from sakuga.api.options import check_fields, option_of
-from sakuga.api.request import MAX_SEED, RECIPES, Request
+from sakuga.api.options import option_of, settled
+from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
 from sakuga.errors import RequestError
+from sakuga.printable import cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,14 @@ class Defaults(Protocol):
     def size_multiple(self) -> int: ...  # noqa: D102
 
 
-def resolve(request: Request, defaults: Defaults) -> Resolved:
+def resolve(request: Request | str, defaults: Defaults) -> Resolved:
     """Fill every open field (what was asked, then recipe, model, general default) and check it.
 
     Raises RequestError before any work.
     """
-    if request.recipe is not None and request.recipe not in RECIPES:
-        raise unknown("recipe", request.recipe, tuple(RECIPES))
+    request = as_request(request)
+    if request.recipe is not None and request.recipe not in tuple(RECIPES):
+        raise unknown("recipe", str(request.recipe), tuple(RECIPES))
     recipe = RECIPES[request.recipe].values if request.recipe else {}
     values: dict[str, Any] = {}
     for declared in fields(Request):
@@ -93,19 +95,18 @@ def resolve(request: Request, defaults: Defaults) -> Resolved:
             general = option_of(declared).otherwise
             value = recipe.get(name, getattr(defaults, name, general))
         values[name] = value
-    if request.seed is None:
+    if request.seed in (None, RANDOM):
         values["seed"] = secrets.randbelow(2**32)
-    for name in ("prompt", "negative", "system"):
-        values[name] = _sound(getattr(request, name))
-    check_fields(Request(**values))
+    request = settled(Request(**values))
+    values = {one.name: _sound(getattr(request, one.name)) for one in fields(Request)}
     resolved = Resolved(**values)
     _check_together(resolved, defaults)
     return resolved
 
 
-def _sound(text: str | None) -> str | None:
-    """The text without lone surrogates, which neither an encoder nor a file can hold."""
-    return None if text is None else re.sub("[\ud800-\udfff]", "\ufffd", text)
+def _sound(value: Any) -> Any:
+    """A text without lone surrogates, which neither an encoder nor a file can hold."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", value) if isinstance(value, str) else value
 
 
 def _check_together(request: Resolved, defaults: Defaults) -> None:
@@ -129,11 +130,13 @@ def _check_size(request: Resolved, defaults: Defaults) -> None:
     unit = defaults.size_multiple
     for name, side in (("width", request.width), ("height", request.height)):
         if side % unit or not defaults.min_side <= side <= defaults.max_side:
-            near = min(max(round(side / unit) * unit, defaults.min_side), defaults.max_side)
+            near = min(
+                max((side + unit // 2 - 1) // unit * unit, defaults.min_side), defaults.max_side
+            )
             raise RequestError(
                 f"{name} must be a multiple of {unit} from "
                 f"{defaults.min_side} to {defaults.max_side}",
-                str(side),
+                cut(str(side)),
                 f"The nearest is {near}.",
             )
     if request.width * request.height > defaults.max_pixels:

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from sakuga.errors import RequestError, SakugaError
+from sakuga.commands import interrupts, streams
+from sakuga.errors import Cancelled, RequestError, SakugaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Command:
         """The command as typer runs it."""
         module, function = self.function.split(":")
         app = typer.Typer(**STYLE)
-        app.command(name)(getattr(import_module(f"sakuga.commands.{module}"), function))
+        loaded = getattr(import_module(f"sakuga.commands.{module}"), function)
+        app.command(name, cls=LoadedCommand)(loaded)
         return typer.main.get_command(app)
 
 
@@ -107,6 +109,37 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
 }
 
 
+class LoadedCommand(TyperCommand):
+    """A command that knows other programs' names for its options, and ends in a sentence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does it. Raises RequestError for an option that is known from elsewhere."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # typer has no public name for the kinds there are
+            given = str(getattr(error, "option_name", ""))
+            answer = self._named_elsewhere(given)
+            if answer is None:
+                raise
+            raise RequestError("an option is one of this program's", given, answer) from None
+
+    def _named_elsewhere(self, given: str) -> str | None:
+        from sakuga.api.elsewhere import named_elsewhere
+
+        ours = [flag for parameter in self.params for flag in parameter.opts]
+        return None if given in ours else named_elsewhere(given, ours)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. Raises Cancelled after Ctrl-C."""
+        try:
+            with interrupts.raised():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Cancelled(
+                "a command runs until it is done or stopped", "Ctrl-C", "Nothing half done is left."
+            ) from None
+
+
 class LazyGroup(TyperGroup):
     """A group that knows the names and the help of its commands, and loads one when asked."""
 
@@ -166,9 +199,20 @@ def main() -> None:
     try:
         if any("\0" in argument for argument in sys.argv):  # as only another program could
             raise RequestError("arguments are text", "a NUL in one", "Leave it out.")
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except SakugaError as error:
-        print(f"sakuga: {error}", file=sys.stderr)
+        streams.say(f"sakuga: {error}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read has seen enough
+        streams.give_up()
+        sys.exit(1)
+    except OSError as error:
+        streams.give_up()
+        place = "standard output" if error.filename is None else error.filename
+        streams.say(f"sakuga: {error.strerror or error} for {place}.", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(interrupts.CODE)

@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,15 +22,17 @@ from sakuga.api.options import Option, option
 from sakuga.api.page import differences
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
-from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.catalog import ELSEWHERE, lint_profile
+from sakuga.commands import interrupts
 from sakuga.commands.environment import caches, faults, local_model
 from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.meter import Meter, open_meter
-from sakuga.commands.prompts import read_prompt, show_findings
+from sakuga.commands.places import STDOUT, picture_paths, prove_writable, write_or_keep
+from sakuga.commands.prompts import Prompt, read_prompt, show_findings
 from sakuga.commands.sources import open_source
+from sakuga.commands.streams import tell, write_out
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
-from sakuga.files.atomic import refuse_existing
+from sakuga.files.atomic import write_atomically
 from sakuga.files.png import shows
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
@@ -43,7 +45,9 @@ MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any num
 class Output:
     """Where pictures go, and what else is written."""
 
-    out: Path | None = option(Option("Where to save; sakuga-SEED.png here."))
+    out: str | None = option(
+        Option("A PNG file, a folder/, or - for standard output; sakuga-SEED.png when left out.")
+    )
     force: bool = option(Option("Overwrite what is there.", flags=("--force",)), default=False)
     source: Path | None = option(
         Option(
@@ -71,6 +75,7 @@ class Session:
 
     `old`: the receipt that is drawn again, `exact` if nothing of it was changed. `save`: told
     before a picture is written. `paths`: where each picture goes, by index, once that is known.
+    `unsaved`: the errors of what could not be written there.
     """
 
     request: Request
@@ -81,6 +86,7 @@ class Session:
     started: float
     save: Callable[[str], None] | None = None
     paths: Mapping[int, Path] | None = None
+    unsaved: list[SakugaError] = field(default_factory=list)
 
 
 @flags
@@ -101,14 +107,15 @@ def draw(
     started = time.perf_counter()
     try:
         asked = {**request, **_sized(request, size)}
-        if prompt is not None:
-            asked["prompt"] = read_prompt(prompt)
+        read = None if prompt is None else read_prompt(prompt)
+        if read is not None:
+            asked["prompt"] = read.text
         spec = _local(engine, no_cache)
         told = open_source(output.source, output.text, asked, _quiet if as_json else _note)
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or next(iter(ELSEWHERE)))
-            show_findings(prompt or "prompt", asked["prompt"], profile, strict=strict)
+            show_findings(read or Prompt("prompt", asked["prompt"]), profile, strict=strict)
         elif told.receipt is None:
             fix = "Write it, or name a --from file."
             raise RequestError("a drawing needs a prompt", "none", fix)
@@ -126,7 +133,8 @@ def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, int]:
     found = parse_size(size)
     if not found or {"width", "height"} & set(given):
         got = f"{size!r} beside --width or --height" if found else repr(size)
-        raise RequestError("--size is WIDTHxHEIGHT, alone", got, "Write --size 256x320.")
+        fix = "Write --size 832x1216, or --size 1024 for a square."
+        raise RequestError("--size is WIDTHxHEIGHT or one number, in place of both", got, fix)
     return dict(zip(("width", "height"), found, strict=True))
 
 
@@ -157,10 +165,13 @@ def _draw(
     started: float,
 ) -> None:
     """Draw what was asked and save it. Raises SakugaError; Cancelled after Ctrl-C."""
+    if output.out == str(STDOUT) and as_json:
+        raise RequestError("one thing goes to standard output", "--out - and --json", "Take one.")
+    unsaved = list[SakugaError]()
     try:
-        with _opened(spec, output, as_json) as (generator, save):
+        with _opened(spec, output, as_json, unsaved) as (generator, save):
             request, exact = (Request(**asked), False) if old is None else _again(old, asked)
-            session = Session(request, output, old, exact, as_json, started, save)
+            session = Session(request, output, old, exact, as_json, started, save, unsaved=unsaved)
             finished = draw_with(generator, session)
     except KeyboardInterrupt:
         raise Cancelled(
@@ -168,17 +179,25 @@ def _draw(
         ) from None
     for result in finished:
         _say_done(result, session)
-    if old is not None and exact:
+    if old is not None and exact and finished:
         _compare(session, old, finished[0])
+    for error in unsaved[1:]:
+        _note(f"sakuga: {error}")
+    if unsaved:
+        raise unsaved[0]
 
 
 @contextlib.contextmanager
 def _opened(
-    spec: EngineSpec, output: Output, as_json: bool
+    spec: EngineSpec, output: Output, as_json: bool, unsaved: list[SakugaError]
 ) -> Iterator[tuple[ImageGenerator, Callable[[str], None] | None]]:
-    """An engine of this process, its memory recorded if a report was asked for."""
-    from sakuga.engine.engine import Engine
-    from sakuga.engine.faults import Faults
+    """An engine of this process, its memory recorded if a report was asked for.
+
+    unsaved: where the error goes if the report cannot be written.
+    """
+    with interrupts.at_once():
+        from sakuga.engine.engine import Engine
+        from sakuga.engine.faults import Faults
 
     strike = Faults(planned).strike if (planned := faults()) else None
     engine = Engine.open(spec, observers=(strike,) if strike else ())
@@ -192,11 +211,21 @@ def _opened(
     finally:
         recorder.close()
         if len(recorder.peaks) > 1:  # some stage has begun
-            limit = engine.device.limit
-            recorder.write(output.memory_report, limit, replace=output.force)
-            if not as_json:
-                names = ", ".join(map(str, report_files(output.memory_report)))
-                _note(f"Memory over time: {names}.")
+            error = _save_report(recorder, output, engine.device.limit, as_json)
+            unsaved.extend([error] if error else [])
+
+
+def _save_report(
+    recorder: Recorder, output: Output, limit: int | None, as_json: bool
+) -> SakugaError | None:
+    """Write the report of a drawing, or keep it elsewhere and return the error."""
+    assert output.memory_report is not None
+    error = write_or_keep(
+        output.memory_report, lambda path: recorder.write(path, limit, replace=output.force)
+    )
+    if not error and not as_json:
+        _note(f"Memory over time: {', '.join(map(str, report_files(output.memory_report)))}.")
+    return error
 
 
 def _again(old: Receipt, asked: Mapping[str, Any]) -> tuple[Request, bool]:
@@ -233,7 +262,8 @@ def draw_with(generator: ImageGenerator, session: Session) -> list[Result]:
             if isinstance(event, Finished):
                 if event.result.receipt.index not in (session.paths or {}):
                     continue
-                _save(event.result, session)
+                if not _save(event.result, session):
+                    continue
                 finished.append(event.result)
             _tell(event, meter, session)
     return finished
@@ -245,12 +275,17 @@ def _accept(planned: Planned, session: Session) -> None:
     if old is not None and not output.allow_other_weights:
         _refuse_other_weights(old, planned)
     only = old.index if old is not None and session.exact else None
-    session.paths = _paths(output, planned.request, only)
-    reports = report_files(output.memory_report) if output.memory_report else ()
-    for path in (*session.paths.values(), *reports):
-        if not output.force:
-            refuse_existing(path)
-        _make_folder(path.parent)
+    asked = planned.request
+    default = f"{output.source.stem}-again.png" if output.source else f"sakuga-{asked.seed}.png"
+    indices = range(asked.number) if only is None else [only]
+    session.paths = picture_paths(output.out, default, indices)
+    # A picture seldom packs into less than a quarter of its pixels.
+    least = asked.width * asked.height * 3 // 4
+    for path in session.paths.values():
+        prove_writable(path, least, replace=output.force, flag="--out")
+    if output.memory_report:
+        for path in report_files(output.memory_report):
+            prove_writable(path, 0, replace=output.force, flag="--memory-report")
 
 
 def _refuse_other_weights(old: Receipt, planned: Planned) -> None:
@@ -280,48 +315,26 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(cut(name, 120) for name in names[:LISTED]) + more
 
 
-def _paths(output: Output, request: Resolved, only: int | None) -> dict[int, Path]:
-    """Where each picture goes, by index; `only` when just one of them is wanted."""
-    default = f"sakuga-{request.seed}.png"
-    if output.source:
-        default = f"{output.source.stem}-again.png"
-    out = output.out or Path(default)
-    if out.is_dir():
-        out = out / default
-    if out.suffix.lower() != ".png":
-        raise RequestError("a picture must be a PNG file", str(out), "Let --out end in .png.")
-    if only is not None or request.number == 1:
-        return {only or 0: out}
-    return {i: out.with_stem(f"{out.stem}-{i + 1}") for i in range(request.number)}
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(
-            "--out must be in a folder that can be made",
-            f"{folder}: {error.strerror}",
-            "Choose another.",
-        ) from None
-
-
 def _path_of(result: Result, session: Session) -> Path:
     return (session.paths or {})[result.receipt.index]
 
 
-def _save(result: Result, session: Session) -> None:
-    path = _path_of(result, session)
-    try:
-        if session.save:
+def _save(result: Result, session: Session) -> bool:
+    """Write a picture to its place; whether it is there. If not, it is kept elsewhere."""
+    wanted, png = _path_of(result, session), result.png
+
+    def write(path: Path) -> None:
+        if path == wanted and session.save:
             session.save("save")
-        result.save(path, overwrite=session.output.force)
-    except OSError as error:
-        raise SakugaError(
-            "a picture must be written whole",
-            f"{error.strerror} for {path}",
-            "Nothing was left there; make room or choose another --out.",
-        ) from None
+        if path == STDOUT:
+            write_out(png)
+        else:
+            write_atomically(path, png, replace=session.output.force)
+
+    error = write_or_keep(wanted, write)
+    if error:
+        session.unsaved.append(error)
+    return error is None
 
 
 def _tell(event: Event, meter: Meter, session: Session) -> None:
@@ -341,9 +354,9 @@ def _say_done(result: Result, session: Session) -> None:
         size = f"{result.picture.width}x{result.picture.height}, seed {result.receipt.seed}"
         whole = time.perf_counter() - session.started
         path = _path_of(result, session)
-        typer.echo(
-            f"{shown(str(path))}  {size}, drawn in {result.seconds:.1f} s, {whole:.1f} s in all"
-        )
+        place = "standard output" if path == STDOUT else shown(str(path))
+        line = f"{place}  {size}, drawn in {result.seconds:.1f} s, {whole:.1f} s in all"
+        tell(line, err=path == STDOUT)
 
 
 def _compare(session: Session, old: Receipt, result: Result) -> None:
@@ -366,11 +379,12 @@ def _compare(session: Session, old: Receipt, result: Result) -> None:
 
 
 def _print_json(form: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(form))
+    with contextlib.suppress(OSError):  # a drawing goes on; how it ends says what is amiss
+        print(json.dumps(form), flush=True)
 
 
 def _note(text: str) -> None:
-    typer.echo(shown(text), err=True)
+    tell(shown(text), err=True)
 
 
 def _quiet(text: str) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,17 +11,20 @@ import typer
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.catalog import lint_profile
 from sakuga.commands.flags import AsJson
-from sakuga.commands.prompts import findings, line_of, plain_finding, read_text
+from sakuga.commands.prompts import Prompt, findings, line_of, plain_finding, read_prompt
+from sakuga.commands.streams import say
 from sakuga.files.atomic import write_atomically
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read
 from sakuga.prompt.lint import fix as mend
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Prompts, or - for stdin.")]
+Prompts = Annotated[
+    list[str], typer.Argument(metavar="PROMPT...", help="Texts, files, or - for standard input.")
+]
 
 
 def lint(
-    files: Files,
+    prompts: Prompts,
     model: Annotated[
         str, typer.Option(help="chibi, newbie-3.5b, or the folder of a model.")
     ] = EMBEDDED,
@@ -33,30 +35,29 @@ def lint(
 ) -> None:
     """Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors."""
     profile = lint_profile(model)
-    texts = [(name, _mended(name) if fix else read_text(name)) for name in files]
-    found = [(name, finding) for name, text in texts for finding in findings(text, profile)]
+    read = [_mended(one) if fix else one for one in map(read_prompt, prompts)]
+    found = [(each.name, finding) for each in read for finding in findings(each.text, profile)]
     if as_json:
         rows = [{"file": name, **plain_finding(finding)} for name, finding in found]
         print(json.dumps(rows, indent=2))
     else:
         for name, finding in found:
-            print(line_of(name, finding))
+            say(line_of(name, finding))
     if any(finding.severity == "error" for _, finding in found):
         raise typer.Exit(1)
 
 
-def format_prompts(files: Files) -> None:
+def format_prompts(prompts: Prompts) -> None:
     """Print the canonical form of a prompt: what the encoders read."""
-    for name in files:
-        print(canonical(read(read_text(name))))
+    for each in prompts:
+        print(canonical(read(read_prompt(each).text)))
 
 
-def _mended(name: str) -> str:
-    """The text with its safe fixes, written back to its file, or to stdout for -."""
-    text = read_text(name)
-    mended = mend(text)
-    if name == "-":
-        sys.stdout.write(mended)
-    elif mended != text:
-        write_atomically(Path(name), mended.encode(), replace=True)
-    return mended
+def _mended(prompt: Prompt) -> Prompt:
+    """The prompt with its safe fixes, written back to its file, or to stdout without one."""
+    mended, file = mend(prompt.text), prompt.file
+    if file is None:
+        print(mended, end="" if mended.endswith("\n") else "\n")
+    elif mended != prompt.text:
+        write_atomically(file, mended.encode(), replace=True)
+    return replace(prompt, text=mended)

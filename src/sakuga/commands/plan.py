@@ -12,7 +12,7 @@ import typer
 
 from sakuga.api.codec import plain, unknown
 from sakuga.api.engine_spec import Budget, EngineSpec
-from sakuga.api.options import Option, check_fields, option, rule_of
+from sakuga.api.options import Option, option, rule_of, settled
 from sakuga.api.receipt import StagePlan
 from sakuga.api.request import Request, parse_size
 from sakuga.api.resolved import Resolved, resolve
@@ -123,7 +123,7 @@ class Asked:
 
 def read_question(question: Question) -> Asked:
     """Read every flag. Raises RequestError, ModelNotFound or WeightsError."""
-    check_fields(question)
+    question = settled(question)
     inventory = find_inventory(question.model, question.preset)
     card, free = _card(question.card)
     limit = free - CONTEXT if question.vram is None else parse_bytes(question.vram)

@@ -53,7 +53,7 @@ def open_source(
         name = f"{picture.name} ({said.program})"
         return Source(fields=_fields(said.text, name, asked, say))
     if text is not None:
-        found = read_infotext(read_prompt(text))
+        found = read_infotext(read_prompt(text).text)
         if not found.settings:
             raise RequestError(
                 "--from-text takes a settings text, with a line that begins `Steps: `",

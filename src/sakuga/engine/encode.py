@@ -115,8 +115,15 @@ class EmbeddingCache:
         """
         if not _finite(tensors):
             return None
+        return self._told(lambda: self._shelf.write(key.name, _pack(key, tensors)))
+
+    def prove(self) -> str | None:
+        """As `put`, before there is anything to keep."""
+        return self._told(self._shelf.prove)
+
+    def _told(self, act: Callable[[], None]) -> str | None:
         try:
-            self._shelf.write(key.name, _pack(key, tensors))
+            act()
         except OSError as error:
             first, self._complained = not self._complained, True
             reason = error.strerror or str(error)
@@ -248,6 +255,8 @@ class TextEncoders:
         found = {ids: self._kept(stage, ids, run.stages[stage.name]) for ids in texts}
         missing = [ids for ids, features in found.items() if features is None]
         if missing:
+            if self.cache is not None and (trouble := self.cache.prove()):
+                yield Warned("cache", trouble)
             prepared = partial(prepare, self.networks, run, stage, missing)
             made = yield from self.runner.run(run, stage, prepared, encode)
             for ids, features in zip(missing, made, strict=True):

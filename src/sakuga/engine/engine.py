@@ -18,9 +18,9 @@ from pathlib import Path
 
 from sakuga.adapters.fit import Fit, fit_adapters, record, transformer_targets, with_adapters
 from sakuga.adapters.spec import parse_adapters
-from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.engine_spec import EngineSpec, as_model
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
-from sakuga.api.options import check_fields
+from sakuga.api.options import settled
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import locate
@@ -69,24 +69,24 @@ class Engine:
     @classmethod
     def open(
         cls,
-        spec: EngineSpec | None = None,
+        spec: EngineSpec | str | Path | None = None,
         *,
         observers: tuple[Observer, ...] = (),
         digest: Callable[[Path], str] | None = None,
     ) -> Engine:
-        """Open a model, the embedded one without a spec; only headers are read.
+        """Open a model by its spec, its name or its folder, the embedded one without.
 
+        Only headers are read.
         observers: told of every place that a drawing passes. digest: how a file is hashed.
         Raises ModelNotFound, WeightsError, RequestError.
         """
-        spec = spec or EngineSpec()
-        check_fields(spec)
+        spec = settled(spec if isinstance(spec, EngineSpec) else EngineSpec(as_model(spec)))
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
         engine = cls(_open(spec), device, spec, observers, digest)
         _fitted(engine)
         return engine
 
-    def resolve(self, request: Request) -> Resolved:
+    def resolve(self, request: Request | str) -> Resolved:
         """The request in full, as this model draws it. Raises RequestError."""
         return resolve(request, self.model.drawing)
 
@@ -137,11 +137,11 @@ class Engine:
             receipt = receipt_of(run, index, name, self.runner.record(run))
             yield Finished(Result(picture_of(pixels), receipt, time.perf_counter() - run.began))
 
-    def generate(self, request: Request) -> Generator[Event, None, None]:
-        """Draw. Close the generator to cancel: the step under way ends and all is released.
+    def generate(self, request: Request | str) -> Generator[Event, None, None]:
+        """Draw a request or a text. Close the generator to cancel: the step under way ends.
 
-        One request at a time: another waits for as long as the spec says. Raises Busy then,
-        RequestError before any work, and what `plan` and `run` raise.
+        All is released then. One request at a time: another waits for as long as the spec says.
+        Raises Busy then, RequestError before any work, and what `plan` and `run` raise.
         """
         if not self._free.acquire(blocking=False):
             if self.spec.wait:
@@ -149,7 +149,7 @@ class Engine:
             if not self._free.acquire(timeout=self.spec.wait):
                 raise Busy(
                     "an engine draws one request at a time", "another while one is drawn",
-                    "Try again, let requests wait, or open a second engine.",
+                    "Close the events of the other, let requests wait, or open a second engine.",
                 )  # fmt: skip
         try:
             yield from self.run(self.plan(self.resolve(request)))

@@ -128,7 +128,7 @@ class Runner:
             raise NonFiniteOutput(
                 "every value that leaves a stage must be finite",
                 f"NaN or infinity at {place}, in float32 too",
-                "Check the weights with another prompt, or lower the guidance.",
+                "Look for it in the weights: sakuga doctor MODEL --scan.",
             ) from None
 
     def _laddered(

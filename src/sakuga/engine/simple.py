@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from sakuga.api.engine_spec import Budget, EngineSpec
+import torch
+
+from sakuga.api.engine_spec import Budget, EngineSpec, as_model
 from sakuga.api.events import Finished, Result
-from sakuga.api.request import Request
+from sakuga.api.request import Request, as_request
 from sakuga.engine.engine import Engine
 
 
@@ -22,7 +25,7 @@ def draw(
     height: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
-    model: str = "chibi",
+    model: str | Path = "chibi",
 ) -> Result:
     """Draw one picture of a prompt, or the first of a Request with what else is given changed.
 
@@ -34,26 +37,34 @@ def draw(
         "negative": negative or None, "seed": seed, "width": width, "height": height,
         "steps": steps, "guidance": guidance,
     }  # fmt: skip
-    asked = prompt if isinstance(prompt, Request) else Request(prompt)
-    request = replace(asked, **{name: one for name, one in given.items() if one is not None})
+    request = replace(
+        as_request(prompt), **{name: one for name, one in given.items() if one is not None}
+    )
     with contextlib.closing(_engine(model).generate(request)) as events:
         return next(event.result for event in events if isinstance(event, Finished))
 
 
 def open(
-    model: str = "chibi", *, device: str = "auto", dtype: str = "auto", vram: str = "auto",
-    threads: int | None = None, cache: str | None = None,
+    model: str | Path = "chibi", *, device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto", vram: str = "auto", threads: int | None = None,
+    cache: str | Path | None = None,
 ) -> Engine:  # fmt: skip
     """An engine for a model by its name or folder; `Engine.open` takes an EngineSpec with more.
 
     Raises ModelNotFound, WeightsError, RequestError.
     """
-    spec = EngineSpec(
-        model, device=device, dtype=dtype, threads=threads, cache=cache, budget=Budget(vram=vram)
+    return Engine.open(
+        EngineSpec(
+            as_model(model),
+            device=str(device),
+            dtype=str(dtype).removeprefix("torch."),
+            threads=threads,
+            cache=None if cache is None else str(cache),
+            budget=Budget(vram=vram),
+        )
     )
-    return Engine.open(spec)
 
 
 @lru_cache(maxsize=1)
-def _engine(model: str) -> Engine:
-    return Engine.open(EngineSpec(model, wait=3600))
+def _engine(model: str | Path) -> Engine:
+    return Engine.open(EngineSpec(as_model(model), wait=3600))

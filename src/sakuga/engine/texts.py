@@ -11,6 +11,7 @@ from sakuga.checkpoint.folder import Checkpoint
 from sakuga.errors import SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.spec import TEXT_ENCODER, TEXT_ENCODER_2, GemmaSpec, JinaSpec, ModelSpec
+from sakuga.printable import cut
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
@@ -131,4 +132,4 @@ def _word_at(text: str, tokens: Tokens, limit: int) -> str | None:
         return None
     start, _ = tokens.offsets[limit]
     start -= len(re.split(r"\s", text[:start])[-1])
-    return re.split(r"\s", text[start:].lstrip(), maxsplit=1)[0]
+    return cut(re.split(r"\s", text[start:].lstrip(), maxsplit=1)[0])

@@ -24,7 +24,7 @@ def write_atomically(path: Path, data: bytes, *, replace: bool) -> None:
     Raises OutputExists if the file is there and `replace` is False, OSError where the system
     cannot write it.
     """
-    with _draft(path, replace=replace) as draft, draft.open("xb") as file:
+    with _draft(path, replace=replace) as draft, open(draft, "xb", opener=_new) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -61,6 +61,22 @@ def refuse_existing(path: Path, *, replace: bool = False) -> None:
         raise _taken(path)
 
 
+def try_writing(path: Path, size: int = 0) -> None:
+    """Write a draft of `size` bytes beside `path`, and remove it. Raises OSError where that fails.
+
+    A name that the system does not take fails too.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        path.lstat()
+    draft = _draft_of(path)
+    try:
+        with open(draft, "xb", opener=_private) as file:
+            file.write(bytes(size))
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
 def sweep(folder: Path) -> None:
     """Remove the drafts that killed processes left in a folder. Raises OSError if it is none."""
     with os.scandir(folder) as entries:
@@ -78,13 +94,18 @@ def _draft(path: Path, *, replace: bool) -> Iterator[Path]:
 
     Where writing or moving fails, the draft is removed.
     """
-    draft = path.with_name(os.urandom(8).hex().join(DRAFT))
+    draft = _draft_of(path)
     try:
         yield draft
         _move(draft, path, replace=replace)
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def _draft_of(path: Path) -> Path:
+    """A name beside `path` that nobody can know before, however long the file's own is."""
+    return path.with_name(os.urandom(8).hex().join(DRAFT))
 
 
 def _move(draft: Path, path: Path, *, replace: bool) -> None:
@@ -101,8 +122,13 @@ def _move(draft: Path, path: Path, *, replace: bool) -> None:
         os.replace(draft, path)
 
 
+def _new(path: str, flags: int) -> int:
+    """Open a new file; flags have O_EXCL, and here no link is followed either."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

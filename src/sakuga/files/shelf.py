@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from sakuga.files.atomic import sweep, write_private
+from sakuga.files.atomic import sweep, try_writing, write_private
 
 
 def cache_folder(environ: Mapping[str, str], platform: str) -> Path | None:
@@ -76,6 +76,11 @@ class Shelf:
             write_private(self.file(name), data)
             self._clear(self.file(name).name)
             sweep(self.folder)
+
+    def prove(self) -> None:
+        """Try whether anything can be kept here. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try_writing(self.folder / "0")
 
     def drop(self, name: str) -> None:
         """Forget a name."""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sakuga.api.codec import unknown
 from sakuga.api.engine_spec import Budget
 from sakuga.errors import RequestError
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
@@ -267,6 +268,5 @@ def choose_dtype(name: str, device: torch.device) -> str:
         native = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
         return "bfloat16" if native else "float32"
     if name not in DTYPES:
-        known = f"Known: auto, {', '.join(DTYPES)}."
-        raise RequestError("a dtype must be a known one", repr(name), known)
+        raise unknown("dtype", name, ("auto", *DTYPES))
     return name

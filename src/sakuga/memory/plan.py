@@ -26,8 +26,12 @@ from sakuga.printable import readable
 from sakuga.weights.formats import FORMATS, choose_format, is_block_linear
 
 RESERVE = 32 * 2**20  # kept below a limit besides 3% of it: an allocator rounds sizes up
-UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-         "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
+UNITS = {
+    "": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
+    "t": 10**12, "tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20,
+    "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
+}  # fmt: skip
+FEW = 10**5  # a number below this is of gigabytes or megabytes, and lacks its unit
 LOSSY = ("int8", "int4")  # float8_e4m3 is as large as int8, and not nearer
 Rooms = Mapping[str, int | None]
 Stages = tuple[StagePlan, ...]
@@ -90,9 +94,9 @@ class MemoryPlan:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes as people write them: "8GB" is 8·10^9, "7.5GiB" is 7.5·2^30, a bare number bytes.
+    """Bytes as people write them: "8GB", "8G" are 8·10^9, "7.5GiB" is 7.5·2^30, a number bytes.
 
-    Raises RequestError on anything else.
+    Raises RequestError on anything else, and on a few bytes, which nobody means.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if not match or match[2] not in UNITS:
@@ -100,7 +104,13 @@ def parse_bytes(text: str) -> int:
             "an amount of memory is a number and a unit", repr(text),
             "Write 8GB (10^9 bytes each), 7.5GiB (2^30), 900MB, or plain bytes.",
         )  # fmt: skip
-    return int(float(match[1]) * UNITS[match[2]])
+    amount = int(float(match[1]) * UNITS[match[2]])
+    if 0 < amount < FEW and not match[2]:
+        unit = "GB" if amount < 200 else "MB"
+        raise RequestError(
+            "an amount of memory has a unit", f"{amount} bytes", f"Did you mean {match[1]}{unit}?"
+        )
+    return amount
 
 
 def usable(limit: int) -> int:

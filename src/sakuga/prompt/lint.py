@@ -16,6 +16,7 @@ from string import ascii_letters
 from typing import TYPE_CHECKING
 
 from sakuga.errors import PromptRefused
+from sakuga.printable import cut
 from sakuga.prompt import canonical, structure_rules, tag_rules
 from sakuga.prompt.document import MAX_BYTES, bytes_of, read
 from sakuga.prompt.nodes import Document, Span
@@ -69,7 +70,9 @@ def check_length(
         ]
     span = _word_at(lines, max(past - len(system), 0))
     word = document.source[span.start : span.end]
-    reason = f"{about}{count} tokens, {limit} were trained{how}; {word!r} is the first past that"
+    reason = (
+        f"{about}{count} tokens, {limit} were trained{how}; {cut(word)!r} is the first past that"
+    )
     return [Found("too-long", span, reason, "Shorten it, or put what matters first.")]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from sakuga.api.codec import unknown
 from sakuga.errors import CorruptFile, RequestError
 
 STORAGE_KEY = "sakuga.storage"
@@ -164,9 +165,7 @@ def choose_format(name: str, component: str) -> StorageFormat:
     unknown name, and on float16 for Gemma ("text_encoder"), which never runs in float16.
     """
     if name not in FORMATS:
-        raise RequestError(
-            "a storage format must be a known one", repr(name), f"Known: {', '.join(FORMATS)}."
-        )
+        raise unknown("a storage format", name, tuple(FORMATS))
     if name == "float16" and component == "text_encoder":
         raise RequestError(
             "Gemma never runs in float16, which its activations overflow",
