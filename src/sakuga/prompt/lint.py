@@ -16,7 +16,7 @@ from string import ascii_letters
 from typing import TYPE_CHECKING
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt import canonical, structure_rules, tag_rules
+from sakuga.prompt import canonical, counts, structure_rules, tag_rules
 from sakuga.prompt.document import MAX_BYTES, bytes_of, read
 from sakuga.prompt.nodes import Document, Span
 from sakuga.prompt.reader import find_declaration
@@ -168,11 +168,12 @@ def _found(document: Document) -> list[Found]:
         *structure_rules.unread(document),
         *structure_rules.strays(document),
         *structure_rules.character_names(sections),
-        *tag_rules.crowd(drawn),
-        *tag_rules.count(sections, drawn),
+        *counts.crowd(document, sections, drawn),
+        *counts.mismatch(document, sections, drawn),
         *tag_rules.slots(document, drawn),
         *structure_rules.names(sections),
         *tag_rules.tag_homes(sections, bool(drawn)),
+        *tag_rules.miscounts(sections),
         *tag_rules.weights(document),
         *structure_rules.spare_commas(document),
         *structure_rules.empty_elements(document, sections),

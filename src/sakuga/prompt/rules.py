@@ -19,6 +19,7 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "slot-contradicted": "error",
         "not-well-formed": "warning",
         "too-many-characters": "warning",
+        "slot-blurred": "warning",
         "duplicate-number": "warning",
         "count-mismatch": "warning",
         "too-long": "warning",

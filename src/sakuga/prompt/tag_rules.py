@@ -1,128 +1,47 @@
-"""Rules on what the tags of a prompt say: how many characters, what they look like, and where."""
+"""Rules on what the tags of a prompt say: what characters look like, and where it stands."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, CanonicalField, Section
-from sakuga.prompt.nodes import Document, Span
+from sakuga.prompt.counts import counts_of, is_count, is_one
+from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
-from sakuga.prompt.tags import Tag, allows_two, decides, home_of, normal, tags
+from sakuga.prompt.slots import FIELDS, allows_two, decides, neighbours, slot_of
+from sakuga.prompt.tags import Tag, normal, tags
 
-MAX_CHARACTERS = 4
-
-_COUNTED = re.compile(r"([0-9]{1,3})(\+?)_?(girl|boy|other|character|person|people)s?", re.A)
-_NUMBER = re.compile(r"[0-9]{1,3}", re.A)
-_BETWEEN = re.compile(r"_(?:and_|&_|\+_)?(?=[0-9])")  # 1girl_1boy
-_MANY = {"multiple_girls": "girl", "multiple_boys": "boy", "multiple_others": "other"}
-_ALTOGETHER = {"no_humans": 0, "solo": 1, "duo": 2, "couple": 2, "trio": 3}
-_WORDS = {
-    word: str(n) for n, word in enumerate(("zero", "one", "two", "three", "four", "five", "six"))
-}
-_GENDERS = {
-    **dict.fromkeys(("1girl", "girl", "female", "woman"), "girl"),
-    **dict.fromkeys(("1boy", "boy", "male", "man"), "boy"),
-}
 _TWO_ON_PURPOSE = {
     "hair colour": "multicolored_hair",
     "eye colour": "heterochromia",
     "skin": "two-tone_skin",
 }
-# Where a tag that has another home is remarked on, and which homes are meant: an action may
-# well name the garment it is done to.
-_STRICT = {
-    "appearance": {"clothing", "expression", "action"},
-    "clothing": {"appearance", "expression", "action"},
-    "expression": {"appearance", "clothing"},
-    "action": {"appearance"},
+# Which slots are remarked on where. What is worn on the head may be told with it; an action may
+# name the garment it is done to, an outfit the calling it is worn for and what it bares.
+_HAIR = {"hair colour", "hair length", "hair style"}
+_LOOKS = _HAIR | {"eye colour", "skin"}
+_DOING = {"gaze", "pose", "interaction"}
+_STRAY = {
+    "appearance": {"clothing", "expression"} | _DOING,
+    "clothing": _LOOKS | {"eyes", "face", "features", "expression"} | _DOING,
+    "expression": _LOOKS | {"clothing", "accessory"},
+    "action": _LOOKS,
 }
+_UNCOUNTED = {"appearance", "clothing", "body_type", "expression", "action"}
+_WITHOUT = ("no_", "without_")  # what is not there may be said anywhere
 _WIDE = re.compile(r"[^\x00-\x7f]")
 _WIDE_WORD = 3  # letters to a word in scripts that put no space between words
 _SEPARATOR = re.compile(r"[,，、]")
 _WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 
 
-def crowd(drawn: list[Section]) -> Iterator[Found]:
-    """No more characters than the model keeps apart."""
-    if len(drawn) > MAX_CHARACTERS:
-        span = drawn[MAX_CHARACTERS].blocks[0].names[0]
-        reason = f"{len(drawn)} characters; with more than {MAX_CHARACTERS} they blend"
-        fix = "Leave some to <background>, or draw several pictures."
-        yield Found("too-many-characters", span, reason, fix)
-
-
-def count(sections: list[Section], drawn: list[Section]) -> Iterator[Found]:
-    """<count> against the characters there are, and their genders where all are known."""
-    parts = [part for section in sections if section.name == GENERAL for part in section.parts]
-    counted = next((part for part in parts if part.name == "count"), None)
-    found = list(_tags_of(counted)) if counted else []
-    people, more = _people(tag.key for tag in found)
-    if counted is None or not people or not drawn:
-        return
-    span = Span(found[0].span.start, found[-1].span.end)
-    total = sum(people.values())
-    if total > len(drawn) or (total < len(drawn) and not more):
-        blocks = f"{len(drawn)} character block" + "s" * (len(drawn) != 1)
-        reason = (
-            f"<count> says {counted.text}, but there "
-            + f"{'is' if len(drawn) == 1 else 'are'} {blocks}"
-        )
-        yield Found("count-mismatch", span, reason, "Correct <count>, or the characters.")
-        return
-    genders = _genders(drawn)
-    comparable = genders and not more and people.keys() <= {"girl", "boy"}
-    if comparable and genders != {gender: n for gender, n in people.items() if n}:
-        has = ", ".join(f"{n} {gender}{'s' * (n > 1)}" for gender, n in genders.items())
-        reason = f"<count> says {counted.text}, but <gender> makes it {has}"
-        yield Found("count-mismatch", span, reason, "Correct <count>, or <gender>.")
-
-
-def _people(keys: Iterable[str]) -> tuple[dict[str, int], bool]:
-    """How many of each kind some tags count, and whether there may be more."""
-    people: dict[str, int] = {}
-    more = False
-    altogether: int | None = None
-    for key in (piece for tag in keys for piece in _BETWEEN.split(tag)):
-        first, _, rest = key.partition("_")
-        match = _COUNTED.fullmatch(_WORDS.get(first, first) + rest)
-        if match:
-            people[match[3]] = int(match[1])
-            more |= bool(match[2])
-        elif key in _MANY:
-            people.setdefault(_MANY[key], 2)
-            more = True
-        else:
-            number = _WORDS.get(key, key)
-            counted = int(number) if _NUMBER.fullmatch(number) else altogether
-            altogether = _ALTOGETHER.get(key, counted)
-    if not people and altogether is not None:
-        people["person"] = altogether
-    return people, more
-
-
-def _genders(drawn: list[Section]) -> dict[str, int]:
-    """How many girls and boys the blocks hold; empty when one does not say."""
-    counted: dict[str, int] = {}
-    for section in drawn:
-        keys = [
-            tag.key for part in section.parts if part.name == "gender" for tag in _tags_of(part)
-        ]
-        known = {_GENDERS[key] for key in keys if key in _GENDERS}
-        if len(known) != 1:
-            return {}
-        gender = known.pop()
-        counted[gender] = counted.get(gender, 0) + 1
-    return counted
-
-
 def slots(document: Document, drawn: list[Section]) -> Iterator[Found]:
     """One hair colour, hair length, eye colour and skin for each character."""
     if not document.structured:
         flat = [tag for block in document.blocks for tag in tags(block.fields[0])]
-        people, more = _people(tag.key for tag in flat)
-        if sum(people.values()) == 1 and not more and _reads_as_tags(document.source):
+        if is_one(counts_of(flat)) and _reads_as_tags(document.source):
             yield from _contradictions("the character", flat)
     for section in drawn:
         name = next((part.text for part in section.parts if part.name == "n"), "")
@@ -137,35 +56,50 @@ def _contradictions(owner: str, owned: list[Tag]) -> Iterator[Found]:
         for slot, kinds in decides(tag.key).items():
             given.setdefault(slot, []).append((tag, kinds))
     for slot, claims in given.items():
-        pair = _disjoint(claims)
-        if pair and not any(allows_two(slot, tag.key) for tag in owned):
+        pair, near = _disjoint(slot, claims)
+        if pair is None or any(allows_two(slot, tag.key) for tag in owned):
+            continue
+        meant = _TWO_ON_PURPOSE.get(slot)
+        fix = f"Keep one; if both are meant, add {meant}." if meant else "Keep one."
+        if near:
+            reason = f"{pair[0].text} and {pair[1].text} are near, yet not one {slot} of {owner}"
+            yield Found("slot-blurred", pair[1].span, reason, fix)
+        else:
             reason = f"{pair[0].text} and {pair[1].text} both give the {slot} of {owner}"
-            meant = _TWO_ON_PURPOSE.get(slot)
-            fix = f"Keep one; if both are meant, add {meant}." if meant else "Keep one."
             yield Found("slot-contradicted", pair[1].span, reason, fix)
 
 
-def _disjoint(claims: list[tuple[Tag, frozenset[str]]]) -> tuple[Tag, Tag] | None:
-    """The first two tags that share no kind; one of each kind stands for the rest."""
+def _disjoint(
+    slot: str, claims: list[tuple[Tag, frozenset[str]]]
+) -> tuple[tuple[Tag, Tag] | None, bool]:
+    """The first two tags that share no kind, best such as are no neighbours, and whether they are.
+
+    One of each kind stands for the rest.
+    """
     first: dict[frozenset[str], Tag] = {}
+    near: tuple[Tag, Tag] | None = None
     for tag, kinds in claims:
         for other, earlier in first.items():
             if kinds.isdisjoint(other):
-                return earlier, tag
+                if not neighbours(slot, kinds, other):
+                    return (earlier, tag), False
+                near = near or (earlier, tag)
         first.setdefault(kinds, tag)
-    return None
+    return near, True
 
 
 def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
     """Tags that belong into another field than the one they are in."""
     for section in sections:
         for part in section.parts:
-            homes = _STRICT.get(part.name, set()) if section.number is not None else set()
-            if section.name == GENERAL and peopled and part.name not in CHARACTER_FIELDS:
-                homes = {"appearance"}
-            for tag in _tags_of(part) if homes else ():
-                home = home_of(tag.key)
-                if home not in homes:
+            if section.number is not None:
+                stray = _STRAY.get(part.name, set())
+            else:
+                own = section.name != GENERAL or not peopled or part.name in CHARACTER_FIELDS
+                stray = set() if own else _LOOKS
+            for tag in _tags_of(part) if stray else ():
+                slot = slot_of(tag.key)
+                if slot not in stray or tag.key.startswith(_WITHOUT):
                     continue
                 if section.number is None:
                     reason = (
@@ -173,9 +107,24 @@ def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                     )
                     fix = "Move it into the character's <appearance>."
                 else:
+                    home = FIELDS[slot]
                     reason = f"training had tags like {tag.text} in <{home}>, not in <{part.name}>"
                     fix = f"Move it to <{home}>."
                 yield Found("misplaced-tag", tag.span, reason, fix)
+
+
+def miscounts(sections: list[Section]) -> Iterator[Found]:
+    """Tags that count, in a field that counts nobody."""
+    for section in sections:
+        for part in section.parts if section.number is not None else ():
+            if part.name not in _UNCOUNTED:
+                continue
+            for tag in _tags_of(part):
+                if slot_of(tag.key) == "count":
+                    one = is_one(counts_of([tag]))
+                    home = "gender" if one and is_count(tag.key) else "count"
+                    reason = f"{tag.text} counts, but <{part.name}> describes"
+                    yield Found("misplaced-tag", tag.span, reason, f"Move it to <{home}>.")
 
 
 def weights(document: Document) -> Iterator[Found]:
@@ -195,7 +144,7 @@ def unknown_words(document: Document, vocabulary: frozenset[str]) -> list[Found]
         words = tag.key.split("_")
         if tag.key in known or tag.key in found or known.issuperset(words):
             continue
-        if _COUNTED.fullmatch(tag.key) is None and any(map(str.isalnum, tag.key)):
+        if not is_count(tag.key) and any(map(str.isalnum, tag.key)):
             reason = f"the model was not taught {tag.text!r}"
             found[tag.key] = Found("unknown-word", tag.span, reason, "Use a word it knows.")
     return list(found.values())
