@@ -165,7 +165,7 @@ def _denied(counts: list[Count]) -> Found | None:
         return Found("count-mismatch", nobody.tag.span, reason, "Keep one of them.")
     everybody, least = exact.get(_EVERYBODY), sum(each.values())
     if everybody and least > everybody.number:
-        reason = f"{everybody.tag.text} is {everybody.number}, but other tags count {least}"
+        reason = f"{everybody.tag.text} counts {everybody.number}, but other tags count {least}"
         fix = "Write solo_focus, if one of them is meant." if everybody.number == 1 else "Keep one."
         return Found("count-mismatch", everybody.tag.span, reason, fix)
     return None
@@ -184,7 +184,7 @@ def _undrawn(counts: list[Count], drawn: list[Section]) -> Found | None:
         return Found("count-mismatch", _over(counts), f"{said}, but {are}", fix)
     genders = _genders(drawn)
     comparable = genders and not people.more and people.each.keys() <= {"girl", "boy"}
-    if comparable and people.each and genders != {kind: n for kind, n in people.each.items() if n}:
+    if comparable and any(genders.get(kind, 0) != n for kind, n in people.each.items()):
         has = ", ".join(f"{n} {gender}{'s' * (n > 1)}" for gender, n in genders.items())
         reason = f"{said}, but <gender> makes it {has}"
         return Found("count-mismatch", _over(counts), reason, f"Correct <{name}>, or <gender>.")

@@ -155,7 +155,9 @@ def lint(
         return tuple(_placed([_refusal(text, refused)], text))
     found = _found(document)
     found += check_length(document, limit, tokenizer, (system_xml, system_text))
-    if vocabulary is not None:
+    if vocabulary is None:
+        found += tag_rules.other_names(document)
+    else:
         found += tag_rules.unknown_words(document, vocabulary)
     return tuple(_placed(found, text))
 

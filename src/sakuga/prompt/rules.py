@@ -38,6 +38,7 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "bare-markup": "info",
         "weighted-tag": "info",
         "own-system-prompt": "info",
+        "other-name": "info",
         "unknown-word": "info",
     }
 )

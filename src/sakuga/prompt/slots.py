@@ -33,8 +33,8 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         **{
             field: field
             for field in (
-                "interaction", "count", "style", "background", "environment", "perspective",
-                "atmosphere", "lighting", "quality", "objects", "other",
+                "interaction", "position", "count", "style", "background", "environment",
+                "perspective", "atmosphere", "lighting", "quality", "objects", "other",
             )
         },
     }
@@ -112,7 +112,7 @@ def home_of(key: str) -> str | None:
 
 def _listed(key: str) -> str | None:
     tag = known_tag(key)
-    return (tag.slot if tag else "") or _words().slots.get(key)
+    return _words().slots.get(key) or (tag.slot if tag else None) or None
 
 
 @lru_cache(4096)

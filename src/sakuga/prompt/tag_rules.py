@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, CanonicalField, Section
 from sakuga.prompt.counts import counts_of, is_count, is_one
+from sakuga.prompt.nearest import UNADVISED, Vocabulary
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
 from sakuga.prompt.slots import FIELDS, allows_two, decides, neighbours, slot_of
-from sakuga.prompt.tags import Tag, normal, tags
+from sakuga.prompt.tag_table import known_tag
+from sakuga.prompt.tags import Tag, tags
 
 _TWO_ON_PURPOSE = {
     "hair colour": "multicolored_hair",
@@ -30,6 +32,8 @@ _STRAY = {
     "action": _LOOKS,
 }
 _UNCOUNTED = {"appearance", "clothing", "body_type", "expression", "action"}
+_UNNAMED = {"gender", "count", "position"}  # whose words mean there what they say
+_ADVISED = 8  # unknown words that are told the nearest known one; more are another vocabulary
 _WITHOUT = ("no_", "without_")  # what is not there may be said anywhere
 _WIDE = re.compile(r"[^\x00-\x7f]")
 _WIDE_WORD = 3  # letters to a word in scripts that put no space between words
@@ -61,11 +65,10 @@ def _contradictions(owner: str, owned: list[Tag]) -> Iterator[Found]:
             continue
         meant = _TWO_ON_PURPOSE.get(slot)
         fix = f"Keep one; if both are meant, add {meant}." if meant else "Keep one."
+        reason = f"{pair[0].text} and {pair[1].text} both give the {slot} of {owner}"
         if near:
-            reason = f"{pair[0].text} and {pair[1].text} are near, yet not one {slot} of {owner}"
-            yield Found("slot-blurred", pair[1].span, reason, fix)
+            yield Found("slot-blurred", pair[1].span, f"{reason}, though not far apart", fix)
         else:
-            reason = f"{pair[0].text} and {pair[1].text} both give the {slot} of {owner}"
             yield Found("slot-contradicted", pair[1].span, reason, fix)
 
 
@@ -138,16 +141,31 @@ def weights(document: Document) -> Iterator[Found]:
 
 def unknown_words(document: Document, vocabulary: frozenset[str]) -> list[Found]:
     """Tags the model was not taught, each once. Names and prose are not looked at."""
-    known = {normal(word) for word in vocabulary}
+    words = Vocabulary(vocabulary)
     found: dict[str, Found] = {}
     for tag in _described(document):
-        words = tag.key.split("_")
-        if tag.key in known or tag.key in found or known.issuperset(words):
+        key = tag.key
+        if key in words.spelled or key in found or words.spelled.keys() >= set(key.split("_")):
             continue
-        if not is_count(tag.key) and any(map(str.isalnum, tag.key)):
+        if not is_count(key) and any(map(str.isalnum, key)):
             reason = f"the model was not taught {tag.text!r}"
-            found[tag.key] = Found("unknown-word", tag.span, reason, "Use a word it knows.")
+            fix = words.advice(key) if len(found) < _ADVISED else UNADVISED
+            found[key] = Found("unknown-word", tag.span, reason, fix)
     return list(found.values())
+
+
+def other_names(document: Document) -> Iterator[Found]:
+    """Tags by another name than the one that training knew them by, each once."""
+    told: set[str] = set()
+    for tag in _described(document):
+        known = known_tag(tag.key)
+        if known is None or known.key == tag.key or tag.key in told:
+            continue
+        unnamed = tag.field.name.lower() in _UNNAMED or slot_of(tag.key) != known.slot
+        if not unnamed:
+            told.add(tag.key)
+            reason = f"{tag.text} is another name of {known.name}, as training had it"
+            yield Found("other-name", tag.span, reason, f"Write {known.name}.")
 
 
 def _described(document: Document) -> Iterator[Tag]:

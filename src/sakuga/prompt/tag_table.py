@@ -68,7 +68,7 @@ def _blocks() -> list[bytes]:
 
 
 def _line(key: str) -> str | None:
-    sought = key.encode("utf-8", "replace")
+    sought = key.encode("utf-8", "surrogatepass")
     block = b"\n%b\n" % _blocks()[bisect_right(_blocks(), sought + _ANY) - 1]
     start = block.find(b"\n%b\t" % sought) + 1
     return block[start : block.index(b"\n", start)].decode() if start else None
