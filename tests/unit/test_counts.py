@@ -107,7 +107,7 @@ def test_flat_tags_of_more_than_the_model_keeps_apart(tags: str, crowded: bool) 
 
 
 def test_very_many_counts_take_no_time() -> None:
-    text = ", ".join(f"{n}+girls" for n in range(1, 1000)) + ", solo" * 5000
+    text = "solo, " + ", ".join(f"{n}+girls" for n in range(1, 1000)) * 6
     began = time.process_time()
     assert len(found(text)) == 1
     assert time.process_time() - began < 2

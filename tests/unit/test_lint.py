@@ -135,7 +135,7 @@ def test_a_contradiction_goes_before_neighbours() -> None:
         ("hair_past_waist", "short_hair"),
         ("dark_skin_female", "pale_skin"),
         ("redeyes", "green_eyes"),
-        ("dark_hair", "pink_hair"),
+        ("dark_hair", "white_hair"),
     ],
 )
 def test_other_names_decide_what_their_tag_decides(one: str, other: str) -> None:

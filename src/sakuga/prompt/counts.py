@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.canonical import GENERAL, Section
@@ -16,6 +17,7 @@ from sakuga.prompt.rules import Found
 from sakuga.prompt.tags import Tag, tags
 
 MAX_CHARACTERS = 4
+MOST_TAGS = 512  # of a field; a model reads about as many tokens, and `too-long` tells of the rest
 
 _COUNTED = re.compile(r"([0-9]{1,3})(\+?)_?(girl|boy|other|character|person|people)s?", re.A)
 _NUMBER = re.compile(r"[0-9]{1,3}", re.A)
@@ -33,8 +35,7 @@ _EVERYBODY = "people"  # whom `solo`, `3` and `2people` count
 _NOBODY = "no_humans"
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """What one tag counts: girls, boys, others or people; `more` when that many is the least.
 
     `no_humans` counts humans, of which there are none; an animal may be there, and be `solo`.
@@ -51,8 +52,7 @@ class Count:
         return self.kind == other.kind and less.number < greater.number and not less.more
 
 
-@dataclass(frozen=True, slots=True)
-class People:
+class People(NamedTuple):
     """What counts that agree come to: how many of each kind, how many at least, or just as many."""
 
     each: Mapping[str, int]
@@ -62,13 +62,18 @@ class People:
 
 def counts_of(found: Iterable[Tag]) -> list[Count]:
     """What some tags count."""
-    pieces = ((tag, piece) for tag in found for piece in _BETWEEN.split(tag.key))
+    pieces = ((tag, piece) for tag in islice(found, MOST_TAGS) for piece in _BETWEEN.split(tag.key))
     return [count for tag, piece in pieces if (count := _count(tag, piece))]
 
 
 def is_count(key: str) -> bool:
     """Whether a tag counts girls, boys, others or people by a number."""
     return _COUNTED.fullmatch(key) is not None
+
+
+def is_gender(tag: Tag) -> bool:
+    """Whether a tag counts one girl or one boy, and so says what one character is."""
+    return tag.key in _GENDERS
 
 
 def is_one(counts: Iterable[Count]) -> bool:

@@ -175,7 +175,6 @@ def _found(document: Document) -> list[Found]:
         *tag_rules.slots(document, drawn),
         *structure_rules.names(sections),
         *tag_rules.tag_homes(sections, bool(drawn)),
-        *tag_rules.miscounts(sections),
         *tag_rules.weights(document),
         *structure_rules.spare_commas(document),
         *structure_rules.empty_elements(document, sections),

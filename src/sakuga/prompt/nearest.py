@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 
@@ -18,11 +17,11 @@ _ALIKE = 0.8  # of difflib's ratio: a slip of the pen, not another word
 _LETTERS = 3  # by which a slip of the pen makes a word longer or shorter, at most
 
 
-@dataclass(frozen=True)
 class Vocabulary:
     """The words of a model, by what a tag may have in common with them."""
 
-    words: frozenset[str]
+    def __init__(self, words: frozenset[str]) -> None:
+        self.words = words
 
     @cached_property
     def spelled(self) -> Mapping[str, str]:

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sakuga.prompt.tag_table import implied_by, known_tag
 
@@ -55,15 +54,15 @@ _MOST_WORDS = 4  # of a tag that its last word places; what has more is prose
 _THINGS = {"clothing", "accessory", "hair style", "features"}
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(NamedTuple):
     """What slots.json says, indexed."""
 
     values: Mapping[str, Mapping[str, frozenset[str]]]
-    exact: Mapping[str, Mapping[str, frozenset[str]]]
+    exact: Mapping[str, dict[str, frozenset[str]]]
     passing: frozenset[str]
     neighbours: Mapping[str, frozenset[frozenset[str]]]
     pairs: Mapping[str, tuple[str, ...]]
+    unspaced: Mapping[str, Any]
     slots: Mapping[str, str]
 
 
@@ -117,7 +116,8 @@ def _listed(key: str) -> str | None:
 
 @lru_cache(4096)
 def _decided(key: str) -> Mapping[str, frozenset[str]]:
-    found = {slot: kinds[key] for slot, kinds in _words().exact.items() if kinds.get(key)}
+    exact = _words().exact if key.isascii() else _unspaced()
+    found = {slot: kinds[key] for slot, kinds in exact.items() if kinds.get(key)}
     if found:
         return found
     words = key.split("_")
@@ -152,13 +152,11 @@ def _words() -> Words:
             "eye colour": colours,
             "skin": _kinds(data["skins"]),
         },
-        exact={
-            slot: _unspaced(data["unspaced"], slot) | _kinds(known)
-            for slot, known in data["exact"].items()
-        },
+        exact={slot: _kinds(known) for slot, known in data["exact"].items()},
         passing=frozenset(data["shades"]) | frozenset(data["plain_words"]),
         neighbours={**near, "eye colour": near["hair colour"]},
         pairs={slot: tuple(marks) for slot, marks in data["pairs"].items()},
+        unspaced=data["unspaced"],
         slots={word: slot for slot, words in data["slots"].items() for word in words},
     )
 
@@ -167,11 +165,17 @@ def _kinds(words: Mapping[str, str]) -> dict[str, frozenset[str]]:
     return {word: frozenset(kinds.split()) for word, kinds in words.items()}
 
 
-def _unspaced(parts: Mapping[str, Any], slot: str) -> dict[str, frozenset[str]]:
+@cache
+def _unspaced() -> Mapping[str, Mapping[str, frozenset[str]]]:
     """Tags of scripts that put no space between words: 蓝色眼睛 is 蓝 + 色 + 眼睛."""
+    parts = _words().unspaced
     return {
-        f"{colour}{joint}{head}": frozenset(kinds.split())
-        for colour, kinds in parts["colours"].items()
-        for joint in parts["joints"]
-        for head in parts["heads"].get(slot, ())
+        slot: {
+            f"{colour}{joint}{head}": frozenset(kinds.split())
+            for colour, kinds in parts["colours"].items()
+            for joint in parts["joints"]
+            for head in parts["heads"].get(slot, ())
+        }
+        | exact
+        for slot, exact in _words().exact.items()
     }

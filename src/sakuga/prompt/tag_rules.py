@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, CanonicalField, Section
-from sakuga.prompt.counts import counts_of, is_count, is_one
+from sakuga.prompt.counts import MOST_TAGS, counts_of, is_count, is_gender, is_one
 from sakuga.prompt.nearest import UNADVISED, Vocabulary
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
@@ -26,12 +27,12 @@ _HAIR = {"hair colour", "hair length", "hair style"}
 _LOOKS = _HAIR | {"eye colour", "skin"}
 _DOING = {"gaze", "pose", "interaction"}
 _STRAY = {
-    "appearance": {"clothing", "expression"} | _DOING,
-    "clothing": _LOOKS | {"eyes", "face", "features", "expression"} | _DOING,
-    "expression": _LOOKS | {"clothing", "accessory"},
-    "action": _LOOKS,
+    "appearance": {"count", "clothing", "expression"} | _DOING,
+    "clothing": {"count", "eyes", "face", "features", "expression"} | _LOOKS | _DOING,
+    "body_type": {"count"},
+    "expression": {"count", "clothing", "accessory"} | _LOOKS,
+    "action": {"count"} | _LOOKS,
 }
-_UNCOUNTED = {"appearance", "clothing", "body_type", "expression", "action"}
 _UNNAMED = {"gender", "count", "position"}  # whose words mean there what they say
 _ADVISED = 8  # unknown words that are told the nearest known one; more are another vocabulary
 _WITHOUT = ("no_", "without_")  # what is not there may be said anywhere
@@ -44,7 +45,8 @@ _WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 def slots(document: Document, drawn: list[Section]) -> Iterator[Found]:
     """One hair colour, hair length, eye colour and skin for each character."""
     if not document.structured:
-        flat = [tag for block in document.blocks for tag in tags(block.fields[0])]
+        every = (tag for block in document.blocks for tag in tags(block.fields[0]))
+        flat = list(islice(every, MOST_TAGS))
         if is_one(counts_of(flat)) and _reads_as_tags(document.source):
             yield from _contradictions("the character", flat)
     for section in drawn:
@@ -110,24 +112,10 @@ def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                     )
                     fix = "Move it into the character's <appearance>."
                 else:
-                    home = FIELDS[slot]
+                    home = "gender" if is_gender(tag) else FIELDS[slot]
                     reason = f"training had tags like {tag.text} in <{home}>, not in <{part.name}>"
                     fix = f"Move it to <{home}>."
                 yield Found("misplaced-tag", tag.span, reason, fix)
-
-
-def miscounts(sections: list[Section]) -> Iterator[Found]:
-    """Tags that count, in a field that counts nobody."""
-    for section in sections:
-        for part in section.parts if section.number is not None else ():
-            if part.name not in _UNCOUNTED:
-                continue
-            for tag in _tags_of(part):
-                if slot_of(tag.key) == "count":
-                    one = is_one(counts_of([tag]))
-                    home = "gender" if one and is_count(tag.key) else "count"
-                    reason = f"{tag.text} counts, but <{part.name}> describes"
-                    yield Found("misplaced-tag", tag.span, reason, f"Move it to <{home}>.")
 
 
 def weights(document: Document) -> Iterator[Found]:
@@ -157,7 +145,7 @@ def unknown_words(document: Document, vocabulary: frozenset[str]) -> list[Found]
 def other_names(document: Document) -> Iterator[Found]:
     """Tags by another name than the one that training knew them by, each once."""
     told: set[str] = set()
-    for tag in _described(document):
+    for tag in islice(_described(document), MOST_TAGS):
         known = known_tag(tag.key)
         if known is None or known.key == tag.key or tag.key in told:
             continue
@@ -184,6 +172,5 @@ def _reads_as_tags(text: str) -> bool:
 
 
 def _tags_of(part: CanonicalField) -> Iterator[Tag]:
-    for field in part.fields:
-        if not field.nested:
-            yield from tags(field)
+    fields = (field for field in part.fields if not field.nested)
+    return islice((tag for field in fields for tag in tags(field)), MOST_TAGS)

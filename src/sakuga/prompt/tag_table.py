@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 _PARTS = ("", "", "", "0", "", "")
 _ANY = b"\t\xff"  # after every line of a key, before the lines of the next one
 
 
-@dataclass(frozen=True, slots=True)
-class KnownTag:
+class KnownTag(NamedTuple):
     """A tag of the lists. `slot` is "" where we have none for it; keys as `normal` spells them."""
 
     key: str
