@@ -152,7 +152,7 @@ def other_names(document: Document) -> Iterator[Found]:
         unnamed = tag.field.name.lower() in _UNNAMED or slot_of(tag.key) != known.slot
         if not unnamed:
             told.add(tag.key)
-            reason = f"{tag.text} is another name of {known.name}, as training had it"
+            reason = f"{tag.text} is another name of {known.name}, the tag in use"
             yield Found("other-name", tag.span, reason, f"Write {known.name}.")
 
 
