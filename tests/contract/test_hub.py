@@ -23,7 +23,7 @@ from sakuga.checkpoint.hub import Hub, Name, fetch, parse_name, stored_digest
 from sakuga.commands.cli import main
 from sakuga.commands.doctor.examine import Visit, examine
 from sakuga.errors import ModelNotFound, SakugaError
-from sakuga.weights.digests import file_sha256
+from sakuga.weights.sha256 import file_sha256
 
 TINY = Name("lab/tiny")
 CODE = ("transformer/model.py", "text_encoder/pytorch_model.bin", "dit.pt", "README.md")

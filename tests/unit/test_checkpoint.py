@@ -17,9 +17,9 @@ from tiny import TINY
 
 from sakuga.checkpoint import contents
 from sakuga.checkpoint.bind import bind
+from sakuga.checkpoint.families import match
 from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component, read_inventory
 from sakuga.checkpoint.save import save_component, write_json, write_weights, writing
-from sakuga.commands.doctor.values import pieces
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NEWBIE_3_5B, NextDiTSpec
@@ -89,7 +89,7 @@ def test_the_names_of_a_component_are_rewritten_once(
 
         monkeypatch.setattr(module, name, call)
 
-    counted(pieces, "weights_in")  # which every rewriting of names begins with
+    counted(match, "weights_of")  # which every rewriting of names begins with
     counted(contents, "read_storage_metadata")
     counted(contents, "logical_shapes")
     checkpoint = open_checkpoint(model)
@@ -102,7 +102,7 @@ def test_the_names_of_a_component_are_rewritten_once(
     ):
         bind(module, part)
     counts = Counter(calls)
-    assert counts == dict.fromkeys(("weights_in", "read_storage_metadata", "logical_shapes"), 4)
+    assert counts == dict.fromkeys(("weights_of", "read_storage_metadata", "logical_shapes"), 4)
 
 
 def test_the_index_names_the_model_and_its_habits(model: Path) -> None:

@@ -17,7 +17,7 @@ from sakuga.chibi.package import JUDGE_FILE, open_judge, pack, unpack
 from sakuga.chibi.vocabulary import WORDS
 from sakuga.engine.networks import Networks
 from sakuga.model.spec import CHIBI
-from sakuga.weights.digests import hash_file
+from sakuga.weights.sha256 import hash_file
 
 UNSEEN = 2**31 + 7
 

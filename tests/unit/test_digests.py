@@ -17,7 +17,8 @@ from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.commands.doctor.finding import GREEN
 from sakuga.commands.doctor.smoke import smoke
 from sakuga.weights import digests
-from sakuga.weights.digests import DigestCache, hash_file
+from sakuga.weights.digests import DigestCache
+from sakuga.weights.sha256 import hash_file
 
 HAMMER = """
 import sys
@@ -200,6 +201,6 @@ def test_a_drawing_of_the_doctor_hashes_no_weights(monkeypatch) -> None:
     def refuse(file: Path, *_: object) -> str:
         raise AssertionError(f"{file} was hashed")
 
-    monkeypatch.setattr("sakuga.weights.digests._sha256", refuse)
+    monkeypatch.setattr("sakuga.weights.sha256._sha256", refuse)
     monkeypatch.setattr("sakuga.weights.digests.hash_file", refuse)
     assert smoke(locate("chibi"), "cpu", "auto").colour == GREEN

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from sakuga.checkpoint.save import bytes_of
-from sakuga.weights.formats import DTYPES, FLOATS, STRUCT_CODES, Dtype
+from sakuga.weights.formats import DTYPES, FLOAT_DTYPES, STRUCT_CODES, Dtype
 from sakuga.weights.quantise import TORCH_DTYPES
 
 EACH = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)
@@ -20,7 +20,7 @@ EACH = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)
 def test_a_dtype_is_torchs_of_that_size(dtype: Dtype) -> None:
     theirs = TORCH_DTYPES[dtype.name]
     assert theirs.itemsize == dtype.nbytes
-    assert theirs.is_floating_point == (dtype.name in FLOATS)
+    assert theirs.is_floating_point == (dtype.name in FLOAT_DTYPES)
 
 
 @EACH

@@ -27,8 +27,8 @@ from sakuga.errors import BindError, LayoutError
 from sakuga.model.inventory import Inventory, NetworkWeights, Weight, Weights, weights_of
 from sakuga.model.spec import NextDiTSpec
 from sakuga.printable import listed, shown
-from sakuga.weights.digests import file_sha256, file_state
 from sakuga.weights.formats import BFLOAT16, Shape
+from sakuga.weights.sha256 import file_sha256, file_state
 
 WEIGHT = ".weight"
 PREFIXES = (

@@ -14,7 +14,7 @@ from pathlib import Path
 from sakuga.api.codec import plain, typed
 from sakuga.errors import CorruptFile, RequestError
 from sakuga.files.atomic import write_atomically
-from sakuga.weights.digests import hash_file
+from sakuga.weights.sha256 import hash_file
 from sakuga.weights.untrusted import read_json
 
 MANIFEST = "manifest.json"

@@ -38,7 +38,8 @@ from sakuga.memory.stages import DECODE, DENOISE
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import COMPONENTS
 from sakuga.sample.solvers import grid
-from sakuga.weights.digests import DigestCache, file_sha256
+from sakuga.weights.digests import DigestCache
+from sakuga.weights.sha256 import file_sha256
 
 
 class Engine:

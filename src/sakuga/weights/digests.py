@@ -1,4 +1,4 @@
-"""The SHA-256 of files, remembered between runs: hashing 16 GB takes ten seconds.
+"""Remembers the SHA-256 of weight files between runs: hashing 16 GB takes ten seconds.
 
 A file is known by its path, size, times and inode, as `make` and `git` know theirs. One that
 was written a moment ago may change again within the same tick of the clock, so it is not
@@ -8,55 +8,20 @@ remembered yet.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from sakuga.api.codec import plain, typed
 from sakuga.errors import RequestError
 from sakuga.files.atomic import sweep, write_private
+from sakuga.weights.sha256 import FileState, file_sha256, file_state, hash_file
 
 NAME = "digests.json"
 SETTLED = 2.0  # seconds; the coarsest clock in use, FAT's, ticks this slowly
 MAX_BYTES = 1 << 22
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """Size in bytes, times of the last write and the last change of any kind, and inode."""
-
-    size: int
-    modified_ns: int
-    changed_ns: int
-    inode: int
-
-
-def hash_file(file: Path) -> str:
-    """The SHA-256 of a file as it is now, in hex. Raises OSError."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def file_state(file: Path) -> FileState:
-    """What tells a file that changed from one that did not. Raises OSError."""
-    stat = file.stat()
-    return FileState(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-
-
-@lru_cache(maxsize=64)
-def _sha256(file: Path, state: FileState) -> str:
-    """The digest; the state is there to notice a file that changed."""
-    del state
-    return hash_file(file)
-
-
-def file_sha256(file: Path) -> str:
-    """The digest of a file, computed once per process as long as the file stays the same."""
-    return _sha256(file.resolve(), file_state(file))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from sakuga.weights.digests import file_sha256
 from sakuga.weights.header import Header, TensorInfo, read_header
+from sakuga.weights.sha256 import file_sha256
 from sakuga.weights.shards import INDEX, check_index, locate_file, read_index, weights_in
 from sakuga.weights.untrusted import corrupt, reading
 

@@ -35,8 +35,8 @@ from sakuga.commands.doctor.finding import (
 )
 from sakuga.model.inventory import weights_of
 from sakuga.printable import readable
-from sakuga.weights.digests import hash_file
 from sakuga.weights.formats import Shape, scale_key
+from sakuga.weights.sha256 import hash_file
 from sakuga.weights.shards import FROM_TORCH
 from sakuga.weights.untrusted import confine
 
