@@ -32,6 +32,7 @@ DENIED = [
     "2girls, 1boy, duo",
     "solo, duo",
     "one_girl, two_girls",
+    "sole_female, 2girls",
 ]
 AGREED = [
     "1girl, solo",
@@ -61,6 +62,13 @@ def test_counts_that_cannot_all_be_true(tags: str, form: str) -> None:
 @pytest.mark.parametrize("tags", AGREED)
 def test_counts_that_can_all_be_true(tags: str) -> None:
     assert found(f"{tags}, smile") == []
+
+
+def test_counts_of_two_fields_are_held_together() -> None:
+    text = "<general_tags><count>2girls</count><other>solo, 4</other></general_tags>"
+    (one,) = found(text)
+    assert one.column == text.index("solo") + 1
+    assert found(text.replace("solo", "solo_focus")) == []
 
 
 def test_solo_with_others_names_solo_focus() -> None:

@@ -14,6 +14,7 @@ from sakuga.prompt import canonical as forms
 from sakuga.prompt.canonical import GENERAL, Section
 from sakuga.prompt.nodes import Document, Field, Span
 from sakuga.prompt.rules import Found
+from sakuga.prompt.tag_table import known_tag
 from sakuga.prompt.tags import Tag, tags
 
 MAX_CHARACTERS = 4
@@ -116,7 +117,9 @@ def _count(tag: Tag, key: str) -> Count | None:
     number = _WORDS.get(key, key)
     if key in _ALTOGETHER or _NUMBER.fullmatch(number):
         return Count(tag, _EVERYBODY, _ALTOGETHER[key] if key in _ALTOGETHER else int(number))
-    return None
+    known = known_tag(key)
+    another = known is not None and known.slot == "count" and known.key != key  # sole_female
+    return _count(tag, known.key) if known and another else None
 
 
 def _people(counts: Iterable[Count]) -> People:
@@ -134,14 +137,15 @@ def _people(counts: Iterable[Count]) -> People:
 
 
 def _stated(document: Document, sections: list[Section]) -> list[Count]:
-    """The counts of the whole picture: in <count>, else in other general fields, or flat."""
+    """The counts of the whole picture: in <count>, then in other general fields, or flat."""
     if not document.structured:
         return _counted(block.fields[0] for block in document.blocks)
-    parts = [part for section in sections if section.name == GENERAL for part in section.parts]
+    general = (section for section in sections if section.name == GENERAL)
+    parts = [part for section in general for part in section.parts if part.name]
     own = [field for part in parts if part.name == "count" for field in part.fields]
-    if own:
-        return counts_of(tag for field in own if not field.nested for tag in tags(field))
-    return _counted(field for part in parts if part.name for field in part.fields)
+    others = [field for part in parts if part.name != "count" for field in part.fields]
+    found = counts_of(tag for field in own if not field.nested for tag in tags(field))
+    return found + _counted(others)
 
 
 def _counted(fields: Iterable[Field]) -> list[Count]:
