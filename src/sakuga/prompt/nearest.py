@@ -14,7 +14,7 @@ UNADVISED = "Use a word it knows; `sakuga words` lists them."
 
 _OFFERED = 3
 _ALIKE = 0.8  # of difflib's ratio: a slip of the pen, not another word
-_LETTERS = 3  # by which a slip of the pen makes a word longer or shorter, at most
+_LETTERS = 3  # by which it makes a word longer or shorter, at most; the first letter it spares
 
 
 class Vocabulary:
@@ -65,7 +65,11 @@ class Vocabulary:
     def _alike(self, key: str) -> str | None:
         if known_tag(key):  # spelled as it should be
             return None
-        near = [word for word in self.spelled if abs(len(word) - len(key)) <= _LETTERS]
+        near = [
+            word
+            for word in self.spelled
+            if word[:1] == key[:1] and abs(len(word) - len(key)) <= _LETTERS
+        ]
         return next(iter(get_close_matches(key, near, 1, _ALIKE)), None)
 
 
