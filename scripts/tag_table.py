@@ -120,7 +120,11 @@ class Rules:
             yield "".join(chosen)
 
     def _add(self, pattern: str, kind: str, line: int, slot: str) -> None:
-        text = pattern.replace("*", "")
+        text = pattern.removeprefix("*").removesuffix("*")
+        if "*" in text or pattern == f"*{text}*":
+            raise SystemExit(
+                f"tag_slots.txt:{line + 1}: {pattern} has a * elsewhere than at one end"
+            )
         if kind == ":":
             self._put(self.whole, text, Rule(2, len(text), line, slot))
             self._put(self.heads, text, Rule(0, len(text), line, slot))

@@ -100,3 +100,11 @@ def test_every_word_of_the_rules_names_a_slot_we_have(script: ModuleType) -> Non
         for rule in table.values()
     }
     assert used == FIELDS.keys() - {"position"}
+
+
+@pytest.mark.parametrize("pattern", ["a_*_b", "*a*", "*a*b"])
+def test_a_pattern_that_is_no_beginning_and_no_ending_is_refused(
+    script: ModuleType, pattern: str
+) -> None:
+    with pytest.raises(SystemExit, match="elsewhere than at one end"):
+        script.Rules(f"clothing= {pattern}")
