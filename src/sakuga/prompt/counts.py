@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.canonical import GENERAL, Section
-from sakuga.prompt.nodes import Document, Field, Span
+from sakuga.prompt.nodes import Span
 from sakuga.prompt.rules import Found
 from sakuga.prompt.tag_table import known_tag
 from sakuga.prompt.tags import Tag, tags
@@ -83,25 +83,28 @@ def is_one(counts: Iterable[Count]) -> bool:
     return people.number == 1 and not people.more
 
 
-def mismatch(document: Document, sections: list[Section], drawn: list[Section]) -> Iterator[Found]:
-    """Counts against each other, then against the characters there are and their genders."""
-    counts = _stated(document, sections)
-    found = _denied(counts)
-    if found is None and counts and drawn:
-        found = _undrawn(counts, drawn)
-    if found is not None:
-        yield found
+def numbers(flat: list[Tag], sections: list[Section], drawn: list[Section]) -> Iterator[Found]:
+    """Counts against each other, against the characters there are, and against the model.
+
+    flat: the tags of a prompt that has no sections.
+    """
+    counts = _stated(flat, sections)
+    wrong = _denied(counts)
+    if wrong is None and counts and drawn:
+        wrong = _undrawn(counts, drawn)
+    crowded = _crowd(counts, drawn)
+    yield from (found for found in (crowded, wrong) if found is not None)
 
 
-def crowd(document: Document, sections: list[Section], drawn: list[Section]) -> Iterator[Found]:
-    """No more characters than the model keeps apart."""
-    counts = [] if drawn else _stated(document, sections)
+def _crowd(counts: list[Count], drawn: list[Section]) -> Found | None:
+    """More characters than the model keeps apart."""
     number = len(drawn) or _people(counts).number
-    if number > MAX_CHARACTERS:
-        span = drawn[MAX_CHARACTERS].blocks[0].names[0] if drawn else _over(counts)
-        reason = f"{number} characters; with more than {MAX_CHARACTERS} they blend"
-        fix = "Leave some to <background>, or draw several pictures."
-        yield Found("too-many-characters", span, reason, fix)
+    if number <= MAX_CHARACTERS:
+        return None
+    span = drawn[MAX_CHARACTERS].blocks[0].names[0] if drawn else _over(counts)
+    reason = f"{number} characters; with more than {MAX_CHARACTERS} they blend"
+    fix = "Leave some to <background>, or draw several pictures."
+    return Found("too-many-characters", span, reason, fix)
 
 
 def _count(tag: Tag, key: str) -> Count | None:
@@ -136,22 +139,19 @@ def _people(counts: Iterable[Count]) -> People:
     return People(each, number, more)
 
 
-def _stated(document: Document, sections: list[Section]) -> list[Count]:
-    """The counts of the whole picture: in <count>, then in other general fields, or flat."""
-    if not document.structured:
-        return _counted(block.fields[0] for block in document.blocks)
+def _stated(flat: list[Tag], sections: list[Section]) -> list[Count]:
+    """The counts of the whole picture: flat, in <count>, then in other general fields."""
     general = (section for section in sections if section.name == GENERAL)
     parts = [part for section in general for part in section.parts if part.name]
     own = [field for part in parts if part.name == "count" for field in part.fields]
     others = [field for part in parts if part.name != "count" for field in part.fields]
     found = counts_of(tag for field in own if not field.nested for tag in tags(field))
-    return found + _counted(others)
-
-
-def _counted(fields: Iterable[Field]) -> list[Count]:
-    """The counts among other tags, where a bare number counts nothing."""
-    found = counts_of(tag for field in fields if not field.nested for tag in tags(field))
-    return [count for count in found if not _NUMBER.fullmatch(count.tag.key)]
+    elsewhere = (tag for field in others if not field.nested for tag in tags(field))
+    return found + [
+        count
+        for count in counts_of(chain(flat, elsewhere))
+        if not _NUMBER.fullmatch(count.tag.key)  # counts nothing among other tags
+    ]
 
 
 def _denied(counts: list[Count]) -> Found | None:

@@ -166,13 +166,13 @@ def _found(document: Document) -> list[Found]:
     """Everything that can be said without knowing the model."""
     sections = canonical.sections(document) if document.structured else []
     drawn = [section for section in sections if section.number is not None and section.parts]
+    flat = tag_rules.flat_tags(document)
     return [
         *structure_rules.unread(document),
         *structure_rules.strays(document),
         *structure_rules.character_names(sections),
-        *counts.crowd(document, sections, drawn),
-        *counts.mismatch(document, sections, drawn),
-        *tag_rules.slots(document, drawn),
+        *counts.numbers(flat, sections, drawn),
+        *tag_rules.slots(document, flat, drawn),
         *structure_rules.names(sections),
         *tag_rules.tag_homes(sections, bool(drawn)),
         *tag_rules.weights(document),

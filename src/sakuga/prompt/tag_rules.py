@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 
 from sakuga.prompt import canonical as forms
@@ -42,13 +43,16 @@ _SEPARATOR = re.compile(r"[,，、]")
 _WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 
 
-def slots(document: Document, drawn: list[Section]) -> Iterator[Found]:
+def flat_tags(document: Document) -> list[Tag]:
+    """The tags of a prompt without structure."""
+    blocks = () if document.structured else document.blocks
+    return list(islice((tag for block in blocks for tag in tags(block.fields[0])), MOST_TAGS))
+
+
+def slots(document: Document, flat: list[Tag], drawn: list[Section]) -> Iterator[Found]:
     """One hair colour, hair length, eye colour and skin for each character."""
-    if not document.structured:
-        every = (tag for block in document.blocks for tag in tags(block.fields[0]))
-        flat = list(islice(every, MOST_TAGS))
-        if is_one(counts_of(flat)) and _reads_as_tags(document.source):
-            yield from _contradictions("the character", flat)
+    if flat and is_one(counts_of(flat)) and _reads_as_tags(document.source):
+        yield from _contradictions("the character", flat)
     for section in drawn:
         name = next((part.text for part in section.parts if part.name == "n"), "")
         owner = f"{section.name} ({name})" if name else section.name
@@ -165,6 +169,7 @@ def _described(document: Document) -> Iterator[Tag]:
                 yield from tags(part)
 
 
+@lru_cache(4)
 def _reads_as_tags(text: str) -> bool:
     """Whether flat text is a list of tags, not sentences: at most three words to a comma."""
     words = len(text.split()) + len(_WIDE.findall(text)) // _WIDE_WORD
