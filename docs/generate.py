@@ -42,6 +42,7 @@ EXAMPLES = {
     "slot-contradicted": "<character_1><appearance>blue_eyes, red_eyes</appearance></character_1>",
     "not-well-formed": "<character_1><n>miku</character_1>",
     "too-many-characters": "".join(f"<character_{i}><n>a</n></character_{i}>" for i in range(1, 6)),
+    "slot-blurred": "<character_1><appearance>aqua_eyes, blue_eyes</appearance></character_1>",
     "duplicate-number": "<character_1><n>a</n></character_1><character_1><n>b</n></character_1>",
     "count-mismatch": (
         "<character_1><n>a</n></character_1><general_tags><count>2girls</count></general_tags>"
@@ -65,7 +66,8 @@ EXAMPLES = {
         "You are an assistant designed to generate high-quality anime images. <Prompt Start> 1girl"
     ),
     "weighted-tag": "<character_1><appearance>(blue_hair:1.2)</appearance></character_1>",
-    "unknown-word": "zeppelin",
+    "other-name": "<character_1><appearance>twin_tails</appearance></character_1>",
+    "unknown-word": "1girl, blue_hair, smiling",
 }
 WORDS = frozenset({"1girl", "blue_hair", "smile"})
 

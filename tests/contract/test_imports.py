@@ -19,6 +19,7 @@ COMMANDS = (
     ["lint", "-"],
     ["lint", "--json", "--model", "newbie-3.5b", "-"],
     ["format", "-"],
+    ["words"],
     ["show", "--help"],
     ["inspect", str(EMBEDDED_FOLDER)],
     ["convert", "--help"],
@@ -72,6 +73,23 @@ def test_a_prompt_shorter_than_the_limit_loads_no_tokenizer(words_model) -> None
     command = [sys.executable, "-c", script, "lint", "--model", str(words_model), "-"]
     said = subprocess.run(command, input=PROMPT, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.parametrize("text", [PROMPT, PROMPT.replace("blue_hair", "blue_hair, " * 99)])
+def test_lint_imports_no_reader_of_weights(text: str) -> None:
+    """They take a tenth of a second; the tokenizer of most models is in a file of its own."""
+    script = (
+        "import sys\n"
+        "from sakuga.commands.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "print('sakuga.weights.store' in sys.modules, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", script, "lint", "-"]
+    said = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert said.stderr == "False\n"
 
 
 def test_lint_starts_in_a_blink() -> None:

@@ -58,7 +58,7 @@ def test_severities_are_as_promised() -> None:
         "error": {"declaration", "too-large", "too-deep", "slot-contradicted"},
         "warning": {
             "not-well-formed", "too-many-characters", "duplicate-number", "count-mismatch",
-            "too-long",
+            "too-long", "slot-blurred",
         },
     }  # fmt: skip
 
@@ -77,7 +77,6 @@ def test_severities_are_as_promised() -> None:
         "dark_brown_hair, light_pink_hair",
         "short_hair, long_hair",
         "very_short_hair, absurdly_long_hair",
-        "shoulder-length hair, long hair",
         "dark_skin, pale_skin",
         "dark-skinned_female, pale skin",
         "blue_skin, green_skin",
@@ -98,6 +97,71 @@ def test_a_slot_given_twice_is_an_error(tags: str) -> None:
     assert "character_1 (miku)" in one.reason
     assert marked(text, one) in tags
     assert tags.index(marked(text, one)) > 0
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "aqua_eyes, blue_eyes",
+        "aqua_eyes, green_eyes",
+        "blue_hair, aqua_hair",
+        "white_hair, grey_hair",
+        "brown_hair, blonde_hair",
+        "medium_hair, long_hair",
+        "shoulder-length hair, long hair",
+        "red_hair, orange_hair",
+        "tan, pale_skin",
+    ],
+)
+def test_neighbours_in_a_slot_are_a_warning(tags: str) -> None:
+    text = character(n="miku", appearance=tags)
+    one = only(text, "slot-blurred")
+    assert one.severity == "warning"
+    assert "slot-contradicted" not in rules(text)
+    first, second = tags.split(", ")
+    assert (first in one.reason, marked(text, one)) == (True, second)
+
+
+def test_a_contradiction_goes_before_neighbours() -> None:
+    text = character(appearance="blue_eyes, aqua_eyes, red_eyes")
+    assert marked(text, only(text, "slot-contradicted")) == "red_eyes"
+    assert "slot-blurred" not in rules(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("bluehair", "red_hair"),
+        ("hair_past_waist", "short_hair"),
+        ("dark_skin_female", "pale_skin"),
+        ("redeyes", "green_eyes"),
+        ("dark_hair", "white_hair"),
+    ],
+)
+def test_other_names_decide_what_their_tag_decides(one: str, other: str) -> None:
+    assert "slot-contradicted" in rules(character(appearance=f"{one}, {other}"))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "hazel_eyes, yellow_eyes",
+        "amber_eyes, gold_eyes",
+        "light_brown_hair, blonde_hair",
+        "silver_hair, grey_hair",
+        "blue_eyes, red_eyes, odd_eye",
+        *(
+            f"black_hair, blonde_hair, {tag}"
+            for tag in (
+                "roots_(hair)", "dyed_bangs", "striped_hair", "patterned_hair", "dyed_ahoge",
+                "spotted_hair", "polka_dot_hair", "highlights", "streaked_hair", "print_hair",
+                "two-tone_hair", "gradient_hair", "split-color_hair", "colored_inner_hair",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_one_colour_and_colours_side_by_side_are_right(tags: str) -> None:
+    assert not {"slot-contradicted", "slot-blurred"} & set(rules(character(appearance=tags)))
 
 
 @pytest.mark.parametrize(
@@ -249,6 +313,14 @@ def test_fields_and_blocks_that_are_empty_unknown_or_misplaced() -> None:
         ("clothing", "blue_eyes", "appearance"),
         ("expression", "white shirt", "clothing"),
         ("action", "long_hair", "appearance"),
+        ("clothing", "twintails", "appearance"),
+        ("clothing", "cat_ears", "appearance"),
+        ("clothing", "hair_between_eyes", "appearance"),
+        ("clothing", "v", "action"),
+        ("appearance", "holding_weapon", "action"),
+        ("appearance", "hug", "interaction"),
+        ("expression", "hat", "clothing"),
+        ("expression", "ponytail", "appearance"),
     ],
 )
 def test_a_tag_in_another_field_is_an_info(field: str, tag: str, home: str) -> None:
@@ -260,7 +332,10 @@ def test_a_tag_in_another_field_is_an_info(field: str, tag: str, home: str) -> N
 @pytest.mark.parametrize(
     ("field", "tag"),
     [("appearance", "hair_ribbon"), ("action", "holding_own_skirt"), ("appearance", "no_shoes"),
-     ("clothing", "black_hairband"), ("expression", "closed_eyes")],
+     ("clothing", "black_hairband"), ("expression", "closed_eyes"),
+     ("appearance", "glasses"), ("clothing", "maid"), ("clothing", "cleavage"),
+     ("action", "adjusting_clothes"), ("expression", "fang"), ("expression", "glowing_eyes"),
+     ("body_type", "large_breasts"), ("appearance", "breasts")],
 )  # fmt: skip
 def test_a_tag_at_home_or_unknown_is_not_remarked_on(field: str, tag: str) -> None:
     assert rules(character(**{field: tag})) == []

@@ -13,7 +13,8 @@ from trained import LINES, gemma_model, jina_model
 
 from sakuga.checkpoint.catalog import lint_profile
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint
-from sakuga.checkpoint.tokenizer import TENSOR, carried, carrier, own_file, read_tokenizer
+from sakuga.checkpoint.tokenizer import TENSOR, carried, carrier, read_tokenizer
+from sakuga.checkpoint.tokenizer_file import own_file
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.tokenizer.sentencepiece import SentencePieceModel, read_sentencepiece
 from sakuga.tokenizer.tokens import Tokenizer

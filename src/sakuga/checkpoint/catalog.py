@@ -9,7 +9,7 @@ from typing import Any
 
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.model_index import entry_of
-from sakuga.checkpoint.tokenizer import own_file
+from sakuga.checkpoint.tokenizer_file import own_file
 from sakuga.errors import CorruptFile, ModelNotFound
 from sakuga.model.spec import NEWBIE_3_5B, PRESETS
 from sakuga.weights.untrusted import read_json, reading

@@ -33,7 +33,8 @@ from sakuga.checkpoint.families.family import compare, read_spec
 from sakuga.checkpoint.families.jina import baked_adapter
 from sakuga.checkpoint.families.tables import FAMILIES
 from sakuga.checkpoint.model_index import ModelIndex, read_model_index
-from sakuga.checkpoint.tokenizer import FILES, carried, own_file
+from sakuga.checkpoint.tokenizer import carried
+from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.model.spec import ModelSpec

@@ -1,4 +1,4 @@
-"""Where a model's tokenizer is: in a file of its own, or within the weights of its encoder.
+"""A model's tokenizer: read from a file of its own, or from the weights of its encoder.
 
 Published models bring a tokenizer.json or a SentencePiece model; encoders in a single file
 carry the latter as a tensor of bytes, GGUF files as lists of words.
@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sakuga.checkpoint.families.detect import detect
+from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
 from sakuga.tokenizer.sentencepiece import (
     SentencePieceModel,
@@ -23,27 +24,8 @@ from sakuga.weights.llama_cpp import has_words, pieces_of
 from sakuga.weights.store import Store
 from sakuga.weights.untrusted import confine
 
-FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
-CONFIG = "tokenizer_config.json"  # which is read with the vocabulary of a SentencePiece model
-
 WEIGHTS = ("*.safetensors", "*.gguf")
 TENSOR = "spiece_model"
-
-
-def own_file(places: Iterable[tuple[Path, str]]) -> Path | None:
-    """The first tokenizer in a file of its own.
-
-    places: roots, out of which no link may lead, and folders within. Raises CorruptFile where
-    one does.
-    """
-    for root, folder in places:
-        for name in FILES:
-            file = root / folder / name
-            if file.is_file():
-                for each in (file, file.with_name(CONFIG)):  # which is read with it
-                    confine(each, root)
-                return file
-    return None
 
 
 def carrier(places: Iterable[tuple[Path, str]], component: str) -> Path | None:

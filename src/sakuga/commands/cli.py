@@ -62,6 +62,7 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
     "format": Command(
         "lint:format_prompts", "Print the canonical form of a prompt: what the encoders read."
     ),
+    "words": Command("words:words", "Print the words a model was taught, by what they describe."),
     "show": Command("show:show", "Print what a picture says of how it was made."),
     "fetch": Command(
         "weights:fetch", "Download a model, or find it in the cache, and print its folder."

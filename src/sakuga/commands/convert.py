@@ -43,7 +43,7 @@ from sakuga.checkpoint.folder import (
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
-from sakuga.checkpoint.tokenizer import FILES
+from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.model.spec import GemmaSpec, JinaSpec

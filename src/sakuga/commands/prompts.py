@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sakuga.api.codec import plain
 from sakuga.checkpoint.catalog import LintProfile
+from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.commands.streams import say
 from sakuga.errors import RequestError
 from sakuga.prompt.document import MAX_BYTES, read
@@ -117,8 +118,11 @@ def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
 
 def open_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in a file that a lint_profile names."""
-    from sakuga.checkpoint.tokenizer import read_tokenizer
     from sakuga.tokenizer.tokens import Tokenizer
+
+    if path.name in FILES:
+        return Tokenizer.open(path)
+    from sakuga.checkpoint.tokenizer import read_tokenizer
 
     return Tokenizer.open(read_tokenizer(path))
 

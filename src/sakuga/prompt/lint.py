@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sakuga.errors import PromptRefused
 from sakuga.printable import cut
-from sakuga.prompt import canonical, structure_rules, tag_rules
+from sakuga.prompt import canonical, counts, structure_rules, tag_rules
 from sakuga.prompt.document import MAX_BYTES, bytes_of, read
 from sakuga.prompt.nodes import Document, Span
 from sakuga.prompt.reader import find_declaration
@@ -158,7 +158,9 @@ def lint(
         return tuple(_placed([_refusal(text, refused)], text))
     found = _found(document)
     found += check_length(document, limit, tokenizer, (system_xml, system_text))
-    if vocabulary is not None:
+    if vocabulary is None:
+        found += tag_rules.other_names(document)
+    else:
         found += tag_rules.unknown_words(document, vocabulary)
     return tuple(_placed(found, text))
 
@@ -167,13 +169,13 @@ def _found(document: Document) -> list[Found]:
     """Everything that can be said without knowing the model."""
     sections = canonical.sections(document) if document.structured else []
     drawn = [section for section in sections if section.number is not None and section.parts]
+    flat = tag_rules.flat_tags(document)
     return [
         *structure_rules.unread(document),
         *structure_rules.strays(document),
         *structure_rules.character_names(sections),
-        *tag_rules.crowd(drawn),
-        *tag_rules.count(sections, drawn),
-        *tag_rules.slots(document, drawn),
+        *counts.numbers(flat, sections, drawn),
+        *tag_rules.slots(document, flat, drawn),
         *structure_rules.names(sections),
         *tag_rules.tag_homes(sections, bool(drawn)),
         *tag_rules.weights(document),

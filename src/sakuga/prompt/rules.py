@@ -19,6 +19,7 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "slot-contradicted": "error",
         "not-well-formed": "warning",
         "too-many-characters": "warning",
+        "slot-blurred": "warning",
         "duplicate-number": "warning",
         "count-mismatch": "warning",
         "too-long": "warning",
@@ -37,6 +38,7 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "bare-markup": "info",
         "weighted-tag": "info",
         "own-system-prompt": "info",
+        "other-name": "info",
         "unknown-word": "info",
     }
 )

@@ -1,129 +1,58 @@
-"""Rules on what the tags of a prompt say: how many characters, what they look like, and where."""
+"""Rules on what the tags of a prompt say: what characters look like, and where it stands."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
 
 from sakuga.prompt import canonical as forms
 from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, CanonicalField, Section
-from sakuga.prompt.nodes import Document, Span
+from sakuga.prompt.counts import MOST_TAGS, counts_of, is_count, is_gender, is_one
+from sakuga.prompt.nearest import UNADVISED, Vocabulary
+from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
-from sakuga.prompt.tags import Tag, allows_two, decides, home_of, normal, tags
+from sakuga.prompt.slots import FIELDS, allows_two, decides, neighbours, slot_of
+from sakuga.prompt.tag_table import known_tag
+from sakuga.prompt.tags import Tag, tags
 
-MAX_CHARACTERS = 4
-
-_COUNTED = re.compile(r"([0-9]{1,3})(\+?)_?(girl|boy|other|character|person|people)s?", re.A)
-_NUMBER = re.compile(r"[0-9]{1,3}", re.A)
-_BETWEEN = re.compile(r"_(?:and_|&_|\+_)?(?=[0-9])")  # 1girl_1boy
-_MANY = {"multiple_girls": "girl", "multiple_boys": "boy", "multiple_others": "other"}
-_ALTOGETHER = {"no_humans": 0, "solo": 1, "duo": 2, "couple": 2, "trio": 3}
-_WORDS = {
-    word: str(n) for n, word in enumerate(("zero", "one", "two", "three", "four", "five", "six"))
-}
-_GENDERS = {
-    **dict.fromkeys(("1girl", "girl", "female", "woman"), "girl"),
-    **dict.fromkeys(("1boy", "boy", "male", "man"), "boy"),
-}
 _TWO_ON_PURPOSE = {
     "hair colour": "multicolored_hair",
     "eye colour": "heterochromia",
     "skin": "two-tone_skin",
 }
-# Where a tag that has another home is remarked on, and which homes are meant: an action may
-# well name the garment it is done to.
-_STRICT = {
-    "appearance": {"clothing", "expression", "action"},
-    "clothing": {"appearance", "expression", "action"},
-    "expression": {"appearance", "clothing"},
-    "action": {"appearance"},
+# Which slots are remarked on where. What is worn on the head may be told with it; an action may
+# name the garment it is done to, an outfit the calling it is worn for and what it bares.
+_HAIR = {"hair colour", "hair length", "hair style"}
+_LOOKS = _HAIR | {"eye colour", "skin"}
+_DOING = {"gaze", "pose", "interaction"}
+_STRAY = {
+    "appearance": {"count", "clothing", "expression"} | _DOING,
+    "clothing": {"count", "eyes", "face", "features", "expression"} | _LOOKS | _DOING,
+    "body_type": {"count"},
+    "expression": {"count", "clothing", "accessory"} | _LOOKS,
+    "action": {"count"} | _LOOKS,
 }
+_UNNAMED = {"gender", "count", "position"}  # whose words mean there what they say
+_ADVISED = 8  # unknown words that are told the nearest known one; more are another vocabulary
+_WITHOUT = ("no_", "without_")  # what is not there may be said anywhere
 _WIDE = re.compile(r"[^\x00-\x7f]")
 _WIDE_WORD = 3  # letters to a word in scripts that put no space between words
 _SEPARATOR = re.compile(r"[,，、]")
 _WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 
 
-def crowd(drawn: list[Section]) -> Iterator[Found]:
-    """No more characters than the model keeps apart."""
-    if len(drawn) > MAX_CHARACTERS:
-        span = drawn[MAX_CHARACTERS].blocks[0].names[0]
-        reason = f"{len(drawn)} characters; with more than {MAX_CHARACTERS} they blend"
-        fix = "Leave some to <background>, or draw several pictures."
-        yield Found("too-many-characters", span, reason, fix)
+def flat_tags(document: Document) -> list[Tag]:
+    """The tags of a prompt without structure."""
+    blocks = () if document.structured else document.blocks
+    return list(islice((tag for block in blocks for tag in tags(block.fields[0])), MOST_TAGS))
 
 
-def count(sections: list[Section], drawn: list[Section]) -> Iterator[Found]:
-    """<count> against the characters there are, and their genders where all are known."""
-    parts = [part for section in sections if section.name == GENERAL for part in section.parts]
-    counted = next((part for part in parts if part.name == "count"), None)
-    found = list(_tags_of(counted)) if counted else []
-    people, more = _people(tag.key for tag in found)
-    if counted is None or not people or not drawn:
-        return
-    span = Span(found[0].span.start, found[-1].span.end)
-    total = sum(people.values())
-    if total > len(drawn) or (total < len(drawn) and not more):
-        blocks = f"{len(drawn)} character block" + "s" * (len(drawn) != 1)
-        reason = (
-            f"<count> says {counted.text}, but there "
-            + f"{'is' if len(drawn) == 1 else 'are'} {blocks}"
-        )
-        yield Found("count-mismatch", span, reason, "Correct <count>, or the characters.")
-        return
-    genders = _genders(drawn)
-    comparable = genders and not more and people.keys() <= {"girl", "boy"}
-    if comparable and genders != {gender: n for gender, n in people.items() if n}:
-        has = ", ".join(f"{n} {gender}{'s' * (n > 1)}" for gender, n in genders.items())
-        reason = f"<count> says {counted.text}, but <gender> makes it {has}"
-        yield Found("count-mismatch", span, reason, "Correct <count>, or <gender>.")
-
-
-def _people(keys: Iterable[str]) -> tuple[dict[str, int], bool]:
-    """How many of each kind some tags count, and whether there may be more."""
-    people: dict[str, int] = {}
-    more = False
-    altogether: int | None = None
-    for key in (piece for tag in keys for piece in _BETWEEN.split(tag)):
-        first, _, rest = key.partition("_")
-        match = _COUNTED.fullmatch(_WORDS.get(first, first) + rest)
-        if match:
-            people[match[3]] = int(match[1])
-            more |= bool(match[2])
-        elif key in _MANY:
-            people.setdefault(_MANY[key], 2)
-            more = True
-        else:
-            number = _WORDS.get(key, key)
-            counted = int(number) if _NUMBER.fullmatch(number) else altogether
-            altogether = _ALTOGETHER.get(key, counted)
-    if not people and altogether is not None:
-        people["person"] = altogether
-    return people, more
-
-
-def _genders(drawn: list[Section]) -> dict[str, int]:
-    """How many girls and boys the blocks hold; empty when one does not say."""
-    counted: dict[str, int] = {}
-    for section in drawn:
-        keys = [
-            tag.key for part in section.parts if part.name == "gender" for tag in _tags_of(part)
-        ]
-        known = {_GENDERS[key] for key in keys if key in _GENDERS}
-        if len(known) != 1:
-            return {}
-        gender = known.pop()
-        counted[gender] = counted.get(gender, 0) + 1
-    return counted
-
-
-def slots(document: Document, drawn: list[Section]) -> Iterator[Found]:
+def slots(document: Document, flat: list[Tag], drawn: list[Section]) -> Iterator[Found]:
     """One hair colour, hair length, eye colour and skin for each character."""
-    if not document.structured:
-        flat = [tag for block in document.blocks for tag in tags(block.fields[0])]
-        people, more = _people(tag.key for tag in flat)
-        if sum(people.values()) == 1 and not more and _reads_as_tags(document.source):
-            yield from _contradictions("the character", flat)
+    if flat and is_one(counts_of(flat)) and _reads_as_tags(document.source):
+        yield from _contradictions("the character", flat)
     for section in drawn:
         name = next((part.text for part in section.parts if part.name == "n"), "")
         owner = f"{section.name} ({name})" if name else section.name
@@ -137,35 +66,49 @@ def _contradictions(owner: str, owned: list[Tag]) -> Iterator[Found]:
         for slot, kinds in decides(tag.key).items():
             given.setdefault(slot, []).append((tag, kinds))
     for slot, claims in given.items():
-        pair = _disjoint(claims)
-        if pair and not any(allows_two(slot, tag.key) for tag in owned):
-            reason = f"{pair[0].text} and {pair[1].text} both give the {slot} of {owner}"
-            meant = _TWO_ON_PURPOSE.get(slot)
-            fix = f"Keep one; if both are meant, add {meant}." if meant else "Keep one."
+        pair, near = _disjoint(slot, claims)
+        if pair is None or any(allows_two(slot, tag.key) for tag in owned):
+            continue
+        meant = _TWO_ON_PURPOSE.get(slot)
+        fix = f"Keep one; if both are meant, add {meant}." if meant else "Keep one."
+        reason = f"{pair[0].text} and {pair[1].text} both give the {slot} of {owner}"
+        if near:
+            yield Found("slot-blurred", pair[1].span, f"{reason}, though not far apart", fix)
+        else:
             yield Found("slot-contradicted", pair[1].span, reason, fix)
 
 
-def _disjoint(claims: list[tuple[Tag, frozenset[str]]]) -> tuple[Tag, Tag] | None:
-    """The first two tags that share no kind; one of each kind stands for the rest."""
+def _disjoint(
+    slot: str, claims: list[tuple[Tag, frozenset[str]]]
+) -> tuple[tuple[Tag, Tag] | None, bool]:
+    """The first two tags that share no kind, best such as are no neighbours, and whether they are.
+
+    One of each kind stands for the rest.
+    """
     first: dict[frozenset[str], Tag] = {}
+    near: tuple[Tag, Tag] | None = None
     for tag, kinds in claims:
         for other, earlier in first.items():
             if kinds.isdisjoint(other):
-                return earlier, tag
+                if not neighbours(slot, kinds, other):
+                    return (earlier, tag), False
+                near = near or (earlier, tag)
         first.setdefault(kinds, tag)
-    return None
+    return near, True
 
 
 def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
     """Tags that belong into another field than the one they are in."""
     for section in sections:
         for part in section.parts:
-            homes = _STRICT.get(part.name, set()) if section.number is not None else set()
-            if section.name == GENERAL and peopled and part.name not in CHARACTER_FIELDS:
-                homes = {"appearance"}
-            for tag in _tags_of(part) if homes else ():
-                home = home_of(tag.key)
-                if home not in homes:
+            if section.number is not None:
+                stray = _STRAY.get(part.name, set())
+            else:
+                own = section.name != GENERAL or not peopled or part.name in CHARACTER_FIELDS
+                stray = set() if own else _LOOKS
+            for tag in _tags_of(part) if stray else ():
+                slot = slot_of(tag.key)
+                if slot not in stray or tag.key.startswith(_WITHOUT):
                     continue
                 if section.number is None:
                     reason = (
@@ -173,6 +116,7 @@ def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                     )
                     fix = "Move it into the character's <appearance>."
                 else:
+                    home = "gender" if is_gender(tag) else FIELDS[slot]
                     reason = f"training had tags like {tag.text} in <{home}>, not in <{part.name}>"
                     fix = f"Move it to <{home}>."
                 yield Found("misplaced-tag", tag.span, reason, fix)
@@ -189,16 +133,31 @@ def weights(document: Document) -> Iterator[Found]:
 
 def unknown_words(document: Document, vocabulary: frozenset[str]) -> list[Found]:
     """Tags the model was not taught, each once. Names and prose are not looked at."""
-    known = {normal(word) for word in vocabulary}
+    words = Vocabulary(vocabulary)
     found: dict[str, Found] = {}
     for tag in _described(document):
-        words = tag.key.split("_")
-        if tag.key in known or tag.key in found or known.issuperset(words):
+        key = tag.key
+        if key in words.spelled or key in found or words.spelled.keys() >= set(key.split("_")):
             continue
-        if _COUNTED.fullmatch(tag.key) is None and any(map(str.isalnum, tag.key)):
+        if not is_count(key) and any(map(str.isalnum, key)):
             reason = f"the model was not taught {tag.text!r}"
-            found[tag.key] = Found("unknown-word", tag.span, reason, "Use a word it knows.")
+            fix = words.advice(key) if len(found) < _ADVISED else UNADVISED
+            found[key] = Found("unknown-word", tag.span, reason, fix)
     return list(found.values())
+
+
+def other_names(document: Document) -> Iterator[Found]:
+    """Tags by another name than the one that training knew them by, each once."""
+    told: set[str] = set()
+    for tag in islice(_described(document), MOST_TAGS):
+        known = known_tag(tag.key)
+        if known is None or known.key == tag.key or tag.key in told:
+            continue
+        unnamed = tag.field.name.lower() in _UNNAMED or slot_of(tag.key) != known.slot
+        if not unnamed:
+            told.add(tag.key)
+            reason = f"{tag.text} is another name of {known.name}, the tag in use"
+            yield Found("other-name", tag.span, reason, f"Write {known.name}.")
 
 
 def _described(document: Document) -> Iterator[Tag]:
@@ -210,6 +169,7 @@ def _described(document: Document) -> Iterator[Tag]:
                 yield from tags(part)
 
 
+@lru_cache(4)
 def _reads_as_tags(text: str) -> bool:
     """Whether flat text is a list of tags, not sentences: at most three words to a comma."""
     words = len(text.split()) + len(_WIDE.findall(text)) // _WIDE_WORD
@@ -217,6 +177,5 @@ def _reads_as_tags(text: str) -> bool:
 
 
 def _tags_of(part: CanonicalField) -> Iterator[Tag]:
-    for field in part.fields:
-        if not field.nested:
-            yield from tags(field)
+    fields = (field for field in part.fields if not field.nested)
+    return islice((tag for field in fields for tag in tags(field)), MOST_TAGS)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.checkpoint.folder import ENCODERS, TOKENIZERS
-from sakuga.checkpoint.tokenizer import FILES, carried, own_file
+from sakuga.checkpoint.tokenizer import carried
+from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.commands.doctor.files import Components
 from sakuga.commands.doctor.finding import Diagnoses, Diagnosis, green, red, trouble, yellow
 from sakuga.engine.texts import BELONGS, check_tokenizer

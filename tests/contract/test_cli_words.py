@@ -1,0 +1,49 @@
+"""`sakuga words`: what a model was taught, slot by slot."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from sakuga.checkpoint.catalog import lint_profile
+
+pytestmark = pytest.mark.contract
+
+
+def words(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sakuga", "words", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
+
+
+def test_every_word_of_the_model_is_printed_once_in_its_slot() -> None:
+    done = words("--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = json.loads(done.stdout)
+    assert {"twintails", "twin_tails"} <= set(listed["hair style"])
+    assert "classroom" in listed["background"]
+    printed = [word for slot in listed.values() for word in slot]
+    taught = lint_profile("chibi").vocabulary
+    assert taught
+    assert len(printed) == len(set(printed))
+    assert set(printed) <= taught
+    plain = {re.sub(r"[\s_-]+", "_", word) for word in taught}
+    assert {re.sub(r"[\s_-]+", "_", word) for word in printed} == plain
+
+
+def test_words_with_many_pairs_are_folded_for_people() -> None:
+    done = words()
+    assert done.returncode == 0
+    assert "red_..." in done.stdout
+    assert "red_dress" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_a_model_that_lists_no_words_says_so() -> None:
+    done = words("newbie-3.5b")
+    assert done.returncode == 2
+    assert "lists none" in done.stderr
+    assert "Traceback" not in done.stderr
