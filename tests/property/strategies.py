@@ -6,8 +6,8 @@ import string
 
 from hypothesis import strategies as st
 
-from sakuga.prompt.canonical import ALIASES, CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS
-from sakuga.prompt.nodes import CAPTION, Block, Document, Field
+from sakuga.prompt.names import ALIASES, CAPTION, CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS
+from sakuga.prompt.nodes import Block, Document, Field
 
 TAGS = (
     "blue_hair", "red_eyes", "long hair", "(blue_eyes:1.2)", "heterochromia", "school_uniform",

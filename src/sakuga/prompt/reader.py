@@ -15,11 +15,13 @@ from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Offsets, Span
+from sakuga.prompt.names import CAPTION, UNNUMBERED, WRAPPERS, character_number
+from sakuga.prompt.nodes import Block, Document, Fault, Field, Offsets, Span
 
 _NAME = r"[^\W\d][\w.\-]*+"
+# The face <o>_<o> is a tag of pictures, none of XML.
 _TAG_TAIL = (
-    rf"/?{_NAME}"
+    rf"(?<!<\w>_<)(?!\w>_<\w>)/?{_NAME}"
     rf"(?:\s++{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+'))*+"
     r"\s*+/?>"
 )
@@ -44,15 +46,18 @@ _NOT_TEXT = re.compile(
     rf"{_COMMENT}|(?P<cdata>{_CDATA})|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})|(?P<reference>{_REFERENCE})",
     re.S,
 )
+MARKUP = re.compile(rf"{_COMMENT}|{_CDATA}|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})", re.S)
 _READS_AS_MARKUP = re.compile(
     rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
 )
 ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;"}
 
+_NUMBERS = frozenset({"id", "number", "num", "no", "index"})
+_NUMBER = re.compile(r"(?:char(?:acter)?[_\- ]?)?([0-9]{1,3})", re.I | re.A)
+
 MAX_ELEMENTS = 2_000
 MAX_ATTRIBUTES = 64
 MAX_DEPTH = 32
-WRAPPERS = frozenset({"image", "img"})
 _ROOT = "prompt"
 _WRAPPER_TAG = re.compile(r"<(?P<closing>/?)im(?:age|g)\s*+>", re.I | re.A)
 
@@ -335,7 +340,8 @@ class _Reader:
             self._flush(at)
         self._stack.pop()
         if closed.level == "block":
-            self._blocks.append(Block(name, tuple(closed.fields), *self._tags_of(closed, at)))
+            name, fields = _numbered(name, closed.fields)
+            self._blocks.append(Block(name, fields, *self._tags_of(closed, at)))
         elif closed.level == "leaf":
             self._close_leaf(closed, at)
 
@@ -372,6 +378,17 @@ class _Reader:
             self._done = self._markup.tag_end(at)
             names.append(self._origin.span(at + 2, at + 2 + size))
         return self._origin.span(closed.start, self._done), tuple(names)
+
+
+def _numbered(name: str, fields: list[Field]) -> tuple[str, tuple[Field, ...]]:
+    """A block's name and fields; `<character id="2">` is character_2."""
+    if character_number(name) == UNNUMBERED:
+        for part in fields:
+            number = _NUMBER.fullmatch(part.text) if part.name.lower() in _NUMBERS else None
+            if number and part.names == ():
+                rest = tuple(other for other in fields if other is not part)
+                return f"character_{int(number[1])}", rest
+    return name, tuple(fields)
 
 
 def _outside_nested(strays: Sequence[Span], blocks: Sequence[Block]) -> tuple[Span, ...]:

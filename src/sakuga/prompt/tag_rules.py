@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from sakuga.prompt import canonical as forms
-from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, CanonicalField, Section
+from sakuga.prompt.canonical import CanonicalField, Section
+from sakuga.prompt.names import CAPTION, CHARACTER_FIELDS, GENERAL, standard_name
 from sakuga.prompt.nodes import Document, Span
 from sakuga.prompt.rules import Found
 from sakuga.prompt.tags import Tag, allows_two, decides, home_of, normal, tags
@@ -41,7 +41,6 @@ _STRICT = {
 _WIDE = re.compile(r"[^\x00-\x7f]")
 _WIDE_WORD = 3  # letters to a word in scripts that put no space between words
 _SEPARATOR = re.compile(r"[,，、]")
-_WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 
 
 def crowd(drawn: list[Section]) -> Iterator[Found]:
@@ -178,15 +177,6 @@ def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                 yield Found("misplaced-tag", tag.span, reason, fix)
 
 
-def weights(document: Document) -> Iterator[Found]:
-    """`(red_eyes:1.2)` is syntax of other programs."""
-    weighted = [tag for tag in _described(document) if _WEIGHTED.search(tag.text)]
-    if weighted:
-        more = f" (and {len(weighted) - 1} more)" if len(weighted) > 1 else ""
-        reason = f"the encoders read {weighted[0].text} as text, not as a weight{more}"
-        yield Found("weighted-tag", weighted[0].span, reason, "Write the tag alone.")
-
-
 def unknown_words(document: Document, vocabulary: frozenset[str]) -> list[Found]:
     """Tags the model was not taught, each once. Names and prose are not looked at."""
     known = {normal(word) for word in vocabulary}
@@ -205,7 +195,7 @@ def _described(document: Document) -> Iterator[Tag]:
     """The tags of a prompt without names, captions and prose."""
     for block in document.blocks:
         for part in block.fields:
-            named = part.name and forms.standard_name(part.name) != "n"
+            named = part.name and standard_name(part.name) not in {"n", CAPTION}
             if not part.nested and (named if document.structured else _reads_as_tags(part.text)):
                 yield from tags(part)
 

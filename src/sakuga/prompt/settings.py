@@ -1,0 +1,85 @@
+"""What a prompt says of the drawing but not of the picture: its negative, and settings texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sakuga.prompt.nodes import Remark, Span
+from sakuga.prompt.outline import outline
+from sakuga.prompt.passage import Passage
+from sakuga.prompt.rules import Edit
+
+STAYING = frozenset({"negative", "settings-text"})
+"""The rules of what is left out of the prompt, but stays in the text until its author moves it."""
+
+_QUOTED = 120  # characters of a negative that a message shows
+_TAGS = re.compile(r"</?[^<>]*>")
+_NEGATIVE = re.compile(
+    r"[*#_\[(]{0,8}(?:\bnegative[ _]?prompts?|^negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
+    r"|ネガティブ(?:プロンプト)?|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo"
+    r"|негативный промпт)[*_\])]*\s{0,4}[:：][*_]*",
+    re.I | re.M,
+)
+_STEPS = re.compile(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
+_KNOWN = {
+    "--steps": re.compile(r"\bSteps: ?(\d+)"),
+    "--guidance": re.compile(r"\bCFG scale: ?([\d.]+)"),
+    "--seed": re.compile(r"\bSeed: ?(\d+)"),
+    "--size": re.compile(r"\bSize: ?(\d+x\d+)"),
+}
+
+
+def without_settings(passage: Passage) -> tuple[Passage, tuple[Remark, ...]]:
+    """The prompt without what shall not be drawn, and what a linter says of that.
+
+    It is not cut from the user's own text, for it says something: only elsewhere.
+    """
+    found = outline(passage.text)
+    said = [(span, _element_remark(passage, span)) for span in found.negatives]
+    said += _settings(passage, found.gaps or (Span(0, len(passage.text)),))
+    if not said:
+        return passage, ()
+    said.sort(key=lambda one: one[0].start)
+    edits = [Edit(span.start, span.end, "\n") for span, _ in said]
+    return passage.edited(edits), tuple(remark for _, remark in said)
+
+
+def _element_remark(passage: Passage, span: Span) -> Remark:
+    text = passage.text[span.start : span.end]
+    name = text[: text.index(">") + 1]
+    reason = f"{name} says what shall not be seen, so it is not drawn, and not heeded either"
+    fix = f"Give it apart: --negative {_quoted(_TAGS.sub(' ', text))}."
+    return Remark("negative", passage.origin.span(span.start, span.end), reason, fix)
+
+
+def _settings(passage: Passage, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, Remark]]:
+    """From `Negative prompt:` or `Steps: ..,` on, as far as the text is outside of any block."""
+    text = passage.text
+    for gap in gaps:
+        negative = _NEGATIVE.search(text, gap.start, gap.end)
+        steps = _STEPS.search(text, negative.end() if negative else gap.start, gap.end)
+        first = negative or steps
+        if first is None:
+            continue
+        end = steps.start() if steps else gap.end
+        said = text[negative.end() : end] if negative else ""
+        settings = text[steps.start() : gap.end] if steps else ""
+        span = Span(first.start(), gap.end)
+        yield span, _remark(passage, span, said, settings)
+
+
+def _remark(passage: Passage, span: Span, negative: str, settings: str) -> Remark:
+    flags = [f"--negative {_quoted(negative)}"] if negative.strip() else []
+    flags += [
+        f"{flag} {found[1]}" for flag, known in _KNOWN.items() if (found := known.search(settings))
+    ]
+    mark = " ".join(passage.text[span.start : span.start + 60].split())[:24]
+    reason = f"{mark!r} begins a settings text, which is neither drawn nor heeded"
+    fix = "Give the whole to --from-text" + (f", or add {' '.join(flags)}" if flags else "")
+    return Remark("settings-text", passage.origin.span(span.start, span.end), reason, f"{fix}.")
+
+
+def _quoted(text: str) -> str:
+    text = " ".join(text.split()).strip(" ,").replace('"', "'")
+    return f'"{text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."}"'
