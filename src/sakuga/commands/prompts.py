@@ -87,10 +87,12 @@ def show_findings(argument: str, text: str, profile: LintProfile, *, strict: boo
     name = argument if _is_file(argument) else "prompt"
     for finding in found:
         print(line_of(name, finding), file=sys.stderr)
-    errors = sum(finding.severity == "error" for finding in found)
-    if strict and errors:
+    serious = sum(finding.severity != "info" for finding in found)
+    if strict and serious:
         raise RequestError(
-            "with --strict a prompt must have no errors", f"{errors}", "Mend it, see above."
+            "with --strict a prompt must have no errors and no warnings",
+            f"{serious}",
+            "Mend it, see above.",
         )
 
 

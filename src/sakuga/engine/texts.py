@@ -12,6 +12,7 @@ from sakuga.errors import SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.spec import TEXT_ENCODER, TEXT_ENCODER_2, GemmaSpec, JinaSpec, ModelSpec
 from sakuga.prompt.canonical import encoder_texts
+from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
 BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
@@ -36,9 +37,16 @@ class TokenizedTexts:
 
 
 def tokenize(
-    request: Resolved, spec: ModelSpec, gemma: Tokenizer, jina: Tokenizer
+    request: Resolved,
+    spec: ModelSpec,
+    gemma: Tokenizer,
+    jina: Tokenizer,
+    spelling: Spelling | None = None,
 ) -> TokenizedTexts:
-    """Both texts of a request as each encoder will see them. Raises PromptRefused."""
+    """Both texts of a request as each encoder will see them. Raises PromptRefused.
+
+    `spelling`: how a model that lists its words writes them, for it obeys other spellings less.
+    """
     drawing = spec.drawing
     texts = encoder_texts(
         request.prompt,
@@ -47,6 +55,7 @@ def tokenize(
         system_text=drawing.system_text,
         system=request.system,
         verbatim=request.verbatim,
+        spelling=spelling,
         mode=request.text_mode,
     )
     positive, negative = (
@@ -76,12 +85,16 @@ def tokenize(
 
 @dataclass(frozen=True, slots=True)
 class Tokenizers:
-    """The tokenizers of a model's encoders; `notes`: what shows that one is another encoder's."""
+    """The tokenizers of a model's encoders; `notes`: what shows that one is another encoder's.
+
+    `spelling`: how tags are written for the model, if it lists the words it knows.
+    """
 
     spec: ModelSpec
     gemma: Tokenizer
     jina: Tokenizer
     notes: tuple[str, ...]
+    spelling: Spelling | None = None
 
     @classmethod
     def open(cls, checkpoint: Checkpoint) -> Tokenizers:
@@ -96,11 +109,13 @@ class Tokenizers:
                 notes.append(f"The {kind.tokenizer} seems to be another encoder's: {why}.")
             opened.append(tokenizer)
         gemma, jina = opened
-        return cls(spec, gemma, jina, tuple(notes))
+        words = checkpoint.vocabulary()
+        spelling = None if words is None else spelling_of(words)
+        return cls(spec, gemma, jina, tuple(notes), spelling)
 
     def read(self, request: Resolved) -> TokenizedTexts:
         """Both texts of a request as each encoder will see them. Raises PromptRefused."""
-        return tokenize(request, self.spec, self.gemma, self.jina)
+        return tokenize(request, self.spec, self.gemma, self.jina, self.spelling)
 
 
 def check_tokenizer(tokenizer: Tokenizer, spec: GemmaSpec | JinaSpec) -> str | None:

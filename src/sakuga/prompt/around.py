@@ -19,6 +19,7 @@ from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
 from sakuga.prompt.passage import Passage
 from sakuga.prompt.rules import Edit
+from sakuga.prompt.settings import begin_of_settings, says_negative
 
 _MOST_ROUNDS = 12
 _QUOTED = 60  # characters of what is left out that a message shows
@@ -86,7 +87,9 @@ def _left_out(text: str, spans: Iterator[Span] | list[Span], what: str) -> Cut |
     quotes = _quoted(" ... ".join(text[span.start : span.end].strip() for span in found))
     reason = f"{what} is no part of the prompt and is left out: {quotes}"
     edits = tuple(Edit(span.start, span.end, "\n") for span in found)
-    return Cut("around-prompt", edits, reason, "Remove it.")
+    negative = any(says_negative(text[span.start : span.end]) for span in found)
+    fix = "Give what shall not be seen as --negative, and remove it." if negative else "Remove it."
+    return Cut("around-prompt", edits, reason, fix)
 
 
 def _quoted(text: str) -> str:
@@ -160,8 +163,9 @@ def fenced(text: str) -> Cut | None:
 
 def quoted(text: str) -> Cut | None:
     """The marks of a quotation before every line."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not outline(text).structured or not all(map(_QUOTE_MARK.match, lines)):
+    if not text.lstrip().startswith(">") or not outline(text).structured:
+        return None
+    if not all(_QUOTE_MARK.match(line) for line in text.splitlines() if line.strip()):
         return None
     spans = [Span(*match.span()) for match in _QUOTE_MARK.finditer(text)]
     return _left_out(text, spans, "a quotation's mark")
@@ -241,24 +245,28 @@ def _meaningless(text: str, gaps: list[Span]) -> Iterator[Span]:
 
 
 def _without_markup(text: str, gap: Span) -> Iterator[Span]:
-    """The text of a gap past a system prompt and an XML declaration."""
+    """The text of a gap without a system prompt, an XML declaration and a settings text."""
     start = gap.start
     marker = text.rfind("<Prompt Start>", gap.start, gap.end)
     if marker >= 0:
         start = marker + len("<Prompt Start>")
     declaration = re.compile(r"\s*<\?xml\s[^<>]*\?>").match(text, start, gap.end)
-    yield Span(declaration.end() if declaration else start, gap.end)
+    start = declaration.end() if declaration else start
+    yield Span(start, begin_of_settings(text, Span(start, gap.end)))
 
 
 def beside_tags(text: str) -> Cut | None:
     """Sentences of a chat model, or a program's assignment, around plain tags."""
     if outline(text).structured:
         return None
-    assigned = _ASSIGNMENT.fullmatch(text)
+    assigned = _ASSIGNMENT.fullmatch(text) or _LABELLED.match(text)
     if assigned:
         spans = [Span(0, assigned.start("text")), Span(assigned.end("text"), len(text))]
-        return _left_out(text, spans, "program text")
-    lines = text.splitlines(keepends=True)
+        return _left_out(text, spans, "what says that a prompt follows")
+    if "\n" not in text.strip():
+        return None
+    end = begin_of_settings(text, Span(0, len(text)))
+    lines = text[:end].splitlines(keepends=True)
     spoken = [speech.is_introduction(line) for line in lines]
     if not any(spoken) or not any(line.strip() and not s for line, s in zip(lines, spoken, strict=True)):
         return None
@@ -270,6 +278,11 @@ def beside_tags(text: str) -> Cut | None:
     return _left_out(text, spans, "a sentence about the prompt")
 
 
+_LABELLED = re.compile(
+    r"\s*+(?:/imagine\s++)?(?:(?:positive )?prompt|正面提示词|正向提示词|提示词|プロンプト)\s*+[:：]"
+    r"(?P<text>.++)",
+    re.I | re.S,
+)
 _ASSIGNMENT = re.compile(
     r"\s*+(?:[A-Za-z_]\w*+\s*+=\s*+|print\s*+)\(?\s*+[rRfFbBuU]{0,2}"
     r"(?P<quote>\"\"\"|'''|[\"'])(?P<text>[^\"']*+)(?P=quote)\s*+\)?\s*+[;,]?\s*+"

@@ -27,6 +27,7 @@ from sakuga.prompt.names import (
 )
 from sakuga.prompt.nodes import Block, Document, Field
 from sakuga.prompt.reader import escape
+from sakuga.prompt.settings import unlabelled
 from sakuga.prompt.tags import Spelling, respelled, tidied
 
 # What most community workflows put in front; no training code has it.
@@ -162,7 +163,7 @@ def encoder_texts(
     """
     positive, other = (
         _encoder_text(text, (system_xml, system_text), system, verbatim, spelling)
-        for text in (prompt, negative)
+        for text in (prompt, unlabelled(negative))
     )
     if mode == "comfy":
         positive, other = (EncoderText(each.gemma, each.gemma) for each in (positive, other))

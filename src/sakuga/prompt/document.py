@@ -117,6 +117,7 @@ def _peeled(text: str) -> tuple[str, Passage, Span, tuple[Remark, ...]]:
     start = _end_of_system(passage.text)
     if not start:
         passage, around = peel(passage)
+        passage = passage.after(_after_space(passage.text, 0))
         start = _end_of_system(passage.text)
     system = passage.origin.span(0, len(passage.text[:start].rstrip()))
     if start:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sakuga.prompt.outline import outline
 from sakuga.prompt.rules import Edit
 
-_BLOCK = r"(?:char(?:acter)?\\?[_\-]?[0-9]{0,3}|general\\?_tags|caption)(?![\w\\])"
+_BLOCK = r"(?:char(?:acter)?\\?[_\-]?[0-9]{0,3}|general\\?_tags|caption)(?!\w)"
 _ENTITIES = {
     "amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " ",
     "#34": '"', "#39": "'", "#60": "<", "#62": ">", "#x3c": "<", "#x3e": ">",

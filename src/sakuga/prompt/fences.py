@@ -45,6 +45,8 @@ def chosen(text: str, found: list[Fence]) -> list[Fence]:
 
     Of fences that give the same blocks, as answers with variants do, the first counts.
     """
+    if not found:
+        return []
     filled = [one for one in found if text[one.inner.start : one.inner.end].strip()]
     blocks = [(one, set(_blocks(text[one.inner.start : one.inner.end]))) for one in filled]
     if any(_blocks(text[gap.start : gap.end]) for gap in outside(text, found)):

@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from sakuga.prompt.names import CAPTION, lowered, standard_name
 from sakuga.prompt.nodes import Document, Field
 from sakuga.prompt.rules import Found
+from sakuga.prompt.tags import tags
 
 WEIGHTS = "weighted-tag"
 OTHER = "other-syntax"
+_BRACKETED = re.compile(r"[(\[{:]")
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """What other programs take a piece of text for, and what is said where it is met.
 
-    `%s` in a reason is the piece as written. Patterns of tags alone do not look at captions.
+    `%s` in a reason is the piece as written. Patterns that are not of `prose` do not look at captions;
+    those `of_tags` are matched against each tag, others are searched for.
     """
 
     rule: str
@@ -30,9 +33,9 @@ class Pattern:
     reason: str
     fix: str
     prose: bool = True
+    of_tags: bool = False
 
 
-_NUMBER = r"[0-9]{0,4}\.?[0-9]{1,4}"
 PATTERNS = (
     Pattern(
         OTHER,
@@ -49,19 +52,19 @@ PATTERNS = (
     ),
     Pattern(
         OTHER,
-        re.compile(r"(?<![\w/])__[A-Za-z0-9*][\w*/ .\-]{0,60}?__(?!\w)"),
+        re.compile(r"__(?<![\w/]__)[A-Za-z0-9*][\w*/ .\-]{0,60}?__(?!\w)"),
         "%s stands for a line of a file elsewhere; here it is read as text",
         "Write the words that are meant.",
     ),
     Pattern(
         OTHER,
-        re.compile(r"(?<![^\s,])(?:--[A-Za-z]{1,20}|—(?:ar|v|niji|no|style|q|s)\b)(?:[ =][\w:./]{1,20})?"),
+        re.compile(r"--(?<![^\s,，]--)[A-Za-z]{1,20}(?:[ =]\d[\w:./]{0,20})?"),
         "%s is a setting elsewhere; here it is read as text",
         "Give settings as flags of the command: --size, --steps, --seed, --negative.",
     ),
     Pattern(
         OTHER,
-        re.compile(r"(?<![^\s,，])(?:BREAK|AND|ADDCOMM|ADDBASE|ADDROW|ADDCOL)(?![^\s,，])"),
+        re.compile(r"(?<![^\s,，])(?:BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"),
         "%s parts a prompt elsewhere; here it is read as text",
         "Remove it; what belongs to one character goes into one block.",
         prose=False,
@@ -69,7 +72,7 @@ PATTERNS = (
     Pattern(
         OTHER,
         re.compile(
-            r"(?<![:\w/\\])//(?![/\\])[^\n]*+|(?m:^)[ \t]{0,20}#{1,6}[ \t][^\n]*+"
+            r"//(?<![:\w/\\]//)(?![/\\])[^\n]*+|#(?<![^\n]#)#{0,5}[ \t][^\n]*+"
             r"|/\*[^*]*+(?:\*(?!/)[^*]*+)*+(?:\*/|\Z)"
         ),
         "%s is a comment elsewhere; here it is read as text",
@@ -77,22 +80,21 @@ PATTERNS = (
     ),
     Pattern(
         "lora-tag",
-        re.compile(r"\(?\bembedding:[\w.\-/\\]{1,100}(?::[0-9.]{1,8}\)?)?", re.I),
+        re.compile(r"embedding:[\w.\-/\\]{1,100}", re.I),
         "no embedding is loaded by %s, which is read as text",
         "Remove it; adapters are given as --lora FILE:STRENGTH.",
     ),
     Pattern(
         WEIGHTS,
         re.compile(
-            rf"[(\[{{]{{0,8}}[^\s,，、:()\[\]{{}}][^,，、:\n()\[\]{{}}]{{0,60}}:\s{{0,2}}{_NUMBER}(?![\w:.])[)\]}}]{{0,8}}"
-            rf"|(?<![\w.])-?{_NUMBER}::[^:\n]{{0,120}}(?:::)?|[^\s,:]{{1,60}}::-?{_NUMBER}"
-            r"|(?<![^\s,，、])(?:\({2,8}[^()\n]{1,120}\){2,8}|\[{2,8}[^\[\]\n]{1,120}\]{2,8}"
-            r"|\{{1,8}[^{}|\n]{1,120}\}{1,8})(?![^\s,，、])"
-            r"|(?<![^\s,，、])\((?=[^()\n]{0,60}[^\W\d_][^()\n]{0,60}\))[^()\n]{2,120}\)(?=\s{0,8}(?:[,，、\n]|\Z))"
+            r"(?!\d+:\d+\Z).*(?:[^\s:]:\s*+[0-9]{0,4}\.?[0-9]{1,4}[)\]}]*\Z|::)"
+            r"|(?:\(\(|\[\[|\{)|[(\[](?=[^,]*[^\W\d_]{2})[^()\[\]]++[)\]]\Z",
+            re.S,
         ),
         "the encoders read %s as text, not as a weight",
         "Write the tag alone.",
         prose=False,
+        of_tags=True,
     ),
 )
 
@@ -103,15 +105,23 @@ def foreign(document: Document) -> Iterator[Found]:
     for part, prose in _parts(document):
         taken = bytearray(len(part.text))
         for index, kind in enumerate(PATTERNS):
-            if prose and not kind.prose:
-                continue
-            for match in kind.pattern.finditer(part.text):
-                start, end = match.span()
+            for start, end in _matches(kind, part) if kind.prose or not prose else ():
                 if not any(taken[start:end]):
                     hits.setdefault(index, []).append((part, start, end))
                     taken[start:end] = b"x" * (end - start)
     for index in sorted(hits):
         yield _found(PATTERNS[index], hits[index])
+
+
+def _matches(kind: Pattern, part: Field) -> Iterator[tuple[int, int]]:
+    if not kind.of_tags:
+        yield from (match.span() for match in kind.pattern.finditer(part.text))
+    elif _BRACKETED.search(part.text):
+        yield from (
+            (tag.start, tag.start + len(tag.text))
+            for tag in tags(part)
+            if kind.pattern.match(tag.text)
+        )
 
 
 def _found(kind: Pattern, hits: list[tuple[Field, int, int]]) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
@@ -16,11 +17,12 @@ STAYING = frozenset({"negative", "settings-text"})
 _QUOTED = 120  # characters of a negative that a message shows
 _TAGS = re.compile(r"</?[^<>]*>")
 _NEGATIVE = re.compile(
-    r"[*#_\[(]{0,8}(?:\bnegative[ _]?prompts?|^negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
+    r"(?:\bnegative[ _]?prompts?|^negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
     r"|ネガティブ(?:プロンプト)?|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo"
-    r"|негативный промпт)[*_\])]*\s{0,4}[:：][*_]*",
+    r"|негативный промпт)[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}",
     re.I | re.M,
 )
+_SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
 _STEPS = re.compile(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
 _KNOWN = {
     "--steps": re.compile(r"\bSteps: ?(\d+)"),
@@ -53,9 +55,32 @@ def _element_remark(passage: Passage, span: Span) -> Remark:
     return Remark("negative", passage.origin.span(span.start, span.end), reason, fix)
 
 
+def begin_of_settings(text: str, gap: Span) -> int:
+    """Where a settings text begins in a stretch outside of any block; its end if there is none."""
+    return next((span.start for span, *_ in _found(text, (gap,))), gap.end)
+
+
+def says_negative(text: str) -> bool:
+    """Whether a text has a heading for what shall not be seen."""
+    return _NEGATIVE.search(text) is not None
+
+
+def unlabelled(negative: str) -> str:
+    """A negative prompt without a heading that says it is one."""
+    label = _NEGATIVE.match(negative.lstrip())
+    text = negative.lstrip()[label.end() :] if label else negative
+    return _TAGS.sub(" ", text) if outline(text).negatives else text
+
+
 def _settings(passage: Passage, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, Remark]]:
+    for span, negative, settings in _found(passage.text, gaps):
+        yield span, _remark(passage, span, negative, settings)
+
+
+def _found(text: str, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, str, str]]:
     """From `Negative prompt:` or `Steps: ..,` on, as far as the text is outside of any block."""
-    text = passage.text
+    if not _may_have_settings(text):
+        return
     for gap in gaps:
         negative = _NEGATIVE.search(text, gap.start, gap.end)
         steps = _STEPS.search(text, negative.end() if negative else gap.start, gap.end)
@@ -65,8 +90,14 @@ def _settings(passage: Passage, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, 
         end = steps.start() if steps else gap.end
         said = text[negative.end() : end] if negative else ""
         settings = text[steps.start() : gap.end] if steps else ""
-        span = Span(first.start(), gap.end)
-        yield span, _remark(passage, span, said, settings)
+        begin = gap.start + len(text[gap.start : first.start()].rstrip("*#_[("))
+        yield Span(begin, gap.end), said, settings
+
+
+@lru_cache(maxsize=8)
+def _may_have_settings(text: str) -> bool:
+    lowered = text.lower()
+    return "steps:" in lowered or any(sign in lowered for sign in _SIGNS)
 
 
 def _remark(passage: Passage, span: Span, negative: str, settings: str) -> Remark:

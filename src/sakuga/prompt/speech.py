@@ -44,6 +44,7 @@ _SPOKEN = re.compile(_PHRASES, re.I)
 _ENDS = (":", "：", "?", "？", ":**", "：**", "👇", "⬇️")
 _COMMAS = re.compile("[,，、\n]")
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_LOOKED_AT = 1_000  # characters of a text, or of each of its ends
 _MOST_WORDS = 4  # of a tag
 _MOST_SIGNS = 8  # of a tag in a script that puts no space between words
 _QUOTES = r"(?P<quote>\"\"\"|'''|[\"'`“])"
@@ -57,6 +58,8 @@ _MARK = re.compile(r"[{}\[\]()\"'`“”‘’=_*\-]")
 
 def is_chat(text: str) -> bool:
     """Whether a text speaks about a prompt rather than describing a picture."""
+    if len(text) > 2 * _LOOKED_AT:
+        text = f"{text[:_LOOKED_AT]}\n{text[-_LOOKED_AT:]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if any(line.endswith(_ENDS) or _CHAT.match(line) for line in lines):
         return True
@@ -72,6 +75,8 @@ def is_prose(text: str) -> bool:
 
 def is_introduction(line: str) -> bool:
     """Whether a line above or below plain tags can only be meant for a reader."""
+    if len(line) > _LOOKED_AT:
+        return False
     prose = len(line.split()) > 3 or not line.isascii() or line.rstrip().endswith(("!", "！"))
     return prose and "," not in line[:12] and bool(_CHAT.match(line) or _SPOKEN.search(line))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from sakuga.prompt.canonical import Section, is_inner_caption
@@ -42,13 +42,19 @@ def unread(document: Document) -> Iterator[Found]:
                 yield Found("too-deep", part.deep, reason, fix)
             elif part.name == "" and document.structured and _has_fields(block):
                 yield _loose(block, part)
-    for span in document.attributes:
-        reason = "the attributes of a block are read as fields, those of a field are not read"
-        yield Found("attribute", span, reason, "Write a field for each: <name>text</name>.")
+    if document.attributes:
+        more = _more(document.attributes)
+        reason = f"the attributes of a block are read as fields, those of a field are not read{more}"
+        fix = "Write a field for each: <name>text</name>."
+        yield Found("attribute", document.attributes[0], reason, fix)
     if document.system:
         reason = "this system prompt takes the place of the model's own"
         fix = "Remove it, unless it is meant to differ from the model's."
         yield Found("own-system-prompt", document.system_span, reason, fix)
+
+
+def _more(found: Sequence[object]) -> str:
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
 
 
 def _has_fields(block: Block) -> bool:
@@ -81,8 +87,7 @@ def strays(document: Document) -> Iterator[Found]:
         for stray in document.strays
         if document.source[stray.start : stray.end] in ESCAPES
     )
-    more = f" (and {len(document.strays) - 1} more)" if len(document.strays) > 1 else ""
-    reason = f"a bare {bare} is text here, but other XML tools stop at it{more}"
+    reason = f"a bare {bare} is text here, but other XML tools stop at it{_more(document.strays)}"
     yield Found("bare-markup", first, reason, "Write &amp; for & and &lt; for <.", edits)
 
 
