@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sakuga.api.receipt import SentTexts, TokenCounts
 from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.folder import Checkpoint
-from sakuga.errors import SpecMismatch
+from sakuga.errors import CorruptFile, SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.spec import TEXT_ENCODER, TEXT_ENCODER_2, GemmaSpec, JinaSpec, ModelSpec
 from sakuga.prompt.canonical import encoder_texts
@@ -109,7 +110,9 @@ class Tokenizers:
                 notes.append(f"The {kind.tokenizer} seems to be another encoder's: {why}.")
             opened.append(tokenizer)
         gemma, jina = opened
-        words = checkpoint.vocabulary()
+        words = None
+        with suppress(CorruptFile):  # doctor tells; a drawing needs no list of words
+            words = checkpoint.vocabulary()
         spelling = None if words is None else spelling_of(words)
         return cls(spec, gemma, jina, tuple(notes), spelling)
 

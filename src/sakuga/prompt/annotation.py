@@ -24,7 +24,7 @@ _ESCAPE = re.compile(
 
 def annotation_range(text: str) -> Span | None:
     """Where a text holds an annotation, or a list of one."""
-    begin = _BEGIN.search(text)
+    begin = _BEGIN.search(text) if '"tags"' in text or '"caption"' in text else None
     found = begin and _decoded(text, begin.start())
     return Span(begin.start(), found[1]) if begin and found else None
 
@@ -38,15 +38,11 @@ def find_annotation(whole: Passage) -> dict[str, Passage] | None:
         return None
     wanted, _, path = found
     places = dict(_strings(text, start))
-    return {
-        name: _string(whole, places[*path, name], value) for name, value in wanted.items()
-    }
+    return {name: _string(whole, places[*path, name], value) for name, value in wanted.items()}
 
 
 def _decoded(text: str, start: int) -> tuple[dict[str, str], int, tuple[str, ...]] | None:
     """The texts of the annotation that begins at `start`, its end, and the path to them."""
-    if '"tags"' not in text and '"caption"' not in text:
-        return None
     try:
         # Not strict: people paste a prompt into the string with its line breaks.
         whole, end = _JSON.raw_decode(text, start)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from sakuga.prompt import escapes, speech
 from sakuga.prompt.annotation import annotation_range
-from sakuga.prompt.fences import chosen, fences, outside
+from sakuga.prompt.fences import chosen, fences
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
 from sakuga.prompt.passage import Passage
@@ -99,6 +99,8 @@ def _quoted(text: str) -> str:
 
 def zero_width(text: str) -> Cut | None:
     """Characters that nobody sees, but encoders do."""
+    if text.isascii():
+        return None
     edits = tuple(Edit(*match.span(), "") for match in _ZERO_WIDTH.finditer(text))
     if not edits:
         return None
@@ -267,20 +269,19 @@ def beside_tags(text: str) -> Cut | None:
         return None
     end = begin_of_settings(text, Span(0, len(text)))
     lines = text[:end].splitlines(keepends=True)
-    spoken = [speech.is_introduction(line) for line in lines]
-    if not any(spoken) or not any(line.strip() and not s for line, s in zip(lines, spoken, strict=True)):
-        return None
-    spans, at = [], 0
-    for line, said in zip(lines, spoken, strict=True):
-        if said:
-            spans.append(Span(at, at + len(line)))
+    spoken, at, rest = [], 0, False
+    for line in lines:
+        if speech.is_introduction(line):
+            spoken.append(Span(at, at + len(line)))
+        else:
+            rest |= not line.isspace()
         at += len(line)
-    return _left_out(text, spans, "a sentence about the prompt")
+    return _left_out(text, spoken, "a sentence about the prompt") if rest else None
 
 
 _LABELLED = re.compile(
-    r"\s*+(?:/imagine\s++)?(?:(?:positive )?prompt|正面提示词|正向提示词|提示词|プロンプト)\s*+[:：]"
-    r"(?P<text>.++)",
+    r"\s*+(?:/imagine\s++)?(?:(?:positive )?prompt|正[面向]提示词|提示词|プロンプト)"
+    r"\s*+[:：](?P<text>.++)",
     re.I | re.S,
 )
 _ASSIGNMENT = re.compile(

@@ -159,7 +159,8 @@ def encoder_texts(
     alone; `comfy` gives Jina what Gemma reads. An empty text stays empty for both. The
     system prompt is `system` if given ("community" names the usual one of workflows), else
     the one the user put in front of the text, else the model's own for the text's kind.
-    `verbatim` sends the user's text untouched; else its tags are in `spelling`. Raises PromptRefused as `read` does.
+    `verbatim` sends the user's text untouched; else its tags are in `spelling`.
+    Raises PromptRefused as `read` does.
     """
     positive, other = (
         _encoder_text(text, (system_xml, system_text), system, verbatim, spelling)

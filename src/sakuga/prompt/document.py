@@ -30,7 +30,18 @@ from sakuga.prompt.passage import Passage
 from sakuga.prompt.reader import escape, parse, refuse_declarations, text_field
 from sakuga.prompt.settings import without_settings
 
-__all__ = ["MAX_BYTES", "Block", "Document", "Fault", "Field", "Kind", "Span", "clean", "read", "write"]
+__all__ = [
+    "MAX_BYTES",
+    "Block",
+    "Document",
+    "Fault",
+    "Field",
+    "Kind",
+    "Span",
+    "clean",
+    "read",
+    "write",
+]
 
 MAX_BYTES = 64 * 1024
 

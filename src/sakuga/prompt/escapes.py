@@ -33,7 +33,9 @@ class Spelling:
     what: str
 
 
-def _looked_up(table: Mapping[str, str], begin: int, end: int | None = None) -> Callable[[str], str]:
+def _looked_up(
+    table: Mapping[str, str], begin: int, end: int | None = None
+) -> Callable[[str], str]:
     return lambda written: table[written[begin:end].lower()]
 
 

@@ -24,8 +24,8 @@ _BRACKETED = re.compile(r"[(\[{:]")
 class Pattern:
     """What other programs take a piece of text for, and what is said where it is met.
 
-    `%s` in a reason is the piece as written. Patterns that are not of `prose` do not look at captions;
-    those `of_tags` are matched against each tag, others are searched for.
+    `%s` in a reason is the piece as written. Patterns that are not of `prose` do not
+    look at captions; those `of_tags` are matched against each tag, others are searched for.
     """
 
     rule: str

@@ -19,7 +19,7 @@ from sakuga.errors import PromptRefused
 from sakuga.prompt import canonical, structure_rules, tag_rules
 from sakuga.prompt.document import MAX_BYTES, bytes_of, clean, read
 from sakuga.prompt.foreign import foreign
-from sakuga.prompt.nodes import Document, Span
+from sakuga.prompt.nodes import Document, Field, Span
 from sakuga.prompt.reader import find_declaration
 from sakuga.prompt.rules import RULES, Edit, Found, Severity
 from sakuga.prompt.settings import STAYING
@@ -86,17 +86,18 @@ def _word_at(lines: list[canonical.Line], offset: int) -> Span:
         words = list(_source_words(line))
         if words:
             before = sum(match.end() <= offset for match in _WORD.finditer(line.text, line.begin))
-            span = words[min(before, len(words) - 1)]
+            field, start, end = words[min(before, len(words) - 1)]
+            span = field.locate(start, end)
             if offset <= len(line.text):
                 break
         offset -= len(line.text) + 1
     return span
 
 
-def _source_words(line: canonical.Line) -> Iterator[Span]:
+def _source_words(line: canonical.Line) -> Iterator[tuple[Field, int, int]]:
     for field in line.fields:
         for match in _WORD.finditer(field.text):
-            yield field.locate(*match.span())
+            yield field, *match.span()
 
 
 def _rough_tokens(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 CAPTION = "caption"
 GENERAL = "general_tags"
@@ -60,11 +61,13 @@ def character_number(name: str) -> int | None:
     return int(match[1]) if match[1] else UNNUMBERED
 
 
+@lru_cache(1024)
 def is_block(name: str) -> bool:
     """Whether a tag of this name is one of the blocks of a prompt."""
     return lowered(name) in {GENERAL, CAPTION} or character_number(name) is not None
 
 
+@lru_cache(1024)
 def is_field(name: str) -> bool:
     """Whether a tag of this name is a field that the training data has."""
     return standard_name(name) in CHARACTER_FIELDS + GENERAL_FIELDS

@@ -92,7 +92,7 @@ class _Tags:
 @lru_cache(maxsize=8)  # every step that looks for what stands around a prompt asks again
 def outline(text: str) -> Outline:
     """The outline of a text; that of a text without tags, or with too many, is empty."""
-    if "<" not in text:
+    if "<" not in text or text.count("</") > MAX_ELEMENTS:
         return Outline()
     tags = _Tags()
     for match in MARKUP.finditer(text):

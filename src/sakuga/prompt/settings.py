@@ -23,7 +23,9 @@ _NEGATIVE = re.compile(
     re.I | re.M,
 )
 _SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
-_STEPS = re.compile(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
+_STEPS = re.compile(
+    r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)"
+)
 _KNOWN = {
     "--steps": re.compile(r"\bSteps: ?(\d+)"),
     "--guidance": re.compile(r"\bCFG scale: ?([\d.]+)"),

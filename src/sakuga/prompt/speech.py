@@ -9,7 +9,8 @@ _OPENERS = (
     "sure|certainly|of course|okay|ok|absolutely|got it|alright|no problem|understood"
     "|here(?:'s|’s| is| are| you go)|below is|below you|the following|this is the|based on your"
     "|as requested|let me|i(?:'ve|’ve|'ll|’ll|'m|’m| have| will| can| made| created| hope| am)"
-    "|好的|好嘞|当然|沒問題|没问题|以下|下面|下方|这是|這是|这里是|這裡是|根据您|根据你|希望|请|請|明白|收到|为您|为你|我"
+    "|好的|好嘞|当然|沒問題|没问题|以下|下面|下方|这是|這是|这里是|這裡是|根据您|根据你"
+    "|希望|请|請|明白|收到|为您|为你|我"
     "|はい|もちろん|承知|了解|かしこまりました|以下|こちら|ご要望|ご希望"
     "|네|물론|알겠습니다|다음은|여기|아래"
     "|claro|por supuesto|aquí|a continuación|desde luego|espero"
@@ -22,10 +23,13 @@ _OPENERS = (
 # Words that speak of the prompt or to the reader, wherever they stand.
 _PHRASES = (
     r"\bprompts?\b|\bxml\b|提示词|提示詞|プロンプト|프롬프트|промпт|\bcode block\b"
-    r"|\blet me know\b|\bfeel free\b|\bhope (?:this|you|it)\b|\bwould you like\b|\bif you(?:'d|’d)?\b"
+    r"|\blet me know\b|\bfeel free\b|\bhope (?:this|you|it)\b|\bwould you like\b"
+    r"|\bif you(?:'d|’d)?\b"
     r"|\byou can\b|\bdo you want\b|\benjoy\s*!|\byour (?:request|image|picture|character|scene)\b"
-    r"|请告诉我|請告訴我|如需|如果您|如果你|需要修改|需要调整|告诉我|您|お知らせください|必要に応じて"
-    r"|ご確認|いかがでしょう|お気軽|말씀해|원하시면|déjame saber|si quieres|avísame|faites-moi savoir"
+    r"|请告诉我|請告訴我|如需|如果您|如果你|需要修改|需要调整|告诉我|您"
+    r"|お知らせください|必要に応じて"
+    r"|ご確認|いかがでしょう|お気軽|말씀해|원하시면|déjame saber|si quieres|avísame"
+    r"|faites-moi savoir"
     r"|n'hésitez|lass mich|sag mir|fammi sapere|me avise|дайте знать|если хотите|если нужно"
 )
 _LABELS = (
@@ -50,7 +54,9 @@ _MOST_SIGNS = 8  # of a tag in a script that puts no space between words
 _QUOTES = r"(?P<quote>\"\"\"|'''|[\"'`“])"
 # The last of a program before its text: prompt = r\"""  or  print("  or  {"prompt": "
 _OPENED = re.compile(rf"(?:^|[\s=(,:\[{{])[rRfFbBuU]{{0,2}}{_QUOTES}\s*$")
-_ASSIGNED = re.compile(r"(?:^|\n)[\w.\[\]\"' ]{1,60}(?::[ \w]{1,30})?(?:=|:\s*[|>][+\-]?)\s*\(?\s*$")
+_ASSIGNED = re.compile(
+    r"(?:^|\n)[\w.\[\]\"' ]{1,60}(?::[ \w]{1,30})?(?:=|:\s*[|>][+\-]?)\s*\(?\s*$"
+)
 _CLOSED = re.compile(r"\s*(?:\"\"\"|'''|[\"'`”]\s*(?:[,;)\]}.]|$))")
 _MARKS = re.compile(r"[\s{}\[\]()\"'`“”‘’,;=_*\-]*")
 _MARK = re.compile(r"[{}\[\]()\"'`“”‘’=_*\-]")

@@ -43,8 +43,8 @@ def unread(document: Document) -> Iterator[Found]:
             elif part.name == "" and document.structured and _has_fields(block):
                 yield _loose(block, part)
     if document.attributes:
-        more = _more(document.attributes)
-        reason = f"the attributes of a block are read as fields, those of a field are not read{more}"
+        reason = "the attributes of a block are read as fields, those of a field are not read"
+        reason += _more(document.attributes)
         fix = "Write a field for each: <name>text</name>."
         yield Found("attribute", document.attributes[0], reason, fix)
     if document.system:
@@ -202,9 +202,10 @@ def spare_commas(document: Document) -> Iterator[Found]:
 def _comma_edits(source: str, field: Field) -> Iterator[Edit]:
     for match in _COMMAS.finditer(field.text):
         inner = match.start() > 0 and match.end() < len(field.text)
+        if inner and len(match[0].rstrip()) == 1:
+            continue
         span = field.locate(*match.span())
-        as_written = source[span.start : span.end] == match[0]  # no markup in between
-        if as_written and not (inner and len(match[0].split()) == 1 == len(match[0].rstrip())):
+        if source[span.start : span.end] == match[0]:  # no markup in between
             separator = ",\n" if "\n" in match[0] else ", "  # a list mark begins a line
             yield Edit(span.start, span.end, separator if inner else "")
 

@@ -135,22 +135,24 @@ def home_of(key: str) -> str | None:
     return "clothing" if named and len(words) <= _MOST_WORDS else None
 
 
-def pieces(text: str) -> Iterator[tuple[int, int]]:
+@lru_cache(64)  # rule after rule asks for the tags of one field
+def pieces(text: str) -> tuple[tuple[int, int], ...]:
     """Where the tags of a text stand, without what separates and lists them."""
+    found: list[tuple[int, int]] = []
     start, begins_line = 0, True
     for match in (*_SEPARATOR.finditer(text), None):
         if match and match["reference"]:
             continue
         end = match.start() if match else len(text)
         marks = _LIST_MARKS.match(text, start, end) if begins_line else None
-        begin = marks.end() if marks else start
-        tag = text[begin:end].strip()
+        raw = text[marks.end() if marks else start : end]
+        tag = raw.lstrip()
         if tag:
-            begin += len(text[begin:end]) - len(text[begin:end].lstrip())
-            yield begin, begin + len(tag)
+            found.append((end - len(tag), end - len(tag) + len(tag.rstrip())))
         if match:
             begins_line = bool(match["line"]) or (begins_line and not tag)
             start = match.end()
+    return tuple(found)
 
 
 def tags(part: Field) -> Iterator[Tag]:
