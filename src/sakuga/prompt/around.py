@@ -37,7 +37,7 @@ _TOKEN = re.compile(
     r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z"
 )
 _SYSTEM = re.compile(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
-_QUOTE_MARK = re.compile(r"^[ \t]*> ?", re.M)
+_QUOTE_MARK = re.compile(r"^[ \t]*>(?: |(?=<)|$)", re.M)
 _LORA = re.compile(
     r"<(?:lora|lyco|lycoris|loha|locon|hypernet|hypernetwork)\s*+:\s*+(?P<name>[^<>:\n]{1,200})"
     r"(?::(?P<strength>[^<>\n]{0,100}))?>",

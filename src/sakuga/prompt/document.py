@@ -56,7 +56,7 @@ _PROMPT_START = "<Prompt Start>"
 def read(text: str) -> Document:
     """Read any text as a prompt. Raises PromptRefused on a DTD, an entity, or > 64 KiB."""
     text, passage, system, around = _peeled(text)
-    passage, unwanted = without_settings(passage)
+    passage, unwanted = _wanted(passage)
     found = _annotated(passage) or _parsed(passage)
     return replace(
         found,
@@ -138,6 +138,16 @@ def _peeled(text: str) -> tuple[str, Passage, Span, tuple[Remark, ...]]:
     return text, passage, system, around
 
 
+def _wanted(passage: Passage) -> tuple[Passage, tuple[Remark, ...]]:
+    """The prompt without what shall not be drawn, nor what then stands around it."""
+    passage, unwanted = without_settings(passage)
+    if not unwanted:
+        return passage, ()
+    passage, around = peel(passage)
+    passage, more = _wanted(passage)
+    return passage, (*unwanted, *around, *more)
+
+
 def _parsed(passage: Passage) -> Document:
     declaration = _XML_DECLARATION.match(passage.text)
     passage = passage.after(declaration.end() if declaration else 0)
@@ -153,7 +163,7 @@ def _annotated(passage: Passage) -> Document | None:
     if "tags" in values:
         refuse_declarations(values["tags"].text)
         tags, around = peel(values["tags"])
-        tags, unwanted = without_settings(tags)
+        tags, unwanted = _wanted(tags)
         found = replace(_parsed(tags), kind="json", around=(*around, *unwanted))
     if "caption" in values:
         caption = values["caption"]

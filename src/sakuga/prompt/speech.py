@@ -50,7 +50,7 @@ _COMMAS = re.compile("[,，、\n]")
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOOKED_AT = 1_000  # characters of a text, or of each of its ends
 _MOST_WORDS = 4  # of a tag
-_MOST_SIGNS = 8  # of a tag in a script that puts no space between words
+_MOST_SIGNS = 6  # of a tag in a script that puts no space between words
 _QUOTES = r"(?P<quote>\"\"\"|'''|[\"'`“])"
 # The last of a program before its text: prompt = r\"""  or  print("  or  {"prompt": "
 _OPENED = re.compile(rf"(?:^|[\s=(,:\[{{])[rRfFbBuU]{{0,2}}{_QUOTES}\s*$")
