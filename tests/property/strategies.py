@@ -25,9 +25,9 @@ FRAGMENTS = (
     "You are ", "<Prompt Start>", "<?xml version='1.0'?>", "\r\n", "\ufeff", "\u3000", "\x00",
     "```xml\n", "```", "\n~~~\n", "<think>", "</think>", "Here is your prompt:\n", "Enjoy!", "> ",
     "&lt;character_1&gt;", "&lt;/character_1&gt;", "＜n＞", "＜/n＞", "\u200b", "\u200d", "<br>",
-    "<negative>", "</negative>", "\nNegative prompt: ", "Steps: 28, Sampler: x", "\n- ", "1. ", "，",
-    "、", "; ", "<document>", "</document>", "<prompt>", "</prompt>", "<o>_<o>", 'p = """', '"""',
-    "\ud800", "&#13;", "&#0;", "&#x41;", "<lora:x:0.8>", "<角色>", "</角色>",
+    "<negative>", "</negative>", "\nNegative prompt: ", "Steps: 28, Sampler: x", "\n- ", "1. ",
+    "，", "、", "; ", "<document>", "</document>", "<prompt>", "</prompt>", "<o>_<o>", 'p = """',
+    '"""', "\ud800", "&#13;", "&#0;", "&#x41;", "<lora:x:0.8>", "<角色>", "</角色>",
 )  # fmt: skip
 
 # XML can carry no control characters.

@@ -134,9 +134,14 @@ def test_what_may_be_meant_stays(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [JSON, f"[{JSON}]", f"You are X. <Prompt Start>\n{JSON}", f"It is:\n```json\n{JSON}\n```\nEnjoy!",
-     f"It is: {JSON} Enjoy!"],
-)  # fmt: skip
+    [
+        JSON,
+        f"[{JSON}]",
+        f"You are X. <Prompt Start>\n{JSON}",
+        f"It is:\n```json\n{JSON}\n```\nEnjoy!",
+        f"It is: {JSON} Enjoy!",
+    ],
+)
 def test_an_annotation_with_real_line_breaks_is_one(text: str) -> None:
     assert form(text) == form(f"{BLOCKS}<caption>A girl.</caption>")
     block = next(block for block in read(text).blocks if block.name == "character_1")
@@ -223,7 +228,7 @@ def test_a_negative_that_says_so_is_still_the_negative(text: str) -> None:
 
 
 def test_joiners_stay_where_they_join() -> None:
-    text = "<caption>👨\u200d👩\u200d👧 می\u200cخواهم क\u094d\u200dष</caption>"
+    text = "<caption>👨\u200d👩\u200d👧 می\u200cشود क\u094d\u200dष</caption>"
     assert form(text) == text
     assert form("<caption>pi\u200dnk</caption>") == "<caption>pink</caption>"
 

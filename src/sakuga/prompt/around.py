@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from sakuga.prompt import escapes, speech
 from sakuga.prompt.annotation import annotation_range
+from sakuga.prompt.expression import Expression
 from sakuga.prompt.fences import chosen, fences
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
@@ -24,25 +25,27 @@ from sakuga.prompt.settings import begin_of_settings, says_negative
 _MOST_ROUNDS = 12
 _QUOTED = 60  # characters of what is left out that a message shows
 
-_ZERO_WIDTH = re.compile(
+_ZERO_WIDTH = Expression(
     # Joiners belong between letters of some scripts, and between the parts of an emoji.
     "[\u200b\u2060\ufeff]+"
     "|(?<![\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])[\u200c\u200d]"
     "|[\u200c\u200d](?![\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\U0001f000-\U0001faff])"
 )
 _REASONING = "think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad"
-_REASON = re.compile(rf"<(/?)({_REASONING})\s*+>", re.I | re.A)
+_REASON = Expression(rf"<(/?)({_REASONING})\s*+>", re.I | re.A)
 _CHANNEL = "<|channel|>final<|message|>"
-_TOKEN = re.compile(
+_TOKEN = Expression(
     r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z"
 )
-_SYSTEM = re.compile(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
-_QUOTE_MARK = re.compile(r"^[ \t]*>(?: |(?=<)|$)", re.M)
-_LORA = re.compile(
+_SYSTEM = Expression(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
+_QUOTE_MARK = Expression(r"^[ \t]*>(?: |(?=<)|$)", re.M)
+_LORA = Expression(
     r"<(?:lora|lyco|lycoris|loha|locon|hypernet|hypernetwork)\s*+:\s*+(?P<name>[^<>:\n]{1,200})"
     r"(?::(?P<strength>[^<>\n]{0,100}))?>",
     re.I,
 )
+_PROMPT_START = "<Prompt Start>"
+_XML = Expression(r"\s*<\?xml\s[^<>]*\?>")
 _BLANK = " \t\u3000"
 
 
@@ -101,7 +104,7 @@ def zero_width(text: str) -> Cut | None:
     """Characters that nobody sees, but encoders do."""
     if text.isascii():
         return None
-    edits = tuple(Edit(*match.span(), "") for match in _ZERO_WIDTH.finditer(text))
+    edits = tuple(Edit(*match.span(), "") for match in _ZERO_WIDTH.compiled.finditer(text))
     if not edits:
         return None
     more = f" (and {len(edits) - 1} more)" if len(edits) > 1 else ""
@@ -116,7 +119,7 @@ def reasoning(text: str) -> Cut | None:
     if (channel := text.rfind(_CHANNEL)) >= 0:
         spans.append(Span(0, channel + len(_CHANNEL)))
     else:
-        for match in _REASON.finditer(text):
+        for match in _REASON.compiled.finditer(text):
             if not match[1] and not name:
                 name, start = match[2].lower(), match.start()
             elif match[1] and (match[2].lower() == name or not (name or spans)):
@@ -128,13 +131,17 @@ def reasoning(text: str) -> Cut | None:
 
 def tokens(text: str) -> Cut | None:
     """Marks of a chat model's own format."""
-    spans = [Span(*match.span()) for match in _TOKEN.finditer(text)]
+    if not any(sign in text for sign in ("<|", "INST]", "</s>")):
+        return None
+    spans = [Span(*match.span()) for match in _TOKEN.compiled.finditer(text)]
     return _left_out(text, spans, "a mark of a chat model")
 
 
 def before_system(text: str) -> Cut | None:
     """What stands in front of a system prompt."""
-    match = _SYSTEM.search(text)
+    if _PROMPT_START not in text:
+        return None
+    match = _SYSTEM.compiled.search(text)
     return _left_out(text, [Span(0, match.start())], "what precedes it") if match else None
 
 
@@ -167,9 +174,9 @@ def quoted(text: str) -> Cut | None:
     """The marks of a quotation before every line."""
     if not text.lstrip().startswith(">") or not outline(text).structured:
         return None
-    if not all(_QUOTE_MARK.match(line) for line in text.splitlines() if line.strip()):
+    if not all(_QUOTE_MARK.compiled.match(line) for line in text.splitlines() if line.strip()):
         return None
-    spans = [Span(*match.span()) for match in _QUOTE_MARK.finditer(text)]
+    spans = [Span(*match.span()) for match in _QUOTE_MARK.compiled.finditer(text)]
     return _left_out(text, spans, "a quotation's mark")
 
 
@@ -249,10 +256,10 @@ def _meaningless(text: str, gaps: list[Span]) -> Iterator[Span]:
 def _without_markup(text: str, gap: Span) -> Iterator[Span]:
     """The text of a gap without a system prompt, an XML declaration and a settings text."""
     start = gap.start
-    marker = text.rfind("<Prompt Start>", gap.start, gap.end)
+    marker = text.rfind(_PROMPT_START, gap.start, gap.end)
     if marker >= 0:
-        start = marker + len("<Prompt Start>")
-    declaration = re.compile(r"\s*<\?xml\s[^<>]*\?>").match(text, start, gap.end)
+        start = marker + len(_PROMPT_START)
+    declaration = _XML.compiled.match(text, start, gap.end)
     start = declaration.end() if declaration else start
     yield Span(start, begin_of_settings(text, Span(start, gap.end)))
 
@@ -261,7 +268,7 @@ def beside_tags(text: str) -> Cut | None:
     """Sentences of a chat model, or a program's assignment, around plain tags."""
     if outline(text).structured:
         return None
-    assigned = _ASSIGNMENT.fullmatch(text) or _LABELLED.match(text)
+    assigned = _ASSIGNMENT.compiled.fullmatch(text) or _LABELLED.compiled.match(text)
     if assigned:
         spans = [Span(0, assigned.start("text")), Span(assigned.end("text"), len(text))]
         return _left_out(text, spans, "what says that a prompt follows")
@@ -279,12 +286,12 @@ def beside_tags(text: str) -> Cut | None:
     return _left_out(text, spoken, "a sentence about the prompt") if rest else None
 
 
-_LABELLED = re.compile(
+_LABELLED = Expression(
     r"\s*+(?:/imagine\s++)?(?:(?:positive )?prompt|正[面向]提示词|提示词|プロンプト)"
     r"\s*+[:：](?P<text>.++)",
     re.I | re.S,
 )
-_ASSIGNMENT = re.compile(
+_ASSIGNMENT = Expression(
     r"\s*+(?:[A-Za-z_]\w*+\s*+=\s*+|print\s*+)\(?\s*+[rRfFbBuU]{0,2}"
     r"(?P<quote>\"\"\"|'''|[\"'])(?P<text>[^\"']*+)(?P=quote)\s*+\)?\s*+[;,]?\s*+"
 )
@@ -292,7 +299,9 @@ _ASSIGNMENT = re.compile(
 
 def loras(text: str) -> Cut | None:
     """What other programs read as an order to load a LoRA."""
-    found = list(_LORA.finditer(text))
+    if ":" not in text or "<" not in text:
+        return None
+    found = list(_LORA.compiled.finditer(text))
     if not found:
         return None
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

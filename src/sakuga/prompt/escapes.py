@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sakuga.prompt.expression import Expression
 from sakuga.prompt.outline import outline
 from sakuga.prompt.rules import Edit
 
@@ -19,16 +20,20 @@ _OPEN, _CLOSE = "[<＜〈﹤⟨‹《]", "[>＞〉﹥⟩›》]"
 _WIDE_TAG = rf"{_OPEN}[/／]?[^\W\d][\w.\-]{{0,40}}[ \t]{{0,8}}[/／]?{_CLOSE}"
 _LETTERS = {"u003c": "<", "u003e": ">", "u0026": "&", "u0022": '"', "u0027": "'"}
 _BREAKS = {"n": "\n", "r": "\n", "t": "\t", '"': '"'}
-_BETWEEN = re.compile(r"(?:(?<=>)|\A[\"']?)[ \t]{0,8}(?:\\[nrt][ \t]{0,8}){1,8}(?=<|\Z)")
-_HTML_BREAK = re.compile(r"<br\s{0,8}/?>", re.I)
+_BETWEEN = Expression(r"(?:(?<=>)|\A[\"']?)[ \t]{0,8}(?:\\[nrt][ \t]{0,8}){1,8}(?=<|\Z)")
+_HTML_BREAK = Expression(r"<br\s{0,8}/?>", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """A way to write tags: what shows it, what is replaced then, and by what."""
+    """A way to write tags: what shows it, what is replaced then, and by what.
 
-    shown: re.Pattern[str]
-    replaced: re.Pattern[str]
+    `sign` is in every text that is written so.
+    """
+
+    sign: str
+    shown: Expression
+    replaced: Expression
     meant: Callable[[str], str]
     what: str
 
@@ -41,26 +46,30 @@ def _looked_up(
 
 SPELLINGS = (
     Spelling(
-        re.compile(rf"&(?:amp;){{0,4}}(?:lt|#60|#x3c);/?{_BLOCK}", re.I | re.A),
-        re.compile(rf"&(?:{'|'.join(_ENTITIES)});", re.I | re.A),
+        "&",
+        Expression(rf"&(?:amp;){{0,4}}(?:lt|#60|#x3c);/?{_BLOCK}", re.I | re.A),
+        Expression(rf"&(?:{'|'.join(_ENTITIES)});", re.I | re.A),
         _looked_up(_ENTITIES, 1, -1),
         "with escaped brackets",
     ),
     Spelling(
-        re.compile(rf"[＜〈﹤⟨‹《][/／]?{_BLOCK}", re.I | re.A),
-        re.compile(_WIDE_TAG),
+        "",
+        Expression(rf"[＜〈﹤⟨‹《][/／]?{_BLOCK}", re.I | re.A),
+        Expression(_WIDE_TAG),
         lambda written: "".join(_WIDE.get(letter, letter) for letter in written),
         "with full-width brackets",
     ),
     Spelling(
-        re.compile(rf"\\<\\?/?{_BLOCK}", re.I | re.A),
-        re.compile(r"\\[<>/_*]"),
+        "\\",
+        Expression(rf"\\<\\?/?{_BLOCK}", re.I | re.A),
+        Expression(r"\\[<>/_*]"),
         lambda written: written[1:],
         "with a backslash before their brackets",
     ),
     Spelling(
-        re.compile(rf"\\u003c/?{_BLOCK}", re.I | re.A),
-        re.compile(r"\\u(?:003[cCeE]|002[267])"),
+        "\\u",
+        Expression(rf"\\u003c/?{_BLOCK}", re.I | re.A),
+        Expression(r"\\u(?:003[cCeE]|002[267])"),
         _looked_up(_LETTERS, 1),
         "with their brackets as numbers",
     ),
@@ -73,10 +82,10 @@ def written(text: str) -> tuple[str, tuple[Edit, ...]] | None:
     if found.blocks:
         return _breaks(text)
     for spelling in SPELLINGS:
-        if spelling.shown.search(text):
+        if spelling.sign in text and spelling.shown.compiled.search(text):
             return spelling.what, tuple(
                 Edit(*match.span(), meant)
-                for match in spelling.replaced.finditer(text)
+                for match in spelling.replaced.compiled.finditer(text)
                 if (meant := spelling.meant(match[0])) != match[0]
             )
     return None
@@ -84,7 +93,7 @@ def written(text: str) -> tuple[str, tuple[Edit, ...]] | None:
 
 def _breaks(text: str) -> tuple[str, tuple[Edit, ...]] | None:
     r"""Line breaks between tags that a string of a program has as \n, or a page as <br>."""
-    edits = [Edit(*match.span(), "\n") for match in _HTML_BREAK.finditer(text)]
+    edits = [Edit(*match.span(), "\n") for match in _HTML_BREAK.compiled.finditer(text)]
     if "\\" in text and _between_elements(text):
         escapes = re.finditer(r"\\[nrt\"](?!/)", text)
         edits += [Edit(*match.span(), _BREAKS[match[0][1]]) for match in escapes]
@@ -94,7 +103,7 @@ def _breaks(text: str) -> tuple[str, tuple[Edit, ...]] | None:
 
 def _between_elements(text: str) -> bool:
     r"""Whether a \n stands between two elements, not inside of one."""
-    for match in _BETWEEN.finditer(text):
+    for match in _BETWEEN.compiled.finditer(text):
         opened = text.rfind("<", max(match.start() - 200, 0), match.start())
         if text.startswith("</", opened) or not text.startswith("</", match.end()):
             return True

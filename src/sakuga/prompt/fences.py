@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sakuga.prompt.expression import Expression
 from sakuga.prompt.names import is_block, lowered
 from sakuga.prompt.nodes import Span
 from sakuga.prompt.reader import TAG
 
-_FENCE = re.compile(r"(?P<mark>`{3,}+|^[ \t]*+~{3,}+)(?P<info>[\w+.\-]*+(?=\s|[<{\[]|\Z))?", re.M)
-_NAME = re.compile(r"</?([^\s/>]+)")
-_ANNOTATION = re.compile(r'"(?:image|tags|caption)"\s*:')
-_NEGATIVE = re.compile(r"negative|负面|負面|反向|ネガティブ|부정", re.I)
+_FENCE = Expression(r"(?P<mark>`{3,}+|^[ \t]*+~{3,}+)(?P<info>[\w+.\-]*+(?=\s|[<{\[]|\Z))?", re.M)
+_NAME = Expression(r"</?([^\s/>]+)")
+_ANNOTATION = Expression(r'"(?:image|tags|caption)"\s*:')
+_NEGATIVE = Expression(r"negative|负面|負面|反向|ネガティブ|부정", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,11 @@ class Fence:
 
 def fences(text: str) -> list[Fence]:
     """The fences of a text in reading order; one that is never closed ends with the text."""
+    if "```" not in text and "~~~" not in text:
+        return []
     found: list[Fence] = []
     opened: re.Match[str] | None = None
-    for match in _FENCE.finditer(text):
+    for match in _FENCE.compiled.finditer(text):
         if opened is None:
             opened = match
         elif match["mark"].strip()[0] == opened["mark"].strip()[0]:
@@ -63,7 +66,7 @@ def chosen(text: str, found: list[Fence]) -> list[Fence]:
     plain = (
         one
         for one, start in zip(filled, before, strict=False)
-        if not _NEGATIVE.search(text, max(start, one.outer.start - 80), one.outer.start)
+        if not _NEGATIVE.compiled.search(text, max(start, one.outer.start - 80), one.outer.start)
     )
     return [one for _, one in zip(range(1), plain, strict=False)]
 
@@ -78,6 +81,6 @@ def outside(text: str, inside: list[Fence]) -> Iterator[Span]:
 
 
 def _blocks(text: str) -> list[str]:
-    names = [name[1] for tag in TAG.finditer(text) if (name := _NAME.match(tag[0]))]
-    annotated = ["annotation"] if _ANNOTATION.search(text) else []
+    names = [name[1] for tag in TAG.finditer(text) if (name := _NAME.compiled.match(tag[0]))]
+    annotated = ["annotation"] if _ANNOTATION.compiled.search(text) else []
     return [lowered(name) for name in names if is_block(name)] or annotated

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sakuga.prompt.expression import Expression
 from sakuga.prompt.names import CAPTION, lowered, standard_name
 from sakuga.prompt.nodes import Document, Field
 from sakuga.prompt.rules import Found
@@ -17,19 +18,20 @@ from sakuga.prompt.tags import tags
 
 WEIGHTS = "weighted-tag"
 OTHER = "other-syntax"
-_BRACKETED = re.compile(r"[(\[{:]")
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """What other programs take a piece of text for, and what is said where it is met.
 
-    `%s` in a reason is the piece as written. Patterns that are not of `prose` do not
-    look at captions; those `of_tags` are matched against each tag, others are searched for.
+    `signs`: one of them is in every text that has it. `%s` in a reason is the piece as written.
+    Patterns that are not of `prose` do not look at captions; those `of_tags` are matched against
+    each tag, others are searched for.
     """
 
     rule: str
-    pattern: re.Pattern[str]
+    signs: str
+    pattern: Expression
     reason: str
     fix: str
     prose: bool = True
@@ -39,39 +41,45 @@ class Pattern:
 PATTERNS = (
     Pattern(
         OTHER,
-        re.compile(r"\[[^\[\]:|,\n]{0,80}[:|][^\[\]\n]{0,160}\]"),
+        "[",
+        Expression(r"\[[^\[\]:|,\n]{0,80}[:|][^\[\]\n]{0,160}\]"),
         "%s changes a tag between steps elsewhere; here all of it is read as text",
         "Write the tag that is meant.",
         prose=False,
     ),
     Pattern(
         OTHER,
-        re.compile(r"\{[^{}|\n]{0,160}\|[^{}\n]{0,400}\}"),
+        "|",
+        Expression(r"\{[^{}|\n]{0,160}\|[^{}\n]{0,400}\}"),
         "%s is a choice elsewhere; here all of it is read as text",
         "Write one of them.",
     ),
     Pattern(
         OTHER,
-        re.compile(r"__(?<![\w/]__)[A-Za-z0-9*][\w*/ .\-]{0,60}?__(?!\w)"),
+        "__",
+        Expression(r"__(?<![\w/]__)[A-Za-z0-9*][\w*/ .\-]{0,60}?__(?!\w)"),
         "%s stands for a line of a file elsewhere; here it is read as text",
         "Write the words that are meant.",
     ),
     Pattern(
         OTHER,
-        re.compile(r"--(?<![^\s,，]--)[A-Za-z]{1,20}(?:[ =]\d[\w:./]{0,20})?"),
+        "--",
+        Expression(r"--(?<![^\s,，]--)[A-Za-z]{1,20}(?:[ =]\d[\w:./]{0,20})?"),
         "%s is a setting elsewhere; here it is read as text",
         "Give settings as flags of the command: --size, --steps, --seed, --negative.",
     ),
     Pattern(
         OTHER,
-        re.compile(r"(?<![^\s,，])(?:BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"),
+        "BREAK AND ADD",
+        Expression(r"(?<![^\s,，])(?:BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"),
         "%s parts a prompt elsewhere; here it is read as text",
         "Remove it; what belongs to one character goes into one block.",
         prose=False,
     ),
     Pattern(
         OTHER,
-        re.compile(
+        "// # /*",
+        Expression(
             r"//(?<![:\w/\\]//)(?![/\\])[^\n]*+|#(?<![^\n]#)#{0,5}[ \t][^\n]*+"
             r"|/\*[^*]*+(?:\*(?!/)[^*]*+)*+(?:\*/|\Z)"
         ),
@@ -80,13 +88,15 @@ PATTERNS = (
     ),
     Pattern(
         "lora-tag",
-        re.compile(r"embedding:[\w.\-/\\]{1,100}", re.I),
+        "mbedding:",
+        Expression(r"embedding:[\w.\-/\\]{1,100}", re.I),
         "no embedding is loaded by %s, which is read as text",
         "Remove it; adapters are given as --lora FILE:STRENGTH.",
     ),
     Pattern(
         WEIGHTS,
-        re.compile(
+        "( [ { :",
+        Expression(
             r"(?!\d+:\d+\Z).*(?:[^\s:]:\s*+[0-9]{0,4}\.?[0-9]{1,4}[)\]}]*\Z|::)"
             r"|(?:\(\(|\[\[|\{)|[(\[](?=[^,]*[^\W\d_]{2})[^()\[\]]++[)\]]\Z",
             re.S,
@@ -114,13 +124,15 @@ def foreign(document: Document) -> Iterator[Found]:
 
 
 def _matches(kind: Pattern, part: Field) -> Iterator[tuple[int, int]]:
+    if not any(sign in part.text for sign in kind.signs.split()):
+        return
     if not kind.of_tags:
-        yield from (match.span() for match in kind.pattern.finditer(part.text))
-    elif _BRACKETED.search(part.text):
+        yield from (match.span() for match in kind.pattern.compiled.finditer(part.text))
+    else:
         yield from (
             (tag.start, tag.start + len(tag.text))
             for tag in tags(part)
-            if kind.pattern.match(tag.text)
+            if kind.pattern.compiled.match(tag.text)
         )
 
 

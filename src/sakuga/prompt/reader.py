@@ -42,11 +42,10 @@ NO_STRAY = re.compile(
     rf"(?:[^<&\]]++|{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|\](?!\]>))*+\Z",
     re.S,
 )
-_NOT_TEXT = re.compile(
+MARKUP = re.compile(
     rf"{_COMMENT}|(?P<cdata>{_CDATA})|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})|(?P<reference>{_REFERENCE})",
     re.S,
 )
-MARKUP = re.compile(rf"{_COMMENT}|{_CDATA}|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})", re.S)
 _READS_AS_MARKUP = re.compile(
     rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
 )
@@ -147,7 +146,7 @@ class Markup:
     def _pieces(self, start: int, end: int) -> Iterator[tuple[str, int]]:
         """Stretches of text with their offset in the markup, references resolved."""
         done = start
-        for match in _NOT_TEXT.finditer(self.text, start, end):
+        for match in MARKUP.finditer(self.text, start, end):
             if match.start() > done:
                 yield self.text[done : match.start()], done
             if match["reference"]:

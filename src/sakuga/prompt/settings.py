@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+from sakuga.prompt.expression import Expression
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
 from sakuga.prompt.passage import Passage
@@ -15,22 +16,22 @@ STAYING = frozenset({"negative", "settings-text"})
 """The rules of what is left out of the prompt, but stays in the text until its author moves it."""
 
 _QUOTED = 120  # characters of a negative that a message shows
-_TAGS = re.compile(r"</?[^<>]*>")
-_NEGATIVE = re.compile(
+_TAGS = Expression(r"</?[^<>]*>")
+_NEGATIVE = Expression(
     r"(?:\bnegative[ _]?prompts?|^negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
     r"|ネガティブ(?:プロンプト)?|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo"
     r"|негативный промпт)[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}",
     re.I | re.M,
 )
 _SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
-_STEPS = re.compile(
+_STEPS = Expression(
     r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)"
 )
 _KNOWN = {
-    "--steps": re.compile(r"\bSteps: ?(\d+)"),
-    "--guidance": re.compile(r"\bCFG scale: ?([\d.]+)"),
-    "--seed": re.compile(r"\bSeed: ?(\d+)"),
-    "--size": re.compile(r"\bSize: ?(\d+x\d+)"),
+    "--steps": Expression(r"\bSteps: ?(\d+)"),
+    "--guidance": Expression(r"\bCFG scale: ?([\d.]+)"),
+    "--seed": Expression(r"\bSeed: ?(\d+)"),
+    "--size": Expression(r"\bSize: ?(\d+x\d+)"),
 }
 
 
@@ -53,7 +54,7 @@ def _element_remark(passage: Passage, span: Span) -> Remark:
     text = passage.text[span.start : span.end]
     name = text[: text.index(">") + 1]
     reason = f"{name} says what shall not be seen, so it is not drawn, and not heeded either"
-    fix = f"Give it apart: --negative {_quoted(_TAGS.sub(' ', text))}."
+    fix = f"Give it apart: --negative {_quoted(_TAGS.compiled.sub(' ', text))}."
     return Remark("negative", passage.origin.span(span.start, span.end), reason, fix)
 
 
@@ -64,14 +65,14 @@ def begin_of_settings(text: str, gap: Span) -> int:
 
 def says_negative(text: str) -> bool:
     """Whether a text has a heading for what shall not be seen."""
-    return _NEGATIVE.search(text) is not None
+    return _NEGATIVE.compiled.search(text) is not None
 
 
 def unlabelled(negative: str) -> str:
     """A negative prompt without a heading that says it is one."""
-    label = _NEGATIVE.match(negative.lstrip())
+    label = _NEGATIVE.compiled.match(negative.lstrip())
     text = negative.lstrip()[label.end() :] if label else negative
-    return _TAGS.sub(" ", text) if outline(text).negatives else text
+    return _TAGS.compiled.sub(" ", text) if outline(text).negatives else text
 
 
 def _settings(passage: Passage, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, Remark]]:
@@ -84,8 +85,8 @@ def _found(text: str, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, str, str]]
     if not _may_have_settings(text):
         return
     for gap in gaps:
-        negative = _NEGATIVE.search(text, gap.start, gap.end)
-        steps = _STEPS.search(text, negative.end() if negative else gap.start, gap.end)
+        negative = _NEGATIVE.compiled.search(text, gap.start, gap.end)
+        steps = _STEPS.compiled.search(text, negative.end() if negative else gap.start, gap.end)
         first = negative or steps
         if first is None:
             continue
@@ -105,7 +106,9 @@ def _may_have_settings(text: str) -> bool:
 def _remark(passage: Passage, span: Span, negative: str, settings: str) -> Remark:
     flags = [f"--negative {_quoted(negative)}"] if negative.strip() else []
     flags += [
-        f"{flag} {found[1]}" for flag, known in _KNOWN.items() if (found := known.search(settings))
+        f"{flag} {found[1]}"
+        for flag, known in _KNOWN.items()
+        if (found := known.compiled.search(settings))
     ]
     mark = " ".join(passage.text[span.start : span.start + 60].split())[:24]
     reason = f"{mark!r} begins a settings text, which is neither drawn nor heeded"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sakuga.prompt.expression import Expression
+
 # How an answer begins, by language; the sentence that follows is about the prompt, not of it.
 _OPENERS = (
     "sure|certainly|of course|okay|ok|absolutely|got it|alright|no problem|understood"
@@ -38,28 +40,28 @@ _LABELS = (
     "|설명|번역|explicación|traducción|explication|traduction|erklärung|übersetzung|hinweis"
     "|spiegazione|traduzione|explicação|tradução|пояснение|перевод"
 )
-_CHAT = re.compile(
+_CHAT = Expression(
     rf"[\s>#*_\-]*(?:(?:{_OPENERS})(?![\w_])|(?:{_LABELS})[*_\s]*[:：]|#{{1,6}}\s)"
     rf"|[\s>#*_\-]*(?:{_OPENERS})(?<=[^\x00-\u02ff])"
     rf"|\s*\*\*[^*\n]{{1,60}}\*\*\s*[:：]?\s*$",
     re.I,
 )
-_SPOKEN = re.compile(_PHRASES, re.I)
+_SPOKEN = Expression(_PHRASES, re.I)
 _ENDS = (":", "：", "?", "？", ":**", "：**", "👇", "⬇️")
-_COMMAS = re.compile("[,，、\n]")
-_WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_COMMAS = Expression("[,，、\n]")
+_WIDE = Expression("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOOKED_AT = 1_000  # characters of a text, or of each of its ends
 _MOST_WORDS = 4  # of a tag
 _MOST_SIGNS = 6  # of a tag in a script that puts no space between words
 _QUOTES = r"(?P<quote>\"\"\"|'''|[\"'`“])"
 # The last of a program before its text: prompt = r\"""  or  print("  or  {"prompt": "
-_OPENED = re.compile(rf"(?:^|[\s=(,:\[{{])[rRfFbBuU]{{0,2}}{_QUOTES}\s*$")
-_ASSIGNED = re.compile(
+_OPENED = Expression(rf"(?:^|[\s=(,:\[{{])[rRfFbBuU]{{0,2}}{_QUOTES}\s*$")
+_ASSIGNED = Expression(
     r"(?:^|\n)[\w.\[\]\"' ]{1,60}(?::[ \w]{1,30})?(?:=|:\s*[|>][+\-]?)\s*\(?\s*$"
 )
-_CLOSED = re.compile(r"\s*(?:\"\"\"|'''|[\"'`”]\s*(?:[,;)\]}.]|$))")
-_MARKS = re.compile(r"[\s{}\[\]()\"'`“”‘’,;=_*\-]*")
-_MARK = re.compile(r"[{}\[\]()\"'`“”‘’=_*\-]")
+_CLOSED = Expression(r"\s*(?:\"\"\"|'''|[\"'`”]\s*(?:[,;)\]}.]|$))")
+_MARKS = Expression(r"[\s{}\[\]()\"'`“”‘’,;=_*\-]*")
+_MARK = Expression(r"[{}\[\]()\"'`“”‘’=_*\-]")
 
 
 def is_chat(text: str) -> bool:
@@ -67,15 +69,17 @@ def is_chat(text: str) -> bool:
     if len(text) > 2 * _LOOKED_AT:
         text = f"{text[:_LOOKED_AT]}\n{text[-_LOOKED_AT:]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any(line.endswith(_ENDS) or _CHAT.match(line) for line in lines):
+    if any(line.endswith(_ENDS) or _CHAT.compiled.match(line) for line in lines):
         return True
-    return _SPOKEN.search(" ".join(text.split())) is not None
+    return _SPOKEN.compiled.search(" ".join(text.split())) is not None
 
 
 def is_prose(text: str) -> bool:
     """Whether a text is sentences rather than tags."""
-    longest = max((len(part.split()) for part in _COMMAS.split(text)), default=0)
-    wide = max((len(_WIDE.findall(part)) for part in _COMMAS.split(text)), default=0)
+    longest = max((len(part.split()) for part in _COMMAS.compiled.split(text)), default=0)
+    wide = max(
+        (len(_WIDE.compiled.findall(part)) for part in _COMMAS.compiled.split(text)), default=0
+    )
     return longest > _MOST_WORDS or wide > _MOST_SIGNS or "。" in text
 
 
@@ -84,19 +88,23 @@ def is_introduction(line: str) -> bool:
     if len(line) > _LOOKED_AT:
         return False
     prose = len(line.split()) > 3 or not line.isascii() or line.rstrip().endswith(("!", "！"))
-    return prose and "," not in line[:12] and bool(_CHAT.match(line) or _SPOKEN.search(line))
+    return (
+        prose
+        and "," not in line[:12]
+        and bool(_CHAT.compiled.match(line) or _SPOKEN.compiled.search(line))
+    )
 
 
 def opens_text(text: str) -> bool:
     """Whether a text ends as a program does that is about to give a prompt."""
-    return bool(_OPENED.search(text[-80:]) or _ASSIGNED.search(text[-160:]))
+    return bool(_OPENED.compiled.search(text[-80:]) or _ASSIGNED.compiled.search(text[-160:]))
 
 
 def closes_text(text: str) -> bool:
     """Whether a text begins as a program does that has just given a prompt."""
-    return bool(_CLOSED.match(text))
+    return bool(_CLOSED.compiled.match(text))
 
 
 def is_marks(text: str) -> bool:
     """Whether a text is nothing but brackets, quotes and rules."""
-    return bool(_MARKS.fullmatch(text) and _MARK.search(text))
+    return bool(_MARKS.compiled.fullmatch(text) and _MARK.compiled.search(text))
