@@ -9,8 +9,8 @@ reads the same when it is read again. Where a sentence might describe the pictur
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from sakuga.prompt import escapes, speech
 from sakuga.prompt.annotation import annotation_range
@@ -19,7 +19,7 @@ from sakuga.prompt.fences import chosen, fences
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
 from sakuga.prompt.passage import Passage
-from sakuga.prompt.rules import Edit
+from sakuga.prompt.rules import Edit, Found
 from sakuga.prompt.settings import begin_of_settings, says_negative
 
 _MOST_ROUNDS = 12
@@ -49,17 +49,7 @@ _XML = Expression(r"\s*<\?xml\s[^<>]*\?>")
 _BLANK = " \t\u3000"
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What one step takes away, and what a linter says of it."""
-
-    rule: str
-    edits: tuple[Edit, ...]
-    reason: str
-    fix: str
-
-
-Step = Callable[[str], Cut | None]
+Step = Callable[[str], Found | None]
 
 
 def peel(whole: Passage) -> tuple[Passage, tuple[Remark, ...]]:
@@ -72,8 +62,7 @@ def peel(whole: Passage) -> tuple[Passage, tuple[Remark, ...]]:
             cut = step(passage.text)
             if cut is None:
                 continue
-            first = cut.edits[0]
-            span = passage.origin.span(first.start, first.end)
+            span = passage.origin.span(cut.span.start, cut.span.end)
             remark = Remark(cut.rule, span, cut.reason, cut.fix)
             remarks.setdefault((cut.rule, step.__name__), remark)
             passage = passage.edited(cut.edits)
@@ -82,7 +71,11 @@ def peel(whole: Passage) -> tuple[Passage, tuple[Remark, ...]]:
     return whole, ()
 
 
-def _left_out(text: str, spans: Iterator[Span] | list[Span], what: str) -> Cut | None:
+def _cut(rule: str, edits: Sequence[Edit], reason: str, fix: str) -> Found:
+    return Found(rule, Span(edits[0].start, edits[0].end), reason, fix, tuple(edits))
+
+
+def _left_out(text: str, spans: Iterator[Span] | list[Span], what: str) -> Found | None:
     """A cut of whole stretches; each leaves a line break, so that nothing grows together."""
     found = [span for span in spans if text[span.start : span.end].strip()]
     if not found:
@@ -92,7 +85,7 @@ def _left_out(text: str, spans: Iterator[Span] | list[Span], what: str) -> Cut |
     edits = tuple(Edit(span.start, span.end, "\n") for span in found)
     negative = any(says_negative(text[span.start : span.end]) for span in found)
     fix = "Give what shall not be seen as --negative, and remove it." if negative else "Remove it."
-    return Cut("around-prompt", edits, reason, fix)
+    return _cut("around-prompt", edits, reason, fix)
 
 
 def _quoted(text: str) -> str:
@@ -100,7 +93,7 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}...")
 
 
-def zero_width(text: str) -> Cut | None:
+def zero_width(text: str) -> Found | None:
     """Characters that nobody sees, but encoders do."""
     if text.isascii():
         return None
@@ -109,10 +102,10 @@ def zero_width(text: str) -> Cut | None:
         return None
     more = f" (and {len(edits) - 1} more)" if len(edits) > 1 else ""
     reason = f"a character without width, U+{ord(text[edits[0].start]):04X}, is left out{more}"
-    return Cut("zero-width", edits, reason, "Remove it.")
+    return _cut("zero-width", edits, reason, "Remove it.")
 
 
-def reasoning(text: str) -> Cut | None:
+def reasoning(text: str) -> Found | None:
     """What a chat model thought before it answered."""
     spans: list[Span] = []
     name, start = "", 0
@@ -129,7 +122,7 @@ def reasoning(text: str) -> Cut | None:
     return _left_out(text, spans, "a model's reasoning")
 
 
-def tokens(text: str) -> Cut | None:
+def tokens(text: str) -> Found | None:
     """Marks of a chat model's own format."""
     if not any(sign in text for sign in ("<|", "INST]", "</s>")):
         return None
@@ -137,7 +130,7 @@ def tokens(text: str) -> Cut | None:
     return _left_out(text, spans, "a mark of a chat model")
 
 
-def before_system(text: str) -> Cut | None:
+def before_system(text: str) -> Found | None:
     """What stands in front of a system prompt."""
     if _PROMPT_START not in text:
         return None
@@ -145,7 +138,7 @@ def before_system(text: str) -> Cut | None:
     return _left_out(text, [Span(0, match.start())], "what precedes it") if match else None
 
 
-def fenced(text: str) -> Cut | None:
+def fenced(text: str) -> Found | None:
     """A Markdown fence, and what is outside of it."""
     found = fences(text)
     inside = chosen(text, found)
@@ -170,7 +163,7 @@ def fenced(text: str) -> Cut | None:
     return _left_out(text, marks, "a Markdown fence")
 
 
-def quoted(text: str) -> Cut | None:
+def quoted(text: str) -> Found | None:
     """The marks of a quotation before every line."""
     if not text.lstrip().startswith(">") or not outline(text).structured:
         return None
@@ -180,7 +173,7 @@ def quoted(text: str) -> Cut | None:
     return _left_out(text, spans, "a quotation's mark")
 
 
-def beside_annotation(text: str) -> Cut | None:
+def beside_annotation(text: str) -> Found | None:
     """What stands around the annotation JSON."""
     inside = annotation_range(text)
     if inside is None:
@@ -189,17 +182,17 @@ def beside_annotation(text: str) -> Cut | None:
     return _left_out(text, spans, "what stands around the annotation")
 
 
-def unescaped(text: str) -> Cut | None:
+def unescaped(text: str) -> Found | None:
     """Tags whose brackets are escaped or of full width."""
     found = escapes.written(text)
     if found is None:
         return None
     what, edits = found
     reason = f"these are tags {what}, and are read as tags"
-    return Cut("escaped-tags", edits, reason, "Write < and >.")
+    return _cut("escaped-tags", edits, reason, "Write < and >.")
 
 
-def wrappers(text: str) -> Cut | None:
+def wrappers(text: str) -> Found | None:
     """Tags around blocks that are none themselves."""
     spans = outline(text).spare
     if not spans:
@@ -207,10 +200,10 @@ def wrappers(text: str) -> Cut | None:
     first = text[spans[0].start : spans[0].end]
     edits = tuple(Edit(span.start, span.end, "\n") for span in spans)
     reason = f"{_quoted(first)[1:-1]} is no block; it only stands around the prompt and is left out"
-    return Cut("wrapper", edits, reason, "Remove it.")
+    return _cut("wrapper", edits, reason, "Remove it.")
 
 
-def beside_image(text: str) -> Cut | None:
+def beside_image(text: str) -> Found | None:
     """Text outside of the <img> or <image> that holds the blocks."""
     found = outline(text)
     if not found.frames:
@@ -225,7 +218,7 @@ def beside_image(text: str) -> Cut | None:
     return _left_out(text, spans, f"what is outside of <{found.frames[0].name}>")
 
 
-def beside_blocks(text: str) -> Cut | None:
+def beside_blocks(text: str) -> Found | None:
     """Program text, brackets and sentences of a chat model between and around blocks."""
     found = outline(text)
     if not found.structured:
@@ -264,7 +257,7 @@ def _without_markup(text: str, gap: Span) -> Iterator[Span]:
     yield Span(start, begin_of_settings(text, Span(start, gap.end)))
 
 
-def beside_tags(text: str) -> Cut | None:
+def beside_tags(text: str) -> Found | None:
     """Sentences of a chat model, or a program's assignment, around plain tags."""
     if outline(text).structured:
         return None
@@ -297,7 +290,7 @@ _ASSIGNMENT = Expression(
 )
 
 
-def loras(text: str) -> Cut | None:
+def loras(text: str) -> Found | None:
     """What other programs read as an order to load a LoRA."""
     if ":" not in text or "<" not in text:
         return None
@@ -314,7 +307,7 @@ def loras(text: str) -> Cut | None:
         edit = _with_comma(text, Edit(*match.span(), ""))
         edits.append(replace(edit, start=max(edit.start, done)))
         done = edit.end
-    return Cut("lora-tag", tuple(edits), reason, fix)
+    return _cut("lora-tag", edits, reason, fix)
 
 
 def _with_comma(text: str, edit: Edit) -> Edit:
