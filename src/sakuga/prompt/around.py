@@ -52,13 +52,17 @@ _BLANK = " \t\u3000"
 Step = Callable[[str], Found | None]
 
 
-def peel(whole: Passage) -> tuple[Passage, tuple[Remark, ...]]:
-    """The prompt without what stands around it, and what a linter says of that."""
+def peel(whole: Passage, steps: Sequence[Step] | None = None) -> tuple[Passage, tuple[Remark, ...]]:
+    """The prompt without what stands around it, and what a linter says of that.
+
+    `steps`: those that are taken; all of them by default.
+    """
     passage = whole
     remarks: dict[tuple[str, str], Remark] = {}
     for _ in range(_MOST_ROUNDS):
         before = passage
-        for step in (*AROUND, *(WITHIN if annotation_range(passage.text) is None else ())):
+        within = WITHIN if steps is None and annotation_range(passage.text) is None else ()
+        for step in (*(steps or AROUND), *within):
             cut = step(passage.text)
             if cut is None:
                 continue
@@ -227,6 +231,11 @@ def beside_blocks(text: str) -> Found | None:
     return _left_out(text, list(_meaningless(text, gaps)), "text beside the blocks")
 
 
+def beside_caption(text: str) -> Found | None:
+    """What `beside_blocks` finds, in a text that is as a whole beside a caption."""
+    return _left_out(text, list(_meaningless(text, [Span(0, len(text))])), "text beside a caption")
+
+
 def _meaningless(text: str, gaps: list[Span]) -> Iterator[Span]:
     opened = False
     for gap in gaps:
@@ -346,3 +355,5 @@ WITHIN: tuple[Step, ...] = (
     beside_tags,
     loras,
 )
+# A caption is prose: only what is no text at all goes.
+OF_CAPTIONS: tuple[Step, ...] = (zero_width, reasoning, tokens, fenced, loras)

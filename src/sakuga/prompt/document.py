@@ -23,7 +23,7 @@ from functools import lru_cache
 
 from sakuga.errors import PromptRefused
 from sakuga.prompt import annotation
-from sakuga.prompt.around import peel
+from sakuga.prompt.around import OF_CAPTIONS, beside_caption, peel
 from sakuga.prompt.names import CAPTION
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Kind, Offsets, Remark, Span
 from sakuga.prompt.passage import Passage
@@ -165,8 +165,12 @@ def _annotated(passage: Passage) -> Document | None:
         tags, around = peel(values["tags"])
         tags, unwanted = _wanted(tags)
         found = replace(_parsed(tags), kind="json", around=(*around, *unwanted))
+        if "caption" in values and not found.structured and values["caption"].text.strip():
+            tags, more = peel(tags, (beside_caption,))
+            found = replace(_parsed(tags), kind="json", around=(*found.around, *more))
     if "caption" in values:
-        caption = values["caption"]
+        caption, around = peel(values["caption"], OF_CAPTIONS)
+        found = replace(found, around=(*found.around, *around))
         part = text_field("", caption.text, 0, caption.origin)
         if part.text:
             block = Block(CAPTION, (part,), part.span)
