@@ -14,38 +14,37 @@ from dataclasses import replace
 
 from sakuga.prompt import escapes, speech
 from sakuga.prompt.annotation import annotation_range
-from sakuga.prompt.expression import Expression
 from sakuga.prompt.fences import chosen, fences
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
 from sakuga.prompt.passage import Passage
+from sakuga.prompt.regex import Regex
 from sakuga.prompt.rules import Edit, Found
 from sakuga.prompt.settings import begin_of_settings, says_negative
 
 _MOST_ROUNDS = 12
 _QUOTED = 60  # characters of what is left out that a message shows
 
-_ZERO_WIDTH = Expression(
+_ZERO_WIDTH = Regex(
     # Joiners belong between letters of some scripts, and between the parts of an emoji.
     "[\u200b\u2060\ufeff]+"
     "|(?<![\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])[\u200c\u200d]"
     "|[\u200c\u200d](?![\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\U0001f000-\U0001faff])"
 )
 _REASONING = "think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad"
-_REASON = Expression(rf"<(/?)({_REASONING})\s*+>", re.I | re.A)
+_REASON_SIGNS = ("think", "thought", "reason", "reflection", "analysis", "scratchpad")
+_REASON = Regex(rf"<(/?)({_REASONING})\s*+>", re.I | re.A)
 _CHANNEL = "<|channel|>final<|message|>"
-_TOKEN = Expression(
-    r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z"
-)
-_SYSTEM = Expression(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
-_QUOTE_MARK = Expression(r"^[ \t]*>(?: |(?=<)|$)", re.M)
-_LORA = Expression(
+_TOKEN = Regex(r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z")
+_SYSTEM = Regex(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
+_QUOTE_MARK = Regex(r"^[ \t]*>(?: |(?=<)|$)", re.M)
+_LORA = Regex(
     r"<(?:lora|lyco|lycoris|loha|locon|hypernet|hypernetwork)\s*+:\s*+(?P<name>[^<>:\n]{1,200})"
     r"(?::(?P<strength>[^<>\n]{0,100}))?>",
     re.I,
 )
 _PROMPT_START = "<Prompt Start>"
-_XML = Expression(r"\s*<\?xml\s[^<>]*\?>")
+_XML = Regex(r"\s*<\?xml\s[^<>]*\?>")
 _BLANK = " \t\u3000"
 
 
@@ -111,6 +110,9 @@ def zero_width(text: str) -> Found | None:
 
 def reasoning(text: str) -> Found | None:
     """What a chat model thought before it answered."""
+    lowered = text.lower()
+    if not any(sign in lowered for sign in _REASON_SIGNS):
+        return None
     spans: list[Span] = []
     name, start = "", 0
     if (channel := text.rfind(_CHANNEL)) >= 0:
@@ -268,7 +270,7 @@ def _without_markup(text: str, gap: Span) -> Iterator[Span]:
 
 def beside_tags(text: str) -> Found | None:
     """Sentences of a chat model, or a program's assignment, around plain tags."""
-    if outline(text).structured:
+    if outline(text).tagged:
         return None
     assigned = _ASSIGNMENT.compiled.fullmatch(text) or _LABELLED.compiled.match(text)
     if assigned:
@@ -288,12 +290,12 @@ def beside_tags(text: str) -> Found | None:
     return _left_out(text, spoken, "a sentence about the prompt") if rest else None
 
 
-_LABELLED = Expression(
+_LABELLED = Regex(
     r"\s*+(?:/imagine\s++)?(?:(?:positive )?prompt|正[面向]提示词|提示词|プロンプト)"
     r"\s*+[:：](?P<text>.++)",
     re.I | re.S,
 )
-_ASSIGNMENT = Expression(
+_ASSIGNMENT = Regex(
     r"\s*+(?:[A-Za-z_]\w*+\s*+=\s*+|print\s*+)\(?\s*+[rRfFbBuU]{0,2}"
     r"(?P<quote>\"\"\"|'''|[\"'])(?P<text>[^\"']*+)(?P=quote)\s*+\)?\s*+[;,]?\s*+"
 )

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sakuga.prompt.expression import Expression
 from sakuga.prompt.outline import outline
+from sakuga.prompt.regex import Regex
 from sakuga.prompt.rules import Edit
 
 _BLOCK = r"(?:char(?:acter)?\\?[_\-]?[0-9]{0,3}|general\\?_tags|caption)(?!\w)"
@@ -20,8 +20,8 @@ _OPEN, _CLOSE = "[<＜〈﹤⟨‹《]", "[>＞〉﹥⟩›》]"
 _WIDE_TAG = rf"{_OPEN}[/／]?[^\W\d][\w.\-]{{0,40}}[ \t]{{0,8}}[/／]?{_CLOSE}"
 _LETTERS = {"u003c": "<", "u003e": ">", "u0026": "&", "u0022": '"', "u0027": "'"}
 _BREAKS = {"n": "\n", "r": "\n", "t": "\t", '"': '"'}
-_BETWEEN = Expression(r"(?:(?<=>)|\A[\"']?)[ \t]{0,8}(?:\\[nrt][ \t]{0,8}){1,8}(?=<|\Z)")
-_HTML_BREAK = Expression(r"<br\s{0,8}/?>", re.I)
+_BETWEEN = Regex(r"(?:(?<=>)|\A[\"']?)[ \t]{0,8}(?:\\[nrt][ \t]{0,8}){1,8}(?=<|\Z)")
+_HTML_BREAK = Regex(r"<br\s{0,8}/?>", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Spelling:
     """
 
     sign: str
-    shown: Expression
-    replaced: Expression
+    shown: Regex
+    replaced: Regex
     meant: Callable[[str], str]
     what: str
 
@@ -47,29 +47,29 @@ def _looked_up(
 SPELLINGS = (
     Spelling(
         "&",
-        Expression(rf"&(?:amp;){{0,4}}(?:lt|#60|#x3c);/?{_BLOCK}", re.I | re.A),
-        Expression(rf"&(?:{'|'.join(_ENTITIES)});", re.I | re.A),
+        Regex(rf"&(?:amp;){{0,4}}(?:lt|#60|#x3c);/?{_BLOCK}", re.I | re.A),
+        Regex(rf"&(?:{'|'.join(_ENTITIES)});", re.I | re.A),
         _looked_up(_ENTITIES, 1, -1),
         "with escaped brackets",
     ),
     Spelling(
         "",
-        Expression(rf"[＜〈﹤⟨‹《][/／]?{_BLOCK}", re.I | re.A),
-        Expression(_WIDE_TAG),
+        Regex(rf"[＜〈﹤⟨‹《][/／]?{_BLOCK}", re.I | re.A),
+        Regex(_WIDE_TAG),
         lambda written: "".join(_WIDE.get(letter, letter) for letter in written),
         "with full-width brackets",
     ),
     Spelling(
         "\\",
-        Expression(rf"\\<\\?/?{_BLOCK}", re.I | re.A),
-        Expression(r"\\[<>/_*]"),
+        Regex(rf"\\<\\?/?{_BLOCK}", re.I | re.A),
+        Regex(r"\\[<>/_*]"),
         lambda written: written[1:],
         "with a backslash before their brackets",
     ),
     Spelling(
         "\\u",
-        Expression(rf"\\u003c/?{_BLOCK}", re.I | re.A),
-        Expression(r"\\u(?:003[cCeE]|002[267])"),
+        Regex(rf"\\u003c/?{_BLOCK}", re.I | re.A),
+        Regex(r"\\u(?:003[cCeE]|002[267])"),
         _looked_up(_LETTERS, 1),
         "with their brackets as numbers",
     ),

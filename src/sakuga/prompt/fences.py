@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sakuga.prompt.expression import Expression
 from sakuga.prompt.names import is_block, lowered
 from sakuga.prompt.nodes import Span
 from sakuga.prompt.reader import TAG
+from sakuga.prompt.regex import Regex
 
-_FENCE = Expression(r"(?P<mark>`{3,}+|^[ \t]*+~{3,}+)(?P<info>[\w+.\-]*+(?=\s|[<{\[]|\Z))?", re.M)
-_NAME = Expression(r"</?([^\s/>]+)")
-_ANNOTATION = Expression(r'"(?:image|tags|caption)"\s*:')
-_NEGATIVE = Expression(r"negative|负面|負面|反向|ネガティブ|부정", re.I)
+_FENCE = Regex(r"(?P<mark>`{3,}+|^[ \t]*+~{3,}+)(?P<info>[\w+.\-]*+(?=\s|[<{\[]|\Z))?", re.M)
+_NAME = Regex(r"</?([^\s/>]+)")
+_ANNOTATION = Regex(r'"(?:image|tags|caption)"\s*:')
+_NEGATIVE = Regex(r"negative|负面|負面|反向|ネガティブ|부정", re.I)
 
 
 @dataclass(frozen=True, slots=True)

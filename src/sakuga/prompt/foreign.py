@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sakuga.prompt.expression import Expression
 from sakuga.prompt.names import CAPTION, lowered, standard_name
 from sakuga.prompt.nodes import Document, Field
+from sakuga.prompt.regex import Regex
 from sakuga.prompt.rules import Found
 from sakuga.prompt.tags import tags
 
@@ -31,7 +31,7 @@ class Pattern:
 
     rule: str
     signs: str
-    pattern: Expression
+    pattern: Regex
     reason: str
     fix: str
     prose: bool = True
@@ -42,7 +42,7 @@ PATTERNS = (
     Pattern(
         OTHER,
         "[",
-        Expression(r"\[[^\[\]:|,\n]{0,80}[:|][^\[\]\n]{0,160}\]"),
+        Regex(r"\[[^\[\]:|,\n]{0,80}[:|][^\[\]\n]{0,160}\]"),
         "%s changes a tag between steps elsewhere; here all of it is read as text",
         "Write the tag that is meant.",
         prose=False,
@@ -50,28 +50,28 @@ PATTERNS = (
     Pattern(
         OTHER,
         "|",
-        Expression(r"\{[^{}|\n]{0,160}\|[^{}\n]{0,400}\}"),
+        Regex(r"\{[^{}|\n]{0,160}\|[^{}\n]{0,400}\}"),
         "%s is a choice elsewhere; here all of it is read as text",
         "Write one of them.",
     ),
     Pattern(
         OTHER,
         "__",
-        Expression(r"__(?<![\w/]__)[A-Za-z0-9*][\w*/ .\-]{0,60}?__(?!\w)"),
+        Regex(r"__(?<![\w/]__)[A-Za-z0-9*][\w*/ .\-]{0,60}?__(?!\w)"),
         "%s stands for a line of a file elsewhere; here it is read as text",
         "Write the words that are meant.",
     ),
     Pattern(
         OTHER,
         "--",
-        Expression(r"--(?<![^\s,，]--)[A-Za-z]{1,20}(?:[ =]\d[\w:./]{0,20})?"),
+        Regex(r"--(?<![^\s,，]--)[A-Za-z]{1,20}(?:[ =]\d[\w:./]{0,20})?"),
         "%s is a setting elsewhere; here it is read as text",
         "Give settings as flags of the command: --size, --steps, --seed, --negative.",
     ),
     Pattern(
         OTHER,
         "BREAK AND ADD",
-        Expression(r"(?<![^\s,，])(?:BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"),
+        Regex(r"(?<![^\s,，])(?:BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"),
         "%s parts a prompt elsewhere; here it is read as text",
         "Remove it; what belongs to one character goes into one block.",
         prose=False,
@@ -79,7 +79,7 @@ PATTERNS = (
     Pattern(
         OTHER,
         "// # /*",
-        Expression(
+        Regex(
             r"//(?<![:\w/\\]//)(?![/\\])[^\n]*+|#(?<![^\n]#)#{0,5}[ \t][^\n]*+"
             r"|/\*[^*]*+(?:\*(?!/)[^*]*+)*+(?:\*/|\Z)"
         ),
@@ -89,14 +89,14 @@ PATTERNS = (
     Pattern(
         "lora-tag",
         "mbedding:",
-        Expression(r"embedding:[\w.\-/\\]{1,100}", re.I),
+        Regex(r"embedding:[\w.\-/\\]{1,100}", re.I),
         "no embedding is loaded by %s, which is read as text",
         "Remove it; adapters are given as --lora FILE:STRENGTH.",
     ),
     Pattern(
         WEIGHTS,
         "( [ { :",
-        Expression(
+        Regex(
             r"(?!\d+:\d+\Z).*(?:[^\s:]:\s*+[0-9]{0,4}\.?[0-9]{1,4}[)\]}]*\Z|::)"
             r"|(?:\(\(|\[\[|\{)|[(\[](?=[^,]*[^\W\d_]{2})[^()\[\]]++[)\]]\Z",
             re.S,

@@ -40,12 +40,14 @@ class Element:
 class Outline:
     """What a text's tags make of it.
 
-    `blocks`: whether there is a block that is closed; `structured`: or at least a field.
+    `tagged`: whether it has any tag; `blocks`: whether there is a block that is closed;
+    `structured`: or at least a field.
     `frames` are known wrappers, closed, that hold blocks. `spare` are the tags of other
     wrappers, `negatives` the elements of what shall not be drawn, `gaps` the stretches of text
     outside of every block.
     """
 
+    tagged: bool = False
     blocks: bool = False
     structured: bool = False
     frames: tuple[Element, ...] = ()
@@ -109,6 +111,7 @@ def outline(text: str) -> Outline:
     blocks = any(map(is_block, closed))
     spare = {span for one in tags.found if _is_spare(one) for span in one.tags}
     return Outline(
+        bool(tags.found),
         blocks,
         blocks or any(map(is_field, closed)),
         tuple(one for one in tags.found if _is_frame(one)),

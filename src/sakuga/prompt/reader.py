@@ -15,9 +15,9 @@ from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt.expression import Expression
 from sakuga.prompt.names import CAPTION, UNNUMBERED, WRAPPERS, character_number
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Offsets, Span
+from sakuga.prompt.regex import Regex
 
 _NAME = r"[^\W\d][\w.\-]*+"
 # The face <o>_<o> is a tag of pictures, none of XML.
@@ -32,10 +32,10 @@ _CDATA = r"<!\[CDATA\[.*?(?:\]\]>|\Z)"
 _INSTRUCTION = r"<\?[A-Za-z_].*?(?:\?>|\Z)"
 _DECLARATION = r"!(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)"
 TAG = re.compile(f"<{_TAG_TAIL}")
-_ATTRIBUTE = Expression(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
+_ATTRIBUTE = Regex(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
 _DECLARATIONS = re.compile(f"<{_DECLARATION}", re.I | re.A)
 # A tag is only looked at, so that a bare & among its attributes is still found.
-SCAN = Expression(
+SCAN = Regex(
     rf"{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|(?P<stray>[<&]|\]\]>)", re.S
 )
 # All of a text in which `SCAN` finds no stray, told without a match for every tag.
@@ -47,19 +47,19 @@ MARKUP = re.compile(
     rf"{_COMMENT}|(?P<cdata>{_CDATA})|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})|(?P<reference>{_REFERENCE})",
     re.S,
 )
-_READS_AS_MARKUP = Expression(
+_READS_AS_MARKUP = Regex(
     rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
 )
 ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;"}
 
 _NUMBERS = frozenset({"id", "number", "num", "no", "index"})
-_NUMBER = Expression(r"(?:char(?:acter)?[_\- ]?)?([0-9]{1,3})", re.I | re.A)
+_NUMBER = Regex(r"(?:char(?:acter)?[_\- ]?)?([0-9]{1,3})", re.I | re.A)
 
 MAX_ELEMENTS = 2_000
 MAX_ATTRIBUTES = 64
 MAX_DEPTH = 32
 _ROOT = "prompt"
-_WRAPPER_TAG = Expression(r"<(?P<closing>/?)im(?:age|g)\s*+>", re.I | re.A)
+_WRAPPER_TAG = Regex(r"<(?P<closing>/?)im(?:age|g)\s*+>", re.I | re.A)
 
 
 def escape(text: str) -> str:

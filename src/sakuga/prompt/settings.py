@@ -6,32 +6,30 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from sakuga.prompt.expression import Expression
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
 from sakuga.prompt.passage import Passage
+from sakuga.prompt.regex import Regex
 from sakuga.prompt.rules import Edit
 
 STAYING = frozenset({"negative", "settings-text"})
 """The rules of what is left out of the prompt, but stays in the text until its author moves it."""
 
 _QUOTED = 120  # characters of a negative that a message shows
-_TAGS = Expression(r"</?[^<>]*>")
-_NEGATIVE = Expression(
+_TAGS = Regex(r"</?[^<>]*>")
+_NEGATIVE = Regex(
     r"(?:\bnegative[ _]?prompts?|^negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
     r"|ネガティブ(?:プロンプト)?|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo"
     r"|негативный промпт)[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}",
     re.I | re.M,
 )
 _SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
-_STEPS = Expression(
-    r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)"
-)
+_STEPS = Regex(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
 _KNOWN = {
-    "--steps": Expression(r"\bSteps: ?(\d+)"),
-    "--guidance": Expression(r"\bCFG scale: ?([\d.]+)"),
-    "--seed": Expression(r"\bSeed: ?(\d+)"),
-    "--size": Expression(r"\bSize: ?(\d+x\d+)"),
+    "--steps": Regex(r"\bSteps: ?(\d+)"),
+    "--guidance": Regex(r"\bCFG scale: ?([\d.]+)"),
+    "--seed": Regex(r"\bSeed: ?(\d+)"),
+    "--size": Regex(r"\bSize: ?(\d+x\d+)"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sakuga.prompt.expression import Expression
+from sakuga.prompt.regex import Regex
 
 # How an answer begins, by language; the sentence that follows is about the prompt, not of it.
 _OPENERS = (
@@ -40,28 +40,26 @@ _LABELS = (
     "|설명|번역|explicación|traducción|explication|traduction|erklärung|übersetzung|hinweis"
     "|spiegazione|traduzione|explicação|tradução|пояснение|перевод"
 )
-_CHAT = Expression(
+_CHAT = Regex(
     rf"[\s>#*_\-]*(?:(?:{_OPENERS})(?![\w_])|(?:{_LABELS})[*_\s]*[:：]|#{{1,6}}\s)"
     rf"|[\s>#*_\-]*(?:{_OPENERS})(?<=[^\x00-\u02ff])"
     rf"|\s*\*\*[^*\n]{{1,60}}\*\*\s*[:：]?\s*$",
     re.I,
 )
-_SPOKEN = Expression(_PHRASES, re.I)
+_SPOKEN = Regex(_PHRASES, re.I)
 _ENDS = (":", "：", "?", "？", ":**", "：**", "👇", "⬇️")
-_COMMAS = Expression("[,，、\n]")
-_WIDE = Expression("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_COMMAS = Regex("[,，、\n]")
+_WIDE = Regex("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOOKED_AT = 1_000  # characters of a text, or of each of its ends
 _MOST_WORDS = 4  # of a tag
 _MOST_SIGNS = 6  # of a tag in a script that puts no space between words
 _QUOTES = r"(?P<quote>\"\"\"|'''|[\"'`“])"
 # The last of a program before its text: prompt = r\"""  or  print("  or  {"prompt": "
-_OPENED = Expression(rf"(?:^|[\s=(,:\[{{])[rRfFbBuU]{{0,2}}{_QUOTES}\s*$")
-_ASSIGNED = Expression(
-    r"(?:^|\n)[\w.\[\]\"' ]{1,60}(?::[ \w]{1,30})?(?:=|:\s*[|>][+\-]?)\s*\(?\s*$"
-)
-_CLOSED = Expression(r"\s*(?:\"\"\"|'''|[\"'`”]\s*(?:[,;)\]}.]|$))")
-_MARKS = Expression(r"[\s{}\[\]()\"'`“”‘’,;=_*\-]*")
-_MARK = Expression(r"[{}\[\]()\"'`“”‘’=_*\-]")
+_OPENED = Regex(rf"(?:^|[\s=(,:\[{{])[rRfFbBuU]{{0,2}}{_QUOTES}\s*$")
+_ASSIGNED = Regex(r"(?:^|\n)[\w.\[\]\"' ]{1,60}(?::[ \w]{1,30})?(?:=|:\s*[|>][+\-]?)\s*\(?\s*$")
+_CLOSED = Regex(r"\s*(?:\"\"\"|'''|[\"'`”]\s*(?:[,;)\]}.]|$))")
+_MARKS = Regex(r"[\s{}\[\]()\"'`“”‘’,;=_*\-]*")
+_MARK = Regex(r"[{}\[\]()\"'`“”‘’=_*\-]")
 
 
 def is_chat(text: str) -> bool:

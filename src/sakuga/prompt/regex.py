@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 
 
-class Expression:
+class Regex:
     """The source of a regular expression; `compiled` is the expression."""
 
     def __init__(self, source: str, flags: int = 0) -> None:
