@@ -6,8 +6,8 @@ import string
 
 from hypothesis import strategies as st
 
-from sakuga.prompt.canonical import ALIASES, CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS
-from sakuga.prompt.nodes import CAPTION, Block, Document, Field
+from sakuga.prompt.names import ALIASES, CAPTION, CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS
+from sakuga.prompt.nodes import Block, Document, Field
 
 TAGS = (
     "blue_hair", "red_eyes", "long hair", "(blue_eyes:1.2)", "heterochromia", "school_uniform",
@@ -23,7 +23,11 @@ FRAGMENTS = (
     "</general_tags>", "<style>", "</style>", "<count>2girls,</count>", "<image>", "</image>",
     "<img>", "</img>", "<caption>", "</caption>", '{"image": {"tags": "', '"}}', "\\n", "\\u00e9",
     "You are ", "<Prompt Start>", "<?xml version='1.0'?>", "\r\n", "\ufeff", "\u3000", "\x00",
-    "\ud800", "&#13;", "&#0;", "&#x41;", "<lora:x:0.8>", "<角色>", "</角色>",
+    "```xml\n", "```", "\n~~~\n", "<think>", "</think>", "Here is your prompt:\n", "Enjoy!", "> ",
+    "&lt;character_1&gt;", "&lt;/character_1&gt;", "＜n＞", "＜/n＞", "\u200b", "\u200d", "<br>",
+    "<negative>", "</negative>", "\nNegative prompt: ", "Steps: 28, Sampler: x", "\n- ", "1. ",
+    "，", "、", "; ", "<document>", "</document>", "<prompt>", "</prompt>", "<o>_<o>", 'p = """',
+    '"""', "\ud800", "&#13;", "&#0;", "&#x41;", "<lora:x:0.8>", "<角色>", "</角色>",
 )  # fmt: skip
 
 # XML can carry no control characters.

@@ -9,6 +9,7 @@ from sakuga.prompt.canonical import canonical, encoder_texts, lines
 from sakuga.prompt.document import read, write
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.reader import find_declaration
+from sakuga.prompt.tags import SEPARATORS
 
 
 @given(rearranged())
@@ -42,10 +43,13 @@ def test_writing_changes_no_canonical_text(text: str) -> None:
 def test_lines_hold_the_words_of_their_fields_in_order(document: Document) -> None:
     for line in lines(document):
         if line.fields and not any(part.nested or "&" in part.text for part in line.fields):
-            words = " ".join(part.text for part in line.fields).replace(",", " ").split()
+            words = _parted(" ".join(part.text for part in line.fields))
             end = line.text.rfind("</") if line.begin else len(line.text)
-            value = line.text[line.begin : end].replace("&lt;", "<").replace(",", " ")
-            assert value.split() == words
+            assert _parted(line.text[line.begin : end].replace("&lt;", "<")) == words
+
+
+def _parted(text: str) -> list[str]:
+    return text.translate(dict.fromkeys(map(ord, SEPARATORS), " ")).split()
 
 
 @given(wild)

@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.prompt.canonical import (
-    CHARACTER_FIELDS,
-    COMMUNITY_SYSTEM,
-    GENERAL_FIELDS,
-    canonical,
-    encoder_texts,
-)
+from sakuga.prompt.canonical import COMMUNITY_SYSTEM, canonical, encoder_texts
 from sakuga.prompt.document import read
+from sakuga.prompt.names import CHARACTER_FIELDS, GENERAL_FIELDS
 
 SEED = Path(__file__).parents[2] / "examples" / "two_characters.xml"
 SYSTEMS = {"system_xml": "XML. <Prompt Start> ", "system_text": "Text. <Prompt Start> "}
@@ -97,7 +92,7 @@ def test_a_field_given_twice_is_joined_standard_name_first() -> None:
 
 def test_values_are_tidied_and_their_tags_keep_their_order() -> None:
     value = " z_tag ,a  tag,,\n(b:1.2) , 1,000 lamps, 蓝发，双马尾, "
-    expected = "z_tag, a tag, (b:1.2), 1,000 lamps, 蓝发，双马尾"
+    expected = "z_tag, a tag, (b:1.2), 1,000 lamps, 蓝发, 双马尾"
     assert f"<style>{expected}</style>" in form(
         f"<general_tags><style>{value}</style></general_tags>"
     )

@@ -81,7 +81,7 @@ def test_an_empty_text_is_an_empty_document() -> None:
         ("<3 </3 :< <-", "<3 </3 :< <-"),
         ("a < b", "a < b"),
         ("]]>", "]]>"),
-        ("<lora:x:0.8>", "<lora:x:0.8>"),
+        ("<o>_<o>, <|>_<|>, =<, 3<, :<", "<o>_<o>, <|>_<|>, =<, 3<, :<"),
         ("<Prompt Start>", "<Prompt Start>"),
         ("&#65;&#x42;", "AB"),
         ("<![CDATA[a <b> & c]]>", "a <b> & c"),

@@ -58,7 +58,8 @@ def test_severities_are_as_promised() -> None:
         "error": {"declaration", "too-large", "too-deep", "slot-contradicted"},
         "warning": {
             "not-well-formed", "too-many-characters", "duplicate-number", "count-mismatch",
-            "too-long", "slot-blurred",
+            "too-long", "slot-blurred", "around-prompt", "outside-text", "wrapper", "escaped-tags",
+            "zero-width", "inner-caption", "negative", "settings-text", "lora-tag",
         },
     }  # fmt: skip
 

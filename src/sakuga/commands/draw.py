@@ -99,7 +99,7 @@ def draw(
     request: Annotated[Mapping[str, Any], Given(Request, without=("prompt",))],
     size: Size = None,
     output: Output,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop on errors of lint.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop on errors and warnings.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:

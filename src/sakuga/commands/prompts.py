@@ -146,10 +146,12 @@ def show_findings(prompt: Prompt, profile: LintProfile, *, strict: bool) -> None
     if notes:
         place = quoted_path(prompt.name) if prompt.file else "PROMPT"
         say(f"{notes} note{'s' * (notes != 1)}; `sakuga lint {place}` tells.", err=True)
-    errors = sum(len(one) for one in by_rule.values() if one[0].severity == "error")
-    if strict and errors:
+    serious = sum(len(one) for one in by_rule.values() if one[0].severity != "info")
+    if strict and serious:
         raise RequestError(
-            "with --strict a prompt must have no errors", f"{errors}", "Mend it, see above."
+            "with --strict a prompt must have no errors and no warnings",
+            f"{serious}",
+            "Mend it, see above.",
         )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sakuga.api.receipt import SentTexts, TokenCounts
 from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.folder import Checkpoint
-from sakuga.errors import SpecMismatch
+from sakuga.errors import CorruptFile, SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.spec import TEXT_ENCODER, TEXT_ENCODER_2, GemmaSpec, JinaSpec, ModelSpec
 from sakuga.printable import cut
 from sakuga.prompt.canonical import encoder_texts
+from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
 BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
@@ -37,9 +39,16 @@ class TokenizedTexts:
 
 
 def tokenize(
-    request: Resolved, spec: ModelSpec, gemma: Tokenizer, jina: Tokenizer
+    request: Resolved,
+    spec: ModelSpec,
+    gemma: Tokenizer,
+    jina: Tokenizer,
+    spelling: Spelling | None = None,
 ) -> TokenizedTexts:
-    """Both texts of a request as each encoder will see them. Raises PromptRefused."""
+    """Both texts of a request as each encoder will see them. Raises PromptRefused.
+
+    `spelling`: how a model that lists its words writes them, for it obeys other spellings less.
+    """
     drawing = spec.drawing
     texts = encoder_texts(
         request.prompt,
@@ -48,6 +57,7 @@ def tokenize(
         system_text=drawing.system_text,
         system=request.system,
         verbatim=request.verbatim,
+        spelling=spelling,
         mode=request.text_mode,
     )
     positive, negative = (
@@ -77,12 +87,16 @@ def tokenize(
 
 @dataclass(frozen=True, slots=True)
 class Tokenizers:
-    """The tokenizers of a model's encoders; `notes`: what shows that one is another encoder's."""
+    """The tokenizers of a model's encoders; `notes`: what shows that one is another encoder's.
+
+    `spelling`: how tags are written for the model, if it lists the words it knows.
+    """
 
     spec: ModelSpec
     gemma: Tokenizer
     jina: Tokenizer
     notes: tuple[str, ...]
+    spelling: Spelling | None = None
 
     @classmethod
     def open(cls, checkpoint: Checkpoint) -> Tokenizers:
@@ -97,11 +111,15 @@ class Tokenizers:
                 notes.append(f"The {kind.tokenizer} seems to be another encoder's: {why}.")
             opened.append(tokenizer)
         gemma, jina = opened
-        return cls(spec, gemma, jina, tuple(notes))
+        words = None
+        with suppress(CorruptFile):  # doctor tells; a drawing needs no list of words
+            words = checkpoint.vocabulary()
+        spelling = None if words is None else spelling_of(words)
+        return cls(spec, gemma, jina, tuple(notes), spelling)
 
     def read(self, request: Resolved) -> TokenizedTexts:
         """Both texts of a request as each encoder will see them. Raises PromptRefused."""
-        return tokenize(request, self.spec, self.gemma, self.jina)
+        return tokenize(request, self.spec, self.gemma, self.jina, self.spelling)
 
 
 def check_tokenizer(tokenizer: Tokenizer, spec: GemmaSpec | JinaSpec) -> str | None:

@@ -1,7 +1,7 @@
 """The dataset's annotation JSON: {"image": {"tags": "<xml>", "caption": "..."}, ...}.
 
-People paste it as it is. Only `tags` and `caption` reach the encoders; boxes and names of
-`character_n` have no place in a prompt.
+People paste it as it is, line breaks inside its strings included. Only `tags` and `caption`
+reach the encoders; boxes and names of `character_n` have no place in a prompt.
 """
 
 from __future__ import annotations
@@ -10,30 +10,54 @@ import json
 import re
 from collections.abc import Iterator
 
-from sakuga.prompt.nodes import Offsets
+from sakuga.prompt.nodes import Offsets, Span
+from sakuga.prompt.passage import Passage
 
+_JSON = json.JSONDecoder(strict=False)
+_BEGIN = re.compile(r"(?:\[\s*+)?\{\s*+\"")
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]', re.S)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\."
 )
 
 
-def find_annotation(text: str, start: int) -> dict[str, tuple[str, Offsets]] | None:
-    """`tags` and `caption` with the way back to `text`; None if it is no annotation."""
-    if not text.startswith("{", start):
+def annotation_range(text: str) -> Span | None:
+    """Where a text holds an annotation, or a list of one."""
+    begin = _BEGIN.search(text) if '"tags"' in text or '"caption"' in text else None
+    found = begin and _decoded(text, begin.start())
+    return Span(begin.start(), found[1]) if begin and found else None
+
+
+def find_annotation(whole: Passage) -> dict[str, Passage] | None:
+    """`tags` and `caption` of a text that is an annotation; None if it is none."""
+    text = whole.text
+    start = len(text) - len(text.lstrip())
+    found = _decoded(text, start) if text.startswith(("{", "["), start) else None
+    if found is None or text[found[1] :].strip():
         return None
+    wanted, _, path = found
+    places = dict(_strings(text, start))
+    return {name: _string(whole, places[*path, name], value) for name, value in wanted.items()}
+
+
+def _decoded(text: str, start: int) -> tuple[dict[str, str], int, tuple[str, ...]] | None:
+    """The texts of the annotation that begins at `start`, its end, and the path to them."""
     try:
-        whole = json.loads(text[start:])
+        # Not strict: people paste a prompt into the string with its line breaks.
+        whole, end = _JSON.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None
-    image = whole.get("image")
+    path: tuple[str, ...] = ("image",)
+    if isinstance(whole, list) and len(whole) == 1:
+        whole, path = whole[0], ("", "image")
+    image = whole.get("image") if isinstance(whole, dict) else None
     if not isinstance(image, dict):
         return None
     wanted = {name: image[name] for name in ("tags", "caption") if name in image}
     if not wanted or not all(isinstance(value, str) for value in wanted.values()):
         return None
-    places = dict(_strings(text, start))
-    return {name: (value, _offsets(text, places["image", name])) for name, value in wanted.items()}
+    return wanted, end, path
 
 
 def write_annotation(tags: str, caption: str) -> str:
@@ -55,19 +79,24 @@ def _strings(text: str, start: int) -> Iterator[tuple[tuple[str, ...], int]]:
             if before == ":":
                 yield tuple(path), token.start()
             else:
-                path[-1] = json.loads(token[0])
+                path[-1] = _JSON.decode(token[0])
         before = mark
 
 
-def _offsets(text: str, quote: int) -> Offsets:
-    """From the decoded string whose opening quote is at `quote`, back to `text`."""
-    token = _TOKEN.match(text, quote)
+def _string(whole: Passage, quote: int, value: str) -> Passage:
+    """The string whose opening quote is at `quote`, decoded, with the way back."""
+    token = _TOKEN.match(whole.text, quote)
     end = token.end() if token else quote + 1
-    back = Offsets(0, quote + 1)
-    decoded = done = 0
-    done = quote + 1
-    for escape in _ESCAPE.finditer(text, quote + 1, end - 1):
-        decoded += escape.start() - done + 1
-        done = escape.end()
-        back.add(decoded, done)
-    return back
+    back = Offsets(0, whole.origin.at(quote + 1))
+    decoded, done = 0, quote + 1
+    escapes = ((*match.span(), 1) for match in _ESCAPE.finditer(whole.text, quote + 1, end - 1))
+    for start, stop, width in (*escapes, (end - 1, end - 1, 0)):
+        for key, origin in whole.origin.runs(done, start):
+            back.add(decoded + key - done, origin)
+        decoded += start - done
+        if width:
+            back.add(decoded, whole.origin.at(start))
+        decoded += width
+        done = stop
+    # A lone surrogate has no place in a text.
+    return Passage(_LONE_SURROGATE.sub("\ufffd", value), back)

@@ -4,48 +4,31 @@ The order is the one of the training captions, so that the same prompt is the sa
 however its author arranged it: characters by number, then <general_tags>, then blocks
 nobody knows by name, then loose text, then <caption>; fields in a fixed order, unknown
 ones after them by name. One element per line, no indentation, runs of space collapsed,
-tags separated by ", " and kept in the author's order. Wrappers, comments and empty fields
-are dropped. Plain text is only trimmed.
+tags separated by ", " and kept in the author's order, a caption inside a block moved out of it.
+Wrappers, comments and empty fields are dropped. Plain text is only trimmed. For a model that
+lists the words it knows, tags are spelled as it spells them; else as their author did.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sakuga.prompt import document as documents
-from sakuga.prompt.nodes import CAPTION, Block, Document, Field
+from sakuga.prompt.names import (
+    CAPTION,
+    CHARACTER_FIELDS,
+    GENERAL,
+    GENERAL_FIELDS,
+    character_number,
+    lowered,
+    standard_name,
+)
+from sakuga.prompt.nodes import Block, Document, Field
 from sakuga.prompt.reader import escape
-
-GENERAL = "general_tags"
-CHARACTER_FIELDS = (
-    "n",
-    "gender",
-    "appearance",
-    "clothing",
-    "body_type",
-    "expression",
-    "action",
-    "interaction",
-    "position",
-)
-GENERAL_FIELDS = (
-    "count",
-    "artists",
-    "style",
-    "background",
-    "environment",
-    "perspective",
-    "atmosphere",
-    "lighting",
-    "quality",
-    "objects",
-    "other",
-)
-UNNUMBERED = -1
-ALIASES = {"pose": "action", "artist": "artists", "name": "n"}
+from sakuga.prompt.settings import unlabelled
+from sakuga.prompt.tags import Spelling, respelled, tidied
 
 # What most community workflows put in front; no training code has it.
 COMMUNITY_SYSTEM = (
@@ -54,8 +37,6 @@ COMMUNITY_SYSTEM = (
 )
 
 _ORDER = {name: rank for rank, name in enumerate(CHARACTER_FIELDS + GENERAL_FIELDS)}
-_CHARACTER = re.compile(r"char(?:acter)?[_\-]?([0-9]{0,3})", re.I | re.A)
-_COMMA = re.compile(r"\s*(?:(?<!\d),|,(?!\d))\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,50 +86,47 @@ class Texts:
     negative: EncoderText
 
 
-def canonical(document: Document) -> str:
+def canonical(document: Document, spelling: Spelling | None = None) -> str:
     """The prompt in canonical form, without a system prompt. Applied twice, it changes nothing.
 
     References are resolved, for encoders read text: `cats &amp; dogs` is `cats & dogs`. Only
     text that would be read back as markup keeps its reference (see `reader.escape`).
     """
-    return "\n".join(line.text for line in lines(document))
+    return "\n".join(line.text for line in lines(document, spelling))
 
 
-def lines(document: Document) -> Iterator[Line]:
+def lines(document: Document, spelling: Spelling | None = None) -> Iterator[Line]:
     """The canonical text line by line, each with where it came from."""
     if not document.structured:
         for block in document.blocks:
-            yield Line(block.fields[0].text, block.fields)
+            text = block.fields[0].text
+            yield Line(respelled(text, spelling) if spelling else text, block.fields)
         return
-    for section in sections(document):
+    for section in sections(document, spelling):
         yield from _section_lines(section)
 
 
-def sections(document: Document) -> list[Section]:
+def sections(document: Document, spelling: Spelling | None = None) -> list[Section]:
     """Blocks in canonical order, those of one name joined, empty ones included."""
     characters: list[Section] = []
     shared: dict[str, list[Block]] = {}
     for block, number in zip(document.blocks, _numbers(document.blocks), strict=True):
         if number is None:
-            shared.setdefault(_lowered(block.name), []).append(block)
+            shared.setdefault(lowered(block.name), []).append(block)
         else:
-            characters.append(_section(f"character_{number}", [block], number))
-    others = [_section(name, shared[name]) for name in sorted(shared, key=_block_rank)]
+            characters.append(_section(f"character_{number}", [block], number, spelling))
+        captions = (part for part in block.fields if is_inner_caption(block, part))
+        if inside := tuple(part for part in captions if part.text):
+            shared.setdefault(CAPTION, []).append(replace(block, fields=inside))
+    others = [
+        _section(name, shared[name], None, spelling) for name in sorted(shared, key=_block_rank)
+    ]
     return sorted(characters, key=lambda section: section.number or 0) + others
 
 
-def standard_name(name: str) -> str:
-    """The name a field of a character or of general_tags is read under."""
-    lowered = _lowered(name)
-    return ALIASES.get(lowered, lowered)
-
-
-def character_number(name: str) -> int | None:
-    """The number in a character block's name, UNNUMBERED, or None for other blocks."""
-    match = _CHARACTER.fullmatch(name)
-    if match is None:
-        return None
-    return int(match[1]) if match[1] else UNNUMBERED
+def is_inner_caption(block: Block, part: Field) -> bool:
+    """Whether a field is a caption inside another block: it is read as a block of its own."""
+    return lowered(part.name) == CAPTION and lowered(block.name) != CAPTION
 
 
 def system_prompt(document: Document, system: str | None, system_xml: str, system_text: str) -> str:
@@ -172,6 +150,7 @@ def encoder_texts(
     system_text: str,
     system: str | None = None,
     verbatim: bool = False,
+    spelling: Spelling | None = None,
     mode: Literal["training", "comfy"] = "training",
 ) -> Texts:
     """What each encoder reads for a prompt and its negative.
@@ -180,11 +159,12 @@ def encoder_texts(
     alone; `comfy` gives Jina what Gemma reads. An empty text stays empty for both. The
     system prompt is `system` if given ("community" names the usual one of workflows), else
     the one the user put in front of the text, else the model's own for the text's kind.
-    `verbatim` sends the user's text untouched. Raises PromptRefused as `read` does.
+    `verbatim` sends the user's text untouched; else its tags are in `spelling`.
+    Raises PromptRefused as `read` does.
     """
     positive, other = (
-        _encoder_text(text, system_xml, system_text, system, verbatim)
-        for text in (prompt, negative)
+        _encoder_text(text, (system_xml, system_text), system, verbatim, spelling)
+        for text in (prompt, unlabelled(negative))
     )
     if mode == "comfy":
         positive, other = (EncoderText(each.gemma, each.gemma) for each in (positive, other))
@@ -192,15 +172,19 @@ def encoder_texts(
 
 
 def _encoder_text(
-    text: str, system_xml: str, system_text: str, system: str | None, verbatim: bool
+    text: str,
+    systems: tuple[str, str],
+    system: str | None,
+    verbatim: bool,
+    spelling: Spelling | None,
 ) -> EncoderText:
     document = documents.read(text)
     if not text.strip():
         return EncoderText("", "")
     if verbatim and system is None and document.system:
         return EncoderText(text, text)
-    user = text if verbatim else canonical(document)
-    return EncoderText(system_prompt(document, system, system_xml, system_text) + user, user)
+    user = text if verbatim else canonical(document, spelling)
+    return EncoderText(system_prompt(document, system, *systems) + user, user)
 
 
 def _section_lines(section: Section) -> Iterator[Line]:
@@ -222,26 +206,32 @@ def _element_line(name: str, part: CanonicalField) -> Line:
     return Line(f"<{name}>{part.text}</{name}>", part.fields, len(name) + 2)
 
 
-def _section(name: str, blocks: list[Block], number: int | None = None) -> Section:
+def _section(
+    name: str, blocks: list[Block], number: int | None, spelling: Spelling | None
+) -> Section:
     known = number is not None or name == GENERAL
     groups: dict[str, list[Field]] = {}
     for block in blocks:
         for part in block.fields:
-            groups.setdefault(standard_name(part.name) if known else part.name, []).append(part)
-    parts = [_part(group, groups[group]) for group in sorted(groups, key=_field_rank)]
+            if name == CAPTION:
+                groups.setdefault("", []).append(part)
+            elif not is_inner_caption(block, part):
+                group = standard_name(part.name) if known else part.name
+                groups.setdefault(group, []).append(part)
+    parts = [_part(group, groups[group], spelling) for group in sorted(groups, key=_field_rank)]
     return Section(name, tuple(part for part in parts if part.text), tuple(blocks), number)
 
 
-def _part(name: str, fields: list[Field]) -> CanonicalField:
+def _part(name: str, fields: list[Field], spelling: Spelling | None) -> CanonicalField:
     """Fields of one meaning joined: those under its standard name first."""
-    fields = sorted(fields, key=lambda part: _lowered(part.name) != name)
-    separator = ", " if name else " "
+    fields = sorted(fields, key=lambda part: name != "" and lowered(part.name) != name)
     if any(part.nested for part in fields):
         texts = (part.text if part.nested else escape(part.text) for part in fields)
-        text = separator.join(filter(None, map(_collapsed, texts)))
+        text = (", " if name else " ").join(filter(None, map(_collapsed, texts)))
     else:
-        text = separator.join(part.text for part in fields if part.text)
-        text = escape(_tags(text) if name else _collapsed(text))
+        # Each field begins a line, so that its list mark is seen to be one.
+        text = "\n".join(part.text for part in fields if part.text)
+        text = escape(tidied(text, spelling if name != "n" else None) if name else _collapsed(text))
     return CanonicalField(name, text, tuple(part for part in fields if part.text))
 
 
@@ -274,13 +264,5 @@ def _field_rank(name: str) -> tuple[int, str]:
     return (_ORDER.get(name, len(_ORDER)) if name else len(_ORDER) + 1), name
 
 
-def _lowered(name: str) -> str:
-    return name.lower() if name.isascii() else name  # lower-casing other scripts may lengthen
-
-
 def _collapsed(text: str) -> str:
     return " ".join(text.split())
-
-
-def _tags(text: str) -> str:
-    return ", ".join(filter(None, _COMMA.split(_collapsed(text))))

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
-from sakuga.prompt import canonical as forms
-from sakuga.prompt.canonical import GENERAL, Section
+from sakuga.prompt.canonical import Section
+from sakuga.prompt.names import GENERAL, standard_name
 from sakuga.prompt.nodes import Span
 from sakuga.prompt.rules import Found
 from sakuga.prompt.tag_table import known_tag
@@ -183,7 +183,7 @@ def _denied(counts: list[Count]) -> Found | None:
 def _undrawn(counts: list[Count], drawn: list[Section]) -> Found | None:
     """Counts that the character blocks do not come to, by number or by gender."""
     people = _people(counts)
-    name = forms.standard_name(counts[0].tag.field.name)
+    name = standard_name(counts[0].tag.field.name)
     said = f"<{name}> says {', '.join(dict.fromkeys(count.tag.text for count in counts))}"
     if people.number > len(drawn) or (people.number < len(drawn) and not people.more):
         are = "there is 1 character block"

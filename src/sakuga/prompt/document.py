@@ -8,7 +8,8 @@ Prompts are written by hand, so reading forgives: a bare `&`, an undefined `&nam
 `<` that opens no tag (`>_<`, `<3`, `:<`) are text; text outside any tag becomes a nameless
 block or field; tags deeper than a field stay in its text as they were written; attributes
 of a block are fields; the dataset's annotation JSON gives the prompt inside it. What is
-still not well-formed, and what has no tags at all, is one nameless block: plain text.
+still not well-formed, and what has no tags at all, is one nameless block: plain text. What
+stands around a prompt (`around`) and what says what not to draw (`settings`) is left out.
 
 Only two things are refused, because no prompt needs them and attacks on XML do: a document
 type or entity declaration, and more than 64 KiB of UTF-8.
@@ -22,10 +23,25 @@ from functools import lru_cache
 
 from sakuga.errors import PromptRefused
 from sakuga.prompt import annotation
-from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Kind, Offsets, Span
+from sakuga.prompt.around import OF_CAPTIONS, beside_caption, peel
+from sakuga.prompt.names import CAPTION
+from sakuga.prompt.nodes import Block, Document, Fault, Field, Kind, Offsets, Remark, Span
+from sakuga.prompt.passage import Passage
 from sakuga.prompt.reader import escape, parse, refuse_declarations, text_field
+from sakuga.prompt.settings import without_settings
 
-__all__ = ["MAX_BYTES", "Block", "Document", "Fault", "Field", "Kind", "Span", "read", "write"]
+__all__ = [
+    "MAX_BYTES",
+    "Block",
+    "Document",
+    "Fault",
+    "Field",
+    "Kind",
+    "Span",
+    "clean",
+    "read",
+    "write",
+]
 
 MAX_BYTES = 64 * 1024
 
@@ -39,15 +55,25 @@ _PROMPT_START = "<Prompt Start>"
 @lru_cache(maxsize=16)  # a linter and both encoders read one text, once
 def read(text: str) -> Document:
     """Read any text as a prompt. Raises PromptRefused on a DTD, an entity, or > 64 KiB."""
-    _refuse_size(text)
-    # One for one, so offsets stay true.
-    text = _SPACE_TO_PYTHON.sub(" ", _LONE_SURROGATE.sub("\ufffd", text))
-    refuse_declarations(text)
-    begin = _after_space(text, 0)
-    start = _end_of_system(text, begin)
-    found = _annotated(text, start) or _parsed(text, start)
-    end = begin + len(text[begin:start].rstrip())
-    return replace(found, source=text, system=text[begin:end], system_span=Span(begin, end))
+    text, passage, system, around = _peeled(text)
+    passage, unwanted = _wanted(passage)
+    found = _annotated(passage) or _parsed(passage)
+    return replace(
+        found,
+        source=text,
+        system=text[system.start : system.end],
+        system_span=system,
+        around=(*around, *unwanted, *found.around),
+    )
+
+
+def clean(text: str) -> str:
+    """The text without what stands around its prompt; itself where nothing does."""
+    normal, passage, system, around = _peeled(text)
+    if not around:
+        return text
+    before = f"{normal[system.start : system.end]}\n" if system.end > system.start else ""
+    return f"{before}{passage.text.strip()}\n"
 
 
 def write(document: Document) -> str:
@@ -83,32 +109,69 @@ def _after_space(text: str, start: int) -> int:
     return space.end() if space else start
 
 
-def _end_of_system(text: str, begin: int) -> int:
+def _end_of_system(text: str) -> int:
     """Offset where the prompt itself begins, past a system prompt the user put in front."""
-    if not text.startswith("You are ", begin):
-        return begin
+    if not text.startswith("You are "):
+        return 0
     marker = text.rfind(_PROMPT_START)
-    return begin if marker < 0 else _after_space(text, marker + len(_PROMPT_START))
+    return 0 if marker < 0 else _after_space(text, marker + len(_PROMPT_START))
 
 
-def _parsed(text: str, start: int) -> Document:
-    declaration = _XML_DECLARATION.match(text, start)
-    begin = declaration.end() if declaration else start
-    return parse(text[begin:], Offsets(0, begin))
+def _peeled(text: str) -> tuple[str, Passage, Span, tuple[Remark, ...]]:
+    """The text in characters that XML allows, the prompt in it, its system prompt, the rest."""
+    _refuse_size(text)
+    # One for one, so offsets stay true.
+    text = _SPACE_TO_PYTHON.sub(" ", _LONE_SURROGATE.sub("\ufffd", text))
+    refuse_declarations(text)
+    passage = Passage(text, Offsets(0, 0)).after(_after_space(text, 0))
+    around: tuple[Remark, ...] = ()
+    start = _end_of_system(passage.text)
+    if not start:
+        passage, around = peel(passage)
+        passage = passage.after(_after_space(passage.text, 0))
+        start = _end_of_system(passage.text)
+    system = passage.origin.span(0, len(passage.text[:start].rstrip()))
+    if start:
+        passage, more = peel(passage.after(start))
+        around = (*around, *more)
+    refuse_declarations(passage.text)
+    return text, passage, system, around
 
 
-def _annotated(text: str, start: int) -> Document | None:
+def _wanted(passage: Passage) -> tuple[Passage, tuple[Remark, ...]]:
+    """The prompt without what shall not be drawn, nor what then stands around it."""
+    passage, unwanted = without_settings(passage)
+    if not unwanted:
+        return passage, ()
+    passage, around = peel(passage)
+    passage, more = _wanted(passage)
+    return passage, (*unwanted, *around, *more)
+
+
+def _parsed(passage: Passage) -> Document:
+    declaration = _XML_DECLARATION.match(passage.text)
+    passage = passage.after(declaration.end() if declaration else 0)
+    return parse(passage.text, passage.origin)
+
+
+def _annotated(passage: Passage) -> Document | None:
     """The prompt inside an annotation JSON, if the text is one."""
-    values = annotation.find_annotation(text, start)
+    values = annotation.find_annotation(passage)
     if values is None:
         return None
     found = Document("json", ())
     if "tags" in values:
-        tags, origin = values["tags"]
-        found = replace(parse(_LONE_SURROGATE.sub("\ufffd", tags), origin), kind="json")
+        refuse_declarations(values["tags"].text)
+        tags, around = peel(values["tags"])
+        tags, unwanted = _wanted(tags)
+        found = replace(_parsed(tags), kind="json", around=(*around, *unwanted))
+        if "caption" in values and not found.structured and values["caption"].text.strip():
+            tags, more = peel(tags, (beside_caption,))
+            found = replace(_parsed(tags), kind="json", around=(*found.around, *more))
     if "caption" in values:
-        caption, origin = values["caption"]
-        part = text_field("", _LONE_SURROGATE.sub("\ufffd", caption), 0, origin)
+        caption, around = peel(values["caption"], OF_CAPTIONS)
+        found = replace(found, around=(*found.around, *around))
+        part = text_field("", caption.text, 0, caption.origin)
         if part.text:
             block = Block(CAPTION, (part,), part.span)
             found = replace(found, blocks=(*found.blocks, block))

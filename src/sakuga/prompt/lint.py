@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from string import ascii_letters
 from typing import TYPE_CHECKING
@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING
 from sakuga.errors import PromptRefused
 from sakuga.printable import cut
 from sakuga.prompt import canonical, counts, structure_rules, tag_rules
-from sakuga.prompt.document import MAX_BYTES, bytes_of, read
-from sakuga.prompt.nodes import Document, Span
+from sakuga.prompt.document import MAX_BYTES, bytes_of, clean, read
+from sakuga.prompt.foreign import foreign
+from sakuga.prompt.nodes import Document, Field, Span
 from sakuga.prompt.reader import find_declaration
 from sakuga.prompt.rules import RULES, Edit, Found, Severity
+from sakuga.prompt.settings import STAYING
+from sakuga.prompt.tags import SEPARATORS
 
 if TYPE_CHECKING:
     from sakuga.tokenizer.tokens import Tokenizer
 
-_WORD = re.compile(r"[^\s,]+")
+_WORD = re.compile(rf"[^\s{SEPARATORS}]+")
 # Close to what large vocabularies do: pieces of words; digits, signs and ideographs alone.
 _LETTERS = dict.fromkeys(map(ord, ascii_letters), "a")
 _ROUGH_TOKEN = re.compile(r"[A-Za-z]{1,7}|[^A-Za-z ]")
@@ -86,17 +89,18 @@ def _word_at(lines: list[canonical.Line], offset: int) -> Span:
         words = list(_source_words(line))
         if words:
             before = sum(match.end() <= offset for match in _WORD.finditer(line.text, line.begin))
-            span = words[min(before, len(words) - 1)]
+            field, start, end = words[min(before, len(words) - 1)]
+            span = field.locate(start, end)
             if offset <= len(line.text):
                 break
         offset -= len(line.text) + 1
     return span
 
 
-def _source_words(line: canonical.Line) -> Iterator[Span]:
+def _source_words(line: canonical.Line) -> Iterator[tuple[Field, int, int]]:
     for field in line.fields:
         for match in _WORD.finditer(field.text):
-            yield field.locate(*match.span())
+            yield field, *match.span()
 
 
 def _rough_tokens(text: str) -> int:
@@ -157,6 +161,9 @@ def lint(
     except PromptRefused as refused:
         return tuple(_placed([_refusal(text, refused)], text))
     found = _found(document)
+    if any(one.rule not in STAYING for one in document.around):
+        # It is cleaned first; until then edits may lie inside what goes.
+        found = [replace(one, edits=()) for one in found]
     found += check_length(document, limit, tokenizer, (system_xml, system_text))
     if vocabulary is None:
         found += tag_rules.other_names(document)
@@ -178,7 +185,8 @@ def _found(document: Document) -> list[Found]:
         *tag_rules.slots(document, flat, drawn),
         *structure_rules.names(sections),
         *tag_rules.tag_homes(sections, bool(drawn)),
-        *tag_rules.weights(document),
+        *foreign(document),
+        *structure_rules.inner_captions(document),
         *structure_rules.spare_commas(document),
         *structure_rules.empty_elements(document, sections),
     ]
@@ -186,6 +194,10 @@ def _found(document: Document) -> list[Found]:
 
 def fix(text: str) -> str:
     """The text with every mechanical fix applied; the encoders read the same as before."""
+    try:
+        text = clean(text)
+    except PromptRefused:
+        return text
     while edits := _compatible(lint(text)):
         pieces: list[str] = []
         done = 0

@@ -11,8 +11,6 @@ from typing import Literal
 Kind = Literal["xml", "text", "json"]
 Runs = tuple[tuple[int, int], ...]
 
-CAPTION = "caption"
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -74,12 +72,22 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What was read otherwise than it was written, before there were blocks: a linter's finding."""
+
+    rule: str
+    span: Span
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A whole prompt. Two documents are equal when they say the same; spans do not count.
 
     `system` is a system prompt the user put in front ("You are ... <Prompt Start>").
     `strays` are the bare `&`, `<` and `]]>` read as text, `attributes` the tags that have
-    attributes.
+    attributes, `around` tells of what stood around the prompt and is no part of it.
     """
 
     kind: Kind
@@ -90,6 +98,7 @@ class Document:
     fault: Fault | None = field(default=None, compare=False)
     strays: tuple[Span, ...] = field(default=(), compare=False, repr=False)
     attributes: tuple[Span, ...] = field(default=(), compare=False, repr=False)
+    around: tuple[Remark, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def structured(self) -> bool:

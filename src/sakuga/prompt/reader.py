@@ -15,11 +15,14 @@ from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt.nodes import CAPTION, Block, Document, Fault, Field, Offsets, Span
+from sakuga.prompt.names import CAPTION, UNNUMBERED, WRAPPERS, character_number
+from sakuga.prompt.nodes import Block, Document, Fault, Field, Offsets, Span
+from sakuga.prompt.regex import Regex
 
 _NAME = r"[^\W\d][\w.\-]*+"
+# The face <o>_<o> is a tag of pictures, none of XML.
 _TAG_TAIL = (
-    rf"/?{_NAME}"
+    rf"(?<!<\w>_<)(?!\w>_<\w>)/?{_NAME}"
     rf"(?:\s++{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+'))*+"
     r"\s*+/?>"
 )
@@ -29,10 +32,10 @@ _CDATA = r"<!\[CDATA\[.*?(?:\]\]>|\Z)"
 _INSTRUCTION = r"<\?[A-Za-z_].*?(?:\?>|\Z)"
 _DECLARATION = r"!(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)"
 TAG = re.compile(f"<{_TAG_TAIL}")
-_ATTRIBUTE = re.compile(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
+_ATTRIBUTE = Regex(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
 _DECLARATIONS = re.compile(f"<{_DECLARATION}", re.I | re.A)
 # A tag is only looked at, so that a bare & among its attributes is still found.
-SCAN = re.compile(
+SCAN = Regex(
     rf"{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|(?P<stray>[<&]|\]\]>)", re.S
 )
 # All of a text in which `SCAN` finds no stray, told without a match for every tag.
@@ -40,21 +43,23 @@ NO_STRAY = re.compile(
     rf"(?:[^<&\]]++|{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|\](?!\]>))*+\Z",
     re.S,
 )
-_NOT_TEXT = re.compile(
+MARKUP = re.compile(
     rf"{_COMMENT}|(?P<cdata>{_CDATA})|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})|(?P<reference>{_REFERENCE})",
     re.S,
 )
-_READS_AS_MARKUP = re.compile(
+_READS_AS_MARKUP = Regex(
     rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
 )
 ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;"}
 
+_NUMBERS = frozenset({"id", "number", "num", "no", "index"})
+_NUMBER = Regex(r"(?:char(?:acter)?[_\- ]?)?([0-9]{1,3})", re.I | re.A)
+
 MAX_ELEMENTS = 2_000
 MAX_ATTRIBUTES = 64
 MAX_DEPTH = 32
-WRAPPERS = frozenset({"image", "img"})
 _ROOT = "prompt"
-_WRAPPER_TAG = re.compile(r"<(?P<closing>/?)im(?:age|g)\s*+>", re.I | re.A)
+_WRAPPER_TAG = Regex(r"<(?P<closing>/?)im(?:age|g)\s*+>", re.I | re.A)
 
 
 def escape(text: str) -> str:
@@ -64,7 +69,9 @@ def escape(text: str) -> str:
     that spells out a tag or a reference keeps `&lt;` or `&amp;`, so that reading the result
     again gives the same text.
     """
-    return _READS_AS_MARKUP.sub(lambda match: ESCAPES[match[0]], text)
+    if "<" not in text and "&" not in text:
+        return text
+    return _READS_AS_MARKUP.compiled.sub(lambda match: ESCAPES[match[0]], text)
 
 
 def find_declaration(text: str) -> Span | None:
@@ -118,7 +125,7 @@ class Markup:
 
     def attribute_fields(self, start: int, end: int) -> Iterator[Field]:
         """`<character_1 gender="1girl">` says what a field would say."""
-        for match in _ATTRIBUTE.finditer(self.text, start, end):
+        for match in _ATTRIBUTE.compiled.finditer(self.text, start, end):
             value = 3 if match[2] is None else 2
             part = self.text_field(*match.span(value))
             yield replace(part, name=match[1], span=self.origin.span(*match.span()))
@@ -142,7 +149,7 @@ class Markup:
     def _pieces(self, start: int, end: int) -> Iterator[tuple[str, int]]:
         """Stretches of text with their offset in the markup, references resolved."""
         done = start
-        for match in _NOT_TEXT.finditer(self.text, start, end):
+        for match in MARKUP.finditer(self.text, start, end):
             if match.start() > done:
                 yield self.text[done : match.start()], done
             if match["reference"]:
@@ -186,10 +193,10 @@ def parse(markup: str, origin: Offsets) -> Document:
 
 def _unwrapped(markup: str) -> tuple[int, int]:
     """The range of plain text inside its wrappers, or all of it."""
-    tags = list(_WRAPPER_TAG.finditer(markup))
+    tags = list(_WRAPPER_TAG.compiled.finditer(markup))
     half = len(tags) // 2
     start, end = (tags[half - 1].end(), tags[half].start()) if half else (0, len(markup))
-    around = _WRAPPER_TAG.sub("", markup[:start] + markup[end:])
+    around = _WRAPPER_TAG.compiled.sub("", markup[:start] + markup[end:])
     nested = all(bool(tag["closing"]) == (index >= half) for index, tag in enumerate(tags))
     return (start, end) if nested and not around.strip() else (0, len(markup))
 
@@ -201,7 +208,7 @@ def _well_formed(markup: str) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
         return f"<{_ROOT}>{markup}</{_ROOT}>".encode(), Offsets(len(pieces[0]), 0), []
     length = len(pieces[0])
     back = Offsets(length, 0)
-    for match in SCAN.finditer(markup):
+    for match in SCAN.compiled.finditer(markup):
         if match.lastgroup != "stray":
             continue
         at, end = match.span()
@@ -335,7 +342,8 @@ class _Reader:
             self._flush(at)
         self._stack.pop()
         if closed.level == "block":
-            self._blocks.append(Block(name, tuple(closed.fields), *self._tags_of(closed, at)))
+            name, fields = _numbered(name, closed.fields)
+            self._blocks.append(Block(name, fields, *self._tags_of(closed, at)))
         elif closed.level == "leaf":
             self._close_leaf(closed, at)
 
@@ -372,6 +380,19 @@ class _Reader:
             self._done = self._markup.tag_end(at)
             names.append(self._origin.span(at + 2, at + 2 + size))
         return self._origin.span(closed.start, self._done), tuple(names)
+
+
+def _numbered(name: str, fields: list[Field]) -> tuple[str, tuple[Field, ...]]:
+    """A block's name and fields; `<character id="2">` is character_2."""
+    if character_number(name) == UNNUMBERED:
+        for part in fields:
+            number = (
+                _NUMBER.compiled.fullmatch(part.text) if part.name.lower() in _NUMBERS else None
+            )
+            if number and part.names == ():
+                rest = tuple(other for other in fields if other is not part)
+                return f"character_{int(number[1])}", rest
+    return name, tuple(fields)
 
 
 def _outside_nested(strays: Sequence[Span], blocks: Sequence[Block]) -> tuple[Span, ...]:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from sakuga.prompt import canonical as forms
-from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS, Section
-from sakuga.prompt.nodes import CAPTION, Block, Document, Field, Span
+from sakuga.prompt.canonical import Section, is_inner_caption
+from sakuga.prompt.names import (
+    ALIASES,
+    CAPTION,
+    CHARACTER_FIELDS,
+    GENERAL,
+    GENERAL_FIELDS,
+    UNNUMBERED,
+    character_number,
+    standard_name,
+)
+from sakuga.prompt.nodes import Block, Document, Field, Span
 from sakuga.prompt.reader import ESCAPES
 from sakuga.prompt.rules import Edit, Found
+from sakuga.prompt.speech import is_prose
 
 _EMPTY = re.compile(r"<[^<>]*/>|<[^<>]*>\s*</[^<>]*>")
-_COMMAS = re.compile(r",[\s,]*+")
+_COMMAS = re.compile(r"[,，、][\s,，、]*+")
 
 
 def unread(document: Document) -> Iterator[Found]:
     """How the text was read at all."""
+    for one in document.around:
+        yield Found(one.rule, one.span, one.reason, one.fix)
     if document.fault:
         fault = document.fault
         reason = f"{fault.reason}, so all of it is read as plain text"
@@ -30,18 +42,24 @@ def unread(document: Document) -> Iterator[Found]:
                 yield Found("too-deep", part.deep, reason, fix)
             elif part.name == "" and document.structured and _has_fields(block):
                 yield _loose(block, part)
-    for span in document.attributes:
+    if document.attributes:
         reason = "the attributes of a block are read as fields, those of a field are not read"
-        yield Found("attribute", span, reason, "Write a field for each: <name>text</name>.")
+        reason += _more(document.attributes)
+        fix = "Write a field for each: <name>text</name>."
+        yield Found("attribute", document.attributes[0], reason, fix)
     if document.system:
         reason = "this system prompt takes the place of the model's own"
         fix = "Remove it, unless it is meant to differ from the model's."
         yield Found("own-system-prompt", document.system_span, reason, fix)
 
 
+def _more(found: Sequence[object]) -> str:
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+
+
 def _has_fields(block: Block) -> bool:
     """Whether text of its own is unexpected in a block (or outside of all of them)."""
-    known = block.name.lower() == GENERAL or forms.character_number(block.name) is not None
+    known = block.name.lower() == GENERAL or character_number(block.name) is not None
     return known or block.name == ""
 
 
@@ -50,8 +68,12 @@ def _loose(block: Block, part: Field) -> Found:
     if block.name:
         reason = f"text in <{block.name}> but in none of its fields"
         return Found("loose-text", span, reason, "Put it into a field, such as <appearance>.")
+    if is_prose(part.text):
+        reason = f"a sentence outside of any block is drawn, too: {_shortened(part.text)!r}"
+        fix = f"Put it into <{CAPTION}>, or remove it if it only speaks about the prompt."
+        return Found("outside-text", span, reason, fix)
     reason = f"text outside of any block is read after <{GENERAL}>"
-    return Found("loose-text", span, reason, f"Put it into <caption>, or a field of <{GENERAL}>.")
+    return Found("loose-text", span, reason, f"Put it into <{CAPTION}>, or a field of <{GENERAL}>.")
 
 
 def strays(document: Document) -> Iterator[Found]:
@@ -65,8 +87,7 @@ def strays(document: Document) -> Iterator[Found]:
         for stray in document.strays
         if document.source[stray.start : stray.end] in ESCAPES
     )
-    more = f" (and {len(document.strays) - 1} more)" if len(document.strays) > 1 else ""
-    reason = f"a bare {bare} is text here, but other XML tools stop at it{more}"
+    reason = f"a bare {bare} is text here, but other XML tools stop at it{_more(document.strays)}"
     yield Found("bare-markup", first, reason, "Write &amp; for & and &lt; for <.", edits)
 
 
@@ -76,8 +97,8 @@ def character_names(sections: list[Section]) -> Iterator[Found]:
         if section.number is None:
             continue
         block = section.blocks[0]
-        given = forms.character_number(block.name)
-        if given == forms.UNNUMBERED:
+        given = character_number(block.name)
+        if given == UNNUMBERED:
             edits = tuple(Edit(name.start, name.end, section.name) for name in block.names)
             reason = f"<{block.name}> has no number and is read as <{section.name}>"
             fix = f"Write <{section.name}>."
@@ -99,8 +120,25 @@ def names(sections: list[Section]) -> Iterator[Found]:
             yield from (_unknown_block(block) for block in section.blocks)
 
 
+def inner_captions(document: Document) -> Iterator[Found]:
+    """A caption is a block of its own."""
+    for block in document.blocks:
+        for part in block.fields:
+            if not is_inner_caption(block, part):
+                continue
+            source = document.source
+            text = source[part.span.start : part.span.end]
+            edits = (
+                Edit(part.span.start, part.span.end, "\n"),
+                Edit(block.span.end, block.span.end, f"\n{text}"),
+            )
+            reason = f"<{part.name}> is a block of its own, here it is inside <{block.name}>"
+            fix = f"Close <{block.name}> first."
+            yield Found("inner-caption", part.names[0], reason, fix, edits)
+
+
 def _unknown_block(block: Block) -> Found:
-    span, name = block.names[0], forms.standard_name(block.name)
+    span, name = block.names[0], standard_name(block.name)
     for fields, home in ((CHARACTER_FIELDS, "character_1"), (GENERAL_FIELDS, GENERAL)):
         if name in fields:
             reason = f"<{block.name}> stands outside of any block"
@@ -127,7 +165,7 @@ def _field_names(
                 reason = f"<{field.name}> is no field of <{section.name}> in training"
                 fix = _nearest(part.name, own) or f"Use one of {', '.join(own)}."
                 yield Found("unknown-field", span, reason, fix)
-            if field.name.lower() in forms.ALIASES:
+            if field.name.lower() in ALIASES:
                 alone = len(part.fields) == 1
                 edits = tuple(Edit(name.start, name.end, part.name) for name in field.names)
                 reason = f"<{field.name}> is read as <{part.name}>"
@@ -152,7 +190,7 @@ def spare_commas(document: Document) -> Iterator[Found]:
     """`a,, b,` has tags that are nothing."""
     for block in document.blocks if document.structured else ():
         for field in block.fields:
-            if not field.name or field.nested:
+            if not field.name or field.nested or is_inner_caption(block, field):
                 continue
             edits = list(_comma_edits(document.source, field))
             if edits:
@@ -164,10 +202,12 @@ def spare_commas(document: Document) -> Iterator[Found]:
 def _comma_edits(source: str, field: Field) -> Iterator[Edit]:
     for match in _COMMAS.finditer(field.text):
         inner = match.start() > 0 and match.end() < len(field.text)
+        if inner and len(match[0].rstrip()) == 1:
+            continue
         span = field.locate(*match.span())
-        as_written = source[span.start : span.end] == match[0]  # no markup in between
-        if as_written and not (inner and match[0].count(",") == 1):
-            yield Edit(span.start, span.end, ", " if inner else "")
+        if source[span.start : span.end] == match[0]:  # no markup in between
+            separator = ",\n" if "\n" in match[0] else ", "  # a list mark begins a line
+            yield Edit(span.start, span.end, separator if inner else "")
 
 
 def empty_elements(document: Document, sections: list[Section]) -> Iterator[Found]:

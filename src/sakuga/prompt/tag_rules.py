@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 
-from sakuga.prompt import canonical as forms
-from sakuga.prompt.canonical import CHARACTER_FIELDS, GENERAL, CanonicalField, Section
+from sakuga.prompt.canonical import CanonicalField, Section
 from sakuga.prompt.counts import MOST_TAGS, counts_of, is_count, is_gender, is_one
+from sakuga.prompt.names import CAPTION, CHARACTER_FIELDS, GENERAL, standard_name
 from sakuga.prompt.nearest import UNADVISED, Vocabulary
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
@@ -40,7 +40,6 @@ _WITHOUT = ("no_", "without_")  # what is not there may be said anywhere
 _WIDE = re.compile(r"[^\x00-\x7f]")
 _WIDE_WORD = 3  # letters to a word in scripts that put no space between words
 _SEPARATOR = re.compile(r"[,，、]")
-_WEIGHTED = re.compile(r"[^\s:]:\s*[0-9]*\.?[0-9]+[)\]}]*$|::")
 
 
 def flat_tags(document: Document) -> list[Tag]:
@@ -122,15 +121,6 @@ def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                 yield Found("misplaced-tag", tag.span, reason, fix)
 
 
-def weights(document: Document) -> Iterator[Found]:
-    """`(red_eyes:1.2)` is syntax of other programs."""
-    weighted = [tag for tag in _described(document) if _WEIGHTED.search(tag.text)]
-    if weighted:
-        more = f" (and {len(weighted) - 1} more)" if len(weighted) > 1 else ""
-        reason = f"the encoders read {weighted[0].text} as text, not as a weight{more}"
-        yield Found("weighted-tag", weighted[0].span, reason, "Write the tag alone.")
-
-
 def unknown_words(document: Document, vocabulary: frozenset[str]) -> list[Found]:
     """Tags the model was not taught, each once. Names and prose are not looked at."""
     words = Vocabulary(vocabulary)
@@ -164,7 +154,7 @@ def _described(document: Document) -> Iterator[Tag]:
     """The tags of a prompt without names, captions and prose."""
     for block in document.blocks:
         for part in block.fields:
-            named = part.name and forms.standard_name(part.name) != "n"
+            named = part.name and standard_name(part.name) not in {"n", CAPTION}
             if not part.nested and (named if document.structured else _reads_as_tags(part.text)):
                 yield from tags(part)
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from sakuga.prompt.nodes import Field, Span
 
-_PIECE = re.compile(r"[^,，、;；\n]+")
+SEPARATORS = ",，、､،﹐;；\n\r\x85\u2028\u2029"
+_SEPARATOR = re.compile(
+    r"(?P<reference>&(?:#\w{1,8}|\w{1,31});)"
+    r"|,(?!(?<=\d,)\d{3}(?!\d))"  # not of 1,000
+    r"|(?<=[^\W_])[;；]|(?<=[)\]}])[;；]"  # not of the faces ;) and ;_;
+    r"|[，、､،﹐]|(?P<line>[\n\r\x85\u2028\u2029])"
+)
+_BLANK = r"[^\S\n\r\x85\u2028\u2029]"
+_LIST_MARKS = re.compile(
+    rf"{_BLANK}*+(?:(?:[•・▪◦‣①-⑳]{_BLANK}*+|(?:[-*–—·]|\(?\d{{1,2}}[.)]){_BLANK}++))++"
+)
 _WEIGHT = re.compile(r"^[0-9.]+::|(?<=[^\s:]):\s*[0-9.]+$|::$")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _LONGEST_TAG = 120  # characters; what is longer is prose
 _SPACING = re.compile(r"[\s_\-]+")
+
+Spelling = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +43,61 @@ class Tag:
         return self.field.locate(self.start, self.start + len(self.text))
 
 
+@lru_cache(64)  # rule after rule asks for the tags of one field
+def pieces(text: str) -> tuple[tuple[int, int], ...]:
+    """Where the tags of a text stand, without what separates and lists them."""
+    found: list[tuple[int, int]] = []
+    start, begins_line = 0, True
+    for match in (*_SEPARATOR.finditer(text), None):
+        if match and match["reference"]:
+            continue
+        end = match.start() if match else len(text)
+        marks = _LIST_MARKS.match(text, start, end) if begins_line else None
+        raw = text[marks.end() if marks else start : end]
+        tag = raw.lstrip()
+        if tag:
+            found.append((end - len(tag), end - len(tag) + len(tag.rstrip())))
+        if match:
+            begins_line = bool(match["line"]) or (begins_line and not tag)
+            start = match.end()
+    return tuple(found)
+
+
 def tags(part: Field) -> Iterator[Tag]:
     """The tags of a field in reading order, whatever separates and weights them."""
-    for piece in _PIECE.finditer(part.text):
-        text = piece[0].strip()
-        if text and len(text) <= _LONGEST_TAG:
-            start = piece.start() + piece[0].index(text)
+    for start, end in pieces(part.text):
+        if end - start <= _LONGEST_TAG:
+            text = part.text[start:end]
             yield Tag(text, normal(text), part, start)
+
+
+def tidied(text: str, spelling: Spelling | None = None) -> str:
+    """The tags of a text as training has them: a comma and a space between, one space within."""
+    found = (" ".join(text[start:end].split()) for start, end in pieces(text))
+    return ", ".join(spelled(tag, spelling) if spelling else tag for tag in found)
+
+
+def respelled(text: str, spelling: Spelling) -> str:
+    """A text whose tags are in another spelling, and which is else as it was."""
+    parts: list[str] = []
+    done = 0
+    for start, end in pieces(text):
+        parts += text[done:start], spelled(text[start:end], spelling)
+        done = end
+    return "".join([*parts, text[done:]])
+
+
+def spelling_of(words: Iterable[str]) -> Spelling:
+    """How a model that knows these words spells tags."""
+    known = sorted(words)
+    return {normal(word): word for word in reversed(known)} | {word: word for word in known}
+
+
+def spelled(tag: str, spelling: Spelling) -> str:
+    """A tag as a model spells it; as it is, when it is weighted or unknown."""
+    key = "_".join(tag.lower().split())
+    other = _SPACING.sub("_", key)
+    return spelling.get(key) or (spelling.get(other) if other == normal(tag) else None) or tag
 
 
 @lru_cache(4096)

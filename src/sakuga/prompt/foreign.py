@@ -1,0 +1,153 @@
+"""Syntax of other programs, which these encoders read as text: one table of patterns.
+
+Every quantifier is bounded or possessive, so that no text takes long. Patterns are tried in the
+order of the table; what one has matched is not matched again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sakuga.prompt.names import CAPTION, lowered, standard_name
+from sakuga.prompt.nodes import Document, Field
+from sakuga.prompt.regex import Regex
+from sakuga.prompt.rules import Found
+from sakuga.prompt.tags import tags
+
+WEIGHTS = "weighted-tag"
+OTHER = "other-syntax"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What other programs take a piece of text for, and what is said where it is met.
+
+    `signs`: one of them is in every text that has it. `%s` in a reason is the piece as written.
+    Patterns that are not of `prose` do not look at captions; those `of_tags` are matched against
+    each tag, others are searched for.
+    """
+
+    rule: str
+    signs: str
+    pattern: Regex
+    reason: str
+    fix: str
+    prose: bool = True
+    of_tags: bool = False
+
+
+PATTERNS = (
+    Pattern(
+        OTHER,
+        "[",
+        Regex(r"\[[^\[\]:|,\n]{0,80}[:|][^\[\]\n]{0,160}\]"),
+        "%s changes a tag between steps elsewhere; here all of it is read as text",
+        "Write the tag that is meant.",
+        prose=False,
+    ),
+    Pattern(
+        OTHER,
+        "|",
+        Regex(r"\{[^{}|\n]{0,160}\|[^{}\n]{0,400}\}"),
+        "%s is a choice elsewhere; here all of it is read as text",
+        "Write one of them.",
+    ),
+    Pattern(
+        OTHER,
+        "__",
+        Regex(r"__(?<![\w/]__)[A-Za-z0-9*][\w*/ .\-]{0,60}?__(?!\w)"),
+        "%s stands for a line of a file elsewhere; here it is read as text",
+        "Write the words that are meant.",
+    ),
+    Pattern(
+        OTHER,
+        "--",
+        Regex(r"--(?<![^\s,，]--)[A-Za-z]{1,20}(?:[ =]\d[\w:./]{0,20})?"),
+        "%s is a setting elsewhere; here it is read as text",
+        "Give settings as flags of the command: --size, --steps, --seed, --negative.",
+    ),
+    Pattern(
+        OTHER,
+        "BREAK AND ADD",
+        Regex(r"(?<![^\s,，])(?:BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"),
+        "%s parts a prompt elsewhere; here it is read as text",
+        "Remove it; what belongs to one character goes into one block.",
+        prose=False,
+    ),
+    Pattern(
+        OTHER,
+        "// # /*",
+        Regex(
+            r"//(?<![:\w/\\]//)(?![/\\])[^\n]*+|#(?<![^\n]#)#{0,5}[ \t][^\n]*+"
+            r"|/\*[^*]*+(?:\*(?!/)[^*]*+)*+(?:\*/|\Z)"
+        ),
+        "%s is a comment elsewhere; here it is read as text",
+        "Remove it, or write <!-- -->.",
+    ),
+    Pattern(
+        "lora-tag",
+        "mbedding:",
+        Regex(r"embedding:[\w.\-/\\]{1,100}", re.I),
+        "no embedding is loaded by %s, which is read as text",
+        "Remove it; adapters are given as --lora FILE:STRENGTH.",
+    ),
+    Pattern(
+        WEIGHTS,
+        "( [ { :",
+        Regex(
+            r"(?!\d+:\d+\Z).*(?:[^\s:]:\s*+[0-9]{0,4}\.?[0-9]{1,4}[)\]}]*\Z|::)"
+            r"|(?:\(\(|\[\[|\{)|[(\[](?=[^,]*[^\W\d_]{2})[^()\[\]]++[)\]]\Z",
+            re.S,
+        ),
+        "the encoders read %s as text, not as a weight",
+        "Write the tag alone.",
+        prose=False,
+        of_tags=True,
+    ),
+)
+
+
+def foreign(document: Document) -> Iterator[Found]:
+    """What other programs would obey; of each kind the first, with how many there are."""
+    hits: dict[int, list[tuple[Field, int, int]]] = {}
+    for part, prose in _parts(document):
+        taken = bytearray(len(part.text))
+        for index, kind in enumerate(PATTERNS):
+            for start, end in _matches(kind, part) if kind.prose or not prose else ():
+                if not any(taken[start:end]):
+                    hits.setdefault(index, []).append((part, start, end))
+                    taken[start:end] = b"x" * (end - start)
+    for index in sorted(hits):
+        yield _found(PATTERNS[index], hits[index])
+
+
+def _matches(kind: Pattern, part: Field) -> Iterator[tuple[int, int]]:
+    if not any(sign in part.text for sign in kind.signs.split()):
+        return
+    if not kind.of_tags:
+        yield from (match.span() for match in kind.pattern.compiled.finditer(part.text))
+    else:
+        yield from (
+            (tag.start, tag.start + len(tag.text))
+            for tag in tags(part)
+            if kind.pattern.compiled.match(tag.text)
+        )
+
+
+def _found(kind: Pattern, hits: list[tuple[Field, int, int]]) -> Found:
+    part, start, end = hits[0]
+    text = " ".join(part.text[start:end].split())
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    more = f" (and {len(hits) - 1} more)" if len(hits) > 1 else ""
+    return Found(kind.rule, part.locate(start, end), kind.reason % shown + more, kind.fix)
+
+
+def _parts(document: Document) -> Iterator[tuple[Field, bool]]:
+    """The texts of a prompt, each with whether it is prose; names are not looked at."""
+    for block in document.blocks:
+        for part in block.fields:
+            caption = CAPTION in (lowered(block.name), lowered(part.name))
+            if not part.nested and standard_name(part.name) != "n":
+                yield part, caption or (document.structured and not block.name)

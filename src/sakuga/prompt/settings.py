@@ -1,0 +1,119 @@
+"""What a prompt says of the drawing but not of the picture: its negative, and settings texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from sakuga.prompt.nodes import Remark, Span
+from sakuga.prompt.outline import outline
+from sakuga.prompt.passage import Passage
+from sakuga.prompt.regex import Regex
+from sakuga.prompt.rules import Edit
+
+STAYING = frozenset({"negative", "settings-text"})
+"""The rules of what is left out of the prompt, but stays in the text until its author moves it."""
+
+_QUOTED = 120  # characters of a negative that a message shows
+_TAGS = Regex(r"</?[^<>]*>")
+_NEGATIVE = Regex(
+    r"(?:\bnegative[ _]?prompts?|^negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
+    r"|ネガティブ(?:プロンプト)?|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo"
+    r"|негативный промпт)[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}",
+    re.I | re.M,
+)
+_SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
+_STEPS = Regex(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
+_KNOWN = {
+    "--steps": Regex(r"\bSteps: ?(\d+)"),
+    "--guidance": Regex(r"\bCFG scale: ?([\d.]+)"),
+    "--seed": Regex(r"\bSeed: ?(\d+)"),
+    "--size": Regex(r"\bSize: ?(\d+x\d+)"),
+}
+
+
+def without_settings(passage: Passage) -> tuple[Passage, tuple[Remark, ...]]:
+    """The prompt without what shall not be drawn, and what a linter says of that.
+
+    It is not cut from the user's own text, for it says something: only elsewhere.
+    """
+    found = outline(passage.text)
+    said = [(span, _element_remark(passage, span)) for span in found.negatives]
+    said += _settings(passage, found.gaps or (Span(0, len(passage.text)),))
+    if not said:
+        return passage, ()
+    said.sort(key=lambda one: one[0].start)
+    edits = [Edit(span.start, span.end, "\n") for span, _ in said]
+    return passage.edited(edits), tuple(remark for _, remark in said)
+
+
+def _element_remark(passage: Passage, span: Span) -> Remark:
+    text = passage.text[span.start : span.end]
+    name = text[: text.index(">") + 1]
+    reason = f"{name} says what shall not be seen, so it is not drawn, and not heeded either"
+    fix = f"Give it apart: --negative {_quoted(_TAGS.compiled.sub(' ', text))}."
+    return Remark("negative", passage.origin.span(span.start, span.end), reason, fix)
+
+
+def begin_of_settings(text: str, gap: Span) -> int:
+    """Where a settings text begins in a stretch outside of any block; its end if there is none."""
+    return next((span.start for span, *_ in _found(text, (gap,))), gap.end)
+
+
+def says_negative(text: str) -> bool:
+    """Whether a text has a heading for what shall not be seen."""
+    return _NEGATIVE.compiled.search(text) is not None
+
+
+def unlabelled(negative: str) -> str:
+    """A negative prompt without a heading that says it is one."""
+    label = _NEGATIVE.compiled.match(negative.lstrip())
+    text = negative.lstrip()[label.end() :] if label else negative
+    return _TAGS.compiled.sub(" ", text) if outline(text).negatives else text
+
+
+def _settings(passage: Passage, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, Remark]]:
+    for span, negative, settings in _found(passage.text, gaps):
+        yield span, _remark(passage, span, negative, settings)
+
+
+def _found(text: str, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, str, str]]:
+    """From `Negative prompt:` or `Steps: ..,` on, as far as the text is outside of any block."""
+    if not _may_have_settings(text):
+        return
+    for gap in gaps:
+        negative = _NEGATIVE.compiled.search(text, gap.start, gap.end)
+        steps = _STEPS.compiled.search(text, negative.end() if negative else gap.start, gap.end)
+        first = negative or steps
+        if first is None:
+            continue
+        end = steps.start() if steps else gap.end
+        said = text[negative.end() : end] if negative else ""
+        settings = text[steps.start() : gap.end] if steps else ""
+        begin = gap.start + len(text[gap.start : first.start()].rstrip("*#_[("))
+        yield Span(begin, gap.end), said, settings
+
+
+@lru_cache(maxsize=8)
+def _may_have_settings(text: str) -> bool:
+    lowered = text.lower()
+    return "steps:" in lowered or any(sign in lowered for sign in _SIGNS)
+
+
+def _remark(passage: Passage, span: Span, negative: str, settings: str) -> Remark:
+    flags = [f"--negative {_quoted(negative)}"] if negative.strip() else []
+    flags += [
+        f"{flag} {found[1]}"
+        for flag, known in _KNOWN.items()
+        if (found := known.compiled.search(settings))
+    ]
+    mark = " ".join(passage.text[span.start : span.start + 60].split())[:24]
+    reason = f"{mark!r} begins a settings text, which is neither drawn nor heeded"
+    fix = "Give the whole to --from-text" + (f", or add {' '.join(flags)}" if flags else "")
+    return Remark("settings-text", passage.origin.span(span.start, span.end), reason, f"{fix}.")
+
+
+def _quoted(text: str) -> str:
+    text = " ".join(text.split()).strip(" ,").replace('"', "'")
+    return f'"{text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."}"'

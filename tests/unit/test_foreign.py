@@ -1,0 +1,61 @@
+"""Syntax of other programs is never silent, and tags that look like it are."""
+
+from __future__ import annotations
+
+import pytest
+
+from sakuga.prompt.lint import lint
+
+SAID = [
+    ("{blue|red} eyes, 1girl", "other-syntax", "{blue|red}"),
+    ("1girl, __hair/colour__", "other-syntax", "__hair/colour__"),
+    ("1girl --ar 2:3", "other-syntax", "--ar 2:3"),
+    ("1girl, BREAK, smile", "other-syntax", "BREAK"),
+    ("1girl AND smile", "other-syntax", "AND"),
+    ("1girl // note", "other-syntax", "// note"),
+    ("1girl, /* a\nb */ smile", "other-syntax", "/* a\nb */"),
+    ("# hair\nblue hair", "other-syntax", "# hair"),
+    ("[smile:angry:0.5], 1girl", "other-syntax", "[smile:angry:0.5]"),
+    ("1girl, [cat|dog]", "other-syntax", "[cat|dog]"),
+    ("1girl, embedding:easy", "lora-tag", "embedding:easy"),
+    ("1girl, <lora:a b:0.8>", "lora-tag", "<lora:a b:0.8>, "),
+    ("1girl, <lyco:x>", "lora-tag", "<lyco:x>"),
+    ("<hypernet:x:1>, 1girl", "lora-tag", "<hypernet:x:1>"),
+    ("1girl, (smile:1.2)", "weighted-tag", "(smile:1.2)"),
+    ("1.2::smile::, 1girl", "weighted-tag", "1.2::smile::"),
+    ("1girl, ((smile))", "weighted-tag", "((smile))"),
+    ("1girl, {{smile}}", "weighted-tag", "{{smile}}"),
+    ("1girl, (long hair)", "weighted-tag", "(long hair)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "rule", "piece"), SAID, ids=[text for text, *_ in SAID])
+@pytest.mark.parametrize("block", ["{}", "<general_tags><style>{}</style></general_tags>"])
+def test_it_is_said_once_whatever_the_model(block: str, text: str, rule: str, piece: str) -> None:
+    found = [one for one in lint(block.replace("{}", text)) if one.rule == rule]
+    assert len(found) == 1
+    assert " ".join(piece.split()).strip(", ") in found[0].reason
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "aris_\\(blue archive\\), saber (fate), re:zero, nier:automata, 16:9",
+        "<o>_<o>, :3, ;), ;d, ;_;, :d, >:(, (o)_(o), ^_^, \\||/, \\m/, @_@, +++, |_|",
+        "1girl, t-shirt, off-shoulder, x-ray, 1990s_(style), https://example.org/a",
+        "rock_and_roll, BAND, 50/50, #1, c++",
+    ],
+)
+def test_tags_that_look_alike_are_not(tags: str) -> None:
+    rules = {one.rule for one in lint(f"<general_tags><other>{tags}</other></general_tags>")}
+    assert rules <= {"bare-markup"}
+    assert lint(tags) == ()
+
+
+def test_one_cause_is_one_finding() -> None:
+    many = ", ".join(f"(tag{i}:1.2)" for i in range(9))
+    (one,) = (one for one in lint(many) if one.rule == "weighted-tag")
+    assert "(and 8 more)" in one.reason
+    (lora,) = (one for one in lint("<lora:a:1>, <lora:b:1>, x"))
+    assert "(and 1 more)" in lora.reason
+    assert lora.fix == "Give its file: --lora a.safetensors:1."
