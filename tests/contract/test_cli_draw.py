@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import pytest
 import typer.main
 from PIL import Image
 
+from engines import open_engine
 from sakuga.api.codec import plain, typed
+from sakuga.api.events import Finished
 from sakuga.api.receipt import Receipt
 from sakuga.api.request import Request
 from sakuga.commands.cli import app, main
@@ -64,7 +66,8 @@ def test_every_field_of_a_request_is_a_flag() -> None:
     root = typer.main.get_command(app)
     command = root.get_command(root.make_context("sakuga", [], resilient_parsing=True), "draw")
     flags = {parameter.name for parameter in command.params}
-    assert {field.name for field in fields(Request)} <= flags
+    # What was sent comes out of a receipt, by --from.
+    assert {field.name for field in fields(Request)} - flags == {"sent"}
 
 
 def test_it_says_where_the_picture_is_and_how_long_it_took(draw) -> None:
@@ -227,6 +230,24 @@ def test_a_picture_can_be_drawn_again(draw) -> None:
     assert err == "Equal pixels, compared with a.png.\n"
     assert pixels("a-again.png") == pixels("a.png")
     assert receipt("a-again.png") == receipt("a.png")
+
+
+def test_it_is_drawn_from_the_texts_that_were_sent_then(draw, tiny_model) -> None:
+    """However today's canonical form would read the prompt."""
+    sent = ("a cat , red", "a cat", "dull", "dull ")
+    asked = Request("1girl, smile", "dull", seed=3, steps=2, sent=sent)
+    (result,) = [
+        e.result for e in open_engine(tiny_model).generate(asked) if isinstance(e, Finished)
+    ]
+    assert astuple(result.receipt.texts) == sent
+    assert result.receipt.request.sent == ()
+    result.save("a.png")
+    assert draw("--from", "a.png", "--out", "b.png")[2] == "Equal pixels, compared with a.png.\n"
+    assert receipt("b.png") == receipt("a.png")
+    draw("--from", "a.png", "--seed", "4", "--out", "c.png")
+    assert astuple(receipt("c.png").texts) == sent
+    draw("--from", "a.png", "--negative", "", "--out", "d.png")
+    assert receipt("d.png").texts.jina == "1girl, smile"
 
 
 def test_one_picture_of_several_can_be_drawn_again(draw) -> None:

@@ -159,6 +159,7 @@ def test_a_seed_left_out_differs_each_time() -> None:
         ({"seed": -2}, "seed must be -1 to"),
         ({"seed": MAX_SEED + 1}, "seed must be -1 to"),
         ({"seed": MAX_SEED, "number": 2}, "last picture's seed"),
+        ({"sent": ("one", "two")}, "four texts are sent, or none"),
         ({"shift": 0.0}, "shift must be above 0"),
         ({"truncation": 1.1}, "truncation must be 0 to 1"),
         ({"renorm": -1.0}, "renorm must be 0"),

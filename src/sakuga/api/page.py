@@ -21,7 +21,9 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "prompt", request.prompt
     yield "negative", request.negative or "(none)"
     # Each of these has a line of its own; what became of adapters is told below.
-    apart = {"prompt", "negative", "seed", "width", "height", "number", "lora", "lora_partial"}
+    apart = {
+        "prompt", "negative", "sent", "seed", "width", "height", "number", "lora", "lora_partial",
+    }  # fmt: skip
     for declared in fields(Request):
         value = getattr(request, declared.name)
         if declared.name not in apart and value is not None:

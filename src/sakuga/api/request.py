@@ -144,6 +144,12 @@ class Request:
         Option("Leave out what matches nothing of the model.", flags=("--lora-partial",)),
         default=False,
     )
+    sent: tuple[str, ...] = option(
+        Option(
+            "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative."
+        ),
+        default=(),
+    )
 
 
 def as_request(asked: object) -> Request:

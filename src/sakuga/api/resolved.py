@@ -118,6 +118,10 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
             f"seed {request.seed} for {request.number} pictures",
             "Choose a smaller seed.",
         )
+    if len(request.sent) not in (0, 4):
+        raise RequestError(
+            "four texts are sent, or none", f"{len(request.sent)}", "Give those of one receipt."
+        )
     if request.solver.startswith("dpm") and request.steps < int(request.solver[-1]):
         raise RequestError(
             f"{request.solver} needs at least {request.solver[-1]} steps",

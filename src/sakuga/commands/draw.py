@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +38,7 @@ from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
 from sakuga.printable import LISTED, cut, shown
 
+READ = {"prompt", "negative", "system", "verbatim", "text_mode"}  # decide what encoders read
 MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
 
 
@@ -96,7 +97,7 @@ def draw(
     ] = None,
     *,
     engine: Annotated[EngineSpec, Without(("lora", "wait"))],
-    request: Annotated[Mapping[str, Any], Given(Request, without=("prompt",))],
+    request: Annotated[Mapping[str, Any], Given(Request, without=("prompt", "sent"))],
     size: Size = None,
     output: Output,
     strict: Annotated[bool, typer.Option("--strict", help="Stop on errors and warnings.")] = False,
@@ -239,6 +240,9 @@ def _again(old: Receipt, asked: Mapping[str, Any]) -> tuple[Request, bool]:
         for key, value in asked.items()
         if key not in place and getattr(old.request, key) != value
     }
+    # Its texts are sent as they were: another version may read its prompt otherwise.
+    if not READ & changes.keys():
+        place["sent"] = astuple(old.texts)
     if not changes:
         return replace(old.request, **place), True
     told = ", ".join(

@@ -98,8 +98,9 @@ def receipt_of(run: Run, index: int, model: str, plan: Plan) -> Receipt:
     request = run.request
     return Receipt(
         model=model,
-        # Where adapters lie is nobody's business; `adapters` says which files they are.
-        request=replace(request, lora=(), lora_partial=False),
+        # Where adapters lie is nobody's business; `adapters` says which files they are, and
+        # `texts` what was sent.
+        request=replace(request, lora=(), lora_partial=False, sent=()),
         index=index,
         seed=request.seed + index,
         texts=run.texts.sent,

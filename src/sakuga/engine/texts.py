@@ -11,7 +11,14 @@ from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.folder import Checkpoint
 from sakuga.errors import CorruptFile, SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
-from sakuga.model.spec import TEXT_ENCODER, TEXT_ENCODER_2, GemmaSpec, JinaSpec, ModelSpec
+from sakuga.model.spec import (
+    TEXT_ENCODER,
+    TEXT_ENCODER_2,
+    DrawingSpec,
+    GemmaSpec,
+    JinaSpec,
+    ModelSpec,
+)
 from sakuga.printable import cut
 from sakuga.prompt.canonical import encoder_texts
 from sakuga.prompt.tags import Spelling, spelling_of
@@ -49,7 +56,33 @@ def tokenize(
 
     `spelling`: how a model that lists its words writes them, for it obeys other spellings less.
     """
-    drawing = spec.drawing
+    sent = SentTexts(*request.sent) if request.sent else _sent(request, spec.drawing, spelling)
+    positive, negative = (
+        (gemma.encode(for_gemma), jina.encode(for_jina))
+        for for_gemma, for_jina in (
+            (sent.gemma, sent.jina), (sent.negative_gemma, sent.negative_jina),
+        )
+    )  # fmt: skip
+    cut = request.max_tokens
+    trained = spec.gemma.trained_tokens
+    counts = TokenCounts(
+        gemma=len(positive[0].ids[:cut]),
+        jina=len(positive[1].ids),
+        negative_gemma=len(negative[0].ids[:cut]),
+        negative_jina=len(negative[1].ids),
+        trained=trained,
+        past=_word_at(sent.gemma, positive[0], trained),
+    )
+    sides = (positive, negative) if request.guided else (positive,)
+    pooled = sides[:1] if request.uncond == "keep-pooled" else sides
+    return TokenizedTexts(sent, counts, {
+        GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides),
+        JINA.name: tuple(tuple(side[1].ids) for side in pooled),
+    })  # fmt: skip
+
+
+def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) -> SentTexts:
+    """The strings that each encoder reads of a prompt and its negative."""
     texts = encoder_texts(
         request.prompt,
         request.negative,
@@ -60,29 +93,9 @@ def tokenize(
         spelling=spelling,
         mode=request.text_mode,
     )
-    positive, negative = (
-        (gemma.encode(side.gemma), jina.encode(side.jina))
-        for side in (texts.positive, texts.negative)
-    )
-    cut = request.max_tokens
-    trained = spec.gemma.trained_tokens
-    counts = TokenCounts(
-        gemma=len(positive[0].ids[:cut]),
-        jina=len(positive[1].ids),
-        negative_gemma=len(negative[0].ids[:cut]),
-        negative_jina=len(negative[1].ids),
-        trained=trained,
-        past=_word_at(texts.positive.gemma, positive[0], trained),
-    )
-    sent = SentTexts(
+    return SentTexts(
         texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina
     )
-    sides = (positive, negative) if request.guided else (positive,)
-    pooled = sides[:1] if request.uncond == "keep-pooled" else sides
-    return TokenizedTexts(sent, counts, {
-        GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides),
-        JINA.name: tuple(tuple(side[1].ids) for side in pooled),
-    })  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
