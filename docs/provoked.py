@@ -54,8 +54,8 @@ PROVOKED: Mapping[type[SakugaError], Callable[[], object]] = {
 
 WRITTEN = (
     SakugaError(
-        "a picture must be written whole", "No space left on device for picture.png",
-        "Nothing was left there; make room or choose another --out.",
+        "a file must be written whole", "No space left on device for picture.png",
+        "A temporary folder does not take it either: ",
     ),
     errors.BindError(
         "every key of a file fills the model or is dropped for a stated reason",

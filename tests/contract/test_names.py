@@ -60,22 +60,23 @@ PUBLIC = {
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "
             "width: int | None = None, height: int | None = None, steps: int | None = None, "
-            "guidance: float | None = None, model: str = 'chibi') -> Result",
+            "guidance: float | None = None, model: str | Path = 'chibi') -> Result",
     "lint": "(text: str, *, limit: int = 512, "
             "tokenizer: Callable[[], Tokenizer] | None = None, "
             "vocabulary: frozenset[str] | None = None, system_xml: str = '', "
             "system_text: str = '') -> tuple[Finding, ...]",
-    "open": "(model: str = 'chibi', *, device: str = 'auto', dtype: str = 'auto', "
-            "vram: str = 'auto', threads: int | None = None, cache: str | None = None) -> Engine",
+    "open": "(model: str | Path = 'chibi', *, device: str | torch.device = 'auto', "
+            "dtype: str | torch.dtype = 'auto', vram: str = 'auto', "
+            "threads: int | None = None, cache: str | Path | None = None) -> Engine",
 }  # fmt: skip
 VERBS = {
-    "Engine.open": "(spec: EngineSpec | None = None, *, observers: tuple[Observer, ...] = (), "
+    "Engine.open": "(spec: EngineSpec | str | Path | None = None, *, observers: tuple[Observer, ...] = (), "
                    "digest: Callable[[Path], str] | None = None) -> Engine",
-    "Engine.resolve": "(self, request: Request) -> Resolved",
+    "Engine.resolve": "(self, request: Request | str) -> Resolved",
     "Engine.plan": "(self, request: Resolved) -> Run",
     "Engine.run": "(self, run: Run) -> Generator[Event, None, None]",
-    "Engine.generate": "(self, request: Request) -> Generator[Event, None, None]",
-    "ImageGenerator.generate": "(self, request: Request) -> Generator[Event, None, None]",
+    "Engine.generate": "(self, request: Request | str) -> Generator[Event, None, None]",
+    "ImageGenerator.generate": "(self, request: Request | str) -> Generator[Event, None, None]",
     "Result.save": "(self, path: str | Path, *, overwrite: bool = False) -> Path",
 }  # fmt: skip
 EVENTS = {

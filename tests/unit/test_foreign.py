@@ -48,8 +48,8 @@ def test_it_is_said_once_whatever_the_model(block: str, text: str, rule: str, pi
 )
 def test_tags_that_look_alike_are_not(tags: str) -> None:
     rules = {one.rule for one in lint(f"<general_tags><other>{tags}</other></general_tags>")}
-    assert rules <= {"bare-markup"}
-    assert lint(tags) == ()
+    assert rules <= {"bare-markup", "other-name"}  # a face may be another tag's other name
+    assert {one.rule for one in lint(tags)} <= {"other-name"}
 
 
 def test_one_cause_is_one_finding() -> None:

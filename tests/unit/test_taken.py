@@ -35,7 +35,7 @@ def test_a_text_of_a1111_is_taken_whole() -> None:
 
 def test_what_is_out_of_range_or_has_no_counterpart_is_left() -> None:
     settings = {
-        "Steps": "1000", "Seed": "-1", "CFG scale": "nan", "Sampler": "Euler a", "Size": "0x8",
+        "Steps": "1000", "Seed": "-2", "CFG scale": "nan", "Sampler": "Euler a", "Size": "0x8",
         "Variation" * 50_000: "x" * 500_000,
     }  # fmt: skip
     taken = taken_from(Infotext("", "", settings))

@@ -117,5 +117,7 @@ def meant(value: str, known: Collection[str]) -> str | None:
     name = value.strip().lower().replace(" ", "_")
     for pattern, ours, sentence in VALUES:
         if re.fullmatch(pattern, name):
-            return f"Did you mean {ours!r}?" if ours in known else sentence or None
+            if ours in known:
+                return f"Did you mean {ours!r}?"
+            return None if "keep" in known else sentence or None  # a file has no flags
     return None

@@ -25,6 +25,7 @@ _NEGATIVE = Regex(
 )
 _SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
 _STEPS = Regex(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
+_BESIDE_STEPS = ("sampler", "cfg scale", "seed", "size", "model")
 _KNOWN = {
     "--steps": Regex(r"\bSteps: ?(\d+)"),
     "--guidance": Regex(r"\bCFG scale: ?([\d.]+)"),
@@ -98,7 +99,8 @@ def _found(text: str, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, str, str]]
 @lru_cache(maxsize=8)
 def _may_have_settings(text: str) -> bool:
     lowered = text.lower()
-    return "steps:" in lowered or any(sign in lowered for sign in _SIGNS)
+    steps = "steps:" in lowered and any(key in lowered for key in _BESIDE_STEPS)
+    return steps or any(sign in lowered for sign in _SIGNS)
 
 
 def _remark(passage: Passage, span: Span, negative: str, settings: str) -> Remark:
