@@ -55,7 +55,8 @@ PUBLIC = {
                "renorm: float | None = None, truncation: float | None = None, "
                "uncond: str | None = None, system: str | None = None, verbatim: bool = False, "
                "text_mode: str | None = None, max_tokens: int | None = None, "
-               "lora: tuple[str, ...] = (), lora_partial: bool = False) -> None",
+               "lora: tuple[str, ...] = (), lora_partial: bool = False, "
+               "sent: tuple[str, ...] = ()) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "
@@ -70,13 +71,14 @@ PUBLIC = {
             "threads: int | None = None, cache: str | Path | None = None) -> Engine",
 }  # fmt: skip
 VERBS = {
-    "Engine.open": "(spec: EngineSpec | str | Path | None = None, *, observers: tuple[Observer, ...] = (), "
+    "Engine.open": "(spec: EngineSpec | str | Path | None = None, *, "
+                   "observers: tuple[Observer, ...] = (), "
                    "digest: Callable[[Path], str] | None = None) -> Engine",
     "Engine.resolve": "(self, request: Request | str) -> Resolved",
     "Engine.plan": "(self, request: Resolved) -> Run",
     "Engine.run": "(self, run: Run) -> Generator[Event, None, None]",
     "Engine.generate": "(self, request: Request | str) -> Generator[Event, None, None]",
-    "ImageGenerator.generate": "(self, request: Request | str) -> Generator[Event, None, None]",
+    "ImageGenerator.generate": "(self, request: Request) -> Generator[Event, None, None]",
     "Result.save": "(self, path: str | Path, *, overwrite: bool = False) -> Path",
 }  # fmt: skip
 EVENTS = {
