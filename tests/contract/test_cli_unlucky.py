@@ -120,6 +120,25 @@ def test_an_early_ctrl_c_ends_in_a_sentence(tmp_path, wait: float) -> None:
     assert begun.returncode in (0, 130)
 
 
+def test_no_message_sends_anybody_to_a_size_at_the_edge(run) -> None:
+    code, _, err = run("draw", "1girl", "--size", "1024")
+    assert code == 2
+    assert err.endswith("got 1024. Leave it out for the model's own, 256x256.\n")
+    assert run("draw", "1girl", "--size", "250")[2].endswith("The nearest is 256.\n")
+
+
+def test_a_text_without_end_is_refused_unless_it_is_asked_for(run, tiny_model) -> None:
+    text = "red, " * 12_000
+    Path("p.txt").write_text(text)
+    begun = time.perf_counter()
+    code, _, err = run("draw", "p.txt", "--model", str(tiny_model), "--steps", "1")
+    assert code == 2
+    assert "tokens, where" in err
+    assert "--long" in err
+    assert time.perf_counter() - begun < 60
+    assert os.listdir() == ["p.txt"]
+
+
 def test_lint_and_format_take_text_as_draw_does(run) -> None:
     assert run("lint", "1girl")[0] == 0
     assert run("format", "a ,b")[1] == "a ,b\n"

@@ -147,8 +147,8 @@ def test_a_seed_left_out_differs_each_time() -> None:
     ("change", "message"),
     [
         ({"width": 200}, "multiple of 16 from 128 to 512; got 200.*nearest is 192"),
-        ({"height": 112}, "from 128 to 512.*nearest is 128"),
-        ({"width": 528}, "nearest is 512"),
+        ({"height": 112}, "from 128 to 512.*model's own, 256x256"),
+        ({"width": 528}, "model's own, 256x256"),
         ({"steps": 0}, "steps must be 1 to 200"),
         ({"steps": 201}, "steps must be 1 to 200"),
         ({"guidance": -0.1}, "guidance must be 0 to 20"),

@@ -144,6 +144,13 @@ class Request:
         Option("Leave out what matches nothing of the model.", flags=("--lora-partial",)),
         default=False,
     )
+    long: bool = option(
+        Option(
+            "Draw a text of more than 8 times the trained length, which takes very long.",
+            flags=("--long",),
+        ),
+        default=False,
+    )
     sent: tuple[str, ...] = option(
         Option(
             "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative."

@@ -137,11 +137,16 @@ def _check_size(request: Resolved, defaults: Defaults) -> None:
             near = min(
                 max((side + unit // 2 - 1) // unit * unit, defaults.min_side), defaults.max_side
             )
+            # The last size that a model can draw at all is none that it draws well.
+            inside = defaults.min_side <= side <= defaults.max_side
+            own = f"{defaults.width}x{defaults.height}"
             raise RequestError(
                 f"{name} must be a multiple of {unit} from "
                 f"{defaults.min_side} to {defaults.max_side}",
                 cut(str(side)),
-                f"The nearest is {near}.",
+                f"The nearest is {near}."
+                if inside
+                else f"Leave it out for the model's own, {own}.",
             )
     if request.width * request.height > defaults.max_pixels:
         raise RequestError(

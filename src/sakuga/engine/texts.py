@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sakuga.api.receipt import SentTexts, TokenCounts
 from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.folder import Checkpoint
-from sakuga.errors import CorruptFile, SpecMismatch
+from sakuga.errors import CorruptFile, RequestError, SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.spec import (
     TEXT_ENCODER,
@@ -24,6 +24,7 @@ from sakuga.prompt.canonical import encoder_texts
 from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
+MOST_TIMES = 8  # the trained length
 BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
 
 
@@ -73,12 +74,25 @@ def tokenize(
         trained=trained,
         past=_word_at(sent.gemma, positive[0], trained),
     )
+    _check_length(request, counts)
     sides = (positive, negative) if request.guided else (positive,)
     pooled = sides[:1] if request.uncond == "keep-pooled" else sides
     return TokenizedTexts(sent, counts, {
         GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides),
         JINA.name: tuple(tuple(side[1].ids) for side in pooled),
     })  # fmt: skip
+
+
+def _check_length(request: Resolved, counts: TokenCounts) -> None:
+    """Raise RequestError for a text so long that it would hardly end, unless that was asked."""
+    longest = max(counts.gemma, counts.jina, counts.negative_gemma, counts.negative_jina)
+    if longest > MOST_TIMES * counts.trained and not request.long:
+        raise RequestError(
+            f"a text is at most {MOST_TIMES} times as long as texts in training",
+            f"{longest:,} tokens, where {counts.trained:,} were trained",
+            "Shorten it; --long draws it all the same, but attention takes the square of that: "
+            f"{(longest / counts.trained) ** 2:,.0f} times as long",
+        )
 
 
 def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) -> SentTexts:
