@@ -14,6 +14,7 @@ PLAIN = "1girl, blue hair"
 
 AROUND = {
     "seed's snippet": f'prompt = """ {BLOCKS} """\n',
+    "the end of a system prompt": f"<Prompt Start>\n{BLOCKS}",
     "a program": f'import torch\np = r"""\n{BLOCKS}\n"""\nimage = pipe(p).images[0]\n',
     "single quotes": f"prompt = '{BLOCKS}'\nprint(prompt)",
     "print": f'print("{BLOCKS}")',
@@ -225,6 +226,13 @@ def test_a_settings_text_is_split_and_not_drawn(before: str, settings: str, flag
 def test_a_negative_that_says_so_is_still_the_negative(text: str) -> None:
     sent = encoder_texts("1girl", text, system_xml="", system_text="")
     assert sent.negative.jina == "lowres"
+
+
+@pytest.mark.parametrize("inside", [":", "Negative prompt: x", "Here is your prompt:"])
+def test_an_image_that_holds_no_block_is_read_as_what_it_holds(inside: str) -> None:
+    once = form(f"<img>{inside}</img>{BLOCKS}")
+    assert once == form(BLOCKS)
+    assert form(once) == once
 
 
 def test_joiners_stay_where_they_join() -> None:

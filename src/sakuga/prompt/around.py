@@ -137,11 +137,16 @@ def tokens(text: str) -> Found | None:
 
 
 def before_system(text: str) -> Found | None:
-    """What stands in front of a system prompt."""
+    """What stands in front of a system prompt; or the mark that ends one, without one."""
     if _PROMPT_START not in text:
         return None
-    match = _SYSTEM.compiled.search(text)
-    return _left_out(text, [Span(0, match.start())], "what precedes it") if match else None
+    if match := _SYSTEM.compiled.search(text):
+        return _left_out(text, [Span(0, match.start())], "what precedes it")
+    start = len(text) - len(text.lstrip())
+    if not text.startswith(_PROMPT_START, start):
+        return None
+    mark = Span(start, start + len(_PROMPT_START))
+    return _left_out(text, [mark], "the end of a system prompt")
 
 
 def fenced(text: str) -> Found | None:
@@ -257,11 +262,16 @@ def _meaningless(text: str, gaps: list[Span]) -> Iterator[Span]:
             at += len(line)
 
 
+def _blanks(text: str, start: int) -> int:
+    """How many characters of space stand there."""
+    return len(text) - start - len(text[start:].lstrip())
+
+
 def _without_markup(text: str, gap: Span) -> Iterator[Span]:
     """The text of a gap without a system prompt, an XML declaration and a settings text."""
     start = gap.start
     marker = text.rfind(_PROMPT_START, gap.start, gap.end)
-    if marker >= 0:
+    if marker >= 0 and text.startswith("You are ", start + _blanks(text, start)):
         start = marker + len(_PROMPT_START)
     declaration = _XML.compiled.match(text, start, gap.end)
     start = declaration.end() if declaration else start

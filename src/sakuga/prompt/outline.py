@@ -140,10 +140,17 @@ def _outermost(elements: Iterator[Element]) -> Iterator[Span]:
             yield Span(element.open.start, done)
 
 
+def _lets_through(element: Element) -> bool:
+    """Whether what it holds is read as if its tags were not there."""
+    return element.wraps or lowered(element.name) in WRAPPERS
+
+
 def _gaps(text: str, elements: list[Element]) -> Iterator[Span]:
     done = 0
-    ends = {one.close.start: one.close.end for one in elements if one.wraps and one.close}
-    bounds = [(one.open.start, one.open.end if one.wraps else one.end) for one in elements]
+    ends = {one.close.start: one.close.end for one in elements if _lets_through(one) and one.close}
+    bounds = [
+        (one.open.start, one.open.end if _lets_through(one) else one.end) for one in elements
+    ]
     for start, end in sorted([*bounds, *ends.items()]):
         if start >= done:
             yield Span(done, start)
