@@ -137,6 +137,8 @@ def test_a_text_without_end_is_refused_unless_it_is_asked_for(run, tiny_model) -
     assert "--long" in err
     assert time.perf_counter() - begun < 60
     assert os.listdir() == ["p.txt"]
+    unread = ("--negative", text, "--guidance", "1", "--steps", "1", "--out", "a.png")
+    assert run("draw", "red", "--model", str(tiny_model), *unread)[0] == 0
 
 
 def test_lint_and_format_take_text_as_draw_does(run) -> None:

@@ -85,7 +85,8 @@ def tokenize(
 
 def _check_length(request: Resolved, counts: TokenCounts) -> None:
     """Raise RequestError for a text so long that it would hardly end, unless that was asked."""
-    longest = max(counts.gemma, counts.jina, counts.negative_gemma, counts.negative_jina)
+    negative = (counts.negative_gemma, counts.negative_jina) if request.guided else ()
+    longest = max(counts.gemma, counts.jina, *negative)
     if longest > MOST_TIMES * counts.trained and not request.long:
         raise RequestError(
             f"a text is at most {MOST_TIMES} times as long as texts in training",

@@ -148,9 +148,7 @@ def _lets_through(element: Element) -> bool:
 def _gaps(text: str, elements: list[Element]) -> Iterator[Span]:
     done = 0
     ends = {one.close.start: one.close.end for one in elements if _lets_through(one) and one.close}
-    bounds = [
-        (one.open.start, one.open.end if _lets_through(one) else one.end) for one in elements
-    ]
+    bounds = [(one.open.start, one.open.end if _lets_through(one) else one.end) for one in elements]
     for start, end in sorted([*bounds, *ends.items()]):
         if start >= done:
             yield Span(done, start)
