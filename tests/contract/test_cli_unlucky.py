@@ -101,6 +101,22 @@ def test_no_stream_ends_in_a_traceback(tiny_model, tmp_path, shell: str, command
         assert (tmp_path / "a.png").exists()
 
 
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_what_standard_output_did_not_take_is_said_at_the_end(
+    tiny_model, tmp_path, flags: str
+) -> None:
+    line = (
+        f"'{sys.executable}' -m sakuga draw 1girl --steps 1 --out a.png {flags} "
+        f"--model '{tiny_model}' > /dev/full"
+    )
+    ended = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, capture_output=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.decode().endswith("No space left on device for standard output.\n")
+    assert (tmp_path / "a.png").exists()
+
+
 @pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.2, 0.4])
 def test_an_early_ctrl_c_ends_in_a_sentence(tmp_path, wait: float) -> None:
     """From the first import of ours on."""

@@ -383,8 +383,7 @@ def _compare(session: Session, old: Receipt, result: Result) -> None:
 
 
 def _print_json(form: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # a drawing goes on; how it ends says what is amiss
-        print(json.dumps(form), flush=True)
+    tell(json.dumps(form), wrap=False)
 
 
 def _note(text: str) -> None:
