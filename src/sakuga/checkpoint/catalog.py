@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.engine_spec import EMBEDDED
-from sakuga.checkpoint.model_index import entry_of
+from sakuga.checkpoint.model_index import entry_of, read_model_index
 from sakuga.checkpoint.tokenizer_file import own_file
 from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.model.spec import NEWBIE_3_5B, PRESETS
+from sakuga.model.spec import NEWBIE_3_5B, PRESETS, DrawingSpec
 from sakuga.weights.untrusted import read_json, reading
 
 VOCABULARY = "vocabulary.json"
@@ -78,6 +78,16 @@ def lint_profile(model: str) -> LintProfile:
     with suppress(CorruptFile):
         words = vocabulary(folder)
     return LintProfile(limit, _tokenizer(folder), words, **defaults)
+
+
+def drawing_defaults(model: str | None) -> DrawingSpec:
+    """What a model draws when nobody says otherwise; the real model's where none is named.
+
+    Raises ModelNotFound, CorruptFile, SpecMismatch.
+    """
+    if model is None or model in ELSEWHERE:
+        return NEWBIE_3_5B.drawing
+    return read_model_index(locate(model)).drawing
 
 
 def vocabulary(folder: Path) -> frozenset[str] | None:

@@ -39,7 +39,9 @@ from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.model.spec import ModelSpec
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
+from sakuga.weights.archive import is_from_torch
 from sakuga.weights.formats import FORMATS, StorageFormat
+from sakuga.weights.shards import FROM_TORCH
 from sakuga.weights.store import Store
 from sakuga.weights.untrusted import confine, parse_json, read_json, reading
 
@@ -49,8 +51,9 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "text_encoder_2": ("text_encoder_2", "clip_model"),
     "vae": ("vae",),
 }
-SHELVES = ("", "diffusion_models", "text_encoders")  # where single files lie
+SHELVES = ("", "diffusion_models", "text_encoders", "models")  # where single files lie
 KINDS = ("*.safetensors", "*.gguf")
+ARCHIVES = tuple(f"*{ending}" for ending in FROM_TORCH)  # opened to be converted, and never else
 ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "text_encoder"),
@@ -168,27 +171,32 @@ class Checkpoint:
         return {part.name: part.store.sha256(digest) for part in self.components}
 
 
-def is_model(path: Path) -> bool:
-    """Whether a path is a whole model, not the file or folder of one component."""
+def is_model(path: Path, opens: Opener = Store.open, kinds: tuple[str, ...] = KINDS) -> bool:
+    """Whether a path is a whole model, not the file or folder of one component.
+
+    opens, kinds: as `open_checkpoint` takes them.
+    """
     folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
     with reading(path):
         if not path.is_dir():
             return False
         if any((path / name).is_dir() for name in folders):
             return True
-        return len(_single_files(path, FOLDERS)) > 1
+        return len(_single_files(path, FOLDERS, opens, kinds)) > 1
 
 
 def open_checkpoint(
     path: str | os.PathLike[str] | None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
     opens: Opener = Store.open,
+    kinds: tuple[str, ...] = KINDS,
 ) -> Checkpoint:
     """Open a model: find its components, read their specs, compare.
 
     path: the model's folder, or None where `parts` names all four. parts: the folder or file
     of each component that comes from elsewhere, by transformer | text_encoder |
-    text_encoder_2 | vae. opens: what opens the weights of a component.
+    text_encoder_2 | vae. opens: what opens the weights of a component. kinds: the single files
+    that may hold one, as patterns.
 
     Raises ModelNotFound where something is missing (listing what is there and what is
     expected), CorruptFile or LayoutError where a file cannot be read, SpecMismatch where
@@ -197,7 +205,7 @@ def open_checkpoint(
     given = {name: Path(place) for name, place in (parts or {}).items()}
     home = _folder(given["transformer"]) if path is None and "transformer" in given else None
     base = Path(path) if path is not None else home
-    found = find_parts(None if path is None else Path(path), given)
+    found = find_parts(None if path is None else Path(path), given, opens, kinds)
     opened = {
         name: open_component(place, name, None if name in given else base, opens)
         for name, place in found.items()
@@ -289,10 +297,16 @@ def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any
     return configs
 
 
-def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
+def find_parts(
+    path: Path | None,
+    given: Mapping[str, Path] | None = None,
+    opens: Opener = Store.open,
+    kinds: tuple[str, ...] = KINDS,
+) -> dict[str, Path]:
     """The folder or file of each component of a model, or the given one.
 
-    Raises ModelNotFound, naming what is missing.
+    given, opens, kinds: as `open_checkpoint` takes them. Raises ModelNotFound, naming what is
+    missing.
     """
     given = given or {}
     rule = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
@@ -304,20 +318,43 @@ def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> di
             what = "" if path.is_dir() else "a file" if path.exists() else "nothing"
         if what:
             raise ModelNotFound(rule, f"{what} at {path}", fix)
-    found = {**({} if path is None else parts_in(path, without=given)), **given}
+    found = {**({} if path is None else parts_in(path, given, opens, kinds)), **given}
     missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
     if missing:
         entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
         there = ", ".join(entries) or "nothing"
         where = "without a folder" if path is None else f"among {there} in {path}"
+        if path is not None and kinds == KINDS and archives_in(path):
+            fix = advice(path)
         raise ModelNotFound(rule, f"no {', no '.join(missing)} {where}", fix)
     return found
 
 
-def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
+def archives_in(path: Path) -> list[Path]:
+    """The torch archives that lie where single files of a model do: converted, never opened."""
+    files = (each for shelf in SHELVES for kind in ARCHIVES for each in (path / shelf).glob(kind))
+    return sorted(each for each in files if is_from_torch(each))
+
+
+def advice(path: Path) -> str:
+    """How the torch archives of a model's folder become what is opened."""
+    new = f"{path.resolve().name}-safetensors"
+    return (
+        f"The torch archives there are opened once: `sakuga convert {path} {new} "
+        "--layout diffusers` makes a model of them"
+    )
+
+
+def parts_in(
+    path: Path,
+    without: Collection[str] = (),
+    opens: Opener = Store.open,
+    kinds: tuple[str, ...] = KINDS,
+) -> dict[str, Path]:
     """The components that a folder has, but those named: a folder of each, or a single file.
 
-    Raises ModelNotFound where several files hold one.
+    opens, kinds: as `open_checkpoint` takes them. Raises ModelNotFound where several files hold
+    one.
     """
     missing, found = [], dict[str, Path]()
     for name in [name for name in FOLDERS if name not in without]:
@@ -326,18 +363,23 @@ def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
             missing.append(name)
         else:
             found[name] = place
-    found |= _single_files(path, missing) if missing else {}
+    found |= _single_files(path, missing, opens, kinds) if missing else {}
     return {name: found[name] for name in FOLDERS if name in found}
 
 
-def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
+def _single_files(
+    path: Path,
+    wanted: Collection[str],
+    opens: Opener = Store.open,
+    kinds: tuple[str, ...] = KINDS,
+) -> dict[str, Path]:
     """The files of a folder that hold wanted components, told by their tensors."""
     files: dict[str, list[Path]] = {}
     for shelf in SHELVES:
-        for file in sorted(each for kind in KINDS for each in (path / shelf).glob(kind)):
+        for file in sorted(each for kind in kinds for each in (path / shelf).glob(kind)):
             confine(file, path)
             with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
-                component = detect(Store.open(file).keys()).layout.component
+                component = detect(opens(file, path).keys()).layout.component
                 files.setdefault(component, []).append(file)
     for name in wanted:
         if len(files.get(name, ())) > 1:

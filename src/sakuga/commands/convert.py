@@ -32,7 +32,9 @@ from sakuga.checkpoint.convert import (
 )
 from sakuga.checkpoint.families.family import OURS
 from sakuga.checkpoint.folder import (
+    ARCHIVES,
     ENCODERS,
+    KINDS,
     Checkpoint,
     Component,
     Opener,
@@ -53,6 +55,7 @@ from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
 from sakuga.weights.untrusted import confine, read_json
 
+ALL_KINDS = (*KINDS, *ARCHIVES)  # of files that may hold a part of what is converted
 TOKENIZER_FILES = (
     *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
@@ -85,7 +88,7 @@ def convert(
     if layout is not None and layout not in GOALS:
         raise unknown("layout", layout, tuple(GOALS))
     opens = partial(open_source, state=state)
-    store = None if is_model(source) else opens(source, None)
+    store = None if is_model(source, opens, ALL_KINDS) else opens(source, None)
     if store is not None and is_adapter(store):
         return (_convert_adapter(source, out, dtype, opens, force),)
     if layout is None:
@@ -158,7 +161,7 @@ def _understood(
 
 def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
-    model = open_checkpoint(source, opens=opens)
+    model = open_checkpoint(source, opens=opens, kinds=ALL_KINDS)
     model.vocabulary()
     specs: tuple[GemmaSpec | JinaSpec, ...] = (model.spec.gemma, model.spec.jina)
     for name, spec in zip(ENCODERS, specs, strict=True):

@@ -112,7 +112,8 @@ def draw(
         if read is not None:
             asked["prompt"] = read.text
         spec = _local(engine, no_cache)
-        told = open_source(output.source, output.text, asked, _quiet if as_json else _note)
+        say = _quiet if as_json else _note
+        told = open_source(output.source, output.text, asked, spec.source, say)
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or next(iter(ELSEWHERE)))

@@ -235,9 +235,7 @@ def describe_plan(asked: Asked, plan: MemoryPlan) -> Iterator[str]:
         f"{readable(usable(asked.limit))} usable; {duration(plan.seconds)} in all."
     )
     yield ""
-    told = [
-        (one.stage, one.lever, "yes" if one.pulled else "no", one.why) for one in plan.reasons
-    ]
+    told = [(one.stage, one.lever, "yes" if one.pulled else "no", one.why) for one in plan.reasons]
     yield from columns((("stage", "lever", "used", "why"), *told))
 
 

@@ -144,7 +144,8 @@ class VAESpec:
 class DrawingSpec:
     """What a model draws when nobody says otherwise, and what it can be asked for.
 
-    `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt.
+    `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt. `trained_min`,
+    `trained_max`: the shortest and longest side of the pictures of training, 0 if not known.
     """
 
     steps: int
@@ -159,6 +160,8 @@ class DrawingSpec:
     system_xml: str
     system_text: str
     size_multiple: int = 16
+    trained_min: int = 0
+    trained_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,8 @@ CHIBI = ModelSpec(
         max_pixels=512 * 512,
         system_xml="",
         system_text="",
+        trained_min=256,
+        trained_max=256,
     ),
 )
 
