@@ -93,7 +93,8 @@ def _word_at(lines: list[canonical.Line], offset: int) -> Span:
     # A line may have no words: then the first of those behind, else the last of those before.
     behind = ((line, 0) for line in lines[at + 1 :])
     before = ((line, len(line.text)) for line in reversed(lines[:at]))
-    for line, reach in chain([(lines[at], offset)], behind, before):
+    here = ((line, offset) for line in lines[at : at + 1])
+    for line, reach in chain(here, behind, before):
         words = takewhile(partial(_ends_by, reach), _WORD.finditer(line.text, line.begin))
         near = deque(islice(_source_words(line), 1 + sum(1 for _ in words)), maxlen=1)
         if near:
