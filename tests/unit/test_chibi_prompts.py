@@ -5,10 +5,21 @@ from random import Random
 import numpy as np
 import pytest
 
-from sakuga.chibi.prompts import CAREFUL, CAREFUL_FLAT, habits, joined, write_prompt
-from sakuga.chibi.scene import random_scene
+from sakuga.chibi.languages import PHRASES
+from sakuga.chibi.prompts import (
+    CAREFUL,
+    CAREFUL_FLAT,
+    Habits,
+    count_tags,
+    habits,
+    joined,
+    write_prompt,
+)
+from sakuga.chibi.prose import LANGUAGES, sentences
+from sakuga.chibi.scene import held_out, random_scene
+from sakuga.chibi.strangers import stranger
 from sakuga.chibi.tokenizer import train_tokenizers
-from sakuga.chibi.vocabulary import meaning, spelled
+from sakuga.chibi.vocabulary import CHARACTER_SLOTS, TAGS, WORDS, meaning, spelled
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read
 
@@ -46,10 +57,56 @@ def test_every_form_is_written_and_pieces_join_to_the_text(form: str) -> None:
         assert ("<character_1>" in joined(pieces)) == (form == "xml")
 
 
-def test_flat_tags_are_a_fifth_to_three_tenths_of_all_prompts() -> None:
+def test_every_form_gap_and_language_has_its_share_of_all_prompts() -> None:
     rng = Random(0)
-    share = sum(habits(rng).form != "xml" for _ in range(4000)) / 4000
-    assert 0.2 <= share <= 0.3
+    found = [habits(rng) for _ in range(4000)]
+    assert 0.4 <= sum(each.form == "xml" for each in found) / 4000 <= 0.5
+    assert 0.3 <= sum(each.form == "tags" for each in found) / 4000 <= 0.4
+    assert sum(each.gap >= 0.5 for each in found) / 4000 >= 0.35
+    for language in LANGUAGES:
+        assert sum(each.language == language for each in found) / 4000 >= 0.2
+
+
+def test_no_prompt_of_training_is_of_colours_that_are_held_out() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(3000):
+        assert not any(map(held_out, random_scene(rng).characters))
+        assert all(map(held_out, random_scene(rng, unseen=True).characters))
+
+
+def test_a_flat_prompt_says_what_is_said_and_how_many_there_are() -> None:
+    writer = Habits(form="tags", gap=0.7)
+    for i, scene in enumerate(scenes(60)):
+        text = joined(write_prompt(scene, Random(i), writer))
+        assert len(scene.characters) == 1 or text.startswith(count_tags(scene)[0])
+        pairs = {pair for tag in text.split(", ") for pair in meaning(tag)}
+        drawn = {(slot, getattr(one, slot)) for one in scene.characters for slot in CHARACTER_SLOTS}
+        drawn |= {("background", scene.background), ("lighting", scene.lighting)}
+        assert pairs - drawn <= {("rim_light", "yes"), ("pose", "standing")}
+
+
+def test_strangers_are_words_that_the_model_was_not_taught() -> None:
+    rng = Random(2)
+    words = {stranger(rng) for _ in range(500)}
+    assert len(words) > 400
+    assert not any(meaning(word) or word in WORDS for word in words)
+
+
+@pytest.mark.parametrize("language", tuple(PHRASES))
+def test_sentences_say_each_value_in_words_of_its_own(language: str) -> None:
+    table = PHRASES[language]
+    for slot in (*CHARACTER_SLOTS[:-1], "background", "lighting"):
+        assert table[slot].keys() == TAGS[slot].keys()
+        ways = [way for ways in table[slot].values() for way in ways.split("|") if way]
+        assert len(ways) == len(set(ways))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_sentence_leaves_out_what_is_not_said(language: str) -> None:
+    (scene,) = scenes(1)
+    whole = "".join(text for text, _ in sentences(scene, Random(1), language, 0.0))
+    bare = "".join(text for text, _ in sentences(scene, Random(1), language, 1.0))
+    assert len(bare) < len(whole) / 2
 
 
 def test_flat_prompts_know_no_markup() -> None:

@@ -32,6 +32,8 @@ from sakuga.chibi.scene import (
 COUNTS = (0.2, 0.16, 0.24, 0.4)  # how often a training picture holds 1, 2, 3, 4 characters
 UNCONDITIONAL = 0.1  # share of samples without a prompt, for guidance
 KEEP_POOLED = 0.5  # share of those that keep the pooled vector, as the original's training did
+LONGEST = 304  # tokens of a prompt of training; a longer one is written again
+STRIDE = 8  # lengths are multiples of this, so that batches of one length gather soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,10 @@ class PromptBatch:
 
 
 class _PromptStream(IterableDataset[tuple[Tensor, ...]]):
-    """Endless prompts, gathered by length so that a batch needs no padding."""
+    """Endless prompts, gathered by length.
+
+    Line breaks at its end, which mean nothing, take a prompt to the next length that is used.
+    """
 
     def __init__(self, codes: Tensor, boxes: Tensor, folder: Path, batch: int, seed: int) -> None:
         self.codes, self.boxes = codes.numpy(), boxes.numpy()
@@ -191,22 +196,30 @@ class _PromptStream(IterableDataset[tuple[Tensor, ...]]):
 
     def _write(self, rng: Random, gemma: Tokenizer, jina: Tokenizer) -> _Sample:
         index = rng.randrange(len(self.codes))
-        pieces = write_prompt(from_codes(self.codes[index]), rng, writer := habits(rng))
-        text = joined(pieces)
+        scene = from_codes(self.codes[index])
+        while True:
+            pieces = write_prompt(scene, rng, habits(rng))
+            text = joined(pieces)
+            encoding = gemma.encode(text)
+            if len(encoding.ids) <= LONGEST:
+                break
         dropped = rng.random() < UNCONDITIONAL
         pooled_text = "" if dropped and rng.random() >= KEEP_POOLED else text
-        encoding = gemma.encode("" if dropped else text)
-        owners = np.full(len(encoding.ids), -1, dtype=np.int64)
-        if not dropped and writer.form == "xml":
+        ids = gemma.encode("").ids if dropped else self._filled(encoding.ids, gemma)
+        owners = np.full(len(ids), -1, dtype=np.int64)
+        if not dropped:
             starts = np.array([span[0] for span in encoding.offsets])
             ends = np.cumsum([len(piece.text) for piece in pieces])
             piece_of = np.searchsorted(ends, starts, side="right").clip(max=len(pieces) - 1)
-            owners = np.array([piece.owner for piece in pieces])[piece_of]
+            owners[: len(starts)] = np.array([piece.owner for piece in pieces])[piece_of]
             owners[0] = -1
         figure = self.boxes[index, :, 0]
         place = np.stack([(figure[:, 0] + figure[:, 2]) / 2, figure[:, 3] - figure[:, 1]], axis=-1)
         pooled_ids = jina.encode(pooled_text).ids
-        return _Sample(index, encoding.ids, pooled_ids, place[owners], owners >= 0)
+        return _Sample(index, ids, pooled_ids, place[owners], owners >= 0)
+
+    def _filled(self, ids: list[int], gemma: Tokenizer) -> list[int]:
+        return ids + [gemma.encode("\n").ids[-1]] * (-len(ids) % STRIDE)
 
     def _collate(self, samples: list[_Sample]) -> tuple[Tensor, ...]:
         index = np.array([sample.index for sample in samples])

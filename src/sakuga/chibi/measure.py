@@ -129,12 +129,14 @@ def measure(
     writer: Habits = CAREFUL,
     batch: int = 64,
 ) -> Score:
-    """Draw `pictures` random scenes of `count` characters and ask the judge at each place."""
+    """Draw `pictures` scenes of `count` characters that training never saw, and ask the judge."""
     rng, words = np.random.default_rng((seed, count)), Random(seed + count)
     device = next(judge.parameters()).device
     found: dict[str, list[Tensor]] = {}
     for start in range(0, pictures, batch):
-        scenes = [random_scene(rng, count=count) for _ in range(min(batch, pictures - start))]
+        scenes = [
+            random_scene(rng, count, unseen=True) for _ in range(min(batch, pictures - start))
+        ]
         texts = [joined(write_prompt(scene, words, writer)) for scene in scenes]
         codes = np.stack([to_codes(scene) for scene in scenes])
         boxes = np.stack([scene_boxes(row)[:, 0] for row in codes])

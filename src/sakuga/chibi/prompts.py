@@ -1,4 +1,8 @@
-"""Writes the prompt of a scene as many people would: XML or flat tags, whole or with gaps."""
+"""Writes the prompt of a scene as many people would: XML, flat tags or sentences, most with gaps.
+
+What a prompt leaves out is drawn at random, what it says beside the point is not drawn at all:
+unknown words, captions about nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from sakuga.chibi.prose import LANGUAGES, empty_sentence, sentences
 from sakuga.chibi.scene import Character, Scene
+from sakuga.chibi.strangers import stranger
 from sakuga.chibi.vocabulary import NAMES, TAGS
 
 _NAMES = tuple(sorted(NAMES))
 _QUALITY = ("masterpiece", "best_quality", "highres", "absurdres", "very_awa", "newest")
 _STYLE = ("anime_style", "sharp_focus", "cel_shading", "clean_lines", "soft_colors", "chibi")
-_COUNT_WORDS = {1: "one", 2: "two", 3: "three", 4: "four"}
+_COUNTED, _SOLO = 0.9, 0.2  # of lists of tags for one character: those that count, that say solo
+_SHARES = {"en": 2, "ja": 1, "zh": 1}  # of the languages, in sentences and captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +32,40 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How one writer writes. `gap`: the chance that an attribute is left out."""
+    """How one writer writes.
+
+    `gap`: the chance that an attribute is left out. `strangers`: unknown words for each tag.
+    `caption`: what stands beside XML: "" for nothing, "empty" or "telling". `language` is that of
+    captions and sentences.
+    """
 
     form: str
-    gap: float
-    synonyms: float
-    spaces: bool
-    shuffled: bool
+    gap: float = 0.0
+    synonyms: float = 0.0
+    spaces: bool = False
+    shuffled: bool = False
+    strangers: float = 0.0
+    caption: str = ""
+    language: str = "en"
 
 
-def habits(rng: Random, flat: float = 0.22) -> Habits:
+def habits(rng: Random, flat: float = 0.55) -> Habits:
     """Draw a writer; `flat` is the share that writes tags or sentences without XML."""
-    form = "xml" if rng.random() >= flat else rng.choice(("tags", "tags", "tags", "sentences"))
+    form = "xml" if rng.random() >= flat else rng.choice(("tags", "tags", "sentences"))
     return Habits(
         form=form,
-        gap=rng.choice((0.0, 0.0, 0.0, 0.1, 0.3)),
+        gap=rng.choice((0.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.85)),
         synonyms=rng.choice((0.0, 0.15, 0.4)),
-        spaces=rng.random() < 0.1,
-        shuffled=rng.random() < 0.3,
+        spaces=rng.random() < 0.15,
+        shuffled=rng.random() < 0.35,
+        strangers=rng.choice((0.0, 0.0, 0.0, 0.0, 0.3, 1.0)),
+        caption=rng.choice(("", "", "", "", "empty", "telling")) if form != "sentences" else "",
+        language=rng.choices(LANGUAGES, [_SHARES[each] for each in LANGUAGES])[0],
     )
 
 
-CAREFUL = Habits(form="xml", gap=0.0, synonyms=0.0, spaces=False, shuffled=False)
-CAREFUL_FLAT = Habits(form="tags", gap=0.0, synonyms=0.0, spaces=False, shuffled=False)
+CAREFUL = Habits(form="xml")
+CAREFUL_FLAT = Habits(form="tags")
 
 
 def write_prompt(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
@@ -72,6 +90,15 @@ def _tag(slot: str, value: str, rng: Random, writer: Habits) -> str:
 def _spelled(tags: Sequence[str], writer: Habits) -> str:
     text = ", ".join(tags)
     return text.replace("_", " ") if writer.spaces else text
+
+
+def _with_strangers(tags: list[str], rng: Random, writer: Habits) -> list[str]:
+    """The tags, with words between them that say nothing."""
+    mixed = []
+    for tag in tags:
+        mixed += [stranger(rng)] * (rng.random() < writer.strangers / 2) + [tag]
+        mixed += [stranger(rng)] * (rng.random() < writer.strangers / 2)
+    return mixed
 
 
 def _kept(rng: Random, writer: Habits) -> bool:
@@ -112,6 +139,7 @@ def _fields(character: Character, rng: Random, writer: Habits) -> list[tuple[str
     (appearance if rng.random() < 0.5 else clothing).extend(_accessory(character, rng, writer))
     if writer.shuffled:
         rng.shuffle(appearance)
+    appearance, clothing = (_with_strangers(tags, rng, writer) for tags in (appearance, clothing))
     position = [_tag("position", character.position, rng, writer)] if character.position else []
     fields = [
         ("n", [rng.choice(_NAMES)] if rng.random() < 0.75 else []),
@@ -156,6 +184,7 @@ def _xml(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
         fields = _fields(character, rng, writer)
         if writer.shuffled:
             rng.shuffle(fields)
+        fields = fields or [("gender", [character.gender])]
         blocks.append(_block(f"character_{i + 1}", fields, i, writer))
     general = _general(scene, rng, writer)
     if writer.shuffled:
@@ -163,12 +192,23 @@ def _xml(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
         rng.shuffle(blocks)
     if general:
         blocks.append(_block("general_tags", general, -1, writer))
+    if caption := _caption(scene, rng, writer):
+        blocks.append([Phrase(f"<caption>{caption}</caption>\n")])
     wrapper = rng.choice(("", "", "image", "img")) if writer.shuffled else ""
     pieces = [piece for block in blocks for piece in block]
     if wrapper:
         pieces = [Phrase(f"<{wrapper}>\n"), *pieces, Phrase(f"</{wrapper}>\n")]
     last = pieces[-1]
     return [*pieces[:-1], Phrase(last.text.removesuffix("\n"), last.owner)]
+
+
+def _caption(scene: Scene, rng: Random, writer: Habits) -> str:
+    if writer.caption == "empty":
+        return empty_sentence(rng, writer.language)
+    if writer.caption == "telling":
+        told = sentences(scene, rng, writer.language, writer.gap)
+        return "".join(text for text, _ in told).strip()
+    return ""
 
 
 def _block(
@@ -183,41 +223,28 @@ def _flat(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
     alone = len(scene.characters) == 1
     words: list[tuple[str, int]] = []
     for i, character in enumerate(scene.characters):
-        # Among several, `1girl` would say how many there are, not who this one is.
-        skipped = ("n",) if alone else ("n", "gender")
+        # `1girl` says how many there are, not who one of several is.
         fields = _fields(character, rng, writer)
-        words += [(tag, i) for name, tags in fields if name not in skipped for tag in tags]
-    if writer.shuffled:
-        rng.shuffle(words)
-    if not alone or not words:
-        words = [*((tag, -1) for tag in count_tags(scene)), *words]
+        words += [(tag, i) for name, tags in fields if name not in ("n", "gender") for tag in tags]
     general = _general(scene, rng, writer)
-    words += [(tag, -1) for name, tags in general if name != "count" for tag in tags]
+    around = [(tag, -1) for name, tags in general if name != "count" for tag in tags]
+    counts: list[tuple[str, int]] = []
+    if not alone or not words or rng.random() < _COUNTED:
+        counts = [(tag, -1) for tag in count_tags(scene)]
+        counts += [("solo", -1)] if alone and rng.random() < _SOLO else []
+    words = [*counts, *words, *around]
+    if writer.shuffled and alone:
+        rng.shuffle(words)
     pieces = [Phrase(_spelled([tag], writer) + ", ", owner) for tag, owner in words]
-    return [*pieces[:-1], Phrase(pieces[-1].text.removesuffix(", "), pieces[-1].owner)]
+    last = Phrase(pieces[-1].text.removesuffix(", "), pieces[-1].owner)
+    caption = _caption(scene, rng, writer)
+    return [*pieces[:-1], last, *([Phrase("\n" + caption)] if caption else [])]
 
 
 def _sentences(scene: Scene, rng: Random, writer: Habits) -> list[Phrase]:
-    """A plain English description."""
-    pieces = [Phrase(f"a picture of {_COUNT_WORDS[len(scene.characters)]} characters. ")]
-    if len(scene.characters) == 1:
-        pieces = []
-    for i, character in enumerate(scene.characters):
-        pieces.append(Phrase(_sentence(character, rng, writer), i))
-    where = _tag("background", scene.background, rng, writer).replace("_", " ")
-    light = _tag("lighting", scene.lighting, rng, writer).replace("_", " ")
-    return [*pieces, Phrase(f"background is {where}, with {light}")]
-
-
-def _sentence(character: Character, rng: Random, writer: Habits) -> str:
-    def words(slot: str) -> str:
-        return _tag(slot, getattr(character, slot), rng, writer).replace("_", " ")
-
-    who = "girl" if character.gender == "1girl" else "boy"
-    where = f" at the {words('position')}" if character.position else ""
-    extra = f", with {words('accessory')}" if character.accessory != "none" else ""
-    return (
-        f"a {who} with {words('hair_color')}, {words('hair_style')} and {words('eye_color')}, "
-        f"wearing a {character.garment_color} {words('garment')}{extra}, {words('expression')}, "
-        f"{words('pose')}{where}. "
-    )
+    """A plain description, with sentences about nothing among the others now and then."""
+    told = [Phrase(*each) for each in sentences(scene, rng, writer.language, writer.gap)]
+    if rng.random() < writer.strangers:
+        space = " " * (writer.language == "en")
+        told.append(Phrase(empty_sentence(rng, writer.language) + space))
+    return [*told[:-1], Phrase(told[-1].text.rstrip(), told[-1].owner)]

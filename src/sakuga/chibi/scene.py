@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from sakuga.chibi.vocabulary import CHARACTER_SLOTS, VALUES
 
 MAX_CHARACTERS = 4
+HELD_OUT_OF = 16  # one combination of colours in so many is kept from training
 CODE_LENGTH = 4 + MAX_CHARACTERS * len(CHARACTER_SLOTS)
 
 
@@ -196,17 +198,24 @@ def _place(x: float, height: float, depth: int) -> Place:
     )
 
 
-def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
-    """A scene with every attribute uniform; positions are all open, all distinct, or mixed."""
+def held_out(character: Character) -> bool:
+    """Whether hair, eyes and garment have colours that no training picture has together."""
+    three = f"{character.hair_color} {character.eye_color} {character.garment_color}"
+    return crc32(three.encode()) % HELD_OUT_OF == 0
+
+
+def random_scene(rng: np.random.Generator, count: int | None = None, unseen: bool = False) -> Scene:
+    """A scene with every attribute uniform; positions are all open, all distinct, or mixed.
+
+    unseen: every character is one that training holds out; otherwise none is.
+    """
     count = int(rng.integers(1, MAX_CHARACTERS + 1)) if count is None else count
     distinct = rng.choice(len(VALUES["position"]), size=count, replace=False)
     asking = rng.random(count) < rng.choice([0.0, 0.5, 1.0])
+    places = (VALUES["position"][int(each)] for each in distinct)
     characters = tuple(
-        Character(
-            **{slot: _pick(rng, slot) for slot in CHARACTER_SLOTS[:-1]},
-            position=VALUES["position"][int(distinct[i])] if asking[i] else None,
-        )
-        for i in range(count)
+        _random_character(rng, place if asks else None, unseen)
+        for place, asks in zip(places, asking, strict=True)
     )
     return Scene(
         characters=characters,
@@ -214,6 +223,14 @@ def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
         lighting=_pick(rng, "lighting"),
         rim_light=bool(rng.integers(2)),
     )
+
+
+def _random_character(rng: np.random.Generator, position: str | None, unseen: bool) -> Character:
+    while True:
+        slots = {slot: _pick(rng, slot) for slot in CHARACTER_SLOTS[:-1]}
+        character = Character(**slots, position=position)
+        if held_out(character) == unseen:
+            return character
 
 
 def _pick(rng: np.random.Generator, slot: str) -> str:
