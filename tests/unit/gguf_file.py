@@ -180,7 +180,9 @@ def _q3_k(x: Floats) -> Bytes:
     scale = d * (step.astype(np.float32) - 32)
     q = np.clip(np.round(_over(groups, scale[:, :, None])) + 4, 0, 7).astype(np.uint8)
     third = np.packbits((q >> 2).reshape(-1, 8, 32).transpose(0, 2, 1), axis=2, bitorder="little")
-    high = np.bitwise_or.reduce([step[:, 4 * i : 4 * i + 4] >> 4 << 2 * i for i in range(4)], axis=0)
+    high = np.bitwise_or.reduce(
+        [step[:, 4 * i : 4 * i + 4] >> 4 << 2 * i for i in range(4)], axis=0
+    )
     low = _packed(step & 15, 8)
     return np.hstack([third.reshape(-1, 32), _quarters(q & 3), low, high, _bytes(d)])
 

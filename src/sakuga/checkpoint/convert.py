@@ -41,8 +41,8 @@ from sakuga.weights.formats import (
     Shape,
     StoredTensor,
     choose_format,
+    plain_dtype,
 )
-from sakuga.weights.gguf import plain_dtype
 from sakuga.weights.quantise import TORCH_DTYPES
 from sakuga.weights.writer import Promised, write_tensors
 

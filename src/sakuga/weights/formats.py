@@ -153,6 +153,16 @@ class StoredTensor:
     shape: Shape | None = None
 
 
+def is_packed(dtype: str) -> bool:
+    """Whether what a file stores is no dtype: GGUF's blocks, or what another program quantised."""
+    return dtype not in BITS
+
+
+def plain_dtype(dtype: str) -> str:
+    """The dtype that holds what a file stores: float32 where it is packed, else that itself."""
+    return "F32" if is_packed(dtype) else dtype
+
+
 def rows_and_width(shape: Shape) -> tuple[int, int]:
     """Rows, and values in each: (R, W)."""
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)

@@ -1,9 +1,9 @@
 """The block formats of GGUF files to floats, a few blocks at a time.
 
 A block holds its values in a few bits each beside one or two scales in float16; a K block of
-256 values has eight or sixteen finer scales within; the bits of IQ4 are places in a table. Every formula is that of its
-dequantize_row in ggml-quants.c (https://github.com/ggml-org/ggml), in float32 and in the same
-order, so the values are the same to the bit.
+256 values has eight or sixteen finer scales within; the bits of IQ4 are places in a table. Every
+formula is that of its dequantize_row in ggml-quants.c (https://github.com/ggml-org/ggml), in
+float32 and in the same order, so the values are the same to the bit.
 """
 
 from __future__ import annotations

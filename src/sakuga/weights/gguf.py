@@ -73,11 +73,6 @@ UNREAD = {
 }  # fmt: skip
 
 
-def plain_dtype(dtype: str) -> str:
-    """The dtype that holds what a file stores: float32 for blocks, all others as they are."""
-    return "F32" if dtype in BLOCKS else dtype
-
-
 # Numbers of the value types, and how struct spells the fixed ones.
 _STRING, _ARRAY = 8, 9
 _FIXED = {

@@ -46,8 +46,8 @@ IMPOSTORS = {
 class TensorInfo(NamedTuple):
     """Where a tensor lies: `nbytes` bytes of `file`, from the absolute offset `start`.
 
-    dtype: the safetensors name of one, or the name of a block format of `weights.gguf`, where
-    the shape is that of the values the blocks hold.
+    dtype: the safetensors name of one, or the name of a block format of `weights.gguf`, or of a
+    scheme of `weights.schemes`, where the shape is that of the values that are packed.
     """
 
     dtype: str
