@@ -55,7 +55,11 @@ def convert(
     ] = None,
     *,
     dtype: Annotated[
-        str, typer.Option(help="float32, bfloat16 or float16; keep leaves floats as they are.")
+        str,
+        typer.Option(
+            help="float32, bfloat16 or float16; keep leaves floats as they are; fp8_scaled, "
+            "comfy_float8 or comfy_int8 quantise the blocks as ComfyUI reads them."
+        ),
     ] = "keep",
     force: Force = False,
     state: State = None,

@@ -97,7 +97,8 @@ class Linear:
         info = self.info(part, ("U8", "I8"))
         if info.nbytes > MAX_SAID:
             raise self.wrong(f"{part} is JSON of at most {MAX_SAID} bytes", f"{info.nbytes}")
-        return parse_json(bytes(self.store.view(self.keys[part])), self.keys[part])
+        key = self.keys[part]
+        return parse_json(bytes(self.store.view(key)), f"{short(key)} of {self.store.path}")
 
     def wrong(self, rule: str, got: str) -> CorruptFile:
         """The error for a linear whose tensors contradict each other."""
@@ -144,7 +145,7 @@ class Linear:
     def scales(self, part: str, rows: int) -> None:
         """Refuse scales that are neither one for all nor one for each row."""
         shape = self.info(part, FLOATS).shape
-        if math.prod(shape) not in (1, rows) or len(shape) > 2 or (shape and shape[0] > rows):
+        if shape not in ((), (1,), (1, 1), (rows,), (rows, 1)):
             rule = f"{part} is one number, or one for each of {rows} rows"
             raise self.wrong(rule, f"{list(shape)}")
 

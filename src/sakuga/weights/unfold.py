@@ -119,15 +119,16 @@ def _groups(of: Unfolding, first: int, last: int) -> Tensor:
 def _nvfp4(of: Unfolding, first: int, last: int) -> Tensor:
     table = torch.tensor((*E2M1, *(-value for value in E2M1)), dtype=torch.float32)
     values = _looked_up(of.parts["values"][first:last], table)
-    scale = of.scale(of.parts["whole"]).view(()) * of.scale(_tiled(of.parts["scale"], first, last))
-    return _scaled(values, scale, 16)
+    scale = of.scale(_tiled(of.parts["scale"], first, last, values.shape[1] // 16))
+    return _scaled(values, of.scale(of.parts["whole"]).view(()) * scale)
 
 
 def _mxfp8(of: Unfolding, first: int, last: int) -> Tensor:
-    exponents = _tiled(of.parts["scale"].view(torch.uint8), first, last)
+    values = of.parts["values"][first:last].float()
+    exponents = _tiled(of.parts["scale"], first, last, values.shape[1] // 32)
     # As the exponent of a float32: byte 0 is zero then, and 255 no number.
     scale = of.scale((exponents.int() << 23).view(torch.float32))
-    return _scaled(of.parts["values"][first:last].float(), scale, 32)
+    return _scaled(values, scale)
 
 
 def _table(of: Unfolding, first: int, last: int) -> Tensor:
@@ -147,20 +148,18 @@ def _table(of: Unfolding, first: int, last: int) -> Tensor:
     return values[start - low * block : end - low * block].view(-1, width)
 
 
-def _scaled(values: Tensor, scale: Tensor, block: int) -> Tensor:
-    """(R, W) times one scale for each `block` values of a row."""
-    blocks = values.view(len(values), -1, block)
-    return (blocks * scale[:, : blocks.shape[1], None]).flatten(1)
+def _scaled(values: Tensor, scale: Tensor) -> Tensor:
+    """(R, W) times one scale for each block of a row."""
+    return (values.view(*scale.shape, -1) * scale[:, :, None]).flatten(1)
 
 
-def _tiled(scale: Tensor, first: int, last: int) -> Tensor:
-    """Rows of scales that lie in tiles, with the columns that only fill the last one."""
+def _tiled(scale: Tensor, first: int, last: int, blocks: int) -> Tensor:
+    """Rows of scales that lie in tiles, as many as a row has blocks; what fills tiles is left."""
     rows, columns = TILE
-    across = scale.shape[1] // columns
-    top = first // rows
+    across, top = scale.shape[1] // columns, first // rows
     tiles = scale.view(-1, across, 32, rows // 32, columns)[top : -(-last // rows)]
     plain = tiles.permute(0, 3, 2, 1, 4).reshape(-1, scale.shape[1])
-    return plain[first - top * rows : last - top * rows]
+    return plain[first - top * rows : last - top * rows, :blocks]
 
 
 def _looked_up(packed: Tensor, table: Tensor) -> Tensor:
