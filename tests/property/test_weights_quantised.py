@@ -51,8 +51,10 @@ def test_any_rows_of_any_shape(
     first = data.draw(st.integers(0, rows - 1))
     last = data.draw(st.integers(first + 1, rows))
     whole, part = read(tmp_path, kept), read(tmp_path, kept, (first, last))
-    assert torch.equal(part, whole[first:last])
     want = kept.want
+    products = "svd" in kind or "turned" in kind or "convrot" in kind  # which round by their size
+    close = 1e-6 * float(np.abs(want).max()) if products else 0
+    assert torch.allclose(part, whole[first:last], rtol=0, atol=close)
     error = np.abs(whole.double().numpy()[: want.shape[0], : want.shape[1]] - want).max()
     assert error <= 2e-6 * np.abs(want).max()
 

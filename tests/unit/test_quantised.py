@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from quantisers import EVERY, IN_FORM, PACKED, Kept, said, write
 from tiny import TINY
 from torch import Tensor
 
+from quantisers import EVERY, IN_FORM, PACKED, Kept, said, write
 from sakuga.checkpoint.bind import bind, fold, read_piece
 from sakuga.checkpoint.contents import read_shapes
 from sakuga.checkpoint.families.match import TensorPiece
@@ -58,7 +58,7 @@ def test_a_weight_is_read_as_what_it_stands_for(kind: str, tmp_path: Path) -> No
     shape = tuple(store.shapes()["a.b.weight"])
     got = read(store, "a.b.weight", shape)
     assert near(got[: SHAPE[0], : SHAPE[1]], kept.want)
-    assert torch.equal(read(store, "a.b.weight", shape, (5, 11)), got[5:11])
+    assert same(kind, read(store, "a.b.weight", shape, (5, 11)), got[5:11])
     stored, shapes = read_shapes(store)
     assert set(shapes) == {"a.b.weight"}
     assert (kind in IN_FORM) == ("a.b.weight" in stored)
@@ -93,6 +93,12 @@ def model_file(folder: Path, kind: str) -> tuple[Path, Mapping[str, np.ndarray]]
     return file, {f"{name}.weight": each.want for name, each in kept.items()}
 
 
+def same(kind: str, first: Tensor, second: Tensor) -> bool:
+    """To the bit, but for products of matrices, which round by how many rows they have."""
+    products = "svd" in kind or "turned" in kind or "convrot" in kind
+    return torch.allclose(first, second, atol=1e-7) if products else torch.equal(first, second)
+
+
 def bound(part: Component, folded: bool, form: str | None = None) -> NextDiT:
     with torch.device("meta"):
         module = NextDiT(TINY.transformer)
@@ -111,11 +117,11 @@ def test_a_model_opens_and_binds_folded_or_not(kind: str, tmp_path: Path) -> Non
     for key, values in want.items():
         assert near(plain[key], values), key
         assert isinstance(folded[key], Folded)
-        assert torch.equal(folded[key] + 0, plain[key])
-        assert torch.equal(folded[key][:2], plain[key][:2])
         ids = torch.tensor([[1, 0], [2, 2]])
         looked_up = torch.nn.functional.embedding(ids, folded[key])
-        assert torch.equal(looked_up, plain[key][ids])
+        assert torch.equal(folded[key] + 0, plain[key])
+        assert same(kind, folded[key][:2], plain[key][:2])
+        assert same(kind, looked_up, plain[key][ids])
 
 
 @pytest.mark.parametrize("kind", IN_FORM)

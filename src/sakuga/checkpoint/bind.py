@@ -22,11 +22,11 @@ from sakuga.checkpoint.contents import Contents, Report, Target, report, unbound
 from sakuga.checkpoint.families.match import BakedAdapter, Explanation, TensorPiece, is_embedding
 from sakuga.errors import BindError
 from sakuga.printable import listed
-from sakuga.weights.folded import Blocks, Folded, InForm, Packed, Share
+from sakuga.weights.folded import Blocks, Folded, InForm, Packed, Stretch
 from sakuga.weights.formats import Shape, StorageFormat, StoredTensor, is_packed, scale_key
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
+from sakuga.weights.quantise import TORCH_DTYPES, quantise
 from sakuga.weights.store import Store
 from sakuga.weights.stored import StoredLinear, scale_name, weight_name
 from sakuga.weights.translated import Translated
@@ -194,16 +194,16 @@ def fold(
     if piece.adapter is not None or piece.shift or len(piece.shape) != 2:
         return None
     first, last = piece.rows or (0, piece.shape[0])
-    shares, start = list[Share](), 0
+    stretches, start = list[Stretch](), 0
     for key in piece.sources:
         of = packed_of(store, key, stored.get(key))
         if of is None or len(of.shape) != 2:
             return None
         low, high = max(first - start, 0), min(last - start, of.shape[0])
         if low < high:
-            shares.append(Share(of, low, high))
+            stretches.append(Stretch(of, low, high))
         start += of.shape[0]
-    return Folded(shares, dtype) if shares else None
+    return Folded(stretches, dtype) if stretches else None
 
 
 def packed_of(store: Store, key: str, stored: StoredTensor | None) -> Packed | None:
@@ -256,12 +256,10 @@ def _read_rows(
     """Rows of one tensor of the file, in `dtype`."""
     if is_packed(store.info(key).dtype):
         return _read_packed(store, key, rows, dtype)
-    values = read_tensor(store, key, rows)
-    if stored is None:
-        return values.to(dtype)
-    scale = read_tensor(store, scale_key(key), rows)
-    shape = stored.shape or store.info(key).shape
-    return dequantise(values, scale, stored.form, (len(values), *shape[1:]), dtype)
+    packed = packed_of(store, key, stored) if stored is not None else None
+    if packed is not None:
+        return packed.rows(rows.start, rows.stop, dtype)
+    return read_tensor(store, key, rows).to(dtype)
 
 
 def _read_packed(store: Store, key: str, rows: slice, dtype: torch.dtype) -> Tensor:

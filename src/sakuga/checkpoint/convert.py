@@ -45,7 +45,7 @@ from sakuga.weights.formats import (
     is_block_linear,
     plain_dtype,
 )
-from sakuga.weights.quantise import TORCH_DTYPES
+from sakuga.weights.quantise import TORCH_DTYPES, all_finite, floats
 from sakuga.weights.writer import Promised, write_tensors
 
 PART = 1 << 22  # values read, cast and written at once
@@ -297,8 +297,7 @@ def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> 
 def _finite(values: Tensor) -> bool:
     if not values.is_floating_point():
         return True
-    narrow = values.dtype.itemsize == 1  # torch cannot ask them
-    return bool((values.float() if narrow else values).isfinite().all())
+    return all_finite(floats(values) if values.dtype.itemsize == 1 else values)
 
 
 def _not_finite(job: Conversion, names: list[str]) -> CorruptFile | RequestError:

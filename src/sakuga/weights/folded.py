@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from sakuga.weights.formats import StorageFormat
 from sakuga.weights.ggml import dequantise_blocks
-from sakuga.weights.quantise import dequantise
+from sakuga.weights.quantise import dequantise, rows_on_host
 
 
 class Packed(Protocol):
@@ -74,18 +74,21 @@ class InForm:
     def rows(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
         """Rows `first` to `last`."""
         part = slice(first, last)
-        shape = (last - first, *self.shape[1:])
-        return dequantise(self.values[part], self.scale[part], self.form, shape, dtype)
+        return self._unfolded(self.values[part], self.scale[part], dtype)
 
     def picked(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """The rows (..., W) at some places (...)."""
         at = ids.flatten()
-        shape = (len(at), *self.shape[1:])
-        rows = dequantise(self.values[at], self.scale[at], self.form, shape, dtype)
+        rows = self._unfolded(self.values[at], self.scale[at], dtype)
         return rows.view(*ids.shape, *self.shape[1:])
 
+    def _unfolded(self, values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        if not self.form.packed and values.dim() == 2:
+            return rows_on_host(values, scale, dtype)
+        return dequantise(values, scale, self.form, (len(values), *self.shape[1:]), dtype)
 
-class Share(NamedTuple):
+
+class Stretch(NamedTuple):
     """Rows `first` to `last` of a matrix."""
 
     of: Packed
@@ -101,30 +104,30 @@ class Folded(Tensor):
     https://docs.pytorch.org/docs/stable/notes/extending.html, "Extending torch native API".
     """
 
-    shares: tuple[Share, ...]
+    stretches: tuple[Stretch, ...]
 
     @staticmethod
-    def __new__(cls, shares: Sequence[Share], dtype: torch.dtype) -> Folded:  # noqa: D102
-        shape = (sum(last - first for _, first, last in shares), *shares[0].of.shape[1:])
+    def __new__(cls, stretches: Sequence[Stretch], dtype: torch.dtype) -> Folded:  # noqa: D102
+        shape = (sum(last - first for _, first, last in stretches), *stretches[0].of.shape[1:])
         made: Folded = Tensor._make_wrapper_subclass(cls, shape, dtype=dtype)
-        made.shares = tuple(shares)
+        made.stretches = tuple(stretches)
         return made
 
     def unfolded(self) -> Tensor:
         """All values."""
-        parts = [of.rows(first, last, self.dtype) for of, first, last in self.shares]
+        parts = [of.rows(first, last, self.dtype) for of, first, last in self.stretches]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def rows(self, ids: Tensor) -> Tensor:
         """The rows (..., W) at some places (...)."""
-        if len(self.shares) > 1:
+        if len(self.stretches) > 1:
             return self.unfolded()[ids]
-        ((of, first, _),) = self.shares
+        ((of, first, _),) = self.stretches
         return of.picked(ids + first, self.dtype)
 
     def __repr__(self) -> str:  # type: ignore[override]
         """What it is, without its values."""
-        kinds = " + ".join(dict.fromkeys(of.kind for of, *_ in self.shares))
+        kinds = " + ".join(dict.fromkeys(of.kind for of, *_ in self.stretches))
         return f"Folded({kinds}, {tuple(self.shape)}, {self.dtype})"
 
     @classmethod
@@ -138,7 +141,7 @@ class Folded(Tensor):
         """Run an operation on the values; one that only renames them leaves them folded."""
         if func is torch.ops.aten.detach.default:
             (one,) = args
-            return cls(one.shares, one.dtype)
+            return cls(one.stretches, one.dtype)
         if func is torch.ops.aten.embedding.default and isinstance(args[0], cls):
             return args[0].rows(args[1])
         if any(isinstance(each, cls) for each in _written(func, args)):

@@ -46,6 +46,7 @@ class Translated(Store):
         self.path, self.files, self.maps = raw.path, raw.files, raw.maps
         self.packed = {key: each for key, each in weights.items() if each.form is None}
         self._scales = {scale_key(key): each for key, each in weights.items() if each.form}
+        self._made_scales: dict[str, bytearray] = {}
         used = {part for each in weights.values() for part in each.parts.values()}
         self.dropped = raw.dropped | dict.fromkeys(sorted(unseen - used), ASIDE)
         self._unseen = used | unseen
@@ -72,7 +73,9 @@ class Translated(Store):
     def view(self, key: str) -> memoryview:
         """The bytes of one tensor; scales are made, and refused where they are not finite."""
         if key in self._scales:
-            return memoryview(bytearray(self._row_scales(self._scales[key])))
+            if key not in self._made_scales:
+                self._made_scales[key] = bytearray(self._row_scales(self._scales[key]))
+            return memoryview(self._made_scales[key])
         return self.raw.view(self.weights[key].parts["values"] if key in self.weights else key)
 
     def _row_scales(self, each: Quantised) -> bytes:

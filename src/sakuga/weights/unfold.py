@@ -18,12 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sakuga.errors import CorruptFile
+from sakuga.weights.quantise import all_finite, floats
 from sakuga.weights.schemes import Quantised
 from sakuga.weights.untrusted import AGAIN
 
@@ -74,8 +76,8 @@ class Unfolding:
 
     def scale(self, scale: Tensor) -> Tensor:
         """Scales in float32. Raises CorruptFile where one is not finite."""
-        scale = scale.float()
-        if not scale.isfinite().all():
+        scale = floats(scale)
+        if not all_finite(scale):
             rule = "scales are finite numbers"
             raise CorruptFile(rule, f"NaN or infinity beside {self.where}", AGAIN)
         return scale
@@ -96,23 +98,23 @@ def _groups(of: Unfolding, first: int, last: int) -> Tensor:
     said, parts, width = of.weight.said, of.parts, of.shape[1]
     values, groups = parts["values"], int(said["groups"])
     if "least" in said:
-        q = _halves(values, first * width, last * width) + said["least"]
+        q = _halves(values, first * width, last * width, int(said["least"]))
     else:
-        q = values[first:last].float()
+        q = floats(values[first:last])
     q = q.view(last - first, groups, -1)
 
     def of_groups(part: str) -> Tensor:
-        tensor = of.scale(parts[part].reshape(-1, groups))
-        return (tensor if len(tensor) == 1 else tensor[first:last])[:, :, None]
+        tensor = parts[part].reshape(-1, groups)
+        return of.scale(tensor if len(tensor) == 1 else tensor[first:last])[:, :, None]
 
     if "less" in parts:
-        q = q - of_groups("less")
-    q = q * of_groups("scale")
+        q.sub_(of_groups("less"))
+    q.mul_(of_groups("scale"))
     if "zero" in parts:
-        q = q + of_groups("zero")
+        q.add_(of_groups("zero"))
     rows = q.flatten(1)
     if "up" in parts:
-        rows = rows + of.scale(parts["up"][first:last]) @ of.scale(parts["down"])
+        rows.addmm_(of.scale(parts["up"][first:last]), of.scale(parts["down"]))
     return _turn(rows, int(said["turned"])) if "turned" in said else rows
 
 
@@ -124,7 +126,7 @@ def _nvfp4(of: Unfolding, first: int, last: int) -> Tensor:
 
 
 def _mxfp8(of: Unfolding, first: int, last: int) -> Tensor:
-    values = of.parts["values"][first:last].float()
+    values = floats(of.parts["values"][first:last])
     exponents = _tiled(of.parts["scale"], first, last, values.shape[1] // 32)
     # As the exponent of a float32: byte 0 is zero then, and 255 no number.
     scale = of.scale((exponents.int() << 23).view(torch.float32))
@@ -138,19 +140,21 @@ def _table(of: Unfolding, first: int, last: int) -> Tensor:
     low, high = start // block, -(-end // block)  # blocks that hold these values
     packed = parts["values"].flatten()[low * block // 2 : high * block // 2]
     values = _looked_up(packed, of.scale(parts["map"])).flatten()
-    values = F.pad(values, (0, (high - low) * block - len(values))).view(-1, block)
+    if missing := (high - low) * block - len(values):  # of the last block
+        values = F.pad(values, (0, missing))
+    values = values.view(-1, block)
     scale = parts["scale"][low:high]
     if "inner_scale" in parts:
         at = torch.arange(low, high) // int(said["inner"])
         inner = of.scale(parts["inner_map"])[scale.int()]
         scale = inner * of.scale(parts["inner_scale"])[at] + said["offset"]
-    values = (values * of.scale(scale)[:, None]).flatten()
+    values = values.mul_(of.scale(scale)[:, None]).flatten()
     return values[start - low * block : end - low * block].view(-1, width)
 
 
 def _scaled(values: Tensor, scale: Tensor) -> Tensor:
     """(R, W) times one scale for each block of a row."""
-    return (values.view(*scale.shape, -1) * scale[:, :, None]).flatten(1)
+    return values.view(*scale.shape, -1).mul_(scale[:, :, None]).flatten(1)
 
 
 def _tiled(scale: Tensor, first: int, last: int, blocks: int) -> Tensor:
@@ -162,18 +166,22 @@ def _tiled(scale: Tensor, first: int, last: int, blocks: int) -> Tensor:
     return plain[first - top * rows : last - top * rows, :blocks]
 
 
-def _looked_up(packed: Tensor, table: Tensor) -> Tensor:
-    """What a table of 16 says of the halves of bytes, high ones first: (..., N) to (..., 2 N)."""
+def _looked_up(packed: Tensor, table: Tensor, *, low_first: bool = False) -> Tensor:
+    """What a table of 16 says of the halves of bytes: (..., N) to (..., 2 N).
+
+    Both halves are looked up at once: a pair of float32 is moved as if it were one float64.
+    """
     pairs = torch.cartesian_prod(table, table)
-    found = pairs.index_select(0, packed.flatten().int())
+    pairs = (pairs.flip(1) if low_first else pairs).contiguous().view(torch.float64).flatten()
+    found = pairs.index_select(0, packed.flatten().int()).view(torch.float32)
     return found.view(*packed.shape[:-1], -1)
 
 
-def _halves(packed: Tensor, start: int, end: int) -> Tensor:
-    """The numbers `start` to `end` of those in the halves of bytes, the low one first."""
-    some = packed[start // 2 : -(-end // 2)]
-    numbers = torch.stack((some & 15, some >> 4), dim=1).flatten().float()
-    return numbers[start % 2 : start % 2 + end - start]
+def _halves(packed: Tensor, start: int, end: int, least: int) -> Tensor:
+    """The numbers `start` to `end` of those in the halves of bytes, low first, from `least` on."""
+    numbers = torch.arange(least, least + 16, dtype=torch.float32)
+    some = _looked_up(packed[start // 2 : -(-end // 2)], numbers, low_first=True)
+    return some[start % 2 : start % 2 + end - start]
 
 
 def _turn(rows: Tensor, size: int) -> Tensor:
@@ -184,14 +192,14 @@ def _turn(rows: Tensor, size: int) -> Tensor:
     base = 4 if size.bit_length() % 2 else 2
     count = size.bit_length() // (2 if base == 4 else 1) - (base == 2)
     one, two = _power(base, count // 2), _power(base, count - count // 2)
-    groups = rows.reshape(-1, len(one), len(two)) @ two
-    turned: Tensor = (groups.transpose(1, 2) @ one).transpose(1, 2)
-    return turned.reshape(rows.shape) / math.sqrt(size)
+    turned: Tensor = one @ (rows.reshape(-1, len(one), len(two)) @ two)
+    return turned.view(rows.shape)
 
 
+@cache
 def _power(base: int, count: int) -> Tensor:
-    """The Kronecker power of a base."""
-    made, matrix = torch.ones(1, 1), torch.tensor(BASES[base], dtype=torch.float32)
+    """The Kronecker power of a base, of which a row is as long as one."""
+    made, matrix = torch.ones(1, 1), torch.tensor(BASES[base]) / math.sqrt(base)
     for _ in range(count):
         made = torch.kron(made, matrix)
     return made
