@@ -121,6 +121,11 @@ SCHEMES = (
     FP8_SCALED, COMFY_FLOAT8, COMFY_INT8, COMFY_CONVROT, NVFP4, MXFP8, FLOAT8_SCALE, BNB_4BIT,
     BNB_INT8, SDNQ, TORCHAO, QUANTO,
 )  # fmt: skip
+# By its rule, whether a storage format of ours holds a weight.
+HELD: Mapping[str, str] = {
+    "rows": "as it is, in int8 or float8_e4m3; float8_e5m2 unfolds",
+    "groups": "as it is, where one scale for a row is all; else it unfolds",
+}
 BY_NAME: Mapping[str, Scheme] = {each.name: each for each in SCHEMES}
 # Known by a tensor of a linear, and not read: what each is called.
 UNREAD: Mapping[str, str] = {
