@@ -291,19 +291,9 @@ def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[S
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
-        options,
-        recipes,
-        models,
-        rules,
-        layouts,
-        schemes,
-        unread,
-        blocks,
-        commands,
-        errors,
-        tree,
-        layers,
-    )  # fmt: skip
+        *(options, recipes, models, rules, layouts, schemes, unread, blocks, commands, errors),
+        *(tree, layers),
+    )
 }
 
 

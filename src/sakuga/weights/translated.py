@@ -8,7 +8,6 @@ scheme, like the blocks of GGUF, and `weights.unfold` gives its rows. Companions
 
 from __future__ import annotations
 
-import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,9 +27,9 @@ from sakuga.weights.schemes import LISTED, SUFFIXES, Quantised
 from sakuga.weights.store import Store
 from sakuga.weights.untrusted import corrupt
 
-_COMPANION = re.compile(
-    rf"(.+)\.({'|'.join(sorted(map(re.escape, SUFFIXES), key=len, reverse=True))})"
-)
+WEIGHT = "weight"
+# Longest first: what `weight._data` ends with is a companion's name too.
+_ENDS = tuple(sorted((f".{each}" for each in SUFFIXES - {WEIGHT}), key=len, reverse=True))
 MARKER = "scaled_fp8"
 ASIDE = "of no meaning for a weight"
 
@@ -151,15 +150,18 @@ def _linears(store: Store) -> tuple[list[Linear], set[str]]:
     """The linears of a file that have more than a weight, and the markers of the whole file."""
     found: dict[str, dict[str, str]] = {}
     for key in store:
-        hit = _COMPANION.fullmatch(key)
-        if hit:
-            found.setdefault(hit[1], {})[hit[2]] = key
+        if key.endswith(_ENDS):
+            end = next(each for each in _ENDS if key.endswith(each))
+            found.setdefault(key.removesuffix(end), {})[end[1:]] = key
+    for name, keys in found.items():
+        if f"{name}.{WEIGHT}" in store:
+            keys[WEIGHT] = f"{name}.{WEIGHT}"
     linears = [
         Linear(store, name, keys)
         for name, keys in found.items()
-        if keys.keys() - {"weight", "scale"} or ("scale" in keys and "weight" in keys)
+        if name and (keys.keys() - {WEIGHT, "scale"} or WEIGHT in keys)
     ]
-    return linears, {key for key in store if key.rpartition(".")[2] == MARKER}
+    return linears, {key for key in store if f".{key}".endswith(f".{MARKER}")}
 
 
 def _floats(info: TensorInfo, view: memoryview) -> tuple[float, ...]:
