@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import TINY
 from torch import Tensor
 
+from engines import open_engine
 from quantisers import EVERY, IN_FORM, PACKED, Kept, said, write
+from sakuga.adapters.merge import merge
+from sakuga.adapters.spec import parse_adapter
+from sakuga.api.engine_spec import Budget
+from sakuga.api.events import Finished
+from sakuga.api.request import Request
 from sakuga.checkpoint.bind import bind, fold, read_piece
 from sakuga.checkpoint.contents import read_shapes
 from sakuga.checkpoint.families.match import TensorPiece
 from sakuga.checkpoint.families.tables import config_of
-from sakuga.checkpoint.folder import Component, open_component, stored_formats
+from sakuga.checkpoint.folder import (
+    Component,
+    open_checkpoint,
+    open_component,
+    read_inventory,
+    stored_formats,
+)
 from sakuga.commands.convert import convert
 from sakuga.commands.inspect import inspect
+from sakuga.engine.networks import Networks
 from sakuga.errors import BindError, CorruptFile, LayoutError, WeightsError
+from sakuga.memory.stages import DENOISE
 from sakuga.model.nextdit import NextDiT
 from sakuga.weights.folded import Folded
 from sakuga.weights.formats import FLOAT8_E4M3, FORMATS, INT8, is_block_linear
@@ -438,3 +454,62 @@ def test_a_dtype_that_is_not_read_is_listed_and_named(dtype: str, tmp_path: Path
         bind(NextDiT(TINY.transformer), part)
     with pytest.raises(WeightsError, match=f"{dtype} is not read"):
         convert(file, tmp_path / "out.safetensors", "original")
+
+
+def drawn(model: Path, vram: str | None) -> bytes:
+    budget = Budget(vram=vram) if vram else None
+    engine = open_engine(model, budget=budget)
+    (result,) = (
+        event.result
+        for event in engine.generate(Request("1girl", seed=5, steps=2))
+        if isinstance(event, Finished)
+    )
+    return result.picture.rgb
+
+
+@pytest.mark.parametrize("kind", ["comfy_int8", "nvfp4", "bnb_4bit nested", "sdnq turned"])
+def test_a_picture_is_that_of_the_unfolded_weights(
+    kind: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """With a budget, where they stay folded on the host, and without."""
+    spec = open_component(tiny_model / "transformer").spec
+    models = [Path(shutil.copytree(tiny_model, tmp_path / name)) for name in ("theirs", "plain")]
+    (file,) = (models[0] / "transformer").glob("*.safetensors")
+    state, kept = load_file(file), {}
+    for seed, key in enumerate([key for key in state if is_block_linear(key)]):
+        weight = made(kind, tuple(state.pop(key).shape), seed)
+        kept[key.removesuffix(".weight")] = weight
+    config = config_of(spec) | {"quantization_config": dict(weight.config)}
+    (models[0] / "transformer" / "config.json").write_text(json.dumps(config))
+    write(file, kept, state)
+    convert(models[0] / "transformer", models[1] / "transformer", "original", "float32", force=True)
+    want = drawn(models[1], None)
+    assert drawn(models[0], None) == want
+    assert drawn(models[0], "1GB") == want
+    checkpoint = open_checkpoint(models[0])
+    blocks = read_inventory(checkpoint).transformer.blocks
+    forms = {w.stored.name for block in blocks for w in block if is_block_linear(w.key)}
+    assert forms == {"int8" if kind == "comfy_int8" else "float32"}
+    networks = Networks(checkpoint, "float32", folded=True)
+    assert isinstance(networks.of(DENOISE).layers[0].attention.out.weight, Folded)
+
+
+@pytest.mark.parametrize("kind", ["fp8_scaled", "nvfp4", "comfy_int8_convrot"])
+def test_an_adapter_is_folded_into_it(kind: str, tmp_path: Path) -> None:
+    """What the adapter changes becomes a float, what is ours to keep stays, all else unfolds."""
+    file, want = model_file(tmp_path, kind)
+    stem, key = "layers.0.attention.out", "layers.0.attention.out.weight"
+    rows, width = want[key].shape
+    up, down = torch.randn(rows, 2), torch.randn(2, width)
+    lora = {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down,
+            f"{stem}.alpha": torch.tensor(2.0)}  # fmt: skip
+    save_file(lora, tmp_path / "lora.safetensors")
+    spec = parse_adapter(str(tmp_path / "lora.safetensors"))
+    merge(open_component(file, "transformer"), [spec], tmp_path / "out.safetensors")
+    part = open_component(tmp_path / "out.safetensors", "transformer")
+    for name, values in want.items():
+        got = read_piece(part.store, part.pieces[name], part.stored, torch.float32)
+        more = (up @ down).double().numpy() if name == key else 0
+        assert near(got, values + more), name
+    kept = kind == "fp8_scaled"
+    assert (key in part.stored, "layers.1.attention.out.weight" in part.stored) == (False, kept)
