@@ -9,6 +9,7 @@ scheme, like the blocks of GGUF, and `weights.unfold` gives its rows. Companions
 from __future__ import annotations
 
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -80,13 +81,13 @@ class Translated(Store):
     def _row_scales(self, each: Quantised) -> bytes:
         key, divisor = each.parts["scale"], each.said.get("divisor", 1.0)
         info, rows = self.raw.info(key), each.shape[0]
-        numbers = [number / divisor for number in _floats(info, self.raw.view(key))]
-        try:
-            made = struct.pack(f"<{len(numbers)}f", *numbers)
-        except OverflowError:
-            made = b""
-        if not made or any(number - number for number in numbers):
+        numbers = _floats(info, self.raw.view(key))
+        total = sum(numbers)  # of float32 in float64: no number that is finite makes it infinite
+        if total - total:
             raise corrupt(info.file, "scales are finite numbers", f"NaN or infinity in {key!r}")
+        if divisor != 1.0:
+            numbers = array("f", [number / divisor for number in numbers])
+        made = bytes(numbers)
         return made if len(numbers) == rows else made * rows
 
     def cut(self, shapes: Mapping[str, Shape]) -> Translated:
@@ -164,9 +165,13 @@ def _linears(store: Store) -> tuple[list[Linear], set[str]]:
     return linears, {key for key in store if f".{key}".endswith(f".{MARKER}")}
 
 
-def _floats(info: TensorInfo, view: memoryview) -> tuple[float, ...]:
-    """The numbers of a small tensor of floats."""
+def _floats(info: TensorInfo, view: memoryview) -> array[float]:
+    """The numbers of a small tensor of floats, in float32."""
+    numbers = array("f")
+    if info.dtype == "F16":
+        numbers.extend(struct.unpack(f"<{len(view) // 2}e", view))
+        return numbers
     if info.dtype == "BF16":  # the upper half of a float32
         view = memoryview(b"".join(b"\0\0" + view[at : at + 2] for at in range(0, len(view), 2)))
-    code = {"F32": "f", "BF16": "f", "F16": "e"}[info.dtype]
-    return struct.unpack(f"<{len(view) // struct.calcsize(code)}{code}", view)
+    numbers.frombytes(view)
+    return numbers
