@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.folder import open_component
+from sakuga.checkpoint.quantising import WAYS
+from sakuga.commands.convert import convert
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.spec import NextDiTSpec
 from sakuga.weights.formats import is_block_linear
@@ -40,7 +42,34 @@ def compare(folder: Path) -> list[Row]:
     """A row for each kind: the largest error over all shapes, and how many weights were read."""
     place = folder / "quantised"
     place.mkdir(exist_ok=True)
-    return [_row(name, make, place) for name, make in MAKERS.items()]
+    rows = [_row(name, make, place) for name, make in MAKERS.items()]
+    return [*rows, *(_written(name, place) for name in WAYS)]
+
+
+def _written(name: str, place: Path) -> Row:
+    """What comfy-kitchen makes of a file that we write, against what we make of it."""
+    from comfy_kitchen.tensor import (  # type: ignore[import-not-found]
+        TensorCoreFP8Layout,
+        TensorWiseINT8Layout,
+    )
+
+    layout = TensorWiseINT8Layout if name == "comfy_int8" else TensorCoreFP8Layout
+    torch.manual_seed(5)
+    plain, out = place / "plain.safetensors", place / f"ours {name}.safetensors"
+    state = {key: torch.randn_like(value) for key, value in NextDiT(SPECS[2]).state_dict().items()}
+    save_file(state, plain, {"config": json.dumps(config_of(SPECS[2]))})
+    convert(plain, out, "single-file", name, force=True)
+    tensors, part, errors = load_file(out), open_component(out, "transformer"), []
+    for stem, weight in _matrices(state):
+        scale = tensors[stem + (".scale_weight" if name == "fp8_scaled" else ".weight_scale")]
+        shape = tuple(weight.shape)
+        told = layout.Params(scale=scale, orig_dtype=torch.float32, orig_shape=shape)
+        want = layout.dequantize(tensors[f"{stem}.weight"], told)
+        key = f"{stem}.weight"
+        got = read_piece(part.store, part.pieces[key], part.stored, torch.float32)
+        errors.append(((got - want).abs().max() / want.abs().max()).item())
+    found = f"{len(errors)} weights of ours, off by at most {max(errors):.1e}"
+    return Row(f"written as {name}, read by comfy-kitchen", found, max(errors) <= TOLERANCE)
 
 
 def _row(name: str, make: Maker, place: Path) -> Row:
