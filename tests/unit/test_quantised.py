@@ -30,10 +30,13 @@ from sakuga.checkpoint.folder import (
     Component,
     open_checkpoint,
     open_component,
+    parts_in,
     read_inventory,
     stored_formats,
 )
 from sakuga.commands.convert import convert
+from sakuga.commands.doctor import values as numbers
+from sakuga.commands.doctor.files import explained, keys
 from sakuga.commands.inspect import inspect
 from sakuga.engine.networks import Networks
 from sakuga.errors import BindError, CorruptFile, LayoutError, WeightsError
@@ -513,3 +516,20 @@ def test_an_adapter_is_folded_into_it(kind: str, tmp_path: Path) -> None:
         assert near(got, values + more), name
     kept = kind == "fp8_scaled"
     assert (key in part.stored, "layers.1.attention.out.weight" in part.stored) == (False, kept)
+
+
+@pytest.mark.parametrize("kind", ["quanto", "torchao", "comfy_float8"])
+def test_a_single_file_of_a_model_is_told_by_plain_names(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "diffusion_models").mkdir()
+    file, _ = model_file(tmp_path / "diffusion_models", kind)
+    assert parts_in(tmp_path) == {"transformer": file}
+
+
+def test_a_doctor_names_it_in_a_line(tmp_path: Path) -> None:
+    file, want = model_file(tmp_path, "bnb_4bit")
+    part = open_component(file, "transformer")
+    found = keys(part, explained(part))
+    assert f"{len(want)} as bnb_4bit, by bitsandbytes" in found.says
+    assert "\n" not in found.says
+    (seen,) = numbers.values({"transformer": part}, everything=True)  # of the file's own tensors
+    assert (seen.check, seen.colour) == ("values", "green")
