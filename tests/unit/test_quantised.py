@@ -250,6 +250,19 @@ def test_a_shape_that_was_made_up_needs_a_config_to_be_cut(tmp_path: Path) -> No
     assert near(read(store, "a.b.weight", (32, 64))[:30, :33], kept.want)
 
 
+@pytest.mark.parametrize("said_of_it", [None, {"patch_size": 2}])
+def test_a_config_that_says_little_cuts_nothing(
+    said_of_it: dict[str, int] | None, tmp_path: Path
+) -> None:
+    """What is whole blocks already needs none: sides of 48 and 192 are of 16."""
+    state, kept = plain_state(), {}
+    for seed, key in enumerate([key for key in state if is_block_linear(key)]):
+        kept[key.removesuffix(".weight")] = made("nvfp4", tuple(state.pop(key).shape), seed)
+    config = {"config": json.dumps(said_of_it)} if said_of_it else None
+    part = open_component(write(tmp_path / "x.safetensors", kept, state, config), "transformer")
+    assert (part.spec.dim, part.spec.ffn_dim) == (48, TINY.transformer.ffn_dim)
+
+
 def spoiled(kept: Kept, changes: Mapping[str, Tensor | None]) -> Kept:
     """Some of its tensors others, or none."""
     tensors = {**kept.tensors, **changes}

@@ -278,7 +278,10 @@ def _cut(
         return store
     known = made_of(match, {key: shape for key, shape in shapes.items() if key not in padding})
     ours = {name: piece.shape for name, piece in known.items()}
-    spec = read_spec(FAMILIES[match.layout.component], config, origin, ours, str(store.path))
+    try:
+        spec = read_spec(FAMILIES[match.layout.component], config, origin, ours, str(store.path))
+    except SpecMismatch:  # it says too little alone; with all shapes beside it, it may say enough
+        return store
     wanted = {weight.key: weight.shape for weight in weights_of(spec)}
     cuts = {}
     for target, piece in made_of(match, shapes).items():
