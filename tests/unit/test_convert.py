@@ -470,7 +470,7 @@ def test_a_broken_tokenizer_is_refused_before_anything_is_written(
 def test_dtypes_that_are_written_are_told(tiny_model: Path, tmp_path: Path) -> None:
     for asked, told in {
         "q5": f"Known: keep, float32, float16, bfloat16, {COMFY}.",
-        "int8": f"Known: keep, float32, float16, bfloat16, {COMFY}.",
+        "int8": "Did you mean 'comfy_int8'?",
         "bf16": "Did you mean 'bfloat16'?",
     }.items():
         with pytest.raises(RequestError) as caught:
