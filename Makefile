@@ -33,7 +33,7 @@ $(PICTURE): $(PROMPT) $(PACKAGE) | $(VENV)/.installed-draw
 test: $(VENV)/.installed-test
 	@scripts/test
 
-# Against real files, which it fetches (330 MB); not part of the tests.
+# Against real files, which it fetches (500 MB); not part of the tests.
 test-wild: $(VENV)/.installed-test
 	@scripts/test-wild
 

@@ -34,6 +34,7 @@ PARTS = {
     "decode": "ours:measure_decode",
     "encode": "encode:measure_encode",
     "predictions": "whole:measure_predictions",
+    "quantised": "whole:measure_quantised",
     "peers": "peers:measure_peers",
 }
 SECONDS = 240  # a part that takes longer hangs

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -18,6 +20,7 @@ from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.page import in_words
 from sakuga.api.receipt import Plan
 from sakuga.api.request import Request
+from sakuga.commands.convert import convert
 from sakuga.engine.engine import Engine
 from sakuga.weights.digests import SETTLED, DigestCache
 
@@ -30,6 +33,7 @@ SHRINKING = {
 FEW = 10  # steps; with fewer, how unevenly a host is told of them shows in the time of one
 ENGINES = 5  # that each draw a first and a second request
 SIZES = ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1))
+QUANTISED = {"fp8_scaled": ("transformer", "text_encoder"), "comfy_int8": ("transformer",)}
 FORMS = (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
 
 
@@ -68,6 +72,25 @@ def measure_predictions(sheet: Sheet, scale: Scale) -> None:
             sheet.row(name, lambda r=request, e=engine: told(e, r)[0])
         del engine
         clean()
+
+
+def measure_quantised(sheet: Sheet, scale: Scale) -> None:
+    """The same for files that are quantised as ComfyUI keeps them."""
+    plain = model_folder(sheet, scale)
+    for kind, names in QUANTISED.items():
+        folder = plain.with_name(f"{plain.name}-{kind}")
+        shutil.copytree(plain, folder, copy_function=os.link, dirs_exist_ok=True)
+        for name in names:
+            convert(plain / name, folder / name, "original", kind, force=True)
+        time.sleep(SETTLED)
+        for vram in ("24GB", "8GB", "4GB"):
+            engine = open_engine(folder, scale, vram)
+            for side, number in ((1024, 1), (768, 2)):
+                request = asked(scale, scaled(scale, side), number, steps=2)
+                row = f"{kind} {side} x{number} {vram}"
+                sheet.row(row, lambda r=request, e=engine: told(e, r)[0])
+            del engine
+            clean()
 
 
 def scaled(scale: Scale, side: int) -> int:

@@ -29,6 +29,11 @@ from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
 from sakuga.prompt.lint import lint
 from sakuga.prompt.rules import RULES
+from sakuga.weights.formats import UNREAD as DTYPES_UNREAD
+from sakuga.weights.gguf import TYPES
+from sakuga.weights.gguf import UNREAD as TYPES_UNREAD
+from sakuga.weights.schemes import FORMATS_UNREAD, HELD, SCHEMES
+from sakuga.weights.schemes import UNREAD as NAMED
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "src" / "sakuga"
@@ -162,6 +167,31 @@ def layouts() -> str:
     return table(("layout", "component", "recognised by", "prefixes"), rows)
 
 
+def schemes() -> str:
+    """Every way of other programs to keep a weight that is read."""
+    rows = []
+    for each in SCHEMES:
+        held = HELD.get(each.rule, "it unfolds")
+        rows.append((f"`{each.name}`", each.program, each.told, each.value, held))
+    return table(("kind", "written by", "told by", "a weight is", "kept"), rows)
+
+
+def unread() -> str:
+    """Every way that is known by name and not read."""
+    formats = (
+        (f"`comfy_quant` of format `{name}`", "ComfyUI's " + name) for name in FORMATS_UNREAD
+    )
+    marks = ((f"`{mark}`", what.rstrip(",")) for mark, what in NAMED.items())
+    types = (("a GGUF type", ", ".join(TYPES_UNREAD.values())),)
+    dtypes = (("a safetensors dtype", ", ".join(DTYPES_UNREAD)),)
+    return table(("told by", "what it is"), [*formats, *marks, *types, *dtypes])
+
+
+def blocks() -> str:
+    """Every type of GGUF's tensors that is read."""
+    return ", ".join(f"`{name}`" for name in TYPES.values())
+
+
 def commands() -> str:
     """Every command with its arguments and flags."""
     root = typer.main.get_command(app)
@@ -260,7 +290,10 @@ def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[S
 
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
-    for block in (options, recipes, models, rules, layouts, commands, errors, tree, layers)
+    for block in (
+        *(options, recipes, models, rules, layouts, schemes, unread, blocks, commands, errors),
+        *(tree, layers),
+    )
 }
 
 

@@ -701,6 +701,46 @@ def weights_of_19000_names(folder: Path) -> None:
     raw(folder / VAE, {name: entry("U8", (0,), (0, 0)) for name in names})
 
 
+def quantised(*tensors: tuple[str, str, tuple[int, ...], bytes]) -> Callable[[Path], None]:
+    """Let tensors lie beside a weight of the autoencoder: by name, dtype, shape and bytes."""
+
+    def spoil(folder: Path) -> None:
+        file = folder / VAE
+        whole = file.read_bytes()
+        length = 8 + int.from_bytes(whole[:8], "little")
+        header, data = json.loads(whole[8:length]), whole[length:]
+        for name, dtype, shape, more in tensors:
+            header.pop(name, None)
+            header[name] = entry(dtype, shape, (len(data), len(data) + len(more)))
+            data += more
+        raw(file, {key: header[key] for key in header}, data)
+
+    return spoil
+
+
+def said(value: object) -> tuple[str, str, tuple[int, ...], bytes]:
+    """What ComfyUI says in a tensor of how a weight is kept."""
+    text = json.dumps(value).encode()
+    return f"{LINEAR}.comfy_quant", "U8", (len(text),), text
+
+
+def nf4_said(**words: object) -> tuple[str, str, tuple[int, ...], bytes]:
+    """What bitsandbytes says of a weight."""
+    text = json.dumps(words).encode()
+    return f"{LINEAR}.weight.quant_state.bitsandbytes__nf4", "U8", (len(text),), text
+
+
+def companion(part: str, dtype: str, *shape: int, byte: int = 1) -> Any:
+    """A companion of a weight."""
+    size = {"U8": 1, "I8": 1, "F8_E4M3": 1, "F32": 4}[dtype] * math.prod(shape)
+    return f"{LINEAR}.{part}", dtype, shape, bytes([byte]) * size
+
+
+LINEAR = "quantised.linear"
+Q8, F8 = companion("weight", "I8", 8, 8), companion("weight", "F8_E4M3", 8, 8)
+NVFP4 = (companion("weight", "U8", 16, 8), said({"format": "nvfp4"}))
+
+
 def config_of_a_gigabyte(folder: Path) -> None:
     with (folder / "vae" / "config.json").open("w") as stream:
         stream.truncate(1_000_000_000)
@@ -714,6 +754,88 @@ VAE_CONFIG = "vae/config.json"
 NAN = float("nan")
 # Each with what the refusal says.
 FOLDERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
+    "10 MB of JSON in a tensor": (
+        quantised(Q8, (f"{LINEAR}.comfy_quant", "U8", (10**7,), b" " * 10**7)),
+        "at most 65536 bytes",
+    ),
+    "JSON of brackets in a tensor": (
+        quantised(Q8, (f"{LINEAR}.comfy_quant", "U8", (60_000,), b"[" * 60_000)),
+        "one object",
+    ),
+    "JSON of endless digits in a tensor": (
+        quantised(Q8, (f"{LINEAR}.comfy_quant", "U8", (60_000,), b'{"a":' + b"9" * 59_994 + b"}")),
+        "59994 digits",
+    ),
+    "a quantised weight without scales": (
+        quantised(Q8, said({"format": "int8_tensorwise"})),
+        "has its weight_scale",
+    ),
+    "a scale for each column": (
+        quantised(F8, companion("scale_weight", "F32", 1, 8)),
+        "one for each of 8 rows",
+    ),
+    "a scale of a terabyte": (
+        quantised(F8, (f"{LINEAR}.scale_weight", "F32", (2**38,), b"")),
+        "a byte range is as long",
+    ),
+    "a format that is a list": (quantised(Q8, said({"format": [1]})), "names a format"),
+    "a group of nothing": (
+        quantised(
+            Q8,
+            companion("weight_scale", "F32", 1),
+            said({"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 0}),
+        ),
+        "a power of 4",
+    ),
+    "a group of everything": (
+        quantised(
+            Q8,
+            companion("weight_scale", "F32", 1),
+            said({"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 4**30}),
+        ),
+        "power of 4",
+    ),
+    "scales of tiles that are none": (
+        quantised(
+            *NVFP4,
+            companion("weight_scale", "F8_E4M3", 16, 1),
+            companion("weight_scale_2", "F32", 1),
+        ),
+        "[128, 4]",
+    ),
+    "tiles without a scale of all": (
+        quantised(*NVFP4, companion("weight_scale", "F8_E4M3", 128, 4)),
+        "has its weight_scale_2",
+    ),
+    "nibbles past the end": (
+        quantised(companion("weight", "U8", 33, 1), nf4_said(shape=[8, 8], blocksize=64)),
+        "[32, 1]",
+    ),
+    "a shape of four billion squared": (
+        quantised(companion("weight", "U8", 32, 1), nf4_said(shape=[2**32, 2**32], blocksize=64)),
+        "gives its shape",
+    ),
+    "blocks of no size": (
+        quantised(companion("weight", "U8", 32, 1), nf4_said(shape=[8, 8], blocksize=0)),
+        "the size of its blocks",
+    ),
+    "a shape of truth": (
+        quantised(companion("weight", "U8", 32, 1), nf4_said(shape=[True, 64], blocksize=64)),
+        "gives its shape",
+    ),
+    "two programs at one weight": (
+        quantised(Q8, companion("SCB", "F32", 8), companion("scale_weight", "F32", 1)),
+        "weight is of F8_E4M3",
+    ),
+    "what only a quantization_config explains": (
+        quantised(Q8, companion("scale", "F32", 8, 1)),
+        "with their quantization_config",
+    ),
+    "a program that is not read": (quantised(companion("qweight", "I8", 8, 8)), "is not read"),
+    "a group that no row is": (
+        quantised(companion("_weight_qdata", "I8", 8, 8), companion("_weight_scale", "F32", 8, 3)),
+        "row or group of one",
+    ),
     "config nested 100000 deep": (replace_json(VAE_CONFIG, '{"a":' * 100_000), "recursion"),
     "config of a number of 5000 digits": (
         replace_json(VAE_CONFIG, '{"a":' + "9" * 5000 + "}"),

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parents[2] / "src" / "sakuga"
 # Whole folders, and in the others the files that compute; all else starts in a blink.
 WITH_TORCH = {
     "sample", "engine",
-    "weights/ggml", "weights/quantise", "weights/stored",
+    "weights/folded", "weights/ggml", "weights/quantise", "weights/stored", "weights/unfold",
     "model/coders", "model/layers", "model/nextdit", "model/packing", "model/text", "model/vae",
-    "checkpoint/bind", "checkpoint/convert", "checkpoint/save",
+    "checkpoint/bind", "checkpoint/convert", "checkpoint/quantising", "checkpoint/save",
     "memory/device", "memory/flat", "memory/ledger", "memory/pinned", "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
     "commands/convert", "commands/doctor/graphics",

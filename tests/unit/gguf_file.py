@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 from numpy.typing import NDArray
 
@@ -117,7 +118,7 @@ def encode(array: Floats, kind: str) -> bytes:
         bits = values.view(np.uint32).astype(np.uint64)
         return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).tobytes()
     quantise = globals()[f"_{kind.lower()}"]
-    width = 256 if kind.endswith("K") else 32
+    width = BLOCKS[kind].values
     blocks = quantise(values.reshape(-1, width))
     return bytes(np.ascontiguousarray(blocks))
 
@@ -157,6 +158,63 @@ def _q8_0(x: Floats) -> Bytes:
     scale = _half(np.abs(x).max(axis=1, keepdims=True) / 127)
     q = np.clip(np.round(_over(x, scale)), -127, 127).astype(np.int8)
     return np.hstack([_bytes(scale), q.view(np.uint8)])
+
+
+def _q2_k(x: Floats) -> Bytes:
+    groups = x.reshape(-1, 16, 16)
+    least = np.maximum(-groups.min(axis=2), 0)
+    fine = (groups.max(axis=2) + least) / 3
+    d, dmin = (_half(each.max(axis=1, keepdims=True) / 15) for each in (fine, least))
+    scale, minimum = (np.clip(np.round(_over(each, by)), 0, 15).astype(np.uint8)
+                      for each, by in ((fine, d), (least, dmin)))  # fmt: skip
+    shifted = groups + (dmin * minimum)[:, :, None]
+    q = np.clip(np.round(_over(shifted, (d * scale)[:, :, None])), 0, 3).astype(np.uint8)
+    return np.hstack([scale | minimum << 4, _quarters(q), _bytes(d), _bytes(dmin)])
+
+
+def _q3_k(x: Floats) -> Bytes:
+    groups = x.reshape(-1, 16, 16)
+    fine = np.abs(groups).max(axis=2) / 4
+    d = _half(fine.max(axis=1, keepdims=True) / 31)
+    step = np.clip(np.round(_over(fine, d)), 0, 31).astype(np.uint8) + 32
+    scale = d * (step.astype(np.float32) - 32)
+    q = np.clip(np.round(_over(groups, scale[:, :, None])) + 4, 0, 7).astype(np.uint8)
+    third = np.packbits((q >> 2).reshape(-1, 8, 32).transpose(0, 2, 1), axis=2, bitorder="little")
+    high = np.bitwise_or.reduce(
+        [step[:, 4 * i : 4 * i + 4] >> 4 << 2 * i for i in range(4)], axis=0
+    )
+    low = _packed(step & 15, 8)
+    return np.hstack([third.reshape(-1, 32), _quarters(q & 3), low, high, _bytes(d)])
+
+
+def _quarters(q: Bytes) -> Bytes:
+    """Four levels of 2 bits a byte: of each 128, the first 32 in the lowest ones."""
+    parts = q.reshape(-1, 2, 4, 32)
+    packed = np.bitwise_or.reduce([parts[:, :, i] << 2 * i for i in range(4)], axis=0)
+    return np.ascontiguousarray(packed.reshape(-1, 64))
+
+
+def _iq4_nl(x: Floats) -> Bytes:
+    scale = _half(np.abs(x).max(axis=1, keepdims=True) / 113)
+    return np.hstack([_bytes(scale), _packed(_nearest(_over(x, scale)))])
+
+
+def _iq4_xs(x: Floats) -> Bytes:
+    groups = x.reshape(-1, 8, 32)
+    fine = np.abs(groups).max(axis=2) / 113
+    d = _half(fine.max(axis=1, keepdims=True) / 31)
+    step = np.clip(np.round(_over(fine, d)), 0, 31).astype(np.uint8) + 32
+    scale = d * (step.astype(np.float32) - 32)
+    q = _nearest(_over(groups, scale[:, :, None])).reshape(-1, 32)
+    high = np.bitwise_or.reduce([(step[:, i::4] >> 4) << 2 * i for i in range(4)], axis=0)
+    low = step[:, ::2] & 15 | (step[:, 1::2] & 15) << 4
+    return np.hstack([_bytes(d), high, low, _packed(q).reshape(len(x), 128)])
+
+
+def _nearest(x: Floats) -> Bytes:
+    """The places of the values of IQ4 that come nearest."""
+    table = np.array(gguf.quants.IQ4_NL.kvalues, dtype=np.float32)
+    return np.abs(x[..., None] - table).argmin(axis=-1).astype(np.uint8)
 
 
 def _q4_k(x: Floats) -> Bytes:

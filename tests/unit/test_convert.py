@@ -45,6 +45,7 @@ from sakuga.model.inventory import weights_of
 from sakuga.weights.formats import read_storage_metadata
 from sakuga.weights.store import Store
 
+COMFY = "fp8_scaled, comfy_float8, comfy_int8"
 NAMES = ("transformer", "text_encoder", "text_encoder_2", "vae")
 
 
@@ -469,8 +470,8 @@ def test_a_broken_tokenizer_is_refused_before_anything_is_written(
 
 def test_dtypes_that_are_written_are_told(tiny_model: Path, tmp_path: Path) -> None:
     for asked, told in {
-        "q5": "Known: keep, float32, float16, bfloat16.",
-        "int8": "Known: keep, float32, float16, bfloat16.",
+        "q5": f"Known: keep, float32, float16, bfloat16, {COMFY}.",
+        "int8": "Did you mean 'comfy_int8'?",
         "bf16": "Did you mean 'bfloat16'?",
     }.items():
         with pytest.raises(RequestError) as caught:

@@ -28,10 +28,9 @@ from sakuga.checkpoint.families.match import Match, rewrite
 from sakuga.engine.networks import Networks
 from sakuga.memory.residency import on_device, streamed
 from sakuga.model.text import GemmaEncoder
-from sakuga.weights.ggml import dequantise_blocks
+from sakuga.weights.folded import Blocks, Folded, Stretch
 from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.store import Store
-from sakuga.weights.stored import Folded
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[2, 7, 11, 13, 17, 19, 23, 3, 5]])
@@ -39,8 +38,8 @@ IDS = torch.tensor([[2, 7, 11, 13, 17, 19, 23, 3, 5]])
 
 def folded(kind: str, dtype: torch.dtype, shape: tuple[int, int] = (5, 512)) -> Folded:
     values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    raw = torch.frombuffer(bytearray(encode(values, kind)), dtype=torch.uint8)
-    return Folded(raw, kind, shape, dtype)
+    raw = torch.frombuffer(bytearray(encode(values, kind)), dtype=torch.uint8).view(shape[0], -1)
+    return Folded([Stretch(Blocks(raw, kind, shape), 0, shape[0])], dtype)
 
 
 def gemma(file: Path, dtype: torch.dtype, *, fold: bool) -> GemmaEncoder:
@@ -57,7 +56,7 @@ def matrices(encoder: GemmaEncoder) -> list[Tensor]:
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_what_reads_it_gets_the_values(kind: str, dtype: torch.dtype) -> None:
     one = folded(kind, dtype)
-    want = dequantise_blocks(one.raw, kind, (5, 512), dtype)
+    want = one.stretches[0].of.rows(0, 5, dtype)
     assert (one.shape, one.dtype, one.nbytes) == (want.shape, dtype, want.nbytes)
     assert torch.equal(one, want)
     assert torch.equal(torch.empty_like(want).copy_(one), want)
@@ -71,7 +70,7 @@ def test_it_stays_folded_as_a_parameter() -> None:
     one = folded("Q4_K", torch.bfloat16)
     parameter = torch.nn.Parameter(one, requires_grad=False)
     assert isinstance(parameter, Folded)
-    assert parameter.raw is one.raw
+    assert parameter.stretches is one.stretches
     assert repr(parameter) == "Folded(Q4_K, (5, 512), torch.bfloat16)"
 
 

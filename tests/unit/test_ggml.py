@@ -15,7 +15,8 @@ from sakuga.weights.gguf import BLOCKS
 KIND = pytest.mark.parametrize("kind", BLOCKS)
 # Half a step beside the largest of a block, and what rounding scales to a few bits costs.
 ERROR = {"Q4_0": 0.13, "Q4_1": 0.08, "Q5_0": 0.07, "Q5_1": 0.04, "Q8_0": 0.005, "Q4_K": 0.08,
-         "Q5_K": 0.05, "Q6_K": 0.03}  # fmt: skip
+         "Q5_K": 0.05, "Q6_K": 0.03, "Q2_K": 0.35, "Q3_K": 0.3, "IQ4_NL": 0.2,
+         "IQ4_XS": 0.2}  # fmt: skip
 
 
 def tensor_of(data: bytes | bytearray) -> torch.Tensor:
@@ -28,7 +29,8 @@ def test_any_bytes_give_what_the_reference_gives(kind: str) -> None:
     block = BLOCKS[kind]
     rng = np.random.default_rng(3)
     raw = rng.integers(0, 256, (700, block.nbytes), dtype=np.uint8)
-    scales = {"Q6_K": [208], "Q8_0": [0], "Q4_0": [0], "Q5_0": [0]}.get(kind, [0, 2])
+    scales = {"Q2_K": [80, 82], "Q3_K": [108], "Q6_K": [208], "Q8_0": [0], "Q4_0": [0],
+              "Q5_0": [0], "IQ4_NL": [0], "IQ4_XS": [0]}.get(kind, [0, 2])  # fmt: skip
     for at in scales:
         raw[:, at : at + 2] = rng.normal(size=(700, 1)).astype(np.float16).view(np.uint8)
     want = gguf.dequantize(raw, gguf.GGMLQuantizationType[kind])
@@ -42,7 +44,7 @@ def test_quantised_floats_come_back_near(kind: str) -> None:
     x = rng.normal(size=(40, 512)).astype(np.float32)
     x[3] = 0
     got = dequantise_blocks(tensor_of(encode(x, kind)), kind, x.shape, torch.float32).numpy()
-    blocks = (-1, 256 if kind.endswith("K") else 32)
+    blocks = (-1, BLOCKS[kind].values)
     error = np.abs(got - x).reshape(blocks).max(axis=1)
     assert (error <= ERROR[kind] * np.abs(x).reshape(blocks).max(axis=1)).all()
     assert error.max() > 0

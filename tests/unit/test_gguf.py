@@ -332,7 +332,7 @@ HOSTILE: dict[str, bytes] = {
     "absurd sizes": filled(header(tensors=1) + listed(sizes=(2**62, 2**62, 4)), 32),
     "sizes past an address": filled(header(tensors=1) + listed(sizes=(2**63, 0)), 0),
     "an unknown type": filled(header(tensors=1) + listed(kind=4), 32),
-    "a type sakuga cannot read": filled(header(tensors=1) + listed(sizes=(256,), kind=10), 96),
+    "a type sakuga cannot read": filled(header(tensors=1) + listed(sizes=(256,), kind=16), 96),
     "rows that end within a block": filled(header(tensors=1) + listed(sizes=(48, 2), kind=8), 128),
     "blocks past the end": filled(header(tensors=1) + listed(sizes=(256,), kind=12), 96),
     "data past the end": filled(header(tensors=1) + listed(sizes=(64,)), 64),

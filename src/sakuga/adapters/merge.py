@@ -27,10 +27,11 @@ from sakuga.weights.formats import (
     STORAGE_KEY,
     TORCH_NAMES,
     StoredTensor,
+    is_packed,
+    plain_dtype,
     scale_key,
     storage_metadata,
 )
-from sakuga.weights.gguf import BLOCKS, plain_dtype
 from sakuga.weights.quantise import TORCH_DTYPES, dequantise
 from sakuga.weights.store import Store
 from sakuga.weights.writer import Promised, write_tensors
@@ -208,7 +209,7 @@ class Changed:
                     f"others in {key!r} as {TORCH_NAMES[self._dtype(key)]}",
                     "Lower the strength, or convert the base to bfloat16 or float32 first.",
                 )
-        elif self._store.info(key).dtype in BLOCKS:
+        elif is_packed(self._store.info(key).dtype):
             values = read_tensor(self._store, key)
         else:
             return (self._store.view(key),)

@@ -22,12 +22,15 @@ from sakuga.checkpoint.contents import Contents, Report, Target, report, unbound
 from sakuga.checkpoint.families.match import BakedAdapter, Explanation, TensorPiece, is_embedding
 from sakuga.errors import BindError
 from sakuga.printable import listed
-from sakuga.weights.formats import Shape, StorageFormat, StoredTensor, scale_key
+from sakuga.weights.folded import Blocks, Folded, InForm, Packed, Stretch
+from sakuga.weights.formats import Shape, StorageFormat, StoredTensor, is_packed, scale_key
 from sakuga.weights.ggml import dequantise_blocks
 from sakuga.weights.gguf import BLOCKS
-from sakuga.weights.quantise import TORCH_DTYPES, dequantise, quantise
+from sakuga.weights.quantise import TORCH_DTYPES, quantise
 from sakuga.weights.store import Store
-from sakuga.weights.stored import Folded, StoredLinear, scale_name, weight_name
+from sakuga.weights.stored import StoredLinear, scale_name, weight_name
+from sakuga.weights.translated import Translated
+from sakuga.weights.unfold import Unfolding
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,10 @@ def bind(
 
     dtype: what floats become, by default what the module has. On the CPU, weights that
     need no change stay views of the mapped file: read when first touched, shared between
-    processes, never written back. folded: matrices in GGUF's blocks stay there, on the CPU, and
-    are unfolded whenever they are read; else they are now, once and for all. Buffers outside the
-    state dict must be real already. Raises as `plan` does, before any weight is read.
+    processes, never written back. folded: matrices that the file keeps in few bits stay there, on
+    the CPU, and are unfolded whenever they are read; else they are now, once and for all. Buffers
+    outside the state dict must be real already. Raises as `plan` does, before any weight is read,
+    and CorruptFile where scales are not finite.
     """
     _refuse_empty_buffers(module)
     todo = plan_binding(module, contents, dtype=dtype)
@@ -88,11 +92,12 @@ def bind(
     filled: dict[str, Tensor] = {}
     for piece in todo.explanation.pieces:
         want = todo.wanted[piece.target]
-        if want.form is None and folded and is_foldable(store, piece):
-            filled[piece.target] = fold(store, piece, want.dtype)
-            continue
         if want.form is None:
-            filled[piece.target] = read_piece(store, piece, stored, want.dtype).to(device)
+            left = fold(store, piece, stored, want.dtype) if folded else None
+            if left is None:
+                filled[piece.target] = read_piece(store, piece, stored, want.dtype).to(device)
+            else:
+                filled[piece.target] = left
             continue
         values, scale = read_stored(store, piece, stored, want.form)
         filled[piece.target] = values.to(device)
@@ -127,12 +132,12 @@ def read_tensor(store: Store, key: str, rows: slice | None = None) -> Tensor:
     """One tensor as stored: a view of the mapped file where memory alignment allows.
 
     rows: a first row and the one after the last, where not the whole is wanted. What a file
-    keeps in GGUF's blocks, which is never kept as stored, is given in float32.
+    keeps packed, as GGUF's blocks, which is never kept as stored, is given in float32.
     """
     info = store.info(key)
-    if info.dtype in BLOCKS:
-        return _read_blocks(store, key, rows or slice(None), torch.float32)
-    dtype, shape = TORCH_DTYPES[info.dtype], info.shape
+    if is_packed(info.dtype):
+        return _read_packed(store, key, rows or slice(None), torch.float32)
+    dtype, shape = TORCH_DTYPES.get(info.dtype, torch.uint8), info.shape
     view: memoryview | bytearray = store.view(key)
     start = info.start
     if rows is not None and shape:
@@ -179,20 +184,42 @@ def read_piece(
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(shape)
 
 
-def is_foldable(store: Store, piece: TensorPiece) -> bool:
-    """Whether a tensor of ours is rows of one matrix in GGUF's blocks, and nothing else."""
-    plain = len(piece.sources) == 1 and piece.adapter is None and not piece.shift
-    info = store.info(piece.sources[0])
-    return plain and info.dtype in BLOCKS and len(info.shape) == len(piece.shape) == 2
+def fold(
+    store: Store, piece: TensorPiece, stored: Mapping[str, StoredTensor], dtype: torch.dtype
+) -> Folded | None:
+    """A tensor of ours whose values are left where they are.
+
+    None where it is more than rows of matrices that the file keeps in few bits.
+    """
+    if piece.adapter is not None or piece.shift or len(piece.shape) != 2:
+        return None
+    first, last = piece.rows or (0, piece.shape[0])
+    stretches, start = list[Stretch](), 0
+    for key in piece.sources:
+        of = packed_of(store, key, stored.get(key))
+        if of is None or len(of.shape) != 2:
+            return None
+        low, high = max(first - start, 0), min(last - start, of.shape[0])
+        if low < high:
+            stretches.append(Stretch(of, low, high))
+        start += of.shape[0]
+    return Folded(stretches, dtype) if stretches else None
 
 
-def fold(store: Store, piece: TensorPiece, dtype: torch.dtype) -> Folded:
-    """Such a tensor, its values left where they are."""
-    (key,) = piece.sources
+def packed_of(store: Store, key: str, stored: StoredTensor | None) -> Packed | None:
+    """A tensor of rows that the file keeps in few bits; None where it keeps it otherwise."""
     info = store.info(key)
-    raw = torch.frombuffer(store.view(key), dtype=torch.uint8).view(info.shape[0], -1)
-    first, last = piece.rows or (0, info.shape[0])
-    return Folded(raw[first:last].view(-1), info.dtype, piece.shape, dtype)
+    if stored is not None:
+        values, scale = read_tensor(store, key), read_tensor(store, scale_key(key))
+        return InForm(values, scale, stored.form, stored.shape or info.shape)
+    if isinstance(store, Translated) and key in store.packed:
+        weight = store.packed[key]
+        parts = {role: read_tensor(store.raw, part) for role, part in weight.parts.items()}
+        return Unfolding(weight, parts, f"{key!r} in {info.file}")
+    if info.dtype in BLOCKS and len(info.shape) > 1 and info.nbytes:
+        raw = torch.frombuffer(store.view(key), dtype=torch.uint8).view(info.shape[0], -1)
+        return Blocks(raw, info.dtype, info.shape)
+    return None
 
 
 def read_stored(
@@ -227,26 +254,24 @@ def _read_rows(
     store: Store, key: str, stored: StoredTensor | None, rows: slice, dtype: torch.dtype
 ) -> Tensor:
     """Rows of one tensor of the file, in `dtype`."""
-    if store.info(key).dtype in BLOCKS:
-        return _read_blocks(store, key, rows, dtype)
-    values = read_tensor(store, key, rows)
-    if stored is None:
-        return values.to(dtype)
-    scale = read_tensor(store, scale_key(key), rows)
-    shape = stored.shape or store.info(key).shape
-    return dequantise(values, scale, stored.form, (len(values), *shape[1:]), dtype)
+    if is_packed(store.info(key).dtype):
+        return _read_packed(store, key, rows, dtype)
+    packed = packed_of(store, key, stored) if stored is not None else None
+    if packed is not None:
+        return packed.rows(rows.start, rows.stop, dtype)
+    return read_tensor(store, key, rows).to(dtype)
 
 
-def _read_blocks(store: Store, key: str, rows: slice, dtype: torch.dtype) -> Tensor:
-    """Rows of a tensor in GGUF's blocks, no more of which are unfolded than these."""
-    info = store.info(key)
+def _read_packed(store: Store, key: str, rows: slice, dtype: torch.dtype) -> Tensor:
+    """Rows of a tensor that is packed, no more of which are unfolded than these."""
+    info, packed = store.info(key), packed_of(store, key, None)
+    if packed is not None:
+        places = range(info.shape[0])[rows]
+        return packed.rows(places.start, places.stop, dtype)
     if not info.nbytes:
         return torch.empty(info.shape, dtype=dtype)[rows]
-    raw = torch.frombuffer(store.view(key), dtype=torch.uint8)
-    if len(info.shape) < 2:  # its one row is not cut between blocks
-        return dequantise_blocks(raw, info.dtype, info.shape, dtype)[rows]
-    raw = raw.view(info.shape[0], -1)[rows]
-    return dequantise_blocks(raw.reshape(-1), info.dtype, (len(raw), *info.shape[1:]), dtype)
+    raw = torch.frombuffer(store.view(key), dtype=torch.uint8)  # one row, not cut between blocks
+    return dequantise_blocks(raw, info.dtype, info.shape, dtype)[rows]
 
 
 def _baked(store: Store, piece: TensorPiece, adapter: BakedAdapter, rows: slice) -> Tensor:

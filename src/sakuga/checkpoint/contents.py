@@ -14,15 +14,17 @@ from sakuga.errors import BindError
 from sakuga.printable import listed
 from sakuga.weights.formats import (
     TORCH_NAMES,
+    UNREAD,
     Shape,
     StorageFormat,
     StoredTensor,
+    is_packed,
     logical_shapes,
     read_storage_metadata,
     scale_key,
 )
-from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.store import Store
+from sakuga.weights.translated import translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _entry(dtype: str, key: str, stored: StoredTensor | None, target: Target) ->
     """What becomes of one key that fills a tensor of ours."""
     keeps = target.form is not None and target.form.quantised
     goal = target.form.name if target.form is not None else target.dtype
-    if dtype in BLOCKS:
+    if is_packed(dtype):
         return KeyFate(key, "quantised" if keeps else "dequantised", f"{dtype} to {goal}")
     if stored is None and _is_float(TORCH_NAMES[dtype]) != (keeps or _is_float(target.dtype)):
         raise BindError(
@@ -183,13 +185,27 @@ class Contents:
         Raises LayoutError where the layout is unknown, CorruptFile where quantised tensors and
         their scales contradict each other.
         """
+        store = translated(store)
         stored, shapes = read_shapes(store)
         match = match or recognise(shapes)
         return cls(store, match, stored, shapes, made_of(match, shapes))
 
     def explain(self, wanted: Mapping[str, Shape]) -> Explanation:
-        """Account for every key against the tensors that a model wants, by our names."""
-        return explain(self.match, self.pieces.values(), self.shapes, wanted)
+        """Account for every key against the tensors that a model wants, by our names.
+
+        Raises BindError where one of them is of a dtype that nothing here reads.
+        """
+        told = explain(self.match, self.pieces.values(), self.shapes, wanted)
+        sources = [key for piece in told.pieces for key in piece.sources]
+        unread = {key: self.store.info(key).dtype for key in sources}
+        unread = {key: dtype for key, dtype in unread.items() if dtype in UNREAD}
+        if unread:
+            raise BindError(
+                f"{next(iter(unread.values()))} is not read",
+                f"{listed(list(unread))} of {self.store.path}",
+                "Take the model in another dtype, such as bfloat16",
+            )
+        return told
 
 
 def read_shapes(store: Store) -> tuple[dict[str, StoredTensor], dict[str, Shape]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from sakuga.checkpoint.families.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGIN
 from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.families.vae import VAE_BFL, VAE_DIFFUSERS
 from sakuga.checkpoint.folder import Component
+from sakuga.checkpoint.quantising import COMPONENTS, WAYS, Quantising
 from sakuga.checkpoint.save import bytes_of, write_json
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
 from sakuga.errors import CorruptFile, RequestError
@@ -41,9 +42,10 @@ from sakuga.weights.formats import (
     Shape,
     StoredTensor,
     choose_format,
+    is_block_linear,
+    plain_dtype,
 )
-from sakuga.weights.gguf import plain_dtype
-from sakuga.weights.quantise import TORCH_DTYPES
+from sakuga.weights.quantise import TORCH_DTYPES, all_finite, floats
 from sakuga.weights.writer import Promised, write_tensors
 
 PART = 1 << 22  # values read, cast and written at once
@@ -129,11 +131,17 @@ class Conversion:
     theirs: Mapping[str, TensorPiece]
     promised: Mapping[str, Promised]
     report: Report
+    quantising: Quantising | None = None
 
     def read(self, name: str) -> Iterator[Tensor]:
         """The values of a new tensor, rows by rows."""
+        if self.quantising and (name in self.quantising.weights or name not in self.theirs):
+            return self.quantising.read(name, lambda weight: self.rows(weight, torch.float32))
+        return self.rows(name, TORCH_DTYPES[self.promised[name].dtype])
+
+    def rows(self, name: str, dtype: torch.dtype) -> Iterator[Tensor]:
+        """The values of what a new tensor is made of, rows by rows."""
         piece = self.theirs[name]
-        dtype = TORCH_DTYPES[self.promised[name].dtype]
         count = piece.shape[0] if piece.shape else 1
         step = max(1, PART // max(1, math.prod(piece.shape[1:])))
         offset = piece.rows[0] if piece.rows else 0
@@ -143,6 +151,7 @@ class Conversion:
     def sources(self, name: str) -> tuple[str, ...]:
         """The names in the file of what a new tensor is made of."""
         pieces = self.part.pieces
+        name = self.quantising.weight_of(name) if self.quantising else name
         return tuple(key for ours in self.theirs[name].sources for key in pieces[ours].sources)
 
     def _rows(self, piece: TensorPiece, first: int, last: int, dtype: torch.dtype) -> Tensor:
@@ -161,12 +170,14 @@ class Conversion:
 def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
     """Decide what becomes of every key of a component.
 
-    dtype: float32, bfloat16, float16, or KEEP. Raises BindError where a key is missing or
-    unexplained, RequestError on a dtype that is not written.
+    dtype: float32, bfloat16, float16, KEEP, or one of WAYS, which keeps all that it does not
+    quantise. Raises BindError where a key is missing or unexplained, RequestError on a dtype
+    that is not written.
     """
-    if dtype not in (KEEP, *FLOATS):
-        raise unknown("the dtype of a written file", dtype, (KEEP, *FLOATS))
-    form = None if dtype == KEEP else choose_format(dtype, part.name)
+    if dtype not in (KEEP, *FLOATS, *WAYS):
+        raise unknown("the dtype of a written file", dtype, (KEEP, *FLOATS, *WAYS))
+    form = choose_format(dtype, part.name) if dtype in FLOATS else None
+    way = WAYS.get(dtype) if part.name in COMPONENTS else None
     store = part.store
     stored, ours = part.stored, part.pieces
     shapes = {key: piece.shape for key, piece in ours.items()}
@@ -185,9 +196,20 @@ def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
         name: Promised(max((kinds[key] for key in piece.sources), key=_width), piece.shape)
         for name, piece in theirs.items()
     }
-    targets = {key: Target(TORCH_NAMES[kind]) for key, kind in kinds.items()}
+    targets = {
+        key: Target(TORCH_NAMES[kind], way.form if way and is_block_linear(key) else None)
+        for key, kind in kinds.items()
+    }
     fates = report(explanation, part.shapes, store.dtypes(), stored, targets)
-    return Conversion(part, goal, theirs, promised, fates)
+    if way is None:
+        return Conversion(part, goal, theirs, promised, fates)
+    matrices = {
+        name: promised[name]
+        for name, piece in theirs.items()
+        if all(map(is_block_linear, piece.sources))
+    }
+    quantising = Quantising(way, matrices)
+    return Conversion(part, goal, theirs, promised | quantising.promised(), fates, quantising)
 
 
 def _kept(piece: TensorPiece, dtypes: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> str:
@@ -275,16 +297,15 @@ def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> 
 def _finite(values: Tensor) -> bool:
     if not values.is_floating_point():
         return True
-    narrow = values.dtype.itemsize == 1  # torch cannot ask them
-    return bool((values.float() if narrow else values).isfinite().all())
+    return all_finite(floats(values) if values.dtype.itemsize == 1 else values)
 
 
 def _not_finite(job: Conversion, names: list[str]) -> CorruptFile | RequestError:
     """The error for tensors that hold NaN or infinity: as they came, or since they were cast."""
     broken = []
-    for name in names:
-        promised = {name: replace(job.promised[name], dtype="F32")}
-        if not all(_finite(values) for values in replace(job, promised=promised).read(name)):
+    plain = [job.quantising.weight_of(name) if job.quantising else name for name in names]
+    for name in dict.fromkeys(plain):
+        if not all(map(_finite, job.rows(name, torch.float32))):
             broken.append(name)
         job.part.store.maps.release()
     if broken:

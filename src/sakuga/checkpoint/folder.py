@@ -31,18 +31,20 @@ from sakuga.checkpoint.contents import Contents, made_of, read_shapes
 from sakuga.checkpoint.families.detect import detect, recognise
 from sakuga.checkpoint.families.family import compare, read_spec
 from sakuga.checkpoint.families.jina import baked_adapter
+from sakuga.checkpoint.families.match import Match
 from sakuga.checkpoint.families.tables import FAMILIES
 from sakuga.checkpoint.model_index import ModelIndex, read_model_index
 from sakuga.checkpoint.tokenizer import carried
 from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
-from sakuga.model.inventory import Inventory, inventory_of
+from sakuga.model.inventory import Inventory, Shapes, inventory_of, weights_of
 from sakuga.model.spec import ModelSpec
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
 from sakuga.weights.archive import is_from_torch
 from sakuga.weights.formats import FORMATS, StorageFormat
 from sakuga.weights.shards import FROM_TORCH
 from sakuga.weights.store import Store
+from sakuga.weights.translated import Translated, names, translated
 from sakuga.weights.untrusted import confine, parse_json, read_json, reading
 
 FOLDERS: Mapping[str, tuple[str, ...]] = {
@@ -60,6 +62,7 @@ TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer_2": ("tokenizer_2", "clip_tokenizer", "text_encoder_2", "clip_model"),
 }
 CONFIG = "config.json"
+QUANTISATION = "quantization_config.json"
 AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
 Opener = Callable[[Path, Path | None], Store]
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
@@ -242,20 +245,60 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     place: the folder or file that was opened; a config.json there counts. Raises as
     `open_component` does.
     """
-    stored, shapes = read_shapes(source)
-    match = recognise(shapes, name)
-    name = match.layout.component
     folder = _folder(place)
     configs = _configs(folder, source, root or folder)
     config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
+    store = translated(source, _quantisation(config, folder, root or folder))
+    stored, shapes = read_shapes(store)
+    match = recognise(shapes, name)
+    name = match.layout.component
     if match.layout.baked and config is not None:
         match = replace(match, adapter=baked_adapter(config, origin))
+    if config is not None and isinstance(store, Translated):
+        store = _cut(store, match, shapes, config, origin)
+        shapes = shapes | {key: each.shape for key, each in store.packed.items()}
     pieces = made_of(match, shapes)
     ours = {name: piece.shape for name, piece in pieces.items()}
-    spec = read_spec(FAMILIES[name], config, origin, ours, str(source.path))
+    spec = read_spec(FAMILIES[name], config, origin, ours, str(store.path))
     for other, its_origin in configs[1:]:
         compare(FAMILIES[name], spec, origin, other, its_origin)
-    return Component(source, match, stored, shapes, pieces, name, spec, place)
+    return Component(store, match, stored, shapes, pieces, name, spec, place)
+
+
+def _quantisation(config: Mapping[str, Any] | None, folder: Path, root: Path) -> Mapping[str, Any]:
+    """What is said of how weights were quantised, in their config or in a file beside it."""
+    said = (config or {}).get("quantization_config")
+    if said is None and (folder / QUANTISATION).is_file():
+        said = read_json(folder / QUANTISATION, root)
+    return said if isinstance(said, dict) else {}
+
+
+def _cut(
+    store: Translated, match: Match, shapes: Shapes, config: Mapping[str, Any], origin: str
+) -> Translated:
+    """A store whose weights that were made up to whole blocks are cut to what the config says."""
+    padding = {
+        key: each.scheme.padding
+        for key, each in store.packed.items()
+        if each.scheme.padding != (1, 1)
+    }
+    if not padding:
+        return store
+    known = made_of(match, {key: shape for key, shape in shapes.items() if key not in padding})
+    ours = {name: piece.shape for name, piece in known.items()}
+    try:
+        spec = read_spec(FAMILIES[match.layout.component], config, origin, ours, str(store.path))
+    except SpecMismatch:  # it says too little alone; with all shapes beside it, it may say enough
+        return store
+    wanted = {weight.key: weight.shape for weight in weights_of(spec)}
+    cuts = {}
+    for target, piece in made_of(match, shapes).items():
+        key, shape = piece.sources[0], wanted.get(target, ())
+        if len(piece.sources) == 1 and piece.rows is None and key in padding:
+            sizes = zip(shape, padding[key], strict=False)
+            if tuple(-(-size // whole) * whole for size, whole in sizes) == shapes[key]:
+                cuts[key] = shape
+    return store.cut(cuts)
 
 
 def code_in(path: Path) -> tuple[str, ...]:
@@ -379,7 +422,7 @@ def _single_files(
         for file in sorted(each for kind in kinds for each in (path / shelf).glob(kind)):
             confine(file, path)
             with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
-                component = detect(opens(file, path).keys()).layout.component
+                component = detect(names(opens(file, path))).layout.component
                 files.setdefault(component, []).append(file)
     for name in wanted:
         if len(files.get(name, ())) > 1:

@@ -22,6 +22,7 @@ from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import has_words, pieces_of
 from sakuga.weights.store import Store
+from sakuga.weights.translated import names
 from sakuga.weights.untrusted import confine
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -40,7 +41,7 @@ def carrier(places: Iterable[tuple[Path, str]], component: str) -> Path | None:
                 confine(file, root)
                 store = Store.open(file)
                 carries = _tensor(store) is not None or has_words(store.metadata)
-                if carries and detect(store.keys()).layout.component == component:
+                if carries and detect(names(store)).layout.component == component:
                     return file
     return None
 

@@ -75,8 +75,8 @@ def convert(
     source: as `open_checkpoint` or `open_component` take it, or torch archives in its place.
     state: of several state dicts in an archive, the one that is meant. out: a folder, or the
     .safetensors file of one component. layout: a key of GOALS; of an adapter, which keeps its
-    names and its dtypes, it makes no difference. dtype: float32, bfloat16,
-    float16, or keep, which unfolds quantised tensors to float32. A manifest.json holds the
+    names and its dtypes, it makes no difference. dtype: as `plan_conversion` takes it; keep
+    unfolds quantised tensors to float32. A manifest.json holds the
     SHA-256 of every file. Equal tensors give equal files, however the source spelled them.
 
     Raises OutputExists unless `force`, RequestError on an unknown layout or dtype, or a dtype

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, u
 from sakuga.errors import WeightsError
 from sakuga.model.inventory import weights_of
 from sakuga.printable import readable, shown
-from sakuga.weights.formats import FLOATS, KEEP, TORCH_NAMES, StoredTensor
-from sakuga.weights.gguf import plain_dtype
+from sakuga.weights.formats import FLOATS, KEEP, TORCH_NAMES, StoredTensor, plain_dtype
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
+from sakuga.weights.translated import told, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Key:
 class Inspected:
     """What one component's file says; `problem` is why it cannot be used, None if it can.
 
+    quantised: how other programs keep weights of the file, and what these are here.
     beside: what else the file holds, with the reason why it is no weight. unread: code in its
     folder, or that its config asks for, which nothing here reads or runs.
     """
@@ -58,6 +60,7 @@ class Inspected:
     provisional: tuple[str, ...]
     spec: dict[str, Any] | None
     problem: str | None
+    quantised: tuple[str, ...]
     beside: dict[str, str]
     unread: tuple[str, ...]
     keys: tuple[Key, ...]
@@ -85,12 +88,14 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
     unread: tuple[str, ...] = ()
     keys = tuple(_key(store, key, "unknown") for key in store)
     try:
-        match = recognise(read_shapes(store)[1], name)
         part = understand(store, name, place, root if root.is_dir() else root.parent)
+        match, store = part.match, part.store
         keys, problem = _fates(part, dtype)
         unread = code_in(place)
     except WeightsError as error:
         problem = str(error)
+        with suppress(WeightsError):
+            match = match or recognise(read_shapes(translated(store))[1], name)
     return Inspected(
         path=str(place),
         component=match.layout.component if match else None,
@@ -102,6 +107,7 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
         provisional=_provisional(match) if match else (),
         spec=asdict(part.spec) if part else None,
         problem=problem,
+        quantised=tuple(told(store)),
         beside=store.dropped,
         unread=unread,
         keys=keys,
@@ -177,6 +183,8 @@ def _lines(found: Inspected) -> Iterator[str]:
     if found.provisional:
         yield f"  note    no published file confirms the names of {', '.join(found.provisional)}"
     yield f"  dtypes  {_counted(found.dtypes)}"
+    for line in found.quantised:
+        yield f"  kept    {line}"
     if found.spec:
         yield "  spec    " + ", ".join(f"{name} {value}" for name, value in found.spec.items())
     yield f"  keys    {_counted(found.fates)}"

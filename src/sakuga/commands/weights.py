@@ -57,7 +57,8 @@ def convert(
     dtype: Annotated[
         str,
         typer.Option(
-            help="float32, bfloat16, float16 (not of Gemma); keep leaves floats as they are."
+            help="float32, bfloat16, float16 (not of Gemma); keep leaves floats as they are; "
+            "fp8_scaled, comfy_float8 or comfy_int8 quantise the blocks as ComfyUI reads them."
         ),
     ] = "keep",
     force: Force = False,

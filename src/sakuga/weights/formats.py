@@ -64,6 +64,13 @@ DTYPES = (
     Dtype("F64", 8, "float64", "DoubleStorage", "d"),
 )
 ITEMSIZE: Mapping[str, int] = {each.name: each.nbytes for each in DTYPES}
+# What safetensors writes too and no network of ours computes with: its tensors are listed, and
+# whatever needs one of them says that it is not read. Values of F4 and F6 share bytes.
+UNREAD: Mapping[str, int] = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "C64": 64,
+}  # fmt: skip
+BITS: Mapping[str, int] = {each.name: 8 * each.nbytes for each in DTYPES} | dict(UNREAD)
 TORCH_NAMES: Mapping[str, str] = {each.name: each.torch for each in DTYPES}
 OF_TORCH: Mapping[str, str] = {each.torch: each.name for each in DTYPES}
 OF_STORAGE: Mapping[str, str] = {each.storage: each.name for each in DTYPES if each.storage}
@@ -144,6 +151,16 @@ class StoredTensor:
 
     form: StorageFormat
     shape: Shape | None = None
+
+
+def is_packed(dtype: str) -> bool:
+    """Whether what a file stores is no dtype: GGUF's blocks, or what another program quantised."""
+    return dtype not in BITS
+
+
+def plain_dtype(dtype: str) -> str:
+    """The dtype that holds what a file stores: float32 where it is packed, else that itself."""
+    return "F32" if is_packed(dtype) else dtype
 
 
 def rows_and_width(shape: Shape) -> tuple[int, int]:

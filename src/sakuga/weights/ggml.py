@@ -1,9 +1,9 @@
 """The block formats of GGUF files to floats, a few blocks at a time.
 
 A block holds its values in a few bits each beside one or two scales in float16; a K block of
-256 values has eight or sixteen finer scales within. Every formula is that of its
-dequantize_row in ggml-quants.c (https://github.com/ggml-org/ggml), in float32 and in the same
-order, so the values are the same to the bit.
+256 values has eight or sixteen finer scales within; the bits of IQ4 are places in a table. Every
+formula is that of its dequantize_row in ggml-quants.c (https://github.com/ggml-org/ggml), in
+float32 and in the same order, so the values are the same to the bit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor
 from sakuga.weights.gguf import BLOCKS
 
 CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache
+# What the four bits of IQ4_NL and IQ4_XS stand for: kvalues_iq4nl in ggml-common.h.
+IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 
 def dequantise_blocks(raw: Tensor, kind: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -52,6 +54,38 @@ def _q5_1(blocks: Tensor) -> Tensor:
 
 def _q8_0(blocks: Tensor) -> Tensor:
     return _half(blocks, 0) * blocks[:, 2:].view(torch.int8).float()
+
+
+def _q2_k(blocks: Tensor) -> Tensor:
+    # Sixteen bytes of a scale and a least value of 4 bits each, then four values a byte.
+    scales, q = blocks[:, :16, None], _pairs(blocks[:, 16:80]).view(-1, 16, 16)
+    scale = _half(blocks, 80)[:, :, None] * (scales & 15).float()
+    least = _half(blocks, 82)[:, :, None] * (scales >> 4).float()
+    return (scale * q.float() - least).flatten(1)
+
+
+def _q3_k(blocks: Tensor) -> Tensor:
+    # The third bit of a value, where it is 0, takes 4 from it: 32 bytes of them lie first.
+    low = _pairs(blocks[:, 32:96]).view(-1, 8, 32)
+    high = blocks[:, None, :32] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1
+    q = (low | high << 2).view(-1, 16, 16).float() - 4
+    fine = _nibbles(blocks[:, 96:104]) | _pairs(blocks[:, 104:108], 4) << 4
+    scale = _half(blocks, 108) * (fine.float() - 32)
+    return (scale[:, :, None] * q).flatten(1)
+
+
+def _iq4_nl(blocks: Tensor) -> Tensor:
+    return _half(blocks, 0) * _iq4(blocks[:, 2:])
+
+
+def _iq4_xs(blocks: Tensor) -> Tensor:
+    # Eight scales of 6 bits: their high pairs in bytes 2 and 3, their low halves in four more.
+    pairs = torch.arange(0, 8, 2, dtype=torch.uint8)
+    high = (blocks[:, 2:4, None] >> pairs & 3).flatten(1)
+    low = torch.stack((blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4), dim=2).flatten(1)
+    scale = _half(blocks, 0) * ((low | high << 4).float() - 32)
+    q = _iq4(blocks[:, 8:].reshape(-1, 16)).view(-1, 8, 32)
+    return (scale[:, :, None] * q).flatten(1)
 
 
 def _q4_k(blocks: Tensor) -> Tensor:
@@ -103,6 +137,18 @@ def _nibbles(packed: Tensor) -> Tensor:
     return torch.cat((packed & 15, packed >> 4), dim=1)
 
 
+def _iq4(packed: Tensor) -> Tensor:
+    """What the halves of bytes stand for, as `_nibbles` orders them."""
+    table = torch.tensor(IQ4, dtype=torch.float32)
+    return table.index_select(0, _nibbles(packed).int().flatten()).view(len(packed), -1)
+
+
+def _pairs(packed: Tensor, width: int = 32) -> Tensor:
+    """Pairs of bits, of each `width` bytes the lowest first: (N, bytes) to (N, 4 * bytes)."""
+    shifts = torch.arange(0, 8, 2, dtype=torch.uint8)[:, None]
+    return (packed.reshape(len(packed), -1, 1, width) >> shifts & 3).flatten(1)
+
+
 def _bits(packed: Tensor) -> Tensor:
     """The bits of bytes, lowest first: (N, bytes) to (N, 8 * bytes)."""
     return (packed[:, :, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten(1)
@@ -114,7 +160,11 @@ KERNELS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Q5_0": _q5_0,
     "Q5_1": _q5_1,
     "Q8_0": _q8_0,
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
 }

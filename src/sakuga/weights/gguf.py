@@ -44,8 +44,8 @@ class BlockFormat:
     nbytes: int
 
 
-# Sizes as in ggml-common.h. Q4_1, Q5_0 and Q5_1 take the place of the others where a row is
-# no multiple of 256, so real Q4_K and Q5_K files hold them.
+# Sizes as in ggml-common.h. Q4_1, Q5_0, Q5_1 and IQ4_NL take the place of the others where a row
+# is no multiple of 256, so real files of K blocks hold them.
 PLAIN = {"F32": BlockFormat(1, 4), "F16": BlockFormat(1, 2), "BF16": BlockFormat(1, 2)}
 BLOCKS = {
     "Q4_0": BlockFormat(32, 18),
@@ -53,24 +53,24 @@ BLOCKS = {
     "Q5_0": BlockFormat(32, 22),
     "Q5_1": BlockFormat(32, 24),
     "Q8_0": BlockFormat(32, 34),
+    "Q2_K": BlockFormat(256, 84),
+    "Q3_K": BlockFormat(256, 110),
     "Q4_K": BlockFormat(256, 144),
     "Q5_K": BlockFormat(256, 176),
     "Q6_K": BlockFormat(256, 210),
+    "IQ4_NL": BlockFormat(32, 18),
+    "IQ4_XS": BlockFormat(256, 136),
 }
 TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0",
-    12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 30: "BF16",
+    10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 20: "IQ4_NL", 23: "IQ4_XS",
+    30: "BF16",
 }  # fmt: skip
 UNREAD = {
-    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
-    19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16",
-    26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
+    22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0",
+    35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
 }  # fmt: skip
-
-
-def plain_dtype(dtype: str) -> str:
-    """The dtype that holds what a file stores: float32 for blocks, all others as they are."""
-    return "F32" if dtype in BLOCKS else dtype
 
 
 # Numbers of the value types, and how struct spells the fixed ones.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sakuga.errors import CorruptFile
-from sakuga.weights.formats import ITEMSIZE
+from sakuga.weights.formats import BITS
 from sakuga.weights.garbage import nothing_collected
 from sakuga.weights.gguf import MAGIC as GGUF_MAGIC
 from sakuga.weights.gguf import open_gguf
@@ -46,8 +46,8 @@ IMPOSTORS = {
 class TensorInfo(NamedTuple):
     """Where a tensor lies: `nbytes` bytes of `file`, from the absolute offset `start`.
 
-    dtype: the safetensors name of one, or the name of a block format of `weights.gguf`, where
-    the shape is that of the values the blocks hold.
+    dtype: the safetensors name of one, or the name of a block format of `weights.gguf`, or of a
+    scheme of `weights.schemes`, where the shape is that of the values that are packed.
     """
 
     dtype: str
@@ -114,9 +114,9 @@ def _info(file: Path, key: str, entry: Any, base: int) -> TensorInfo:
             file, "a tensor has dtype, shape and data_offsets", f"{short(entry)} for {short(key)}"
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEMSIZE:
+    if not isinstance(dtype, str) or dtype not in BITS:
         raise corrupt(
-            file, "a dtype is one of " + ", ".join(ITEMSIZE), f"{short(dtype)} for {short(key)}"
+            file, "a dtype is one of " + ", ".join(BITS), f"{short(dtype)} for {short(key)}"
         )
     if not _sizes(shape) or len(shape) > MAX_RANK:
         raise corrupt(
@@ -129,7 +129,10 @@ def _info(file: Path, key: str, entry: Any, base: int) -> TensorInfo:
             file, "data_offsets are a first and a last byte", f"{short(offsets)} for {short(key)}"
         )
     first, last = offsets
-    nbytes = math.prod(shape) * ITEMSIZE[dtype]
+    nbytes, within = divmod(math.prod(shape) * BITS[dtype], 8)
+    if within:
+        rule = "the values of a tensor fill whole bytes"
+        raise corrupt(file, rule, f"{dtype} {short(shape)} for {short(key)}")
     if last - first != nbytes:
         raise corrupt(
             file,

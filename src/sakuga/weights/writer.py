@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sakuga.weights.formats import ITEMSIZE
+from sakuga.weights.formats import BITS
 
 ALIGNMENT = 8  # of the first tensor
 
@@ -30,7 +30,7 @@ class Promised:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor."""
-        return math.prod(self.shape) * ITEMSIZE[self.dtype]
+        return math.prod(self.shape) * BITS[self.dtype] // 8
 
 
 def write_tensors(
@@ -44,7 +44,7 @@ def write_tensors(
     read: the bytes of one tensor, part by part. Raises OSError, FileExistsError among them,
     and whatever `read` raises; the file is then not whole.
     """
-    names = sorted(tensors, key=lambda name: (-ITEMSIZE[tensors[name].dtype], name))
+    names = sorted(tensors, key=lambda name: (-BITS[tensors[name].dtype], name))
     digest = hashlib.sha256()
     with file.open("xb") as stream:
         header = _header(tensors, names, metadata)

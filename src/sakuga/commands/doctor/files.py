@@ -40,6 +40,7 @@ from sakuga.printable import readable
 from sakuga.weights.formats import Shape, scale_key
 from sakuga.weights.sha256 import hash_file
 from sakuga.weights.shards import FROM_TORCH
+from sakuga.weights.translated import told
 from sakuga.weights.untrusted import confine
 
 FIX = "Download or convert the file again."
@@ -145,8 +146,9 @@ def keys(component: Component, explanation: Explanation) -> Diagnosis:
     reasons = Counter(reason for _, reason in explanation.dropped)
     dropped = "".join(f", {count} left out ({why})" for why, count in reasons.items())
     size = sum(file.stat().st_size for file in store.files)
+    kinds = ", ".join((dtypes(component), *told(store)))
     return green(
-        name, f"{explanation.match}; {bound} tensors bound{dropped}; {dtypes(component)}; "
+        name, f"{explanation.match}; {bound} tensors bound{dropped}; {kinds}; "
         f"{readable(size)} in {some([file.name for file in store.files])}",
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from sakuga.weights.gguf import BLOCKS
 from sakuga.weights.header import TensorInfo
 from sakuga.weights.quantise import TORCH_DTYPES
 from sakuga.weights.store import Store
+from sakuga.weights.translated import as_written
 
 QUICK = 96 << 20  # bytes that are looked at unless all of them shall be
 PROBES = 4  # places of a tensor that are looked at when not all of it is
@@ -40,12 +41,13 @@ class Health:
 
 def values(components: Components, *, everything: bool) -> Diagnoses:
     """A finding for what is wrong in a component, and one that says how much was looked at."""
-    total = sum(info.nbytes for part in components.values() for info in infos(part.store))
-    count = sum(len(part.store) for part in components.values())
+    stores = {name: as_written(part.store) for name, part in components.items()}
+    total = sum(info.nbytes for store in stores.values() for info in infos(store))
+    count = sum(map(len, stores.values()))
     most = None if everything or total <= QUICK else QUICK // count
     looked = 0
-    for name, part in components.items():
-        health = examine_values(part.store, most)
+    for name, store in stores.items():
+        health = examine_values(store, most)
         looked += health.looked
         if health.broken:
             fix = "Download or convert the file again: these weights draw noise or nothing."
@@ -122,7 +124,7 @@ def _numbers(data: bytearray, name: str) -> Tensor:
 
 def _readable(name: str) -> torch.dtype:
     """The dtype in which stored numbers are looked at."""
-    dtype = TORCH_DTYPES[name]
+    dtype = TORCH_DTYPES.get(name, torch.uint8)  # of others it is only asked whether all is zero
     return dtype if dtype.is_floating_point else INTEGERS[dtype.itemsize]
 
 
