@@ -120,8 +120,6 @@ def gemma_layer(spec: GemmaSpec, layer: int) -> dict[str, Shape]:
         "self_attn.k_proj.weight": (keys, width),
         "self_attn.v_proj.weight": (keys, width),
         "self_attn.o_proj.weight": (width, queries),
-        "self_attn.q_norm.weight": (spec.head_dim,),
-        "self_attn.k_norm.weight": (spec.head_dim,),
         "mlp.gate_proj.weight": (inner, width),
         "mlp.up_proj.weight": (inner, width),
         "mlp.down_proj.weight": (width, inner),
@@ -130,6 +128,8 @@ def gemma_layer(spec: GemmaSpec, layer: int) -> dict[str, Shape]:
         "pre_feedforward_layernorm.weight": (width,),
         "post_feedforward_layernorm.weight": (width,),
     }
+    if spec.qk_norm:
+        shapes |= {f"self_attn.{one}_norm.weight": (spec.head_dim,) for one in "qk"}
     return {f"layers.{layer}.{key}": shape for key, shape in shapes.items()}
 
 

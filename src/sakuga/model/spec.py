@@ -81,7 +81,11 @@ class NextDiTSpec:
 
 @dataclass(frozen=True, slots=True)
 class GemmaSpec:
-    """Gemma 3's text model. Layers not in `full_attention_layers` see a sliding window."""
+    """The text model of Gemma 2 or 3. Layers not in `full_attention_layers` see a sliding window.
+
+    `qk_norm`: queries and keys are normed, as in Gemma 3. `attn_softcap`: scores s become
+    c·tanh(s / c), as in Gemma 2; 0 leaves them as they are.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -98,6 +102,8 @@ class GemmaSpec:
     rope_local_theta: float = 10_000.0
     rope_linear_factor: float = 8.0
     rms_norm_eps: float = 1e-6
+    qk_norm: bool = True
+    attn_softcap: float = 0.0
     pad_token_id: int = 0
     eos_token_id: int = 1
     bos_token_id: int = 2

@@ -201,7 +201,7 @@ def check(family: Family[S], spec: S, source: str) -> None:
         numbers = value if several else (value,)
         low = 0 if field.name in MAY_BE_ZERO else 1
         for number in numbers:
-            if isinstance(number, int) and not low <= number < 2**31:
+            if type(number) is int and not low <= number < 2**31:
                 raise impossible(f"{field.name} is a whole number from {low}", value, source)
             if isinstance(number, float) and not math.isfinite(number):
                 raise impossible(f"{field.name} is a finite number", value, source)
