@@ -272,12 +272,12 @@ def test_missing_unexpected_and_wrong_are_told_apart() -> None:
 
 def test_a_strange_file_is_told_the_nearest_layout_and_its_odd_keys() -> None:
     found = shapes("nextdit_original")
-    del found["clip_text_pooled_proj.0.weight"]
+    del found["noise_refiner.0.attention.k_norm.weight"]
     found["control.weight"] = (3,)
     with pytest.raises(LayoutError) as caught:
         detect(found)
     assert NEXTDIT_ORIGINAL.name in str(caught.value)
-    assert "'clip_text_pooled_proj.0.weight'" in caught.value.got
+    assert "'noise_refiner.0.attention.k_norm.weight'" in caught.value.got
     assert "'control.weight'" in caught.value.got
 
 

@@ -26,6 +26,7 @@ SOLVER_NAMES = (
     "res_multistep",
 )
 SCHEDULES = ("shifted", "linear_quadratic")
+NORMALISATIONS = ("off", "rows")
 UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
 MAX_SEED = 2**63 - 1
@@ -99,6 +100,14 @@ class Request:
             low=0,
             high=100,
             otherwise=0.0,
+        )
+    )
+    normalisation: str | None = option(
+        Option(
+            "The guided norm: as it comes, or of each row of latents that of the conditional "
+            "one, as diffusers does for Lumina 2.",
+            choices=NORMALISATIONS,
+            otherwise="off",
         )
     )
     truncation: float | None = option(

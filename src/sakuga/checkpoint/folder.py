@@ -2,8 +2,8 @@
 
     model_index.json      optional; its "sakuga" entry names the model and its drawing defaults
     transformer/          config.json and weights, as in the other three
-    text_encoder/         Gemma 3
-    text_encoder_2/       Jina, or clip_model/ as in the original release
+    text_encoder/         Gemma 3; Gemma 2 of Lumina-Image 2.0 and its kin
+    text_encoder_2/       Jina, or clip_model/ as in the original release; none in that kin
     vae/
     tokenizer/            tokenizer.json or tokenizer.model, or beside or within Gemma's weights
     tokenizer_2/          tokenizer.json or tokenizer.model, or beside or within Jina's weights
@@ -37,7 +37,7 @@ from sakuga.checkpoint.tokenizer import carried
 from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.inventory import Inventory, inventory_of
-from sakuga.model.spec import ModelSpec
+from sakuga.model.spec import TEXT_ENCODER_2, ModelSpec
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
 from sakuga.weights.formats import FORMATS, StorageFormat
 from sakuga.weights.store import Store
@@ -49,6 +49,9 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "text_encoder_2": ("text_encoder_2", "clip_model"),
     "vae": ("vae",),
 }
+SECOND = TEXT_ENCODER_2.name
+RULE = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
+FIX = "Check the path, download what is missing, or name its file"
 SHELVES = ("", "diffusion_models", "text_encoders")  # where single files lie
 KINDS = ("*.safetensors", "*.gguf")
 ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
@@ -103,7 +106,7 @@ class Checkpoint:
     """A model whose every component was found and understood.
 
     `path`: its folder; where every component comes from elsewhere, that of the transformer.
-    `index`: what its model_index.json says.
+    `text_encoder_2`: None where the transformer takes no pooled text. `index`: what its model_index.json says.
     """
 
     path: Path
@@ -111,13 +114,14 @@ class Checkpoint:
     index: ModelIndex
     transformer: Component
     text_encoder: Component
-    text_encoder_2: Component
     vae: Component
+    text_encoder_2: Component | None = None
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """The four parts, in the order a drawing uses them."""
-        return (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
+        """The parts, in the order a drawing uses them."""
+        parts = (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
+        return tuple(part for part in parts if part is not None)
 
     def tokenizer(self, name: str = "tokenizer") -> Path | SentencePieceModel:
         """What tokenizes for Gemma ("tokenizer") or Jina ("tokenizer_2").
@@ -145,12 +149,12 @@ class Checkpoint:
 
         Two encoders in one folder share none of its tokenizer.json.
         """
-        encoders = (self.text_encoder, self.text_encoder_2)
+        encoders = [part for part in self.components if part.name in ENCODERS.values()]
         homes = {part.name: _folder(part.place) for part in encoders}
         home = homes[ENCODERS[name]]
         if home.is_relative_to(self.path):
             return []
-        shared = len(set(homes.values())) == 1
+        shared = len(set(homes.values())) < len(homes)
         beside = [] if shared else [(home, "")]
         return [*beside, (home, name), (home.parent, name)]
 
@@ -198,22 +202,42 @@ def open_checkpoint(
     home = _folder(given["transformer"]) if path is None and "transformer" in given else None
     base = Path(path) if path is not None else home
     found = find_parts(None if path is None else Path(path), given)
-    opened = {
-        name: open_component(place, name, None if name in given else base, opens)
-        for name, place in found.items()
-    }
+    opened: dict[str, Component] = {}
+    for name, place in found.items():  # the transformer first: it says whether Jina is read
+        if name == SECOND and not _reads_pooled(opened["transformer"], place, name in given):
+            continue
+        root = None if name in given else base
+        opened[name] = open_component(place, name, root, opens)
+    transformer = opened["transformer"]
+    if SECOND not in opened and transformer.spec.clip_text_dim:
+        raise _missing([SECOND], None if path is None else Path(path))
     assert base is not None  # without a folder, every component was given
-    index = read_model_index(base)
+    names = f"{transformer.place.name} {transformer.store.path.name}"
+    index = read_model_index(base, names, bool(transformer.spec.clip_text_dim))
     spec = ModelSpec(
         name=index.name,
-        transformer=opened["transformer"].spec,
+        transformer=transformer.spec,
         gemma=opened["text_encoder"].spec,
-        jina=opened["text_encoder_2"].spec,
+        jina=opened[SECOND].spec if SECOND in opened else None,
         vae=opened["vae"].spec,
         drawing=index.drawing,
     )
-    _check_fit(spec, [opened[name].place for name in FOLDERS])
+    _check_fit(spec, [part.place for part in opened.values()])
     return Checkpoint(base, spec, index, **opened)
+
+
+def _reads_pooled(transformer: Component, place: Path, given: bool) -> bool:
+    """Whether a transformer takes what the second encoder gives; place, given: of that.
+
+    Raises SpecMismatch where one was asked for that nothing would read.
+    """
+    if given and not transformer.spec.clip_text_dim:
+        raise SpecMismatch(
+            "a second text encoder belongs to a transformer that takes its pooled text",
+            f"{place} for {transformer.place}, which takes none",
+            "Leave it out; Lumina-Image 2.0 and its fine-tunes read Gemma's text alone",
+        )
+    return bool(transformer.spec.clip_text_dim)
 
 
 def open_component(
@@ -292,26 +316,31 @@ def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any
 def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
     """The folder or file of each component of a model, or the given one.
 
-    Raises ModelNotFound, naming what is missing.
+    The second text encoder may be missing, as not every transformer reads one. Raises
+    ModelNotFound, naming what is missing.
     """
     given = given or {}
-    rule = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
-    fix = "Check the path, download what is missing, or name its file"
     if unknown := given.keys() - FOLDERS.keys():
-        raise ModelNotFound(f"a component is one of {', '.join(FOLDERS)}", repr(min(unknown)), fix)
+        raise ModelNotFound(f"a component is one of {', '.join(FOLDERS)}", repr(min(unknown)), FIX)
     if path is not None:
         with reading(path):
             what = "" if path.is_dir() else "a file" if path.exists() else "nothing"
         if what:
-            raise ModelNotFound(rule, f"{what} at {path}", fix)
+            raise ModelNotFound(RULE, f"{what} at {path}", FIX)
     found = {**({} if path is None else parts_in(path, without=given)), **given}
-    missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
-    if missing:
-        entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
-        there = ", ".join(entries) or "nothing"
-        where = "without a folder" if path is None else f"among {there} in {path}"
-        raise ModelNotFound(rule, f"no {', no '.join(missing)} {where}", fix)
-    return found
+    missing = [name for name in FOLDERS if name not in found]
+    if set(missing) - {SECOND}:
+        raise _missing(missing, path)
+    return {name: found[name] for name in FOLDERS if name in found}
+
+
+def _missing(names: Iterable[str], path: Path | None) -> ModelNotFound:
+    """The error for components that are neither in a model's folder nor given."""
+    entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
+    there = ", ".join(entries) or "nothing"
+    where = "without a folder" if path is None else f"among {there} in {path}"
+    missing = (" or ".join(FOLDERS[name]) for name in names)
+    return ModelNotFound(RULE, f"no {', no '.join(missing)} {where}", FIX)
 
 
 def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
@@ -357,9 +386,10 @@ def _folder(place: Path) -> Path:
 def _check_fit(spec: ModelSpec, places: Iterable[Path]) -> None:
     """The transformer must take what the encoders give and the autoencoder reads."""
     taken, gemma, jina, vae = spec.transformer, spec.gemma, spec.jina, spec.vae
+    pooled = jina.hidden_size if jina else 0
     pairs = (
         ("cap_feat_dim", taken.cap_feat_dim, "hidden_size of text_encoder", gemma.hidden_size),
-        ("clip_text_dim", taken.clip_text_dim, "hidden_size of text_encoder_2", jina.hidden_size),
+        ("clip_text_dim", taken.clip_text_dim, "hidden_size of text_encoder_2", pooled),
         ("in_channels", taken.in_channels, "latent_channels of vae", vae.latent_channels),
     )
     for ours, wanted, theirs, got in pairs:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sakuga.checkpoint.families.family import OURS
 from sakuga.errors import SpecMismatch
-from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec
+from sakuga.model.spec import DrawingSpec, preset_of
 from sakuga.weights.untrusted import read_json
 
 INDEX = "model_index.json"
@@ -38,9 +38,10 @@ class ModelIndex:
         return self.ours.get("preview")
 
 
-def read_model_index(folder: Path) -> ModelIndex:
-    """What a model's folder says of it; what it leaves unsaid is as the real model has it.
+def read_model_index(folder: Path, names: str = "", pooled: bool = True) -> ModelIndex:
+    """What a model's folder says of it; what it leaves unsaid is as the preset has it.
 
+    names, pooled: of its transformer, beside the folder's own name (`model.spec.preset_of`).
     Raises CorruptFile where the file is no JSON object, SpecMismatch where an entry of ours has
     no meaning.
     """
@@ -51,7 +52,7 @@ def read_model_index(folder: Path) -> ModelIndex:
     if not isinstance(name, str) or not isinstance(drawing, dict):
         raise _odd(file, "a model has a name and a set of drawing defaults", ours)
     values = {key: _drawing_value(file, key, value) for key, value in drawing.items()}
-    spec = replace(NEWBIE_3_5B.drawing, **values)
+    spec = replace(preset_of(f"{name} {_title(folder)} {names}", pooled).drawing, **values)
     shorter, longer = sorted((spec.width, spec.height))
     if not spec.min_side <= shorter <= longer <= spec.max_side:
         raise _odd(file, "width and height lie between min_side and max_side", drawing)
@@ -80,9 +81,9 @@ def _drawing_value(file: Path, key: str, value: Any) -> Any:
         raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
     if kinds[key] == "float" and type(value) is int:
         value = float(value)
-    if type(value).__name__ != kinds[key]:
+    if (type(value).__name__ if value is not None else "None") not in kinds[key].split(" | "):
         raise _odd(file, f"{key} is of type {kinds[key]}", value)
-    if kinds[key] != "str" and not 0 <= value < 2**31:
+    if type(value) in (int, float) and not 0 <= value < 2**31:
         raise _odd(file, f"{key} is finite and not negative", value)
     return value
 

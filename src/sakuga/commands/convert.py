@@ -160,8 +160,10 @@ def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
     model = open_checkpoint(source, opens=opens)
     model.vocabulary()
-    specs: tuple[GemmaSpec | JinaSpec, ...] = (model.spec.gemma, model.spec.jina)
+    specs: tuple[GemmaSpec | JinaSpec | None, ...] = (model.spec.gemma, model.spec.jina)
     for name, spec in zip(ENCODERS, specs, strict=True):
+        if spec is None:
+            continue
         with contextlib.suppress(ModelNotFound):  # an encoder may go without
             check_tokenizer(Tokenizer.open(model.tokenizer(name)), spec)
     return model

@@ -99,7 +99,7 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
         bytes=sum(key.bytes for key in keys),
         dtypes=dict(Counter(key.dtype for key in keys)),
         fates=dict(Counter(key.fate for key in keys)),
-        provisional=_provisional(match) if match else (),
+        provisional=_provisional(match, store) if match else (),
         spec=asdict(part.spec) if part else None,
         problem=problem,
         beside=store.dropped,
@@ -108,10 +108,11 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
     )
 
 
-def _provisional(match: Match) -> tuple[str, ...]:
+def _provisional(match: Match, store: Store) -> tuple[str, ...]:
     """The names in a file that no published one confirms."""
     theirs = {ours: name for name, ours in match.aliases}
-    return tuple(match.prefix + theirs.get(name, name) for name in match.layout.provisional)
+    names = (match.prefix + theirs.get(name, name) for name in match.layout.provisional)
+    return tuple(name for name in names if name in store)
 
 
 def _key(store: Store, key: str, fate: str, detail: str = "", into: tuple[str, ...] = ()) -> Key:

@@ -110,8 +110,10 @@ class Asked:
         request, spec = self.request, self.inventory.spec
         branches = 1 + request.guided
         texts = (self.tokens, -(-self.tokens // 2))[:branches]
-        trained = min(self.tokens, spec.jina.max_position_embeddings)
-        words = (trained, -(-trained // 2))[:branches]
+        words: tuple[int, ...] = ()
+        if spec.jina:
+            trained = min(self.tokens, spec.jina.max_position_embeddings)
+            words = (trained, -(-trained // 2))[:branches]
         return Work(
             request.width, request.height, request.number, request.steps, branches, texts, words
         )

@@ -270,10 +270,10 @@ def _begin(module: nn.Module) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """One text, encoded: `tokens` (L, gemma width) and `pooled` (jina width,)."""
+    """One text, encoded: `tokens` (L, gemma width), and `pooled` (jina width,) if it is taken."""
 
     tokens: Tensor
-    pooled: Tensor
+    pooled: Tensor | None
 
 
 class GemmaEncoder(nn.Module):

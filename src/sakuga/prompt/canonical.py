@@ -148,6 +148,7 @@ def encoder_texts(
     *,
     system_xml: str,
     system_text: str,
+    system_negative: str | None = None,
     system: str | None = None,
     verbatim: bool = False,
     spelling: Spelling | None = None,
@@ -158,14 +159,16 @@ def encoder_texts(
     As in training, Gemma reads a system prompt and the user's text, Jina the user's text
     alone; `comfy` gives Jina what Gemma reads. An empty text stays empty for both. The
     system prompt is `system` if given ("community" names the usual one of workflows), else
-    the one the user put in front of the text, else the model's own for the text's kind.
+    the one the user put in front of the text, else the model's own for the text's kind. A model
+    with a `system_negative` has that for every negative, whatever `system` is.
     `verbatim` sends the user's text untouched; else its tags are in `spelling`.
     Raises PromptRefused as `read` does.
     """
-    positive, other = (
-        _encoder_text(text, (system_xml, system_text), system, verbatim, spelling)
-        for text in (prompt, unlabelled(negative))
-    )
+    systems = system_xml, system_text
+    positive = _encoder_text(prompt, systems, system, verbatim, spelling)
+    if system_negative is not None:
+        systems, system = (system_negative, system_negative), None
+    other = _encoder_text(unlabelled(negative), systems, system, verbatim, spelling)
     if mode == "comfy":
         positive, other = (EncoderText(each.gemma, each.gemma) for each in (positive, other))
     return Texts(positive, other)

@@ -204,11 +204,13 @@ def _adopted(match: Match, found: Mapping[str, Shape]) -> Match:
             linears = [stem for stem, of in stems.items() if of == _linear(pooled, pooled)]
             norms = [stem for stem, of in stems.items() if of == {"weight": (pooled,)}]
             options += [(norm, linear, both) for norm in norms for linear in linears]
+    if not stems:
+        return match  # it takes no pooled text
     if len(options) != 1:
         raise LayoutError(
-            "NewBie's transformer has a norm and two linears for the pooled text",
+            "NewBie's transformer has a norm and two linears for the pooled text, Lumina 2 none",
             f"{len(options) or 'no'} such sets among {listed(sorted(stems))}",
-            "Without them it is Lumina 2, which sakuga does not run; use NewBie's file",
+            "Check that this is the file you mean; `sakuga inspect` lists its names",
         )
     ((norm, linear, both),) = options
     names = (f"{norm}.weight", *(f"{stem}.{leaf}" for stem in (linear, both)

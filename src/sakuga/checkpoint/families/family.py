@@ -23,7 +23,7 @@ Facts = dict[str, Any]
 OURS = "sakuga"  # the part of a config that no other program reads
 
 S = TypeVar("S", NextDiTSpec, GemmaSpec, JinaSpec, VAESpec)
-MAY_BE_ZERO = frozenset({"pad_token_id", "bos_token_id", "eos_token_id"})
+MAY_BE_ZERO = frozenset({"pad_token_id", "bos_token_id", "eos_token_id", "clip_text_dim"})
 LAYER_NUMBERS = frozenset({"full_attention_layers"})  # their family says which there are
 
 
