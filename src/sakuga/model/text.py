@@ -255,9 +255,14 @@ def _softcapped(
     """
     if mask is None:
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-    scores = torch.tanh(q @ k.transpose(2, 3) * scale / cap) * cap
-    scores = scores.masked_fill(~mask, -math.inf)
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype) @ v
+    # In one expression, so that nothing of it is held longer than it is used.
+    return (
+        (torch.tanh(q @ k.transpose(2, 3) * scale / cap) * cap)
+        .masked_fill(~mask, -math.inf)
+        .float()
+        .softmax(dim=-1)
+        .to(v.dtype)
+    ) @ v
 
 
 def _begin(module: nn.Module) -> None:
