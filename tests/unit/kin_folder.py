@@ -216,7 +216,9 @@ def _write_shards(folder: Path, stem: str, state: dict[str, Tensor], count: int)
     for number in range(count):
         file = f"{stem}-{number + 1:05}-of-{count:05}.safetensors"
         part = names[number * len(names) // count : (number + 1) * len(names) // count]
-        save_file({name: state[name].contiguous() for name in part}, folder / file, {"format": "pt"})
+        save_file(
+            {name: state[name].contiguous() for name in part}, folder / file, {"format": "pt"}
+        )
         files |= dict.fromkeys(part, file)
     total = sum(value.numel() * value.element_size() for value in state.values())
     index = {"metadata": {"total_size": total}, "weight_map": files}

@@ -73,8 +73,10 @@ def test_an_evaluation_takes_what_is_predicted(
     with torch.device("meta"):
         model = NextDiT(shape).to(kind)
         sides = [
-            Conditioning(torch.empty(text, shape.cap_feat_dim),
-                         torch.empty(shape.clip_text_dim) if shape.clip_text_dim else None)
+            Conditioning(
+                torch.empty(text, shape.cap_feat_dim),
+                torch.empty(shape.clip_text_dim) if shape.clip_text_dim else None,
+            )
             for text in texts
         ]
     times = [step / 28 for step in range(28)]

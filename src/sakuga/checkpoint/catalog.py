@@ -8,16 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.engine_spec import EMBEDDED
-from sakuga.checkpoint.model_index import entry_of
+from sakuga.checkpoint.model_index import entry_of, title_of
 from sakuga.checkpoint.tokenizer_file import own_file
-from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.model.spec import NEWBIE_3_5B, PRESETS
+from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
+from sakuga.model.spec import (
+    LUMINA_2,
+    NETA_LUMINA,
+    NETAYUME_LUMINA,
+    NEWBIE_3_5B,
+    PRESETS,
+    SAKIKO_LUMINA,
+    TEXT_ENCODER_2,
+    TRANSFORMER,
+    ModelSpec,
+    preset_of,
+)
 from sakuga.weights.untrusted import read_json, reading
 
 VOCABULARY = "vocabulary.json"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
+HUB_NAMES = {
+    NEWBIE_3_5B.name: "NewBie-AI/NewBie-image-Exp0.1",
+    LUMINA_2.name: "Alpha-VLLM/Lumina-Image-2.0",
+    NETA_LUMINA.name: "neta-art/Neta-Lumina-diffusers",
+    SAKIKO_LUMINA.name: "SakikoLab/Sakiko-Lumina",
+    NETAYUME_LUMINA.name: "duongve/NetaYume-Lumina-Image-2.0-Diffusers-v40",
+}
 ELSEWHERE = {
-    NEWBIE_3_5B.name: "Name it as Hugging Face does, NewBie-AI/NewBie-image-Exp0.1, or its folder.",
+    name: f"Name it as Hugging Face does, {hub}, or its folder." for name, hub in HUB_NAMES.items()
 }
 
 
@@ -63,12 +81,12 @@ def lint_profile(model: str) -> LintProfile:
 
     Raises ModelNotFound for a name or folder that nobody knows.
     """
-    preset = PRESETS.get(model, NEWBIE_3_5B)
-    limit = preset.gemma.trained_tokens
-    defaults = {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
     if model in ELSEWHERE and not Path(model).is_dir():
-        return LintProfile(limit, None, None, **defaults)
+        preset = PRESETS[model]
+        return LintProfile(preset.gemma.trained_tokens, None, None, **_systems(preset))
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
+    preset = _preset(folder)
+    limit, defaults = preset.gemma.trained_tokens, _systems(preset)
     defaults |= {
         key: text
         for key, text in _drawing_entry(folder).items()
@@ -78,6 +96,26 @@ def lint_profile(model: str) -> LintProfile:
     with suppress(CorruptFile):
         words = vocabulary(folder)
     return LintProfile(limit, _tokenizer(folder), words, **defaults)
+
+
+def _systems(preset: ModelSpec) -> dict[str, str]:
+    """What Gemma reads before an XML or a plain prompt."""
+    return {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
+
+
+def _preset(folder: Path) -> ModelSpec:
+    """The preset of a model in a folder, by what that is called and holds."""
+    names = title_of(folder)
+    if any((folder / name).is_dir() for name in TEXT_ENCODER_2.folders):
+        return preset_of(names, pooled=True)
+    # Only now: what reads weights takes a tenth of a second to import.
+    from sakuga.checkpoint.folder import parts_in
+
+    with suppress(WeightsError, ModelNotFound):
+        places = parts_in(folder)
+        files = places.get(TRANSFORMER.name, folder).name
+        return preset_of(f"{names} {files}", pooled=TEXT_ENCODER_2.name in places)
+    return preset_of(names, pooled=True)
 
 
 def vocabulary(folder: Path) -> frozenset[str] | None:

@@ -11,7 +11,7 @@
 
 Single files are as welcome, in the folder itself or where a node-graph program keeps them
 (diffusion_models/, text_encoders/, vae/): which component one holds is told by its tensors.
-Any component may also come from elsewhere, and all four may.
+Any component may also come from elsewhere, and all may.
 
 Only headers and small JSON files are read here; code files and `auto_map` entries that lie
 in a folder are never looked at.
@@ -106,7 +106,8 @@ class Checkpoint:
     """A model whose every component was found and understood.
 
     `path`: its folder; where every component comes from elsewhere, that of the transformer.
-    `text_encoder_2`: None where the transformer takes no pooled text. `index`: what its model_index.json says.
+    `text_encoder_2`: None where the transformer takes no pooled text. `index`: what its
+    model_index.json says.
     """
 
     path: Path
@@ -190,7 +191,7 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open a model: find its components, read their specs, compare.
 
-    path: the model's folder, or None where `parts` names all four. parts: the folder or file
+    path: the model's folder, or None where `parts` names all. parts: the folder or file
     of each component that comes from elsewhere, by transformer | text_encoder |
     text_encoder_2 | vae. opens: what opens the weights of a component.
 

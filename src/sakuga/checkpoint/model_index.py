@@ -2,7 +2,8 @@
 
     {"sakuga": {"name": "...", "drawing": {"steps": 28, ...}, "preview": {...}}, ...}
 
-All of it is optional; what other programs write beside our entry is left alone.
+All of it is optional; what other programs write beside our entry is left alone, but for the
+shift in diffusers' scheduler/scheduler_config.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sakuga.model.spec import DrawingSpec, preset_of
 from sakuga.weights.untrusted import read_json
 
 INDEX = "model_index.json"
+SCHEDULER = "scheduler/scheduler_config.json"  # of diffusers
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,12 @@ def read_model_index(folder: Path, names: str = "", pooled: bool = True) -> Mode
     file, ours = folder / INDEX, entry_of(folder)
     if not isinstance(ours, dict):
         raise _odd(file, f'"{OURS}" is a set of named values', ours)
-    name, drawing = ours.get("name", _title(folder)), ours.get("drawing", {})
+    name, drawing = ours.get("name", title_of(folder)), ours.get("drawing", {})
     if not isinstance(name, str) or not isinstance(drawing, dict):
         raise _odd(file, "a model has a name and a set of drawing defaults", ours)
-    values = {key: _drawing_value(file, key, value) for key, value in drawing.items()}
-    spec = replace(preset_of(f"{name} {_title(folder)} {names}", pooled).drawing, **values)
+    values = _scheduled(folder)
+    values |= {key: _drawing_value(file, key, value) for key, value in drawing.items()}
+    spec = replace(preset_of(f"{name} {title_of(folder)} {names}", pooled).drawing, **values)
     shorter, longer = sorted((spec.width, spec.height))
     if not spec.min_side <= shorter <= longer <= spec.max_side:
         raise _odd(file, "width and height lie between min_side and max_side", drawing)
@@ -65,7 +68,16 @@ def entry_of(folder: Path) -> Any:
     return read_json(file, folder).get(OURS, {}) if file.is_file() else {}
 
 
-def _title(path: Path) -> str:
+def _scheduled(folder: Path) -> dict[str, Any]:
+    """The shift by which a folder of diffusers says its model is sampled, if it is a fixed one."""
+    file = folder / SCHEDULER
+    said = read_json(file, folder) if file.is_file() else {}
+    if said.get("shift") is None or said.get("use_dynamic_shifting"):
+        return {}
+    return {"shift": _drawing_value(file, "shift", said["shift"])}
+
+
+def title_of(path: Path) -> str:
     """What a folder is called; a snapshot in the hub's cache is called as on the hub."""
     folder = path.resolve()
     if folder.parent.name != "snapshots":

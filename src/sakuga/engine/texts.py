@@ -20,7 +20,7 @@ from sakuga.model.spec import (
     ModelSpec,
 )
 from sakuga.printable import cut
-from sakuga.prompt.canonical import encoder_texts
+from sakuga.prompt.canonical import Systems, encoder_texts
 from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
@@ -55,7 +55,8 @@ def tokenize(
 ) -> TokenizedTexts:
     """Both texts of a request as each encoder will see them. Raises PromptRefused.
 
-    `jina`: None for a model without. `spelling`: how a model that lists its words writes them, for it obeys other spellings less.
+    `jina`: None for a model without. `spelling`: how a model that lists its words writes them,
+    for it obeys other spellings less.
     """
     sent = SentTexts(*request.sent) if request.sent else _sent(request, spec.drawing, spelling)
     if jina is None:
@@ -103,9 +104,7 @@ def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) ->
     texts = encoder_texts(
         request.prompt,
         request.negative,
-        system_xml=drawing.system_xml,
-        system_text=drawing.system_text,
-        system_negative=drawing.system_negative,
+        systems=Systems(drawing.system_xml, drawing.system_text, drawing.system_negative),
         system=request.system,
         verbatim=request.verbatim,
         spelling=spelling,

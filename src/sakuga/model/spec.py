@@ -392,7 +392,7 @@ NETAYUME_LUMINA = replace(
         system_xml=_FINE_ANIME,
         system_text=_FINE_ANIME,
     ),
-    known_as=("netayume", "yume"),
+    known_as=("yume",),
 )
 
 PRESETS = {
@@ -405,9 +405,10 @@ def preset_of(names: str, pooled: bool) -> ModelSpec:
     """The preset whose defaults a model has that says nothing of its own.
 
     names: of its folder and files, as they are. pooled: whether its transformer takes a pooled
-    vector. The longest word that a preset is known by counts; else the first of its kind.
+    vector. Of several that they fit, the last in the table, where fine-tunes follow what they
+    were made of; else the first of its kind.
     """
     plain = re.sub(r"[^a-z0-9]", "", names.lower())
     kin = [one for one in PRESETS.values() if one.known_as and (one.jina is not None) == pooled]
-    longest = {one.name: max(len(word) * (word in plain) for word in one.known_as) for one in kin}
-    return max(kin, key=lambda one: longest[one.name])
+    named = [one for one in kin if any(word in plain for word in one.known_as)]
+    return (named or kin[:1])[-1]

@@ -59,9 +59,9 @@ def guided(
 ) -> Velocity:
     """Make one velocity of a conditional and an unconditional one, `both(x, t)`.
 
-    `renorm`, `rows`: as `guide` takes them. Guidance runs while t < `truncation`, strictly and in float32 (Lumina 2, CFG-Trunc), or
+    Guidance runs while t < `truncation`, strictly and in float32 (Lumina 2, CFG-Trunc), or
     always if None; from there on `conditional(x, t)` is evaluated alone, which saves half
-    the work (without it, the first of both).
+    the work (without it, the first of both). `renorm`, `rows`: as `guide` takes them.
     """
     alone = conditional or (lambda x, t: both(x, t)[0])
 

@@ -22,7 +22,15 @@ from sakuga.checkpoint.families.family import (
     under_name,
     without_gaps,
 )
-from sakuga.checkpoint.families.layout import Drop, KeyLayout, Rule, renamed, same, wrapped
+from sakuga.checkpoint.families.layout import (
+    ALL_IN_ONE,
+    Drop,
+    KeyLayout,
+    Rule,
+    renamed,
+    same,
+    wrapped,
+)
 from sakuga.model.inventory import Shapes
 from sakuga.model.spec import GemmaSpec
 
@@ -40,7 +48,12 @@ GEMMA_TRANSFORMERS = KeyLayout(
         "layers.0.pre_feedforward_layernorm.weight",
     ),
     prefixes=wrapped(
-        "language_model.model.", "model.language_model.", "language_model.", "model.", ""
+        "language_model.model.",
+        "model.language_model.",
+        "language_model.",
+        "model.",
+        "",
+        *ALL_IN_ONE["text_encoder"],
     ),
     rules=same(
         "embed_tokens.weight",
@@ -70,6 +83,7 @@ GEMMA_TRANSFORMERS = KeyLayout(
         ),
         Drop("*lm_head.weight", "nothing is generated"),
         Drop("*rotary_emb.*inv_freq", "rotary frequencies are computed"),
+        Drop("*.logit_scale", "texts are not compared with pictures"),
         Drop("*spiece_model", "it is the tokenizer, no weight"),
         *GEMMA_UNRUN,
     ),
@@ -288,7 +302,10 @@ def _rules(spec: GemmaSpec) -> Iterable[tuple[str, bool]]:
     )
     yield "rope bases are above 1", min(spec.rope_theta, spec.rope_local_theta) > 1
     yield "the rope factor is above 0", spec.rope_linear_factor > 0
-    same = spec.qk_norm or (spec.rope_theta, 1.0) == (spec.rope_local_theta, spec.rope_linear_factor)
+    same = spec.qk_norm or (spec.rope_theta, 1.0) == (
+        spec.rope_local_theta,
+        spec.rope_linear_factor,
+    )
     yield "all layers of Gemma 2 turn alike, by plain positions", same
     bounded = spec.attn_softcap > 0 and not spec.qk_norm
     yield "scores are bounded in Gemma 2 alone, by more than 0", bounded or spec.attn_softcap == 0
@@ -328,7 +345,7 @@ def _config(spec: GemmaSpec) -> dict[str, Any]:
 
 
 def _written_rope(spec: GemmaSpec, generation: Generation) -> dict[str, Any]:
-    """The rotary parameters in the form of transformers 5, for each kind of layer if they differ."""
+    """Rotary parameters in the form of transformers 5, for each kind of layer if they differ."""
     linear = {"rope_type": "linear", "factor": spec.rope_linear_factor}
     plain = {"rope_type": "default"}
     if len(generation.rotary) == 1:

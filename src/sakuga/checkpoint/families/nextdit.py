@@ -19,7 +19,15 @@ from sakuga.checkpoint.families.family import (
     size_of,
     without_gaps,
 )
-from sakuga.checkpoint.families.layout import Drop, KeyLayout, Rule, renamed, same, wrapped
+from sakuga.checkpoint.families.layout import (
+    ALL_IN_ONE,
+    Drop,
+    KeyLayout,
+    Rule,
+    renamed,
+    same,
+    wrapped,
+)
 from sakuga.model.inventory import Shapes
 from sakuga.model.spec import NextDiTSpec
 
@@ -32,7 +40,7 @@ NEXTDIT_ORIGINAL = KeyLayout(
         "noise_refiner.0.attention.k_norm.weight",
         "layers.0.attention.qkv.weight",
     ),
-    prefixes=wrapped("", "model.diffusion_model.", "diffusion_model."),
+    prefixes=wrapped("", *ALL_IN_ONE["transformer"], "diffusion_model."),
     rules=same(
         "x_embedder.{p}",
         "cap_embedder.{n}.{p}",
@@ -120,7 +128,9 @@ LUMINA2 = {
     "pooled_projection_dim": "clip_text_dim",
 }
 LUMINA2_LACKS = ("model_type", "qk_norm", "rope_theta", "qk_norm_eps")
-RELEASED_EPS = 1e-5  # of the norms of queries and keys in diffusers' class, which has no pooled text
+RELEASED_EPS = (
+    1e-5  # of the norms of queries and keys in diffusers' class, which has no pooled text
+)
 
 
 def _stated(config: Config, source: str) -> Facts:

@@ -114,7 +114,7 @@ def parts(folder: Path) -> Examination[Components]:
 
 
 def reads_second(components: Components) -> bool:
-    """Whether a second text encoder is missed; a transformer that nobody understands may want it."""
+    """Whether a second text encoder is read; a transformer that nobody understands may want it."""
     transformer = components.get(TRANSFORMER.name)
     return transformer is None or bool(transformer.spec.clip_text_dim)
 
