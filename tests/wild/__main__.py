@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wild import files, hidden, pictures, words
+from wild import files, hidden, kin, pictures, words
 
 
 def main(arguments: list[str]) -> int:
@@ -17,6 +17,7 @@ def main(arguments: list[str]) -> int:
     gguf, tokenizer = files.gemma(folder), files.tokenizer(folder)
     rows = [*pictures.compare(folder), *words.compare(gguf, tokenizer)]
     rows += hidden.compare(gguf, tokenizer)
+    rows += kin.compare()
     for row in rows:
         print(row)
     failed = sum(not row.held for row in rows)
