@@ -195,7 +195,11 @@ def test_what_lumina_normalises_and_truncates_is_felt(replay, altered):
     file = HERE / "golden" / "lumina2.safetensors"
     with safe_open(file, framework="pt") as data:
         calls = json.loads(data.metadata()["case"])["calls"]
-    for change in ({"cfg_normalization": False}, {"cfg_trunc_ratio": 0.25}, {"guidance_scale": 3.9}):
+    for change in (
+        {"cfg_normalization": False},
+        {"cfg_trunc_ratio": 0.25},
+        {"guidance_scale": 3.9},
+    ):
         others = [calls[0] | change, *calls[1:]]
         rows = {row.name: row for row in replay.rows_of(altered(file, calls=others))}
         assert not rows["0/steps"].held

@@ -32,7 +32,9 @@ INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 FILES = {
     "nextdit_original": NEXTDIT_ORIGINAL,
     "nextdit_diffusers": NEXTDIT_DIFFUSERS,
+    "lumina2_diffusers": NEXTDIT_DIFFUSERS,
     "gemma_3_4b_it": GEMMA_TRANSFORMERS,
+    "gemma_2_2b": GEMMA_TRANSFORMERS,
     "jina_text_comfyui": JINA_SINGLE_FILE,
     "jina_text_official": JINA_OFFICIAL,
     "flux_ae_diffusers": VAE_DIFFUSERS,

@@ -85,7 +85,9 @@ def _drawn(
     """The latents after each step, and what the decoder makes of the last, in -1..1."""
     steps: list[Tensor] = []
 
-    def keep(_pipe: object, _step: int, _time: object, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    def keep(
+        _pipe: object, _step: int, _time: object, given: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         steps.append(given["latents"].clone())
         return given
 
@@ -178,7 +180,9 @@ def _engine(model: Path, seed: int) -> Row:
     """The same folder, opened and drawn by both from text to pixels."""
     size = (256, 320)
     engine = Engine.open(EngineSpec(str(model), device="cpu", dtype="float32"))
-    asked = Request(PROMPT, negative=NEGATIVE, seed=seed, width=size[0], height=size[1], steps=STEPS)
+    asked = Request(
+        PROMPT, negative=NEGATIVE, seed=seed, width=size[0], height=size[1], steps=STEPS
+    )
     *_, last = engine.generate(asked)
     assert isinstance(last, Finished)
     pipe = Lumina2Pipeline.from_pretrained(model, torch_dtype=torch.float32)
