@@ -1,4 +1,4 @@
-"""A small Gemma 3, and a Gemma 2, as GGUF: rows of whole blocks, the names and values of llama.cpp."""
+"""A small Gemma 3 and 2 as GGUF: rows of whole blocks, the names and values of llama.cpp."""
 
 from __future__ import annotations
 

@@ -198,4 +198,4 @@ def _engine(model: Path, seed: int) -> Row:
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1]) / "lumina2.safetensors", 7, (64, 48)))
+    write(Path(sys.argv[1]) / "lumina2.safetensors", 7, (64, 48))

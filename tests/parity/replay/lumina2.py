@@ -24,7 +24,7 @@ from sakuga.sample.guidance import guided
 from sakuga.sample.solvers import grid, solve
 
 BUILDERS: dict[str, Any] = {
-    "transformer": NextDiT, "text_encoder": lambda spec: GemmaEncoder(spec), "vae": VAE,
+    "transformer": NextDiT, "text_encoder": GemmaEncoder, "vae": VAE,
 }  # fmt: skip
 CALL = ("guidance_scale", "cfg_normalization", "cfg_trunc_ratio")
 SAMPLED = 1e-4  # after eight steps; every other stage is held to the usual 1e-5
