@@ -29,6 +29,7 @@ from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.events import Finished
 from sakuga.api.request import Request
 from sakuga.checkpoint.catalog import lint_profile
+from sakuga.checkpoint.convert import Written
 from sakuga.checkpoint.folder import open_checkpoint, open_component
 from sakuga.commands.cli import app
 from sakuga.commands.convert import convert
@@ -277,3 +278,77 @@ def test_less_and_less_memory_draws_the_same_picture(kin: Path) -> None:
             assert most <= (0 if exact else 1)
             assert share <= 0.001
     assert streamed
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "original", "single-file"])
+def test_every_layout_of_it_is_the_same_model(kin: Path, tmp_path: Path, layout: str) -> None:
+    source = Path(shutil.copytree(kin, tmp_path / "NetaYume"))
+    out = tmp_path / "renamed"
+    told = convert(source, out, layout)
+    assert [each.component for each in told] == ["text_encoder", "transformer", "vae"]
+    assert all(not each.provisional for each in told if isinstance(each, Written))
+    assert open_checkpoint(out).spec.drawing == open_checkpoint(source).spec.drawing
+    assert open_checkpoint(out).spec.transformer == KIN.transformer
+    assert pixels(engine(out)) == pixels(engine(source))
+    assert json.loads((out / "model_index.json").read_text())["_class_name"] == "Lumina2Pipeline"
+
+
+def factors(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(rows + columns)
+    return tuple(torch.randn(shape, generator=draw) for shape in ((4, columns), (rows, 4)))
+
+
+ADAPTERS = {
+    "peft.safetensors": (
+        "transformer.layers.1.attn.to_q.lora_A.weight",
+        "transformer.layers.1.attn.to_q.lora_B.weight", 48,
+    ),
+    "kohya.safetensors": (
+        "lora_unet_layers_1_attention_qkv.lora_down.weight",
+        "lora_unet_layers_1_attention_qkv.lora_up.weight", 96,
+    ),
+    "comfy.safetensors": (
+        "diffusion_model.context_refiner.0.feed_forward.w1.lora_A.weight",
+        "diffusion_model.context_refiner.0.feed_forward.w1.lora_B.weight", 192,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_changes_what_merging_changes(kin: Path, tmp_path: Path, name: str) -> None:
+    down, up, rows = ADAPTERS[name]
+    first, second = factors(rows, 48)
+    file = tmp_path / name
+    save_file({down: first, up: second}, file, {"format": "pt"})
+    told = run("lora", "show", file, "--model", kin, "--json")
+    assert json.loads(told)[0]["unmatched"] == []
+    merged = Path(shutil.copytree(kin, tmp_path / "Lumina"))
+    shutil.rmtree(merged / "transformer")
+    (merged / "transformer").mkdir()
+    run(
+        "lora",
+        "merge",
+        f"{file}:0.5",
+        "--model",
+        kin,
+        "--out",
+        merged / "transformer" / "x.safetensors",
+    )
+    shutil.copyfile(kin / "transformer" / "config.json", merged / "transformer" / "config.json")
+    asked = {"lora": (f"{file}:0.5",)}
+    plain, with_it = (
+        results(engine(kin).generate(request())),
+        results(engine(kin).generate(request(**asked))),
+    )
+    into = results(engine(merged).generate(request()))
+    assert apart(plain[0], with_it[0])[0] > 2
+    assert apart(into[0], with_it[0])[0] <= 1
+
+
+def test_presets_are_planned_without_any_files() -> None:
+    for name in ("lumina-image-2.0", "neta-lumina", "netayume-lumina", "sakiko-lumina"):
+        told = run("plan", "--preset", name, "--vram", "1GB")
+        assert "gemma" in told
+        assert "jina" not in told
+    profile = lint_profile("netayume-lumina")
+    assert (profile.limit, profile.system_xml) == (256, NETAYUME_LUMINA.drawing.system_xml)

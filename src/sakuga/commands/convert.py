@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,15 @@ from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
-from sakuga.model.spec import GemmaSpec, JinaSpec
+from sakuga.model.spec import GemmaSpec, JinaSpec, preset_of
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.formats import KEEP
 from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
 from sakuga.weights.untrusted import confine, read_json
 
+# What a pipeline of these components is called, by whether it reads pooled text.
+PIPELINES = {True: "NewbiePipeline", False: "Lumina2Pipeline"}
 TOKENIZER_FILES = (
     *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
@@ -205,14 +208,13 @@ def _check_room(folder: Path, jobs: list[Conversion]) -> None:
 
 def _write_beside_weights(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -> None:
     """Write what a model has besides weights: its index, its vocabulary, its tokenizers."""
-    index: dict[str, Any] = {"_class_name": "NewbiePipeline"}
-    if (model.path / INDEX).is_file():
-        ours = read_json(model.path / INDEX, model.path).get(OURS)
-        index |= {} if ours is None else {OURS: ours}
-    write_json(staging / INDEX, index)
+    write_json(staging / INDEX, _index(model))
     if (model.path / VOCABULARY).is_file():
         write_json(staging / VOCABULARY, read_json(model.path / VOCABULARY, model.path))
+    there = {part.name for part in model.components}
     for name, component in ENCODERS.items():
+        if component not in there:
+            continue
         (staging / name).mkdir()
         pieces = (staging / goals[component].file).parent / PIECES_FILES[component]
         if pieces.is_file():
@@ -223,6 +225,16 @@ def _write_beside_weights(model: Checkpoint, staging: Path, goals: Mapping[str, 
                 _copy_tokenizer(found.parent, staging / name)
         if not any((staging / name).iterdir()):
             (staging / name).rmdir()
+
+
+def _index(model: Checkpoint) -> dict[str, Any]:
+    """The model_index.json of a model: our entry, with the defaults that its folder's name gave."""
+    pooled = model.text_encoder_2 is not None
+    index: dict[str, Any] = {"_class_name": PIPELINES[pooled]}
+    ours = dict(model.index.ours)
+    if model.spec.drawing != preset_of("", pooled).drawing:
+        ours.setdefault("drawing", asdict(model.spec.drawing))
+    return index | ({OURS: ours} if ours else {})
 
 
 def _copy_tokenizer(home: Path, folder: Path) -> None:
