@@ -137,6 +137,18 @@ def models() -> str:
     return table(("model", "size", "sides", "most pixels", "steps", "guidance", "shift"), rows)
 
 
+def kin() -> str:
+    """The presets without pooled text: by which words they are known, and what Gemma reads first."""
+    rows = []
+    for one in PRESETS.values():
+        if one.jina is None:
+            said = (one.drawing.system_text, one.drawing.system_negative or "")
+            words = ", ".join(f"`{word}`" for word in one.known_as)
+            read = (f"`{text.strip()}`" if text else "nothing" for text in said)
+            rows.append((words, f"`{one.name}`", *read))
+    return table(("word", "preset", "before a prompt", "before a negative"), rows)
+
+
 def rules() -> str:
     """Every rule of the linter, with a prompt that breaks it and what the linter says."""
     rows = []
@@ -260,7 +272,7 @@ def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[S
 
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
-    for block in (options, recipes, models, rules, layouts, commands, errors, tree, layers)
+    for block in (options, recipes, models, kin, rules, layouts, commands, errors, tree, layers)
 }
 
 
