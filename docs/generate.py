@@ -138,7 +138,7 @@ def models() -> str:
 
 
 def kin() -> str:
-    """The presets without pooled text: by which words they are known, and what Gemma reads first."""
+    """The presets without pooled text: the words they are known by, and what Gemma reads first."""
     rows = []
     for one in PRESETS.values():
         if one.jina is None:

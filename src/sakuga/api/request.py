@@ -102,14 +102,6 @@ class Request:
             otherwise=0.0,
         )
     )
-    normalisation: str | None = option(
-        Option(
-            "The guided norm: as it comes, or of each row of latents that of the conditional "
-            "one, as diffusers does for Lumina 2.",
-            choices=NORMALISATIONS,
-            otherwise="off",
-        )
-    )
     truncation: float | None = option(
         Option(
             "Guide only while the time (0 noise, 1 picture) is below this; at 1 always.",
@@ -165,6 +157,14 @@ class Request:
             "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative."
         ),
         default=(),
+    )
+    normalisation: str | None = option(
+        Option(
+            "The guided norm: as it comes, or of each row of latents that of the conditional "
+            "one, as diffusers does for Lumina 2.",
+            choices=NORMALISATIONS,
+            otherwise="off",
+        )
     )
 
 

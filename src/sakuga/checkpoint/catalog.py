@@ -10,6 +10,7 @@ from typing import Any
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.model_index import entry_of, title_of
 from sakuga.checkpoint.tokenizer_file import own_file
+from sakuga.checkpoint.vocabulary import vocabulary
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
 from sakuga.model.spec import (
     LUMINA_2,
@@ -23,9 +24,8 @@ from sakuga.model.spec import (
     ModelSpec,
     preset_of,
 )
-from sakuga.weights.untrusted import read_json, reading
+from sakuga.weights.untrusted import reading
 
-VOCABULARY = "vocabulary.json"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
 HUB_NAMES = {
     NEWBIE_3_5B.name: "NewBie-AI/NewBie-image-Exp0.1",
@@ -116,19 +116,6 @@ def _preset(folder: Path) -> ModelSpec:
         files = places.get(TRANSFORMER.name, folder).name
         return preset_of(f"{names} {files}", pooled=TEXT_ENCODER_2.name in places)
     return preset_of(names, pooled=True)
-
-
-def vocabulary(folder: Path) -> frozenset[str] | None:
-    """The words that a model says it can draw; None where it does not. Raises CorruptFile."""
-    file = folder / VOCABULARY
-    if not file.is_file():
-        return None
-    words = read_json(file, folder).get("words")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise CorruptFile(
-            f"{VOCABULARY} holds a list of words", f"another thing in {file}", "Remove it"
-        )
-    return frozenset(words)
 
 
 def _tokenizer(folder: Path) -> Path | None:

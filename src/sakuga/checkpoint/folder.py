@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sakuga.checkpoint.catalog import vocabulary
 from sakuga.checkpoint.contents import Contents, made_of, read_shapes
 from sakuga.checkpoint.families.detect import detect, recognise
 from sakuga.checkpoint.families.family import compare, read_spec
@@ -35,6 +34,7 @@ from sakuga.checkpoint.families.tables import FAMILIES
 from sakuga.checkpoint.model_index import ModelIndex, read_model_index
 from sakuga.checkpoint.tokenizer import carried
 from sakuga.checkpoint.tokenizer_file import FILES, own_file
+from sakuga.checkpoint.vocabulary import vocabulary
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.inventory import Inventory, inventory_of
 from sakuga.model.spec import TEXT_ENCODER_2, ModelSpec

@@ -21,7 +21,6 @@ from sakuga.adapters.convert import WrittenAdapter, convert_adapter
 from sakuga.adapters.file import is_adapter, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.codec import unknown
-from sakuga.checkpoint.catalog import VOCABULARY
 from sakuga.checkpoint.convert import (
     GOALS,
     PIECES_FILES,
@@ -45,6 +44,7 @@ from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.tokenizer_file import FILES
+from sakuga.checkpoint.vocabulary import VOCABULARY
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
 from sakuga.model.spec import GemmaSpec, JinaSpec, preset_of
