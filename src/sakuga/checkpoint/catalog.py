@@ -19,14 +19,16 @@ from sakuga.model.spec import (
     NEWBIE_3_5B,
     PRESETS,
     SAKIKO_LUMINA,
+    TEXT_ENCODER,
     TEXT_ENCODER_2,
     TRANSFORMER,
     ModelSpec,
     preset_of,
 )
-from sakuga.weights.untrusted import reading
+from sakuga.weights.untrusted import read_json, reading
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
+GEMMA_2 = "gemma2"  # what transformers calls the encoder of models without pooled text
 HUB_NAMES = {
     NEWBIE_3_5B.name: "NewBie-AI/NewBie-image-Exp0.1",
     LUMINA_2.name: "Alpha-VLLM/Lumina-Image-2.0",
@@ -108,6 +110,10 @@ def _preset(folder: Path) -> ModelSpec:
     names = title_of(folder)
     if any((folder / name).is_dir() for name in TEXT_ENCODER_2.folders):
         return preset_of(names, pooled=True)
+    config = folder / TEXT_ENCODER.folders[0] / "config.json"
+    with suppress(CorruptFile):
+        if config.is_file() and read_json(config, folder).get("model_type") == GEMMA_2:
+            return preset_of(names, pooled=False)
     # Only now: what reads weights takes a tenth of a second to import.
     from sakuga.checkpoint.folder import parts_in
 
