@@ -30,7 +30,7 @@ from sakuga.api.events import Finished
 from sakuga.api.request import Request
 from sakuga.checkpoint.catalog import lint_profile
 from sakuga.checkpoint.convert import Written
-from sakuga.checkpoint.folder import open_checkpoint, open_component
+from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
 from sakuga.commands.cli import app
 from sakuga.commands.convert import convert
 from sakuga.engine.engine import Engine
@@ -352,3 +352,29 @@ def test_presets_are_planned_without_any_files() -> None:
         assert "jina" not in told
     profile = lint_profile("netayume-lumina")
     assert (profile.limit, profile.system_xml) == (256, NETAYUME_LUMINA.drawing.system_xml)
+
+
+@pytest.mark.parametrize(
+    "shelves", [("", "", ""), ("diffusion_models", "text_encoders", "vae"), ("unet", "clip", "vae"),
+                ("Unet", "Text Encoder", "VAE")], ids=str,
+)  # fmt: skip
+def test_single_files_open_where_their_makers_put_them(
+    kin: Path, tmp_path: Path, shelves: tuple[str, str, str]
+) -> None:
+    """neta-art/Neta-Lumina has the last, older graph programs the one before."""
+    model, made = tmp_path / "Neta-Lumina", tmp_path / "made"
+    convert(kin, made, "single-file")
+    for shelf, file, name in zip(
+        shelves, ("diffusion_models/*", "text_encoders/*", "vae/*"),
+        ("neta-lumina-v1.0", "gemma_2_2b_fp16", "ae"), strict=True,
+    ):  # fmt: skip
+        (model / shelf).mkdir(parents=True, exist_ok=True)
+        (source,) = made.glob(file)
+        shutil.copyfile(source, model / shelf / f"{name}.safetensors")
+    shutil.copytree(kin / "tokenizer", model / "tokenizer")
+    assert is_model(model)
+    one = engine(model)
+    assert one.model.drawing == NETA_LUMINA.drawing
+    assert one.model.transformer == KIN.transformer
+    assert len(set(pixels(one))) > 10
+    assert lint_profile(str(model)).system_text == NETA_LUMINA.drawing.system_text

@@ -28,6 +28,7 @@ from sakuga.model.spec import (
 from sakuga.weights.untrusted import read_json, reading
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
+ENCODER_SHELVES = ("text_encoders", "clip", "Text Encoder")  # of encoders in single files
 GEMMA_2 = "gemma2"  # what transformers calls the encoder of models without pooled text
 HUB_NAMES = {
     NEWBIE_3_5B.name: "NewBie-AI/NewBie-image-Exp0.1",
@@ -126,7 +127,7 @@ def _preset(folder: Path) -> ModelSpec:
 
 def _tokenizer(folder: Path) -> Path | None:
     """The file with Gemma's tokenizer; None where there is none, or where it leads elsewhere."""
-    places = [(folder, name) for name in ("tokenizer", "text_encoder", "text_encoders", "")]
+    places = [(folder, name) for name in ("tokenizer", "text_encoder", *ENCODER_SHELVES, "")]
     try:
         if found := own_file(places[:2]):
             return found

@@ -9,8 +9,9 @@
     tokenizer_2/          tokenizer.json or tokenizer.model, or beside or within Jina's weights
     vocabulary.json       optional; {"words": [...]}, what the model can draw
 
-Single files are as welcome, in the folder itself or where a node-graph program keeps them
-(diffusion_models/, text_encoders/, vae/): which component one holds is told by its tensors.
+Single files are as welcome, in the folder itself or where node-graph programs keep them
+(diffusion_models/ or unet/, text_encoders/ or clip/, vae/; Unet/, Text Encoder/, VAE/): which
+component one holds is told by its tensors.
 Any component may also come from elsewhere, and all may.
 
 Only headers and small JSON files are read here; code files and `auto_map` entries that lie
@@ -52,7 +53,8 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
 SECOND = TEXT_ENCODER_2.name
 RULE = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
 FIX = "Check the path, download what is missing, or name its file"
-SHELVES = ("", "diffusion_models", "text_encoders")  # where single files lie
+# Where single files lie beside the folder itself, by names that are written in any case.
+SHELVES = frozenset({"diffusion_models", "unet", "text_encoders", "text encoder", "clip", "vae"})
 KINDS = ("*.safetensors", "*.gguf")
 ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 TOKENIZERS: Mapping[str, tuple[str, ...]] = {
@@ -175,11 +177,11 @@ class Checkpoint:
 
 def is_model(path: Path) -> bool:
     """Whether a path is a whole model, not the file or folder of one component."""
-    folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
+    folders = {name for names in FOLDERS.values() for name in names}
     with reading(path):
         if not path.is_dir():
             return False
-        if any((path / name).is_dir() for name in folders):
+        if any((path / name).is_dir() for name in folders) or len(_shelves(path)) > 1:
             return True
         return len(_single_files(path, FOLDERS)) > 1
 
@@ -363,8 +365,8 @@ def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
 def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
     """The files of a folder that hold wanted components, told by their tensors."""
     files: dict[str, list[Path]] = {}
-    for shelf in SHELVES:
-        for file in sorted(each for kind in KINDS for each in (path / shelf).glob(kind)):
+    for shelf in _shelves(path):
+        for file in sorted(each for kind in KINDS for each in shelf.glob(kind)):
             confine(file, path)
             with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
                 component = detect(Store.open(file).keys()).layout.component
@@ -376,6 +378,12 @@ def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
                 "Name the one you mean, or keep it alone",
             )  # fmt: skip
     return {name: files[name][0] for name in wanted if name in files}
+
+
+def _shelves(path: Path) -> list[Path]:
+    """A folder, and those within that hold single files."""
+    within = (one for one in sorted(path.iterdir()) if one.name.lower() in SHELVES and one.is_dir())
+    return [path, *within]
 
 
 def _folder(place: Path) -> Path:
