@@ -275,6 +275,11 @@ def test_metadata_that_contradicts_the_shapes(tmp_path: Path) -> None:
         open_component(file, "text_encoder")
 
 
+def test_an_architecture_that_is_no_text_says_nothing() -> None:
+    for odd in (["gemma2"], 3, True, None):
+        assert gemma_config({"general.architecture": odd}) is None
+
+
 def test_another_model_is_named_as_unknown(tmp_path: Path) -> None:
     tensors = {"token_embd.weight": ("F32", np.ones((4, 32), np.float32)),
                "blk.0.attn_q.weight": ("Q4_0", np.ones((32, 32), np.float32))}  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf_file import write_gguf
 from kin_folder import (
     KIN,
     gemma_config,
@@ -34,7 +35,7 @@ from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
 from sakuga.commands.cli import app
 from sakuga.commands.convert import convert
 from sakuga.engine.engine import Engine
-from sakuga.errors import BindError, LayoutError, ModelNotFound, SpecMismatch
+from sakuga.errors import BindError, LayoutError, ModelNotFound, SpecMismatch, WeightsError
 from sakuga.model.inventory import weights_of
 from sakuga.model.spec import LUMINA_2, NETA_LUMINA, NETAYUME_LUMINA, SAKIKO_LUMINA
 
@@ -378,3 +379,38 @@ def test_single_files_open_where_their_makers_put_them(
     assert one.model.transformer == KIN.transformer
     assert len(set(pixels(one))) > 10
     assert lint_profile(str(model)).system_text == NETA_LUMINA.drawing.system_text
+
+
+def test_a_transformer_as_gguf_is_the_same_model(kin: Path, tmp_path: Path) -> None:
+    """The architecture and the names of ComfyUI-GGUF's converter."""
+    tensors = {name: ("F32", value.numpy()) for name, value in original(KIN, 0).items()}
+    file = write_gguf(tmp_path / "lumina.gguf", {"general.architecture": "lumina2"}, tensors)
+    part = open_component(file, "transformer")
+    assert part.spec.clip_text_dim == 0
+    one = engine(None, transformer=str(file), gemma=str(kin / "text_encoder"), vae=str(kin / "vae"))
+    original_file = tmp_path / "x" / "lumina.safetensors"
+    original_file.parent.mkdir()
+    save_file(original(KIN, 0), original_file, {"format": "pt"})
+    other = engine(None, transformer=str(original_file), gemma=str(kin / "text_encoder"),
+                   vae=str(kin / "vae"))  # fmt: skip
+    assert pixels(one) == pixels(other)
+
+
+@pytest.mark.parametrize(
+    "said", ["[]", "{", '{"shift": NaN}', '{"shift": 1e999}', '{"shift": true}', '{"shift": -1}',
+             '{"shift": {"a": 1}}', '{"shift": ' + "9" * 5000 + "}", "[" * 100_000],
+)  # fmt: skip
+def test_a_scheduler_that_means_harm_is_refused(copy: Path, said: str) -> None:
+    (copy / "scheduler" / "scheduler_config.json").write_text(said)
+    with pytest.raises(WeightsError):
+        open_checkpoint(copy)
+    lint_profile(str(copy))
+
+
+@pytest.mark.parametrize("kind", [["gemma2"], {"a": 1}, 2, True, "gemma2" * 10_000])
+def test_an_encoder_of_a_strange_kind_is_refused(copy: Path, kind: Any) -> None:
+    config = gemma_config(KIN.gemma) | {"model_type": kind}
+    write_json(copy / "text_encoder" / "config.json", config)
+    with pytest.raises(SpecMismatch, match="model_type is"):
+        open_checkpoint(copy)
+    lint_profile(str(copy))

@@ -48,7 +48,7 @@ def gemma_config(values: Mapping[str, Value]) -> dict[str, Any] | None:
     here too.
     """
     architecture = values.get("general.architecture")
-    if architecture not in LARGEST:
+    if not isinstance(architecture, str) or architecture not in LARGEST:
         return None
     own = _under(values, f"{architecture}.")
     rotary = {"gemma2": _plain_rotary, "gemma3": _rotary_by_kind}[architecture]
