@@ -101,6 +101,22 @@ def test_no_stream_ends_in_a_traceback(tiny_model, tmp_path, shell: str, command
         assert (tmp_path / "a.png").exists()
 
 
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_what_standard_output_did_not_take_is_said_at_the_end(
+    tiny_model, tmp_path, flags: str
+) -> None:
+    line = (
+        f"'{sys.executable}' -m sakuga draw 1girl --steps 1 --out a.png {flags} "
+        f"--model '{tiny_model}' > /dev/full"
+    )
+    ended = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, capture_output=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.decode().endswith("No space left on device for standard output.\n")
+    assert (tmp_path / "a.png").exists()
+
+
 @pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.2, 0.4])
 def test_an_early_ctrl_c_ends_in_a_sentence(tmp_path, wait: float) -> None:
     """From the first import of ours on."""
@@ -125,6 +141,15 @@ def test_no_message_sends_anybody_to_a_size_at_the_edge(run) -> None:
     assert code == 2
     assert err.endswith("got 1024. Leave it out for the model's own, 256x256.\n")
     assert run("draw", "1girl", "--size", "250")[2].endswith("The nearest is 256.\n")
+    # 512 can be drawn, and was never learned.
+    assert "256x256" in run("draw", "1girl", "--size", "510")[2]
+
+
+def test_a_size_that_a_model_was_not_trained_on_is_told(run) -> None:
+    code, _, err = run("draw", "1girl", "--size", "128", "--steps", "1")
+    assert code == 0
+    assert "trained on pictures with sides of 256: at 128x128 figures may repeat" in err
+    assert "trained" not in run("draw", "1girl", "--steps", "1", "--out", "b.png")[2]
 
 
 def test_a_text_without_end_is_refused_unless_it_is_asked_for(run, tiny_model) -> None:

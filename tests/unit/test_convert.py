@@ -29,6 +29,7 @@ from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, open_component
 from sakuga.checkpoint.save import save_component, write_json
 from sakuga.commands import convert as converting
 from sakuga.commands.convert import convert
+from sakuga.commands.doctor.files import parts
 from sakuga.engine.networks import Networks
 from sakuga.errors import (
     BindError,
@@ -629,3 +630,23 @@ def test_memory_holds_parts_of_tensors_whatever_their_size(tmp_path: Path) -> No
     assert end > largest + 2**28
     assert peak - before <= 2**27  # a part is 2**24 bytes, and there are a few of them
     assert peak <= 1.5 * largest + 2**29
+
+
+def test_torch_archives_in_a_model_s_folder_are_converted_by_the_command_that_is_named(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """As in ready-made images: models/dit.pt and vae.pt, clip_model/ beside them."""
+    old, first = tmp_path / "old", open_checkpoint(tiny_model)
+    shutil.copytree(tiny_model, old)
+    (old / "text_encoder_2").rename(old / "clip_model")
+    (old / "transformer").rename(old / "models")
+    (weights,) = (old / "models").glob("*.safetensors")
+    torch.save({"model": load_file(weights)}, old / "models" / "dit.pt")
+    weights.unlink()
+    with pytest.raises(ModelNotFound, match="old-safetensors --layout diffusers"):
+        open_checkpoint(old)
+    advice = {each.check: each.remedy for each in parts(old) if each.colour == "red"}
+    assert advice.keys() == {"transformer"}
+    assert f"`sakuga convert {old} old-safetensors --layout diffusers`" in advice["transformer"]
+    written(old, tmp_path / "new", "diffusers")
+    assert same(tensors_of(open_checkpoint(tmp_path / "new")), tensors_of(first))

@@ -31,7 +31,8 @@ from sakuga.api.events import Finished
 from sakuga.api.request import Request
 from sakuga.checkpoint.catalog import lint_profile
 from sakuga.checkpoint.convert import Written
-from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
+from sakuga.checkpoint.folder import open_checkpoint, open_component
+from sakuga.checkpoint.parts import is_model
 from sakuga.commands.cli import app
 from sakuga.commands.convert import convert
 from sakuga.engine.engine import Engine

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from receipts import RECEIPT, asking
 from sakuga.api.codec import plain
 from sakuga.api.said import receipt_from, said_by, texts_of
+from sakuga.api.taken import taken_from
 from sakuga.errors import RequestError
 from sakuga.files.png import Picture, encode_png
 from sakuga.files.texts import read_texts
@@ -171,3 +172,65 @@ def test_a_graph_of_comfyui_is_found_wherever_it_stands(texts) -> None:
     assert said is not None
     assert (said.program, said.text.prompt) == ("ComfyUI", "1girl")
     assert said.text.settings == {"Steps": "2", "Seed": "5"}
+
+
+INVOKE = {
+    "positive_prompt": "1girl, red hair", "negative_prompt": "lowres", "seed": 7, "steps": 30,
+    "cfg_scale": 5.5, "width": 832, "height": 1216, "scheduler": "euler",
+    "model": {"key": "k", "name": "anime", "base": "sdxl"},
+}  # fmt: skip
+SWARM = {
+    "sui_image_params": {
+        "prompt": "1girl, red hair", "negativeprompt": "lowres", "seed": 7, "steps": 30,
+        "cfgscale": 5.5, "width": 832, "height": 1216, "sampler": "euler", "model": "anime",
+    },
+    "sui_extra_data": {"date": "today"},
+}  # fmt: skip
+FOOOCUS = {
+    "prompt": "1girl, red hair", "negative_prompt": "lowres", "seed": "7", "steps": 30,
+    "guidance_scale": 5.5, "resolution": "(832, 1216)", "sampler": "euler", "base_model": "anime",
+    "full_prompt": ["1girl, red hair, masterpiece"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("program", "texts"),
+    [
+        ("InvokeAI", {"invokeai_metadata": json.dumps(INVOKE)}),
+        ("SwarmUI", {"parameters": json.dumps(SWARM)}),
+        ("SwarmUI", {"UserComment": json.dumps(SWARM)}),
+        ("Fooocus", {"parameters": json.dumps(FOOOCUS), "fooocus_scheme": "fooocus"}),
+        ("Fooocus", {"UserComment": json.dumps(FOOOCUS)}),
+    ],
+)
+def test_one_object_of_json_is_read_whoever_wrote_it(program: str, texts: dict[str, str]) -> None:
+    said = said_by(texts)
+    assert said is not None
+    assert said.program == program
+    assert (said.text.prompt, said.text.negative) == ("1girl, red hair", "lowres")
+    assert dict(said.text.settings) == {
+        "Steps": "30", "Sampler": "euler", "CFG scale": "5.5", "Seed": "7", "Model": "anime",
+        "Size": "832x1216",
+    }  # fmt: skip
+    taken = taken_from(said.text)
+    assert taken.values["guidance"] == 5.5
+    assert taken.values["width"] == 832
+
+
+def test_people_that_novelai_keeps_apart_are_read_too() -> None:
+    people = [{"char_caption": "girl, red hair"}, {"char_caption": ""}, {"char_caption": "boy"}]
+    comment = {
+        "prompt": "beach", "uc": "", "steps": 28, "sampler": "k_euler", "scale": 5,
+        "v4_prompt": {"caption": {"base_caption": "beach", "char_captions": people}},
+    }  # fmt: skip
+    said = said_by({"Comment": json.dumps(comment), "Description": "beach"})
+    assert said is not None
+    assert said.text.prompt == "beach\ngirl, red hair\nboy"
+
+
+@pytest.mark.parametrize("odd", [[], "x", {"caption": 3}, {"caption": {"char_captions": [1, {}]}}])
+def test_odd_objects_are_no_reason_to_fail(odd: object) -> None:
+    form = {"prompt": ["x"], "uc": {}, "steps": [], "sampler": {"name": 3}, "scale": None}
+    said = said_by({"Comment": json.dumps({**form, "v4_prompt": odd})})
+    assert said is not None
+    assert said.text.prompt == ""

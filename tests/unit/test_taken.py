@@ -13,7 +13,7 @@ from sakuga.api.receipt import AdapterRecord
 from sakuga.api.request import SCHEDULES, SOLVER_NAMES, Request
 from sakuga.api.resolved import resolve
 from sakuga.api.taken import taken_from
-from sakuga.model.spec import CHIBI
+from sakuga.model.spec import CHIBI, NEWBIE_3_5B
 
 
 def test_a_text_of_a1111_is_taken_whole() -> None:
@@ -77,3 +77,11 @@ def test_every_setting_of_ours_comes_back_from_the_text_alone(solver, schedule) 
     assert again == replace(request, seed=4, number=1)
     assert taken.left == ("Model 'chibi'", "LoRA 'style:0.8' (name its file with --lora)")
     assert taken.open == ()
+
+
+def test_a_size_that_the_model_cannot_draw_is_left_with_its_reason() -> None:
+    text = read_infotext("1girl\nSteps: 5, Seed: 1, Size: 832x1216")
+    taken = taken_from(text, CHIBI.drawing)
+    assert "width" not in taken.values
+    assert taken.left == ("Size '832x1216' (width must be a multiple of 16 from 128 to 512)",)
+    assert taken_from(text, NEWBIE_3_5B.drawing).values["height"] == 1216

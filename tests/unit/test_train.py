@@ -17,9 +17,7 @@ from sakuga.chibi.regime import SMOKE
 from sakuga.chibi.train import train_chibi
 from sakuga.model.spec import CHIBI
 
-BRIEF = replace(
-    SMOKE, pictures=8, vae_minutes=0.01, judge_minutes=0.01, transformer_minutes=0.01
-)
+BRIEF = replace(SMOKE, pictures=8, vae_minutes=0.01, judge_minutes=0.01, transformer_minutes=0.01)
 
 
 @pytest.fixture(scope="module")

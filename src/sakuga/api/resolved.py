@@ -80,6 +80,10 @@ class Defaults(Protocol):
     def max_pixels(self) -> int: ...  # noqa: D102
     @property
     def size_multiple(self) -> int: ...  # noqa: D102
+    @property
+    def trained_min(self) -> int: ...  # noqa: D102
+    @property
+    def trained_max(self) -> int: ...  # noqa: D102
 
 
 def resolve(request: Request | str, defaults: Defaults) -> Resolved:
@@ -114,7 +118,7 @@ def _sound(value: Any) -> Any:
 
 def _check_together(request: Resolved, defaults: Defaults) -> None:
     """Raise RequestError for what is wrong of several fields, or of one for this model."""
-    _check_size(request, defaults)
+    check_size(request.width, request.height, defaults)
     if request.seed + request.number - 1 > MAX_SEED:
         raise RequestError(
             "the last picture's seed must be at most 2^63-1",
@@ -133,27 +137,41 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
         )
 
 
-def _check_size(request: Resolved, defaults: Defaults) -> None:
-    unit = defaults.size_multiple
-    for name, side in (("width", request.width), ("height", request.height)):
-        if side % unit or not defaults.min_side <= side <= defaults.max_side:
-            near = min(
-                max((side + unit // 2 - 1) // unit * unit, defaults.min_side), defaults.max_side
-            )
-            # The last size that a model can draw at all is none that it draws well.
-            inside = defaults.min_side <= side <= defaults.max_side
-            own = f"{defaults.width}x{defaults.height}"
+def check_size(width: int, height: int, defaults: Defaults) -> None:
+    """Raise RequestError for a size that the model cannot draw."""
+    unit, low, high = defaults.size_multiple, defaults.min_side, defaults.max_side
+    for name, side in (("width", width), ("height", height)):
+        if side % unit or not low <= side <= high:
+            near = min(max((side + unit // 2 - 1) // unit * unit, low), high)
+            # Nobody is sent to a size that the model can draw and never learned.
+            good = low <= side <= high and _is_trained(near, defaults)
             raise RequestError(
-                f"{name} must be a multiple of {unit} from "
-                f"{defaults.min_side} to {defaults.max_side}",
+                f"{name} must be a multiple of {unit} from {low} to {high}",
                 cut(str(side)),
-                f"The nearest is {near}."
-                if inside
-                else f"Leave it out for the model's own, {own}.",
-            )
-    if request.width * request.height > defaults.max_pixels:
+                f"The nearest is {near}." if good
+                else f"Leave it out for the model's own, {defaults.width}x{defaults.height}.",
+            )  # fmt: skip
+    if width * height > defaults.max_pixels:
         raise RequestError(
             f"a picture must have at most {defaults.max_pixels:,} pixels",
-            f"{request.width}x{request.height} = {request.width * request.height:,}",
+            f"{width}x{height} = {width * height:,}",
             "Choose a smaller size.",
         )
+
+
+def untrained_size(request: Resolved, defaults: Defaults) -> str | None:
+    """What to know of a size that the model draws but was not trained on; None where it was."""
+    if all(_is_trained(side, defaults) for side in request.size):
+        return None
+    low, high = defaults.trained_min, defaults.trained_max
+    known = f"{low}" if low == high else f"{low} to {high}"
+    return (
+        f"The model was trained on pictures with sides of {known}: at "
+        f"{request.width}x{request.height} figures may repeat or be cut. "
+        f"Its own size is {defaults.width}x{defaults.height}."
+    )
+
+
+def _is_trained(side: int, defaults: Defaults) -> bool:
+    """Also where nothing is known of the training."""
+    return not defaults.trained_max or defaults.trained_min <= side <= defaults.trained_max

@@ -2,7 +2,7 @@
 
 We write two texts. `sakuga` is the Receipt as JSON, in ASCII so that every program keeps it;
 `parameters` is what A1111's web UI and its many readers expect. Of strangers' pictures we know
-these two, ComfyUI's graphs and NovelAI's JSON, in the texts of a PNG file or in EXIF.
+these two, ComfyUI's graphs and the objects of `dialects`, in the texts of a PNG file or in EXIF.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sakuga.api.codec import plain, typed
 from sakuga.api.comfy import read_graph, read_workflow
+from sakuga.api.dialects import object_of, read_dialect
 from sakuga.api.infotext import Infotext, read_infotext
 from sakuga.api.parameters import write_infotext
 from sakuga.api.receipt import Receipt
@@ -22,10 +22,6 @@ from sakuga.errors import RequestError
 
 RECEIPT_KEY = "sakuga"
 PARAMETERS_KEY = "parameters"
-NOVELAI = {
-    "steps": "Steps", "sampler": "Sampler", "noise_schedule": "Schedule type",
-    "scale": "CFG scale", "seed": "Seed",
-}  # fmt: skip
 
 _PACKED = re.compile(r"(prompt|workflow):\s*(\{.*)", re.IGNORECASE | re.DOTALL)
 
@@ -74,14 +70,14 @@ def said_by(texts: Mapping[str, str]) -> Said | None:
         found = read_infotext(texts.get(key, ""))
         if found.settings:
             return Said("sakuga" if found.ours else "A1111 or its like", found)
-    return _by_comfy(texts) or _by_novelai(texts)
+    return _by_others(texts) or _by_comfy(texts)
 
 
 def _unpacked(text: str) -> Mapping[str, str]:
     """The texts in a comment that is a JSON object of them."""
     if not text.lstrip().startswith("{"):
         return {}
-    data = _json(text)
+    data = object_of(text)
     return {
         key: value if isinstance(value, str) else json.dumps(value) for key, value in data.items()
     }
@@ -96,35 +92,20 @@ def _by_comfy(texts: Mapping[str, str]) -> Said | None:
               if (match := _PACKED.match(text))}  # fmt: skip
     for key, read in (("prompt", read_graph), ("workflow", read_workflow)):
         for text in (texts.get(key), packed.get(key), texts.get("UserComment")):
-            found = read(_json(text)) if text else None
+            found = read(object_of(text)) if text else None
             if found is not None:
                 return Said("ComfyUI", found)
     return None
 
 
-def _by_novelai(texts: Mapping[str, str]) -> Said | None:
-    form = _json(texts.get("Comment", ""))
-    prompt = texts.get("Description") or form.get("prompt")
-    if not isinstance(prompt, str) or not {"uc", "sampler", "scale", "steps"} & set(form):
+def _by_others(texts: Mapping[str, str]) -> Said | None:
+    """One object of JSON. NovelAI keeps its prompt and the name of its model beside that."""
+    found = read_dialect(texts)
+    if found is None:
         return None
-    settings = {
-        ours: str(form[key])
-        for key, ours in NOVELAI.items()
-        if isinstance(form.get(key), (str, int, float))
-    }
-    if isinstance(form.get("width"), int) and isinstance(form.get("height"), int):
-        settings["Size"] = f"{form['width']}x{form['height']}"
-    if "Source" in texts:
-        settings["Model"] = texts["Source"]
-    negative = form.get("uc")
-    negative = negative if isinstance(negative, str) else ""
-    return Said("NovelAI", Infotext(prompt.strip(), negative.strip(), settings))
-
-
-def _json(text: str) -> Mapping[str, Any]:
-    """An object as JSON; an empty one for anything else."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
+    program, text = found
+    if program == "NovelAI":
+        model = {"Model": texts["Source"]} if "Source" in texts else {}
+        prompt = text.prompt or texts.get("Description", "").strip()
+        text = replace(text, prompt=prompt, settings={**text.settings, **model})
+    return Said(program, text)

@@ -12,6 +12,7 @@ from sakuga.api.infotext import Infotext
 from sakuga.api.options import rule_of
 from sakuga.api.parameters import SCHEDULES, own_fields
 from sakuga.api.request import SOLVER_NAMES, Request, parse_size
+from sakuga.api.resolved import Defaults, check_size
 from sakuga.errors import RequestError
 
 # What every such text tells, and the field it is asked by.
@@ -45,8 +46,11 @@ class Taken:
     open: tuple[str, ...]
 
 
-def taken_from(text: Infotext) -> Taken:
-    """The part of a drawing, by whatever program, that a Request can ask for."""
+def taken_from(text: Infotext, defaults: Defaults | None = None) -> Taken:
+    """The part of a drawing, by whatever program, that a Request can ask for.
+
+    defaults: of the model that is to draw it; a size that it cannot draw is left.
+    """
     values: dict[str, Any] = {}
     left: list[str] = []
     if text.prompt:
@@ -55,11 +59,14 @@ def taken_from(text: Infotext) -> Taken:
         values["negative"] = text.negative
     for key, value in text.settings.items():
         found = dict(_fields(key, value))
+        why = ""
         if any(_refused(name, one) for name, one in found.items()):
             found = {}
+        if "width" in found and defaults and (error := _no_size(found, defaults)):
+            found, why = {}, f" ({error.rule})"
         values |= found
         if not found and key not in SILENT and not (text.ours and _is_own(key)):
-            left.append(f"{key[:40]} {value[:60]!r}")
+            left.append(f"{key[:40]} {value[:60]!r}{why}")
     if text.ours:
         values |= _own(text)
     left += [f"LoRA {lora[:60]!r} (name its file with --lora)" for lora in text.loras]
@@ -100,6 +107,15 @@ def _number(name: str, value: str) -> int | float | None:
 
 def _refused(name: str, value: Any) -> RequestError | None:
     return rule_of(Request, name).refuse(name, value)
+
+
+def _no_size(size: Mapping[str, Any], defaults: Defaults) -> RequestError | None:
+    """Why a model cannot draw a size; None if it can."""
+    try:
+        check_size(size["width"], size["height"], defaults)
+    except RequestError as error:
+        return error
+    return None
 
 
 def _is_own(key: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.engine_spec import EMBEDDED
-from sakuga.checkpoint.model_index import entry_of, title_of
+from sakuga.checkpoint.model_index import entry_of, read_model_index, title_of
 from sakuga.checkpoint.tokenizer_file import own_file
 from sakuga.checkpoint.vocabulary import vocabulary
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
@@ -22,6 +22,7 @@ from sakuga.model.spec import (
     TEXT_ENCODER,
     TEXT_ENCODER_2,
     TRANSFORMER,
+    DrawingSpec,
     ModelSpec,
     preset_of,
 )
@@ -101,6 +102,19 @@ def lint_profile(model: str) -> LintProfile:
     return LintProfile(limit, _tokenizer(folder), words, **defaults)
 
 
+def drawing_defaults(model: str | None) -> DrawingSpec:
+    """What a model draws when nobody says otherwise; the real model's where none is named.
+
+    Raises ModelNotFound, CorruptFile, SpecMismatch.
+    """
+    if model is None:
+        return NEWBIE_3_5B.drawing
+    if model in ELSEWHERE and not Path(model).is_dir():
+        return PRESETS[model].drawing
+    folder = locate(model)
+    return read_model_index(folder, _preset(folder)).drawing
+
+
 def _systems(preset: ModelSpec) -> dict[str, str]:
     """What Gemma reads before an XML or a plain prompt."""
     return {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
@@ -116,7 +130,7 @@ def _preset(folder: Path) -> ModelSpec:
         if config.is_file() and read_json(config, folder).get("model_type") == GEMMA_2:
             return preset_of(names, pooled=False)
     # Only now: what reads weights takes a tenth of a second to import.
-    from sakuga.checkpoint.folder import parts_in
+    from sakuga.checkpoint.parts import parts_in
 
     with suppress(WeightsError, ModelNotFound):
         places = parts_in(folder)

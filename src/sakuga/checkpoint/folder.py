@@ -20,42 +20,30 @@ in a folder are never looked at.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sakuga.checkpoint.contents import Contents, made_of, read_shapes
-from sakuga.checkpoint.families.detect import detect, recognise
+from sakuga.checkpoint.families.detect import recognise
 from sakuga.checkpoint.families.family import compare, read_spec
 from sakuga.checkpoint.families.jina import baked_adapter
 from sakuga.checkpoint.families.tables import FAMILIES
-from sakuga.checkpoint.model_index import ModelIndex, read_model_index
+from sakuga.checkpoint.model_index import ModelIndex, read_model_index, title_of
+from sakuga.checkpoint.parts import KINDS, SECOND, Opener, find_parts, folder_of, missing
 from sakuga.checkpoint.tokenizer import carried
 from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.checkpoint.vocabulary import vocabulary
-from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
+from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
 from sakuga.model.inventory import Inventory, inventory_of
-from sakuga.model.spec import TEXT_ENCODER_2, ModelSpec
+from sakuga.model.spec import ModelSpec, preset_of
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
 from sakuga.weights.formats import FORMATS, StorageFormat
 from sakuga.weights.store import Store
-from sakuga.weights.untrusted import confine, parse_json, read_json, reading
+from sakuga.weights.untrusted import parse_json, read_json
 
-FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "transformer": ("transformer",),
-    "text_encoder": ("text_encoder",),
-    "text_encoder_2": ("text_encoder_2", "clip_model"),
-    "vae": ("vae",),
-}
-SECOND = TEXT_ENCODER_2.name
-RULE = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
-FIX = "Check the path, download what is missing, or name its file"
-# Where single files lie beside the folder itself, by names that are written in any case.
-SHELVES = frozenset({"diffusion_models", "unet", "text_encoders", "text encoder", "clip", "vae"})
-KINDS = ("*.safetensors", "*.gguf")
 ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "text_encoder"),
@@ -63,7 +51,6 @@ TOKENIZERS: Mapping[str, tuple[str, ...]] = {
 }
 CONFIG = "config.json"
 AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
-Opener = Callable[[Path, Path | None], Store]
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
 
 
@@ -153,7 +140,7 @@ class Checkpoint:
         Two encoders in one folder share none of its tokenizer.json.
         """
         encoders = [part for part in self.components if part.name in ENCODERS.values()]
-        homes = {part.name: _folder(part.place) for part in encoders}
+        homes = {part.name: folder_of(part.place) for part in encoders}
         home = homes[ENCODERS[name]]
         if home.is_relative_to(self.path):
             return []
@@ -175,36 +162,27 @@ class Checkpoint:
         return {part.name: part.store.sha256(digest) for part in self.components}
 
 
-def is_model(path: Path) -> bool:
-    """Whether a path is a whole model, not the file or folder of one component."""
-    folders = {name for names in FOLDERS.values() for name in names}
-    with reading(path):
-        if not path.is_dir():
-            return False
-        if any((path / name).is_dir() for name in folders) or len(_shelves(path)) > 1:
-            return True
-        return len(_single_files(path, FOLDERS)) > 1
-
-
 def open_checkpoint(
     path: str | os.PathLike[str] | None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
     opens: Opener = Store.open,
+    kinds: tuple[str, ...] = KINDS,
 ) -> Checkpoint:
     """Open a model: find its components, read their specs, compare.
 
     path: the model's folder, or None where `parts` names all. parts: the folder or file
     of each component that comes from elsewhere, by transformer | text_encoder |
-    text_encoder_2 | vae. opens: what opens the weights of a component.
+    text_encoder_2 | vae. opens: what opens the weights of a component. kinds: the single files
+    that may hold one, as patterns.
 
     Raises ModelNotFound where something is missing (listing what is there and what is
     expected), CorruptFile or LayoutError where a file cannot be read, SpecMismatch where
     config, weights, or two components contradict each other.
     """
     given = {name: Path(place) for name, place in (parts or {}).items()}
-    home = _folder(given["transformer"]) if path is None and "transformer" in given else None
+    home = folder_of(given["transformer"]) if path is None and "transformer" in given else None
     base = Path(path) if path is not None else home
-    found = find_parts(None if path is None else Path(path), given)
+    found = find_parts(None if path is None else Path(path), given, opens, kinds)
     opened: dict[str, Component] = {}
     for name, place in found.items():  # the transformer first: it says whether Jina is read
         if name == SECOND and not _reads_pooled(opened["transformer"], place, name in given):
@@ -213,10 +191,10 @@ def open_checkpoint(
         opened[name] = open_component(place, name, root, opens)
     transformer = opened["transformer"]
     if SECOND not in opened and transformer.spec.clip_text_dim:
-        raise _missing([SECOND], None if path is None else Path(path))
+        raise missing([SECOND], None if path is None else Path(path), kinds)
     assert base is not None  # without a folder, every component was given
-    names = f"{transformer.place.name} {transformer.store.path.name}"
-    index = read_model_index(base, names, bool(transformer.spec.clip_text_dim))
+    names = f"{title_of(base)} {transformer.place.name} {transformer.store.path.name}"
+    index = read_model_index(base, preset_of(names, bool(transformer.spec.clip_text_dim)))
     spec = ModelSpec(
         name=index.name,
         transformer=transformer.spec,
@@ -264,7 +242,7 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     stored, shapes = read_shapes(source)
     match = recognise(shapes, name)
     name = match.layout.component
-    folder = _folder(place)
+    folder = folder_of(place)
     configs = _configs(folder, source, root or folder)
     config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
     if match.layout.baked and config is not None:
@@ -314,82 +292,6 @@ def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any
         text = store.metadata["config"].encode("utf-8", "surrogatepass")
         configs.append((parse_json(text, source), source))
     return configs
-
-
-def find_parts(path: Path | None, given: Mapping[str, Path] | None = None) -> dict[str, Path]:
-    """The folder or file of each component of a model, or the given one.
-
-    The second text encoder may be missing, as not every transformer reads one. Raises
-    ModelNotFound, naming what is missing.
-    """
-    given = given or {}
-    if unknown := given.keys() - FOLDERS.keys():
-        raise ModelNotFound(f"a component is one of {', '.join(FOLDERS)}", repr(min(unknown)), FIX)
-    if path is not None:
-        with reading(path):
-            what = "" if path.is_dir() else "a file" if path.exists() else "nothing"
-        if what:
-            raise ModelNotFound(RULE, f"{what} at {path}", FIX)
-    found = {**({} if path is None else parts_in(path, without=given)), **given}
-    missing = [name for name in FOLDERS if name not in found]
-    if set(missing) - {SECOND}:
-        raise _missing(missing, path)
-    return {name: found[name] for name in FOLDERS if name in found}
-
-
-def _missing(names: Iterable[str], path: Path | None) -> ModelNotFound:
-    """The error for components that are neither in a model's folder nor given."""
-    entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
-    there = ", ".join(entries) or "nothing"
-    where = "without a folder" if path is None else f"among {there} in {path}"
-    missing = (" or ".join(FOLDERS[name]) for name in names)
-    return ModelNotFound(RULE, f"no {', no '.join(missing)} {where}", FIX)
-
-
-def parts_in(path: Path, without: Collection[str] = ()) -> dict[str, Path]:
-    """The components that a folder has, but those named: a folder of each, or a single file.
-
-    Raises ModelNotFound where several files hold one.
-    """
-    missing, found = [], dict[str, Path]()
-    for name in [name for name in FOLDERS if name not in without]:
-        place = next((path / one for one in FOLDERS[name] if (path / one).is_dir()), None)
-        if place is None:
-            missing.append(name)
-        else:
-            found[name] = place
-    found |= _single_files(path, missing) if missing else {}
-    return {name: found[name] for name in FOLDERS if name in found}
-
-
-def _single_files(path: Path, wanted: Collection[str]) -> dict[str, Path]:
-    """The files of a folder that hold wanted components, told by their tensors."""
-    files: dict[str, list[Path]] = {}
-    for shelf in _shelves(path):
-        for file in sorted(each for kind in KINDS for each in shelf.glob(kind)):
-            confine(file, path)
-            with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
-                component = detect(Store.open(file).keys()).layout.component
-                files.setdefault(component, []).append(file)
-    for name in wanted:
-        if len(files.get(name, ())) > 1:
-            raise ModelNotFound(
-                f"a model has one {name}", " and ".join(map(str, files[name])),
-                "Name the one you mean, or keep it alone",
-            )  # fmt: skip
-    return {name: files[name][0] for name in wanted if name in files}
-
-
-def _shelves(path: Path) -> list[Path]:
-    """A folder, and those within that hold single files."""
-    within = (one for one in sorted(path.iterdir()) if one.name.lower() in SHELVES and one.is_dir())
-    return [path, *within]
-
-
-def _folder(place: Path) -> Path:
-    """The folder that a component is, or that its file is in."""
-    with reading(place):
-        return place if place.is_dir() else place.parent
 
 
 def _check_fit(spec: ModelSpec, places: Iterable[Path]) -> None:

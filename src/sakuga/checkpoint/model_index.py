@@ -16,7 +16,7 @@ from typing import Any
 
 from sakuga.checkpoint.families.family import OURS
 from sakuga.errors import SpecMismatch
-from sakuga.model.spec import DrawingSpec, preset_of
+from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.weights.untrusted import read_json
 
 INDEX = "model_index.json"
@@ -40,10 +40,9 @@ class ModelIndex:
         return self.ours.get("preview")
 
 
-def read_model_index(folder: Path, names: str = "", pooled: bool = True) -> ModelIndex:
-    """What a model's folder says of it; what it leaves unsaid is as the preset has it.
+def read_model_index(folder: Path, preset: ModelSpec = NEWBIE_3_5B) -> ModelIndex:
+    """What a model's folder says of it; what it leaves unsaid is as its preset has it.
 
-    names, pooled: of its transformer, beside the folder's own name (`model.spec.preset_of`).
     Raises CorruptFile where the file is no JSON object, SpecMismatch where an entry of ours has
     no meaning.
     """
@@ -55,7 +54,7 @@ def read_model_index(folder: Path, names: str = "", pooled: bool = True) -> Mode
         raise _odd(file, "a model has a name and a set of drawing defaults", ours)
     values = _scheduled(folder)
     values |= {key: _drawing_value(file, key, value) for key, value in drawing.items()}
-    spec = replace(preset_of(f"{name} {title_of(folder)} {names}", pooled).drawing, **values)
+    spec = replace(preset.drawing, **values)
     shorter, longer = sorted((spec.width, spec.height))
     if not spec.min_side <= shorter <= longer <= spec.max_side:
         raise _odd(file, "width and height lie between min_side and max_side", drawing)

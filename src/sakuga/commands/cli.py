@@ -203,7 +203,7 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()
+            streams.close()
     except SakugaError as error:
         streams.say(f"sakuga: {error}", err=True)
         sys.exit(error.exit_code)

@@ -31,17 +31,10 @@ from sakuga.checkpoint.convert import (
     write_conversion,
 )
 from sakuga.checkpoint.families.family import OURS
-from sakuga.checkpoint.folder import (
-    ENCODERS,
-    Checkpoint,
-    Component,
-    Opener,
-    is_model,
-    open_checkpoint,
-    understand,
-)
+from sakuga.checkpoint.folder import ENCODERS, Checkpoint, Component, open_checkpoint, understand
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
+from sakuga.checkpoint.parts import ARCHIVES, KINDS, Opener, is_model
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.checkpoint.vocabulary import VOCABULARY
@@ -54,6 +47,7 @@ from sakuga.weights.sources import open_source
 from sakuga.weights.store import Store
 from sakuga.weights.untrusted import confine, read_json
 
+ALL_KINDS = (*KINDS, *ARCHIVES)  # of files that may hold a part of what is converted
 # What a pipeline of these components is called, by whether it reads pooled text.
 PIPELINES = {True: "NewbiePipeline", False: "Lumina2Pipeline"}
 TOKENIZER_FILES = (
@@ -88,7 +82,7 @@ def convert(
     if layout is not None and layout not in GOALS:
         raise unknown("layout", layout, tuple(GOALS))
     opens = partial(open_source, state=state)
-    store = None if is_model(source) else opens(source, None)
+    store = None if is_model(source, opens, ALL_KINDS) else opens(source, None)
     if store is not None and is_adapter(store):
         return (_convert_adapter(source, out, dtype, opens, force),)
     if layout is None:
@@ -161,7 +155,7 @@ def _understood(
 
 def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
-    model = open_checkpoint(source, opens=opens)
+    model = open_checkpoint(source, opens=opens, kinds=ALL_KINDS)
     model.vocabulary()
     specs: tuple[GemmaSpec | JinaSpec | None, ...] = (model.spec.gemma, model.spec.jina)
     for name, spec in zip(ENCODERS, specs, strict=True):

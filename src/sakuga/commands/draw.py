@@ -113,7 +113,8 @@ def draw(
         if read is not None:
             asked["prompt"] = read.text
         spec = _local(engine, no_cache)
-        told = open_source(output.source, output.text, asked, _quiet if as_json else _note)
+        say = _quiet if as_json else _note
+        told = open_source(output.source, output.text, asked, spec.source, say)
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or _preset_of_parts(spec))
@@ -389,8 +390,7 @@ def _compare(session: Session, old: Receipt, result: Result) -> None:
 
 
 def _print_json(form: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # a drawing goes on; how it ends says what is amiss
-        print(json.dumps(form), flush=True)
+    tell(json.dumps(form), wrap=False)
 
 
 def _note(text: str) -> None:

@@ -14,7 +14,8 @@ from sakuga.api.codec import plain, unknown
 from sakuga.checkpoint.contents import Target, gathered, read_shapes, report, unbound
 from sakuga.checkpoint.families.detect import recognise
 from sakuga.checkpoint.families.match import Match
-from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, understand
+from sakuga.checkpoint.folder import Component, code_in, understand
+from sakuga.checkpoint.parts import find_parts, is_model
 from sakuga.errors import WeightsError
 from sakuga.model.inventory import weights_of
 from sakuga.printable import readable, shown

@@ -19,6 +19,7 @@ from sakuga.api.resolved import Resolved, resolve
 from sakuga.checkpoint.catalog import ELSEWHERE, locate
 from sakuga.checkpoint.folder import open_checkpoint, read_inventory
 from sakuga.commands.flags import AsJson, flags
+from sakuga.commands.streams import say
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named, nearest_card
 from sakuga.memory.costs import Work
@@ -41,7 +42,7 @@ TABLE = (
     (512, 4), (512, 10), (768, 2), (768, 10), (1024, 1), (1024, 2), (1024, 8), (1536, 2),
     (2048, 1), (2048, 4),
 )  # fmt: skip
-COLUMNS = ("size", "batch", "fits", "peak", "time", "by", "an article says")
+COLUMNS = ("size", "batch", "fits", "peak", "time", "by", "reported")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,10 @@ def plan(
     """Say how a drawing would fit a card: by which levers, how much memory, how long."""
     asked = read_question(question)
     if table:
-        print(answer_table(asked, as_json))
+        say(answer_table(asked, as_json), wrap=not as_json)
         return
     try:
-        print(answer(asked, as_json))
+        say(answer(asked, as_json), wrap=not as_json)
     except BudgetTooSmall as error:
         if as_json:
             print(json.dumps(failed(error)))
@@ -95,7 +96,7 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question understood: every value a plan is made from."""
+    """A question understood: every value a plan is made from; `assumed`: no model was named."""
 
     inventory: Inventory
     limit: int
@@ -103,6 +104,7 @@ class Asked:
     options: Options
     request: Resolved
     tokens: int
+    assumed: bool = False
 
     @property
     def work(self) -> Work:
@@ -148,7 +150,8 @@ def read_question(question: Question) -> Asked:
     )  # fmt: skip
     tokens = question.prompt_tokens or inventory.spec.gemma.trained_tokens
     resolved = resolve(request, inventory.spec.drawing)
-    return Asked(inventory, limit, card, options, resolved, tokens)
+    assumed = question.model is None and question.preset is None
+    return Asked(inventory, limit, card, options, resolved, tokens, assumed)
 
 
 def find_inventory(model: str | None, preset: str | None) -> Inventory:
@@ -234,8 +237,8 @@ def describe_plan(asked: Asked, plan: MemoryPlan) -> Iterator[str]:
         f"{readable(usable(asked.limit))} usable; {duration(plan.seconds)} in all."
     )
     yield ""
-    rows = [("+" if one.pulled else "-", one.stage, one.lever, one.why) for one in plan.reasons]
-    yield from columns(rows)
+    told = [(one.stage, one.lever, "yes" if one.pulled else "no", one.why) for one in plan.reasons]
+    yield from columns((("stage", "lever", "used", "why"), *told))
 
 
 def describe_table(asked: Asked) -> Iterator[str]:
@@ -244,6 +247,8 @@ def describe_table(asked: Asked) -> Iterator[str]:
     yield ""
     rows = [_answer(asked, side, batch) for side, batch in TABLE]
     yield from columns((COLUMNS, *rows), right=(1, 3, 4))
+    yield ""
+    yield "reported: what an article of February 2026 says of newbie-3.5b on a card of 16 GB."
 
 
 def context(card: Card) -> int:
@@ -259,6 +264,8 @@ def _heading(asked: Asked, sized: bool = True) -> Iterator[str]:
     lengths = " and ".join(map(str, work.gemma_tokens))
     texts = f"texts of {lengths} tokens"
     yield f"{spec.name}: {pictures}{work.evaluations} evaluations, {guided}, {texts}"
+    if asked.assumed:
+        yield "(the model when --model is left out; `sakuga draw` without it draws with chibi)"
     known = "measured" if card.measured else "estimated"
     beside = f", and {readable(context(card))} for the driver beside it" if context(card) else ""
     yield f"{card.title} ({known}), {asked.options.dtype}; budget {readable(asked.limit)}{beside}"

@@ -12,6 +12,7 @@ from sakuga.api.receipt import Receipt
 from sakuga.api.request import RECIPES
 from sakuga.api.said import RECEIPT_KEY, receipt_from, said_by
 from sakuga.api.taken import taken_from
+from sakuga.checkpoint.catalog import drawing_defaults
 from sakuga.commands.prompts import read_prompt
 from sakuga.errors import RequestError
 from sakuga.files.texts import read_texts
@@ -29,9 +30,13 @@ class Source:
 
 
 def open_source(
-    picture: Path | None, text: str | None, asked: Mapping[str, Any], say: Callable[[str], None]
+    picture: Path | None,
+    text: str | None,
+    asked: Mapping[str, Any],
+    model: str | None,
+    say: Callable[[str], None],
 ) -> Source:
-    """What --from or --from-text names; what was asked besides wins over it.
+    """What --from or --from-text names and `model` can draw; what was asked besides wins over it.
 
     Raises RequestError where there is nothing to take.
     """
@@ -51,7 +56,7 @@ def open_source(
                 "See what it says with `sakuga show`.",
             )
         name = f"{picture.name} ({said.program})"
-        return Source(fields=_fields(said.text, name, asked, say))
+        return Source(fields=_fields(said.text, name, asked, model, say))
     if text is not None:
         found = read_infotext(read_prompt(text).text)
         if not found.settings:
@@ -60,15 +65,19 @@ def open_source(
                 f"{cut(found.prompt, 60)!r} without one",
                 "Give a prompt as it is, without the flag.",
             )
-        return Source(fields=_fields(found, "the text", asked, say))
+        return Source(fields=_fields(found, "the text", asked, model, say))
     return Source()
 
 
 def _fields(
-    found: Infotext, name: str, asked: Mapping[str, Any], say: Callable[[str], None]
+    found: Infotext,
+    name: str,
+    asked: Mapping[str, Any],
+    model: str | None,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """What of it can be asked, with a word on what is taken, left and missing."""
-    taken = taken_from(found)
+    taken = taken_from(found, drawing_defaults(model))
     recipe = RECIPES.get(asked.get("recipe", ""))
     over = {*asked, *(recipe.values if recipe else ())}
     fields = {key: value for key, value in taken.values.items() if key not in over}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 INDENT = "  "  # before what goes on on the next line of a terminal
+_unsaid: list[OSError] = []  # why standard output did not take what was told
 
 
 class Patient(io.FileIO):
@@ -46,19 +47,29 @@ def _patient(number: int, encoding: str) -> TextIO:
     return io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print text for people; on a terminal its lines break between words.
+def say(text: str, *, err: bool = False, wrap: bool = True) -> None:
+    """Print text for people; on a terminal its lines break between words, but where not `wrap`.
 
     Raises OSError where standard output takes no more.
     """
     stream = sys.stderr if err else sys.stdout
-    print("\n".join(_wrapped(text, stream)), file=stream)
+    print("\n".join(_wrapped(text, stream)) if wrap else text, file=stream)
 
 
-def tell(text: str, *, err: bool = False) -> None:
-    """As `say`, by a command that goes on all the same; how it ends says what was not printed."""
-    with contextlib.suppress(OSError):
-        say(text, err=err)
+def tell(text: str, *, err: bool = False, wrap: bool = True) -> None:
+    """As `say`, by a command that goes on all the same; `close` says what was not printed."""
+    try:
+        say(text, err=err, wrap=wrap)
+        sys.stdout.flush()
+    except OSError as error:
+        _unsaid.append(error)
+
+
+def close() -> None:
+    """Write what waits. Raises OSError where standard output did not take all that was said."""
+    sys.stdout.flush()
+    if _unsaid:
+        raise _unsaid[0]
 
 
 def write_out(data: bytes) -> None:
@@ -78,16 +89,33 @@ def _wrapped(text: str, stream: TextIO) -> Iterator[str]:
     """The lines of a text, each broken between words where the stream is a narrower terminal."""
     width = _width(stream)
     for line in text.split("\n"):
-        if width is None or len(line) <= width:
+        if width is None or _columns(line) <= width:
             yield line
-            continue
-        import textwrap  # only terminals need it
+        else:
+            yield from _broken(line, width)
 
-        start = line[: len(line) - len(line.lstrip())]
-        yield from textwrap.wrap(
-            line, width, subsequent_indent=start + INDENT,
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
+
+def _broken(line: str, width: int) -> Iterator[str]:
+    """A line in lines of at most `width` columns, but for longer words, which stay whole."""
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    part = ""
+    for word in line[len(indent) :].split(" "):
+        longer = f"{part} {word}" if part else indent + word
+        if part and _columns(longer) > width:
+            yield part
+            longer = indent + INDENT + word
+        part = longer
+    yield part
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal a text takes: letters of East Asia take two."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # most texts need none
+
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
 def _width(stream: TextIO) -> int | None:

@@ -55,7 +55,10 @@ def convert(
     ] = None,
     *,
     dtype: Annotated[
-        str, typer.Option(help="float32, bfloat16 or float16; keep leaves floats as they are.")
+        str,
+        typer.Option(
+            help="float32, bfloat16, float16 (not of Gemma); keep leaves floats as they are."
+        ),
     ] = "keep",
     force: Force = False,
     state: State = None,

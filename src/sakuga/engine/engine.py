@@ -22,7 +22,7 @@ from sakuga.api.engine_spec import EngineSpec, as_model
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
 from sakuga.api.options import settled
 from sakuga.api.request import Request
-from sakuga.api.resolved import Resolved, resolve
+from sakuga.api.resolved import Resolved, resolve, untrained_size
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
 from sakuga.engine import decode, denoise
@@ -124,7 +124,7 @@ class Engine:
         """Draw what was planned. Raises NonFiniteOutput, OutOfMemory, CorruptFile."""
         plan, name = self.runner.record(run), self.model.name
         yield Planned(run.request, plan, name, run.weights, run.adapters)
-        yield from self._warnings(run)
+        yield from _warnings(self, run)
         self._settle(run)
         texts = yield from self.encoders.read(run)
         latents = yield from self.runner.run(
@@ -175,16 +175,6 @@ class Engine:
         """Without adapters."""
         return read_inventory(self.checkpoint)
 
-    def _warnings(self, run: Run) -> Events[None]:
-        """What should be known before it is drawn."""
-        yield from self.runner.say_learned(run)
-        for each in run.fits:
-            if each.unmatched or each.adapter.assumed:
-                yield Warned("adapter", str(each))
-        for note in self.tokenizers.notes:
-            run.notes.append(note)
-            yield Warned("tokenizer", note)
-
     def _settle(self, run: Run) -> None:
         """Let the transformer have the adapters of this drawing, and networks stay or leave."""
         if not run.plan.kept or not self.networks.has(run.fits):
@@ -207,3 +197,16 @@ def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> 
     if not specs:
         return ()
     return fit_adapters(specs, transformer_targets(engine.model.transformer), partial=partial)
+
+
+def _warnings(engine: Engine, run: Run) -> Events[None]:
+    """What should be known before it is drawn."""
+    yield from engine.runner.say_learned(run)
+    if note := untrained_size(run.request, engine.model.drawing):
+        yield Warned("size", note)
+    for each in run.fits:
+        if each.unmatched or each.adapter.assumed:
+            yield Warned("adapter", str(each))
+    for note in engine.tokenizers.notes:
+        run.notes.append(note)
+        yield Warned("tokenizer", note)

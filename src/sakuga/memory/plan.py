@@ -104,13 +104,13 @@ def parse_bytes(text: str) -> int:
             "an amount of memory is a number and a unit", repr(text),
             "Write 8GB (10^9 bytes each), 7.5GiB (2^30), 900MB, or plain bytes.",
         )  # fmt: skip
-    amount = int(float(match[1]) * UNITS[match[2]])
-    if 0 < amount < FEW and not match[2]:
-        unit = "GB" if amount < 200 else "MB"
+    number = float(match[1])
+    if 0 < number < FEW and not match[2]:
+        unit = "GB" if number < 200 else "MB"
         raise RequestError(
-            "an amount of memory has a unit", f"{amount} bytes", f"Did you mean {match[1]}{unit}?"
+            "an amount of memory has a unit", f"{match[1]} bytes", f"Did you mean {match[1]}{unit}?"
         )
-    return amount
+    return int(number * UNITS[match[2]])
 
 
 def usable(limit: int) -> int:

@@ -92,7 +92,7 @@ def _reason(lever: Lever, plan: StagePlan, others: Sequence[StagePlan], room: in
         why = _comparison(plan, rival, pulled)
     else:
         least = min(one.reserved_bytes for one in others)
-        why = f"otherwise it would take {readable(least)} or more, of {readable(room or 0)} usable"
+        why = f"otherwise it needs {readable(least)} or more, of {readable(room or 0)} usable"
     return Reason(plan.stage, lever.name, pulled, f"{told}: {why}")
 
 
@@ -100,8 +100,8 @@ def _comparison(plan: StagePlan, rival: StagePlan, pulled: bool) -> str:
     """What the best plan that differs in one lever would give."""
     theirs, ours = duration(rival.seconds), duration(plan.seconds)
     if rival.seconds > plan.seconds and theirs != ours:
-        return f"otherwise {theirs} instead of {ours}"
+        return f"otherwise it takes {theirs} instead of {ours}"
     if not pulled:
         return "there is room"
     taken = f"{readable(rival.reserved_bytes)} instead of {readable(plan.reserved_bytes)}"
-    return f"otherwise no faster, in {taken}"
+    return f"otherwise it is no faster, and takes {taken}"

@@ -157,7 +157,8 @@ class DrawingSpec:
 
     `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt;
     `system_negative`: before a negative, None for the same as before a prompt of its kind.
-    `normalisation`: see `api.request.Request`.
+    `normalisation`: see `api.request.Request`. `trained_min`, `trained_max`: the shortest and
+    longest side of the pictures of training, 0 if not known.
     """
 
     steps: int
@@ -175,6 +176,8 @@ class DrawingSpec:
     schedule: str = "shifted"
     normalisation: str = "off"
     size_multiple: int = 16
+    trained_min: int = 0
+    trained_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +250,8 @@ CHIBI = ModelSpec(
         max_pixels=512 * 512,
         system_xml="",
         system_text="",
+        trained_min=256,
+        trained_max=256,
     ),
 )
 

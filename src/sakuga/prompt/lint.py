@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice, takewhile
 from string import ascii_letters
 from typing import TYPE_CHECKING
 
@@ -84,17 +86,25 @@ def _word_at(lines: list[canonical.Line], offset: int) -> Span:
 
     Canonical form changes space and commas, never the words or their order in a line.
     """
-    span = Span(0, 0)
-    for line in lines:
-        words = list(_source_words(line))
-        if words:
-            before = sum(match.end() <= offset for match in _WORD.finditer(line.text, line.begin))
-            field, start, end = words[min(before, len(words) - 1)]
-            span = field.locate(start, end)
-            if offset <= len(line.text):
-                break
-        offset -= len(line.text) + 1
-    return span
+    at = 0
+    while at < len(lines) - 1 and offset > len(lines[at].text):
+        offset -= len(lines[at].text) + 1
+        at += 1
+    # A line may have no words: then the first of those behind, else the last of those before.
+    behind = ((line, 0) for line in lines[at + 1 :])
+    before = ((line, len(line.text)) for line in reversed(lines[:at]))
+    here = ((line, offset) for line in lines[at : at + 1])
+    for line, reach in chain(here, behind, before):
+        words = takewhile(partial(_ends_by, reach), _WORD.finditer(line.text, line.begin))
+        near = deque(islice(_source_words(line), 1 + sum(1 for _ in words)), maxlen=1)
+        if near:
+            field, start, end = near.pop()
+            return field.locate(start, end)
+    return Span(0, 0)
+
+
+def _ends_by(offset: int, word: re.Match[str]) -> bool:
+    return word.end() <= offset
 
 
 def _source_words(line: canonical.Line) -> Iterator[tuple[Field, int, int]]:

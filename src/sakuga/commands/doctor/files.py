@@ -13,17 +13,10 @@ from pathlib import Path
 
 from sakuga.checkpoint.contents import unbound
 from sakuga.checkpoint.families.match import Explanation
-from sakuga.checkpoint.folder import (
-    FOLDERS,
-    SECOND,
-    Component,
-    code_in,
-    open_checkpoint,
-    open_component,
-    parts_in,
-)
+from sakuga.checkpoint.folder import Component, code_in, open_checkpoint, open_component
 from sakuga.checkpoint.hub import stored_digest
 from sakuga.checkpoint.manifest import MANIFEST, read_manifest
+from sakuga.checkpoint.parts import FOLDERS, SECOND, advice, archives_in, parts_in
 from sakuga.commands.doctor.finding import (
     Diagnoses,
     Diagnosis,
@@ -43,6 +36,7 @@ from sakuga.weights.shards import FROM_TORCH
 from sakuga.weights.untrusted import confine
 
 FIX = "Download or convert the file again."
+DOWNLOAD = "Download what is missing, or name another folder."
 
 PICKLES = (*FROM_TORCH, ".pkl", ".pickle")
 MOST_ENTRIES = 10_000  # of a folder, in case it is somebody's home
@@ -172,9 +166,10 @@ def dtypes(component: Component) -> str:
 def absent(folder: Path, name: str) -> Diagnosis:
     """A component that is not there."""
     there = sorted(entry.name for entry in folder.iterdir()) or ["nothing"]
+    fix = f"{advice(folder)}." if archives_in(folder) else DOWNLOAD
     return red(
         name, f"no folder {' or '.join(FOLDERS[name])}, and no file that holds one, among "
-        f"{some(there)} in {folder}", "Download what is missing, or name another folder."
+        f"{some(there)} in {folder}", fix
     )  # fmt: skip
 
 

@@ -6,7 +6,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from sakuga.checkpoint.folder import ENCODERS, SECOND, TOKENIZERS
+from sakuga.checkpoint.folder import ENCODERS, TOKENIZERS
+from sakuga.checkpoint.parts import SECOND
 from sakuga.checkpoint.tokenizer import carried
 from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.commands.doctor.files import Components, reads_second
