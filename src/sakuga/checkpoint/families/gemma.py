@@ -144,9 +144,9 @@ class Generation:
     kinds: what transformers calls it in `model_type`. architecture: its class there. capped:
     what it assumes of `attn_logit_softcapping`. pattern: every so many layers one sees all.
     rotary: the bases of layers that see all and of the others, if they differ; a config then
-    has a set of rotary parameters for each. window, alone: the number of tokens that the other
-    layers see, and the factor of positions, where there is no config, with the size of model
-    that is then taken to be in the file.
+    has a set of rotary parameters for each. trained_tokens: of the texts of the models that read
+    it. window, factor: where there is no config, what layers that do not see all see, and what
+    the positions of the others are divided by.
     """
 
     kinds: tuple[str, ...]
