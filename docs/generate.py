@@ -142,6 +142,18 @@ def models() -> str:
     return table(("model", "size", "sides", "most pixels", "steps", "guidance", "shift"), rows)
 
 
+def kin() -> str:
+    """The presets without pooled text: the words they are known by, and what Gemma reads first."""
+    rows = []
+    for one in PRESETS.values():
+        if one.jina is None:
+            said = (one.drawing.system_text, one.drawing.system_negative or "")
+            words = ", ".join(f"`{word}`" for word in one.known_as)
+            read = (f"`{text.strip()}`" if text else "nothing" for text in said)
+            rows.append((words, f"`{one.name}`", *read))
+    return table(("word", "preset", "before a prompt", "before a negative"), rows)
+
+
 def rules() -> str:
     """Every rule of the linter, with a prompt that breaks it and what the linter says."""
     rows = []
@@ -291,7 +303,7 @@ def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[S
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
-        *(options, recipes, models, rules, layouts, schemes, unread, blocks, commands, errors),
+        *(options, recipes, models, kin, rules, layouts, schemes, unread, blocks, commands, errors),
         *(tree, layers),
     )
 }

@@ -10,7 +10,7 @@ from sakuga.api.receipt import StagePlan
 from sakuga.api.request import Request
 from sakuga.engine.engine import Engine
 from sakuga.memory.plan import Priced, smallest_limit
-from sakuga.memory.stages import STAGES
+from sakuga.memory.stages import stages_of
 
 
 def results(events: Iterable[Event]) -> list[Result]:
@@ -24,7 +24,7 @@ def ladders(engine: Engine, request: Request) -> dict[str, tuple[StagePlan, ...]
     options = replace(run.options, pinned=None)
     return {
         stage.name: Priced.of(stage, run.inventory, run.work, engine.runner.card, options).rungs
-        for stage in STAGES
+        for stage in stages_of(run.inventory)
     }
 
 

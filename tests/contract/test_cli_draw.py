@@ -162,13 +162,14 @@ def test_flags_reach_the_receipt(draw) -> None:
     flags = (
         "--size", "96x32", "--steps", "2", "--guidance", "2.5", "--solver", "heun2",
         "--shift", "4", "--schedule", "linear_quadratic", "--renorm", "0.5",
+        "--normalisation", "rows",
         "--truncation", "0.75", "--uncond", "keep-pooled", "--system", "S", "--verbatim",
         "--text-mode", "comfy", "--max-tokens", "9", "--negative", "long_hair", "--recipe", "demo",
     )  # fmt: skip
     assert draw(PROMPT, "--seed", "3", "--out", "a.png", *flags)[0] == 0
     assert plain(receipt("a.png").request) == plain(Request(
         PROMPT, "long_hair", 3, 96, 32, 1, "demo", 2, 2.5, "heun2", 4.0, "linear_quadratic",
-        0.5, 0.75, "keep-pooled", "S", True, "comfy", 9,
+        0.5, 0.75, "keep-pooled", "S", True, "comfy", 9, normalisation="rows",
     ))  # fmt: skip
 
 

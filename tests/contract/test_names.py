@@ -56,7 +56,8 @@ PUBLIC = {
                "uncond: str | None = None, system: str | None = None, verbatim: bool = False, "
                "text_mode: str | None = None, max_tokens: int | None = None, "
                "lora: tuple[str, ...] = (), lora_partial: bool = False, "
-               "long: bool = False, sent: tuple[str, ...] = ()) -> None",
+               "long: bool = False, sent: tuple[str, ...] = (), "
+               "normalisation: str | None = None) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "

@@ -46,7 +46,7 @@ def test_every_case_of_this_stage_is_here():
     kinds = "abcde"
     expected = {f"nextdit_forward_{kind}" for kind in kinds} | {
         "nextdit_cfg", "sampling_closed_form", "sampling_nextdit", "jina_text", "gemma_text", "vae",
-        "jina_text_official", "vae_bfl",
+        "jina_text_official", "vae_bfl", "lumina2",
         "lora", "lokr_full", "lokr_lowrank",
     }  # fmt: skip
     assert {file.stem for file in FILES} == expected
@@ -165,3 +165,42 @@ def test_nothing_to_compare_is_a_failure_and_no_file_is_a_misuse(replay, tmp_pat
     assert replay.main([]) == 2
     assert "usage" in capsys.readouterr().err
     assert "replay" in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("component", "change", "stage"),
+    [
+        ("text_encoder", {"attn_logit_softcapping": None}, "prompt"),
+        ("text_encoder", {"sliding_window": 4096}, "prompt"),
+        ("text_encoder", {"query_pre_attn_scalar": 12}, "prompt"),
+        ("text_encoder", {"rope_theta": 20_000.0}, "prompt"),
+        ("text_encoder", {"rms_norm_eps": 1e-4}, "prompt"),
+        ("transformer", {"sakuga": {"qk_norm_eps": 1e-6}}, "velocity"),
+        ("transformer", {"norm_eps": 1e-4}, "velocity"),
+        ("vae", {"shift_factor": 0.12}, "0/image"),
+    ],
+    ids=str,
+)
+def test_each_number_of_lumina_is_felt(replay, altered, component, change, stage):
+    file = HERE / "golden" / "lumina2.safetensors"
+    with safe_open(file, framework="pt") as data:
+        config = json.loads(data.metadata()["case"])["config"]
+    changed = altered(file, config=config | {component: config[component] | change})
+    (row,) = [row for row in replay.rows_of(changed) if row.name == stage]
+    assert not row.held
+    assert row.error > 1e-4
+
+
+def test_what_lumina_normalises_and_truncates_is_felt(replay, altered):
+    file = HERE / "golden" / "lumina2.safetensors"
+    with safe_open(file, framework="pt") as data:
+        calls = json.loads(data.metadata()["case"])["calls"]
+    for change in (
+        {"cfg_normalization": False},
+        {"cfg_trunc_ratio": 0.25},
+        {"guidance_scale": 3.9},
+    ):
+        others = [calls[0] | change, *calls[1:]]
+        rows = {row.name: row for row in replay.rows_of(altered(file, calls=others))}
+        assert not rows["0/steps"].held
+        assert rows["1/steps"].held

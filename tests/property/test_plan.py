@@ -15,9 +15,9 @@ from sakuga.memory.costs import Work
 from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, usable
 from sakuga.memory.stages import STAGES, Stage, splits
 from sakuga.model.inventory import inventory_of
-from sakuga.model.spec import CHIBI, NEWBIE_3_5B
+from sakuga.model.spec import CHIBI, LUMINA_2, NEWBIE_3_5B
 
-INVENTORIES = {spec.name: inventory_of(spec) for spec in (CHIBI, NEWBIE_3_5B)}
+INVENTORIES = {spec.name: inventory_of(spec) for spec in (CHIBI, LUMINA_2, NEWBIE_3_5B)}
 
 tokens = st.integers(1, 600)
 sides = st.integers(8, 64).map(lambda n: 16 * n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from strategies import documents, rearranged, wild
 
-from sakuga.prompt.canonical import canonical, encoder_texts, lines
+from sakuga.prompt.canonical import Systems, canonical, encoder_texts, lines
 from sakuga.prompt.document import read, write
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.reader import find_declaration
@@ -55,6 +55,6 @@ def _parted(text: str) -> list[str]:
 @given(wild)
 def test_both_encoders_read_the_user_and_only_gemma_the_system(text: str) -> None:
     assume(find_declaration(text) is None)
-    sent = encoder_texts(text, system_xml="X ", system_text="T ").positive
+    sent = encoder_texts(text, systems=Systems("X ", "T ")).positive
     assert sent.gemma.endswith(sent.jina)
     assert sent.jina == (canonical(read(text)) if text.strip() else "")

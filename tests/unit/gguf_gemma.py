@@ -1,4 +1,4 @@
-"""A small Gemma 3 as GGUF: rows of whole blocks, the names and values of llama.cpp."""
+"""A small Gemma 3 and 2 as GGUF: rows of whole blocks, the names and values of llama.cpp."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ VALUES: dict[str, Any] = {
 }
 
 
+GEMMA_2 = replace(
+    GEMMA, qk_norm=False, attn_softcap=30.0, rope_local_theta=500_000.0, rope_linear_factor=1.0,
+    trained_tokens=256,
+)  # fmt: skip
+VALUES_2: dict[str, Any] = {
+    "general.architecture": "gemma2",
+    **{key.replace("gemma3", "gemma2"): value for key, value in VALUES.items()
+       if key.startswith("gemma3.") and "_swa" not in key and "scaling" not in key
+       and "pattern" not in key},
+    "gemma2.attn_logit_softcapping": 30.0,
+    "gemma2.final_logit_softcapping": 30.0,
+}  # fmt: skip
+
+
 def drawn(build: Callable[[], nn.Module]) -> nn.Module:
     module = build().eval()
     draw = torch.Generator().manual_seed(2)
@@ -70,9 +84,11 @@ def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
         return build().eval()
 
 
-def gemma_file(file: Path, kind: str = "F32", values: dict[str, Any] = VALUES) -> Path:
+def gemma_file(
+    file: Path, kind: str = "F32", values: dict[str, Any] = VALUES, spec: GemmaSpec = GEMMA
+) -> Path:
     """Gemma as llama.cpp writes it: other names, norms plus one, and the last layer too."""
-    whole = replace(GEMMA, num_hidden_layers=GEMMA.num_hidden_layers + 1)
+    whole = replace(spec, num_hidden_layers=spec.num_hidden_layers + 1)
     state = drawn(lambda: GemmaEncoder(whole).model).state_dict()
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     pieces, left = rewrite(Match(GEMMA_GGUF.inverse), shapes)
@@ -87,7 +103,7 @@ def gemma_file(file: Path, kind: str = "F32", values: dict[str, Any] = VALUES) -
     return write_gguf(file, values, tensors)
 
 
-def gemma_state() -> dict[str, torch.Tensor]:
-    whole = replace(GEMMA, num_hidden_layers=GEMMA.num_hidden_layers + 1)
+def gemma_state(spec: GemmaSpec = GEMMA) -> dict[str, torch.Tensor]:
+    whole = replace(spec, num_hidden_layers=spec.num_hidden_layers + 1)
     state = drawn(lambda: GemmaEncoder(whole).model).state_dict()
     return {key: value for key, value in state.items() if not key.startswith("layers.2.")}

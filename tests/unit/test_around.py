@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sakuga.prompt.canonical import canonical, encoder_texts
+from sakuga.prompt.canonical import Systems, canonical, encoder_texts
 from sakuga.prompt.document import read
 from sakuga.prompt.lint import Finding, fix, lint
 
@@ -90,7 +90,7 @@ def test_it_is_left_out_with_one_warning_and_mended(text: str, rule: str) -> Non
 
 def test_verbatim_sends_all_of_it() -> None:
     for text in (*AROUND.values(), *ESCAPED.values()):
-        sent = encoder_texts(text, system_xml="", system_text="", verbatim=True)
+        sent = encoder_texts(text, systems=Systems(), verbatim=True)
         assert sent.positive.jina == text
 
 
@@ -224,7 +224,7 @@ def test_a_settings_text_is_split_and_not_drawn(before: str, settings: str, flag
     "text", ["Negative prompt: lowres", "<negative>lowres</negative>", "lowres"]
 )
 def test_a_negative_that_says_so_is_still_the_negative(text: str) -> None:
-    sent = encoder_texts("1girl", text, system_xml="", system_text="")
+    sent = encoder_texts("1girl", text, systems=Systems())
     assert sent.negative.jina == "lowres"
 
 

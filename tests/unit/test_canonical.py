@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sakuga.prompt.canonical import COMMUNITY_SYSTEM, canonical, encoder_texts
+from sakuga.prompt.canonical import COMMUNITY_SYSTEM, Systems, canonical, encoder_texts
 from sakuga.prompt.document import read
 from sakuga.prompt.names import CHARACTER_FIELDS, GENERAL_FIELDS
 
 SEED = Path(__file__).parents[2] / "examples" / "two_characters.xml"
-SYSTEMS = {"system_xml": "XML. <Prompt Start> ", "system_text": "Text. <Prompt Start> "}
+SYSTEMS = Systems("XML. <Prompt Start> ", "Text. <Prompt Start> ")
 XML = "<general_tags>\n<style>x</style>\n</general_tags>"
 
 
@@ -124,7 +125,7 @@ def test_plain_text_is_only_trimmed(text: str) -> None:
 
 
 def test_training_gives_the_system_prompt_to_gemma_alone() -> None:
-    texts = encoder_texts(XML, "bad hands", **SYSTEMS)
+    texts = encoder_texts(XML, "bad hands", systems=SYSTEMS)
     assert texts.positive.gemma == "XML. <Prompt Start> " + XML
     assert texts.positive.jina == XML
     assert texts.negative.gemma == "Text. <Prompt Start> bad hands"
@@ -134,12 +135,12 @@ def test_training_gives_the_system_prompt_to_gemma_alone() -> None:
 @pytest.mark.parametrize("mode", ["training", "comfy"])
 @pytest.mark.parametrize("negative", ["", " \n"])
 def test_an_empty_negative_is_empty_for_both(mode: str, negative: str) -> None:
-    texts = encoder_texts(XML, negative, **SYSTEMS, system="S ", mode=mode)
+    texts = encoder_texts(XML, negative, systems=SYSTEMS, system="S ", mode=mode)
     assert (texts.negative.gemma, texts.negative.jina) == ("", "")
 
 
 def test_comfy_gives_both_the_same() -> None:
-    texts = encoder_texts(XML, "bad", **SYSTEMS, mode="comfy")
+    texts = encoder_texts(XML, "bad", systems=SYSTEMS, mode="comfy")
     assert texts.positive.gemma == texts.positive.jina == "XML. <Prompt Start> " + XML
     assert texts.negative.gemma == texts.negative.jina == "Text. <Prompt Start> bad"
 
@@ -155,19 +156,30 @@ def test_comfy_gives_both_the_same() -> None:
 )
 def test_an_asked_for_system_prompt_overrides(system: str, sent: str) -> None:
     own = "You are X. <Prompt Start>\n"
-    assert encoder_texts(own + XML, **SYSTEMS, system=system).positive.gemma == sent + XML
+    assert encoder_texts(own + XML, systems=SYSTEMS, system=system).positive.gemma == sent + XML
 
 
 def test_a_system_prompt_in_front_takes_the_place_of_the_models() -> None:
-    sent = encoder_texts("You are X. <Prompt Start>\n\n" + XML, **SYSTEMS).positive
+    sent = encoder_texts("You are X. <Prompt Start>\n\n" + XML, systems=SYSTEMS).positive
     assert sent.gemma == "You are X. <Prompt Start> " + XML
     assert sent.jina == XML
 
 
 def test_verbatim_leaves_the_text_untouched() -> None:
     text = " <general_tags><style>x</style></general_tags>\n"
-    sent = encoder_texts(text, **SYSTEMS, verbatim=True).positive
+    sent = encoder_texts(text, systems=SYSTEMS, verbatim=True).positive
     assert (sent.gemma, sent.jina) == ("XML. <Prompt Start> " + text, text)
     own = "You are X. <Prompt Start>\n" + text
-    sent = encoder_texts(own, **SYSTEMS, verbatim=True).positive
+    sent = encoder_texts(own, systems=SYSTEMS, verbatim=True).positive
     assert (sent.gemma, sent.jina) == (own, own)
+
+
+def test_a_negative_may_have_a_system_prompt_of_its_own():
+    for own in ("", "Bad. "):
+        texts = encoder_texts("a", "b", systems=replace(SYSTEMS, negative=own), system="S")
+        assert (texts.positive.gemma, texts.negative.gemma) == ("S a", own + "b")
+    alone = encoder_texts("a", systems=replace(SYSTEMS, negative="Bad. "))
+    assert alone.negative.gemma == ""
+    given = "You are Y. <Prompt Start> b"
+    texts = encoder_texts("a", given, systems=replace(SYSTEMS, negative="Bad. "))
+    assert texts.negative.gemma == given

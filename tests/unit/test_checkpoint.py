@@ -18,7 +18,8 @@ from tiny import TINY
 from sakuga.checkpoint import contents
 from sakuga.checkpoint.bind import bind
 from sakuga.checkpoint.families import match
-from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component, read_inventory
+from sakuga.checkpoint.folder import open_checkpoint, open_component, read_inventory
+from sakuga.checkpoint.parts import is_model
 from sakuga.checkpoint.save import save_component, write_json, write_weights, writing
 from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SakugaError, SpecMismatch
 from sakuga.model.nextdit import NextDiT

@@ -7,13 +7,23 @@ import struct
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 import torch
 from gguf_file import Raw, encode, text, write_gguf, write_hole
-from gguf_gemma import GEMMA, VALUES, drawn, gemma_file, gemma_state, on_meta
+from gguf_gemma import (
+    GEMMA,
+    GEMMA_2,
+    VALUES,
+    VALUES_2,
+    drawn,
+    gemma_file,
+    gemma_state,
+    on_meta,
+)
 from tiny import TINY
 
 from sakuga.checkpoint.bind import bind, plan_binding
@@ -26,7 +36,7 @@ from sakuga.checkpoint.folder import open_component
 from sakuga.checkpoint.save import write_json
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound, SpecMismatch
 from sakuga.model.nextdit import NextDiT
-from sakuga.model.spec import NEWBIE_3_5B
+from sakuga.model.spec import NEWBIE_3_5B, GemmaSpec
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.weights.formats import INT8
 from sakuga.weights.ggml import dequantise_blocks
@@ -116,12 +126,15 @@ def test_gemma_by_llama_cpps_names_is_the_gemma_it_was(tmp_path: Path, kind: str
         assert torch.equal(got, want)
 
 
-def test_gemma_encodes_as_before(tmp_path: Path) -> None:
-    component = open_component(gemma_file(tmp_path / "x.gguf"), "text_encoder")
+@pytest.mark.parametrize(("spec", "values"), [(GEMMA, VALUES), (GEMMA_2, VALUES_2)], ids=["3", "2"])
+def test_gemma_encodes_as_before(tmp_path: Path, spec: GemmaSpec, values: dict[str, Any]) -> None:
+    file = gemma_file(tmp_path / "x.gguf", values=values, spec=spec)
+    component = open_component(file, "text_encoder")
+    assert component.spec == spec
     encoder = on_meta(lambda: GemmaEncoder(component.spec))
     bind(encoder.model, component)
-    whole = GemmaEncoder(GEMMA).eval()
-    whole.model.load_state_dict(gemma_state())
+    whole = GemmaEncoder(spec).eval()
+    whole.model.load_state_dict(gemma_state(spec))
     ids = torch.arange(2, 22)[None]
     with torch.no_grad():
         torch.testing.assert_close(encoder(ids), whole(ids), rtol=1e-4, atol=1e-4)
@@ -262,11 +275,16 @@ def test_metadata_that_contradicts_the_shapes(tmp_path: Path) -> None:
         open_component(file, "text_encoder")
 
 
+def test_an_architecture_that_is_no_text_says_nothing() -> None:
+    for odd in (["gemma2"], 3, True, None):
+        assert gemma_config({"general.architecture": odd}) is None
+
+
 def test_another_model_is_named_as_unknown(tmp_path: Path) -> None:
     tensors = {"token_embd.weight": ("F32", np.ones((4, 32), np.float32)),
                "blk.0.attn_q.weight": ("Q4_0", np.ones((32, 32), np.float32))}  # fmt: skip
     file = write_gguf(tmp_path / "x.gguf", {"general.architecture": "llama"}, tensors)
-    with pytest.raises(LayoutError, match=r"Gemma 3, llama\.cpp names"):
+    with pytest.raises(LayoutError, match=r"Gemma, llama\.cpp names"):
         open_component(file, "text_encoder")
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sakuga.sample.guidance import cap_norm, guide, guided
+from sakuga.sample.guidance import cap_norm, guide, guided, match_rows
 
 COND, UNCOND = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
 
@@ -76,3 +76,21 @@ def test_without_truncation_guidance_never_ends():
 def test_past_truncation_the_pair_serves_where_nothing_else_was_given():
     v = guided(lambda x, t: (COND, UNCOND), 4.5, truncation=0.5)(COND, 0.5)
     assert torch.equal(v, COND)
+
+
+def test_rows_have_the_norms_that_they_have_in_the_conditional_velocity():
+    draw = torch.Generator().manual_seed(0)
+    conditional, unconditional = torch.randn(2, 3, 4, 5, 6, generator=draw)
+    plain = guide(conditional, unconditional, 4.0)
+    rows = guide(conditional, unconditional, 4.0, rows=True)
+    torch.testing.assert_close(rows.norm(dim=-1), conditional.norm(dim=-1))
+    torch.testing.assert_close(rows / rows.norm(dim=-1, keepdim=True),
+                               plain / plain.norm(dim=-1, keepdim=True))  # fmt: skip
+    velocity = guided(lambda x, t: (conditional, unconditional), 4.0, rows=True)
+    assert torch.equal(velocity(torch.zeros(3, 4, 5, 6), 0.5), rows)
+
+
+def test_a_row_of_zeros_stays_one():
+    v = torch.tensor([[[[0.0, 0.0], [3.0, 4.0]]]])
+    reference = torch.tensor([[[[1.0, 0.0], [0.0, 10.0]]]])
+    assert match_rows(v, reference).tolist() == [[[[0.0, 0.0], [6.0, 8.0]]]]

@@ -6,29 +6,33 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, TINY_KIN
 
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint, read_inventory
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
-from sakuga.model.spec import CHIBI, NEWBIE_3_5B
+from sakuga.model.spec import CHIBI, LUMINA_2, NEWBIE_3_5B
 from sakuga.model.text import GemmaEncoder, JinaEncoder
 from sakuga.model.vae import VAE
 
 PUBLISHED = Path(__file__).parents[1] / "golden" / "inventory"
 
 
-@pytest.mark.parametrize("spec", [TINY, CHIBI, NEWBIE_3_5B], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [TINY, TINY_KIN, CHIBI, LUMINA_2, NEWBIE_3_5B], ids=lambda spec: spec.name
+)
 def test_every_tensor_of_every_network_has_exactly_one_place(spec):
     inventory = inventory_of(spec)
     with torch.device("meta"):
         modules = {
             "gemma": GemmaEncoder(spec.gemma).model,
-            "jina": JinaEncoder(spec.jina).model,
             "transformer": NextDiT(spec.transformer),
             "vae": VAE(spec.vae),
         }
+        if spec.jina:
+            modules["jina"] = JinaEncoder(spec.jina).model
+    assert (inventory.jina is None) == (spec.jina is None)
     for name, module in modules.items():
         placed = [(weight.key, weight.shape) for weight in getattr(inventory, name)]
         assert max(Counter(key for key, _ in placed).values()) == 1

@@ -32,7 +32,9 @@ INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 FILES = {
     "nextdit_original": NEXTDIT_ORIGINAL,
     "nextdit_diffusers": NEXTDIT_DIFFUSERS,
+    "lumina2_diffusers": NEXTDIT_DIFFUSERS,
     "gemma_3_4b_it": GEMMA_TRANSFORMERS,
+    "gemma_2_2b": GEMMA_TRANSFORMERS,
     "jina_text_comfyui": JINA_SINGLE_FILE,
     "jina_text_official": JINA_OFFICIAL,
     "flux_ae_diffusers": VAE_DIFFUSERS,
@@ -272,12 +274,12 @@ def test_missing_unexpected_and_wrong_are_told_apart() -> None:
 
 def test_a_strange_file_is_told_the_nearest_layout_and_its_odd_keys() -> None:
     found = shapes("nextdit_original")
-    del found["clip_text_pooled_proj.0.weight"]
+    del found["noise_refiner.0.attention.k_norm.weight"]
     found["control.weight"] = (3,)
     with pytest.raises(LayoutError) as caught:
         detect(found)
     assert NEXTDIT_ORIGINAL.name in str(caught.value)
-    assert "'clip_text_pooled_proj.0.weight'" in caught.value.got
+    assert "'noise_refiner.0.attention.k_norm.weight'" in caught.value.got
     assert "'control.weight'" in caught.value.got
 
 

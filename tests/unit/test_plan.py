@@ -25,7 +25,7 @@ from sakuga.memory.stages import DENOISE, denoise_levels
 from sakuga.model.inventory import inventory_of
 from sakuga.model.nextdit import NextDiT
 from sakuga.model.packing import text_positions
-from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
+from sakuga.model.spec import CHIBI, LUMINA_2, NEWBIE_3_5B, ModelSpec
 from sakuga.model.text import Conditioning, GemmaEncoder, JinaEncoder
 from sakuga.weights.formats import BFLOAT16, FORMATS, INT8
 
@@ -40,7 +40,7 @@ def shallow(spec: ModelSpec) -> ModelSpec:
         spec,
         transformer=replace(spec.transformer, n_layers=2, n_refiner_layers=1),
         gemma=replace(spec.gemma, num_hidden_layers=2, full_attention_layers=()),
-        jina=replace(spec.jina, num_hidden_layers=1),
+        jina=spec.jina and replace(spec.jina, num_hidden_layers=1),
     )
 
 
@@ -57,9 +57,10 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize(
     ("spec", "dtype"),
-    [(NEWBIE_3_5B, "bfloat16"), (NEWBIE_3_5B, "float32"), (CHIBI, "float32")],
+    [(NEWBIE_3_5B, "bfloat16"), (NEWBIE_3_5B, "float32"), (LUMINA_2, "bfloat16"),
+     (CHIBI, "float32")],
     ids=lambda value: getattr(value, "name", value),
-)
+)  # fmt: skip
 @pytest.mark.parametrize(
     ("side", "texts", "batch", "parts"),
     [(128, (256, 256), 1, 1), (128, (512, 40), 1, 1), (128, (512, 40), 1, 2), (64, (300, 40), 4, 3),
@@ -72,7 +73,10 @@ def test_an_evaluation_takes_what_is_predicted(
     with torch.device("meta"):
         model = NextDiT(shape).to(kind)
         sides = [
-            Conditioning(torch.empty(text, shape.cap_feat_dim), torch.empty(shape.clip_text_dim))
+            Conditioning(
+                torch.empty(text, shape.cap_feat_dim),
+                torch.empty(shape.clip_text_dim) if shape.clip_text_dim else None,
+            )
             for text in texts
         ]
     times = [step / 28 for step in range(28)]
@@ -97,17 +101,19 @@ def test_an_evaluation_takes_what_is_predicted(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("spec", [NEWBIE_3_5B, CHIBI], ids=lambda spec: spec.name)
-@pytest.mark.parametrize("tokens", [40, 512])
+@pytest.mark.parametrize("spec", [NEWBIE_3_5B, LUMINA_2, CHIBI], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("tokens", [40, 512, 2048])
 def test_an_encoder_takes_what_is_predicted(spec: ModelSpec, dtype: str, tokens: int) -> None:
     kind, few = DTYPES[dtype], shallow(spec)
     with torch.device("meta"):
         gemma = GemmaEncoder(few.gemma).to(kind).model.layers[0]
-        jina = JinaEncoder(few.jina).to(kind).model.layers[0]
-    for layer, width, predicted in (
-        (gemma, few.gemma.hidden_size, gemma_layer_peak(few.gemma, tokens, kind.itemsize)),
-        (jina, few.jina.hidden_size, jina_layer(few.jina, tokens, kind.itemsize)),
-    ):
+        layers = [(gemma, few.gemma.hidden_size,
+                   gemma_layer_peak(few.gemma, tokens, kind.itemsize))]  # fmt: skip
+        if few.jina:
+            jina = JinaEncoder(few.jina).to(kind).model.layers[0]
+            layers.append((jina, few.jina.hidden_size,
+                           jina_layer(few.jina, tokens, kind.itemsize)))  # fmt: skip
+    for layer, width, predicted in layers:
         x = empty(1, tokens, width, dtype=kind)
         rotary = (empty(1, tokens, layer.self_attn.head_dim, dtype=kind),) * 2
         peak = metered(lambda layer=layer, x=x, rotary=rotary: layer(x, rotary))

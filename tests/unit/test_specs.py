@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
+from transformers import Gemma2Config, Gemma3Config, Gemma3TextConfig, JinaEmbeddingsV3Config
 
 from sakuga.checkpoint.families.detect import detect
 from sakuga.checkpoint.families.family import read_spec
@@ -19,16 +19,17 @@ from sakuga.checkpoint.families.nextdit import TRANSFORMER, lumina2_config
 from sakuga.checkpoint.families.tables import FAMILIES, config_of
 from sakuga.checkpoint.families.vae import VAE
 from sakuga.errors import SpecMismatch
-from sakuga.model.spec import CHIBI, NEWBIE_3_5B, ModelSpec
+from sakuga.model.spec import CHIBI, LUMINA_2, NEWBIE_3_5B, ModelSpec
 
 INVENTORY = Path(__file__).parents[1] / "golden" / "inventory"
 REAL = {
     "nextdit_original": ("transformer", NEWBIE_3_5B.transformer),
     "gemma_3_4b_it": ("text_encoder", NEWBIE_3_5B.gemma),
+    "gemma_2_2b": ("text_encoder", LUMINA_2.gemma),
     "jina_text_comfyui": ("text_encoder_2", NEWBIE_3_5B.jina),
     "flux_ae_diffusers": ("vae", NEWBIE_3_5B.vae),
 }
-PRESETS = {"chibi": CHIBI, "newbie": NEWBIE_3_5B}
+PRESETS = {"chibi": CHIBI, "newbie": NEWBIE_3_5B, "lumina": LUMINA_2}
 
 # google/gemma-3-4b-it as published, which leaves to transformers what it would assume
 GEMMA_4B_V4 = {
@@ -90,6 +91,8 @@ def test_written_configs_read_back(model: str) -> None:
     spec: ModelSpec = PRESETS[model]
     parts = (spec.transformer, spec.gemma, spec.jina, spec.vae)
     for family, part in zip(FAMILIES.values(), parts, strict=True):
+        if part is None:
+            continue
         config = json.loads(json.dumps(config_of(part)))
         assert read_spec(family, config, "config.json", {}, "nothing") == part
 
@@ -104,6 +107,76 @@ def test_transformers_reads_the_gemma_config_we_write() -> None:
     for spec in (CHIBI.gemma, NEWBIE_3_5B.gemma):
         theirs = Gemma3TextConfig(**config_of(spec)).to_dict()
         assert read_spec(GEMMA, theirs, "theirs", {}, "nothing") == spec
+
+
+def test_transformers_reads_the_gemma_2_config_we_write() -> None:
+    for spec in (LUMINA_2.gemma, replace(LUMINA_2.gemma, attn_softcap=0.0, rope_theta=5e4,
+                                         rope_local_theta=5e4)):  # fmt: skip
+        theirs = Gemma2Config(**config_of(spec)).to_dict()
+        assert read_spec(GEMMA, theirs, "theirs", {}, "nothing") == spec
+
+
+# google/gemma-2-2b as published: the form of transformers 4
+GEMMA_2B_V4 = {
+    "architectures": ["Gemma2Model"],
+    "attention_bias": False,
+    "attn_logit_softcapping": 50.0,
+    "cache_implementation": "hybrid",
+    "final_logit_softcapping": 30.0,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "max_position_embeddings": 8192,
+    "model_type": "gemma2",
+    "num_attention_heads": 8,
+    "num_hidden_layers": 26,
+    "num_key_value_heads": 4,
+    "query_pre_attn_scalar": 256,
+    "rope_theta": 10000.0,
+    "sliding_window": 4096,
+    "vocab_size": 256000,
+}
+
+
+def test_a_published_gemma_2_config_and_one_that_leaves_most_unsaid() -> None:
+    keys = shapes("gemma_2_2b")
+    assert read_spec(GEMMA, GEMMA_2B_V4, "config.json", keys, "file") == LUMINA_2.gemma
+    few = {"model_type": "gemma2"}
+    assert read_spec(GEMMA, few, "config.json", keys, "file") == LUMINA_2.gemma
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"model_type": "gemma3_text", "attn_logit_softcapping": None},
+            "qk_norm True by c.json, False by the keys",
+        ),
+        ({"model_type": "gemma"}, "model_type is 'gemma2' or 'gemma3_text'"),
+        ({"rope_scaling": {"type": "linear", "factor": 1.5}}, "by plain positions"),
+        ({"attn_logit_softcapping": -1.0}, "bounded in Gemma 2 alone, by more than 0"),
+        ({"attn_logit_softcapping": "50"}, "attn_logit_softcapping is a number"),
+        ({"attn_logit_softcapping": float("inf")}, "attn_softcap is a finite number"),
+        ({"head_dim": 128}, "num_attention_heads 8 by c.json, 16 by the keys"),
+    ],
+    ids=str,
+)
+def test_what_gemma_2_cannot_be(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(SpecMismatch, match=told):
+        read_spec(GEMMA, {**GEMMA_2B_V4, **change}, "c.json", shapes("gemma_2_2b"), "file")
+
+
+def test_diffusers_class_of_lumina_2_has_an_epsilon_of_its_own() -> None:
+    keys = shapes("lumina2_diffusers")
+    config = json.loads((INVENTORY / "lumina2_diffusers.json").read_text())["config"]
+    found = read_spec(TRANSFORMER, config, "config.json", keys, "file")
+    assert found == replace(LUMINA_2.transformer, qk_norm_eps=1e-5)
+    assert read_spec(TRANSFORMER, None, "none", keys, "file") == LUMINA_2.transformer
+    for spec in (found, LUMINA_2.transformer, NEWBIE_3_5B.transformer):
+        written = lumina2_config(spec)
+        assert ("pooled_projection_dim" in written) == bool(spec.clip_text_dim)
+        assert read_spec(TRANSFORMER, written, "config.json", {}, "nothing") == spec
 
 
 def test_transformers_reads_the_jina_config_we_write() -> None:

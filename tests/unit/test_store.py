@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 from sakuga.adapters.file import read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.catalog import locate
-from sakuga.checkpoint.folder import is_model, open_checkpoint, open_component
+from sakuga.checkpoint.folder import open_checkpoint, open_component
 from sakuga.checkpoint.hub import parse_name
+from sakuga.checkpoint.parts import is_model
 from sakuga.commands.convert import convert
 from sakuga.commands.inspect import inspect
 from sakuga.commands.lora import open_transformer

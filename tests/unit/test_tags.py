@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sakuga.prompt.canonical import canonical, encoder_texts
+from sakuga.prompt.canonical import Systems, canonical, encoder_texts
 from sakuga.prompt.document import read
 from sakuga.prompt.tags import pieces, spelled, spelling_of, tidied
 
@@ -52,7 +52,7 @@ def test_encoders_of_a_model_with_a_vocabulary_read_its_spelling() -> None:
         "<character_1><n>pink hair</n><appearance>pink hair，red eyes</appearance></character_1>"
         "<caption>pink hair, blue</caption>"
     )
-    sent = encoder_texts(block, "pink hair; x", system_xml="", system_text="", spelling=WORDS)
+    sent = encoder_texts(block, "pink hair; x", systems=Systems(), spelling=WORDS)
     assert "<n>pink hair</n>\n<appearance>pink_hair, red eyes</appearance>" in sent.positive.jina
     assert "<caption>pink hair, blue</caption>" in sent.positive.jina
     assert sent.negative.jina == "pink_hair; x"

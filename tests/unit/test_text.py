@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    Gemma2Config,
+    Gemma2Model,
     Gemma3TextConfig,
     Gemma3TextModel,
     JinaEmbeddingsV3Config,
     JinaEmbeddingsV3Model,
 )
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RotaryEmbedding
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.jina_embeddings_v3.modeling_jina_embeddings_v3 import (
     JinaEmbeddingsV3RotaryEmbedding,
@@ -31,6 +34,11 @@ GEMMA = GemmaSpec(
     full_attention_layers=(1,),
     max_position_embeddings=64,
 )
+# The bound is low, so that it is felt.
+GEMMA_2 = replace(
+    GEMMA, qk_norm=False, attn_softcap=1.5, rope_theta=5e3, rope_local_theta=5e3,
+    rope_linear_factor=1.0,
+)  # fmt: skip
 JINA = JinaSpec(
     vocab_size=50,
     hidden_size=16,
@@ -39,6 +47,13 @@ JINA = JinaSpec(
     num_attention_heads=2,
     max_position_embeddings=64,
 )
+
+
+# The real one's layers and heads, of other widths.
+LUMINA_2B = replace(
+    GEMMA_2, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=4,
+    full_attention_layers=(1, 3, 5), attn_softcap=50.0,
+)  # fmt: skip
 
 
 def filled(encoder):
@@ -88,6 +103,32 @@ def test_gemma_is_that_of_transformers_to_the_bit(spec, dtype):
     for ids in TEXTS:
         states = theirs(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
         assert torch.equal(encoder(ids), states[-2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "spec",
+    [GEMMA_2, replace(GEMMA_2, num_key_value_heads=4, sliding_window=40), LUMINA_2B],
+    ids=["tiny", "ungrouped", "narrow"],
+)
+def test_gemma_2_is_that_of_transformers_to_the_bit(spec, dtype):
+    encoder = filled(GemmaEncoder(spec)).to(dtype)
+    theirs = of_transformers(encoder, Gemma2Model, Gemma2Config)
+    for ids in TEXTS:
+        states = theirs(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+        assert torch.equal(encoder(ids), states[-2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"attn_softcap": 3.0}, {"sliding_window": 2}, {"full_attention_layers": ()},
+     {"query_pre_attn_scalar": 8}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_every_number_of_gemma_2_is_felt(change):
+    states = filled(GemmaEncoder(GEMMA_2))(IDS)
+    others = filled(GemmaEncoder(replace(GEMMA_2, **change)))(IDS)
+    assert (states - others).abs().max() > 1e-4
 
 
 def last_layer(encoder, ids):
@@ -160,11 +201,17 @@ def test_rotary_tables_are_those_of_transformers(gemma, jina):
     for kind in ("full_attention", "sliding_attention"):
         ours = gemma.rotary(x, positions, kind)
         torch.testing.assert_close(ours, theirs(x, positions, kind))
+    older = Gemma2RotaryEmbedding(Gemma2Config(**config_of(GEMMA_2)))
+    for kind in ("full_attention", "sliding_attention"):
+        ours = GemmaEncoder(GEMMA_2).rotary(x, positions, kind)
+        torch.testing.assert_close(ours, older(x, positions))
     other = JinaEmbeddingsV3RotaryEmbedding(JinaEmbeddingsV3Config(**config_of(JINA)))
     torch.testing.assert_close(jina.rotary(x, positions), other(x, positions))
 
 
-@pytest.mark.parametrize(("encoder", "spec"), [(GemmaEncoder, GEMMA), (JinaEncoder, JINA)])
+@pytest.mark.parametrize(
+    ("encoder", "spec"), [(GemmaEncoder, GEMMA), (GemmaEncoder, GEMMA_2), (JinaEncoder, JINA)]
+)
 def test_one_built_on_the_meta_device_needs_nothing_but_its_parameters(encoder, spec):
     with torch.device("meta"):
         empty = encoder(spec)
@@ -175,7 +222,9 @@ def test_one_built_on_the_meta_device_needs_nothing_but_its_parameters(encoder, 
     assert torch.equal(empty(IDS), whole(IDS))
 
 
-@pytest.mark.parametrize(("encoder", "spec"), [(GemmaEncoder, GEMMA), (JinaEncoder, JINA)])
+@pytest.mark.parametrize(
+    ("encoder", "spec"), [(GemmaEncoder, GEMMA), (GemmaEncoder, GEMMA_2), (JinaEncoder, JINA)]
+)
 def test_a_cast_keeps_the_digits_of_positions(encoder, spec):
     whole = filled(encoder(spec))
     half = encoder(spec)
@@ -193,7 +242,9 @@ def test_a_cast_keeps_the_digits_of_positions(encoder, spec):
     assert half(IDS).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(("encoder", "spec"), [(GemmaEncoder, GEMMA), (JinaEncoder, JINA)])
+@pytest.mark.parametrize(
+    ("encoder", "spec"), [(GemmaEncoder, GEMMA), (GemmaEncoder, GEMMA_2), (JinaEncoder, JINA)]
+)
 def test_every_parameter_learns(encoder, spec):
     model = filled(encoder(spec)).train()
     first, second = model(IDS), model(IDS)

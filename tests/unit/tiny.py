@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from sakuga.model.spec import NEWBIE_3_5B, GemmaSpec, JinaSpec, ModelSpec, NextDiTSpec, VAESpec
+from dataclasses import replace
+
+from sakuga.model.spec import (
+    LUMINA_2,
+    NEWBIE_3_5B,
+    GemmaSpec,
+    JinaSpec,
+    ModelSpec,
+    NextDiTSpec,
+    VAESpec,
+)
 
 TINY = ModelSpec(
     name="tiny",
@@ -44,3 +54,16 @@ TINY = ModelSpec(
     ),
     drawing=NEWBIE_3_5B.drawing,
 )
+
+# Lumina-Image 2.0 as small: no pooled branch, Gemma 2, whose bound is felt.
+TINY_KIN = ModelSpec(
+    name="tiny-kin",
+    transformer=replace(TINY.transformer, clip_text_dim=0, qk_norm_eps=1e-5),
+    gemma=replace(
+        TINY.gemma, qk_norm=False, attn_softcap=1.5, rope_theta=5e3, rope_local_theta=5e3,
+        rope_linear_factor=1.0, trained_tokens=256,
+    ),
+    jina=None,
+    vae=TINY.vae,
+    drawing=LUMINA_2.drawing,
+)  # fmt: skip

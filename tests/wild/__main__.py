@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wild import files, hidden, pictures, quantised, words
+from wild import files, hidden, kin, pictures, quantised, words
 
 
 def main(arguments: list[str]) -> int:
@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> int:
     rows = [*pictures.compare(folder), *words.compare(gguf, tokenizer)]
     rows += hidden.compare(gguf, tokenizer)
     rows += quantised.compare(folder)
+    rows += kin.compare()
     for row in rows:
         print(row)
     failed = sum(not row.held for row in rows)

@@ -34,7 +34,7 @@ from sakuga.adapters.config import (
 )
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.families.detect import ENDS, OTHER_KINDS, ROLES
-from sakuga.checkpoint.folder import Opener
+from sakuga.checkpoint.parts import Opener
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
 from sakuga.weights.archive import is_from_torch, is_zip
 from sakuga.weights.formats import FLOAT_DTYPES, STRUCT_CODES, Shape

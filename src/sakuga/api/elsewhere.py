@@ -18,6 +18,7 @@ VRAM = ("--vram",)
 # Each answer is the flags that do it, of which a command may have one, or a sentence.
 FLAGS: Mapping[tuple[str, ...], tuple[str, ...] | str] = {
     ("cfg", "cfg-scale", "guidance-scale", "scale", "cfgscale", "txt-cfg"): ("--guidance",),
+    ("cfg-normalization", "cfg-normalisation", "normalization"): ("--normalisation",),
     ("cfg-rescale", "guidance-rescale", "rescale-cfg", "cfg-renorm"): ("--renorm",),
     ("cfg-trunc", "cfg-truncation", "cfg-trunc-ratio"): ("--truncation",),
     ("sampler", "sampler-name", "sampling-method", "sample-method", "method"): ("--solver",),

@@ -45,7 +45,8 @@ class Budget:
 class EngineSpec:
     """Everything an engine is opened from; JSON-able by `api.codec`.
 
-    `model`: a name or a folder; None is the embedded one, unless all four parts are named.
+    `model`: a name or a folder; None is the embedded one, unless the parts make a whole model:
+    all of them, or all but Jina, which not every transformer reads.
     `transformer` ... `vae`: the folder or file of a part from elsewhere. `cache`: a folder that
     keeps embeddings and digests between runs, None keeps nothing. `wait`: seconds that a request
     waits while another is drawn, before it is told that the engine is busy.
@@ -91,7 +92,8 @@ class EngineSpec:
     @property
     def source(self) -> str | None:
         """The model that gives what no part does; None where the parts are all there is."""
-        return self.model or (EMBEDDED if None in self.parts else None)
+        whole = None not in (self.transformer, self.gemma, self.vae)
+        return self.model or (None if whole else EMBEDDED)
 
 
 def as_model(model: object) -> str | None:

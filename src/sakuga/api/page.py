@@ -32,7 +32,8 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "guidance formula", receipt.guidance
     yield from _read_by_encoders(receipt)
     past = f", past the trained {tokens.trained} from {tokens.past!r}" if tokens.past else ""
-    yield "tokens", f"{tokens.gemma} for Gemma{past}, {tokens.jina} for Jina"
+    jina = f", {tokens.jina} for Jina" if tokens.jina else ""
+    yield "tokens", f"{tokens.gemma} for Gemma{past}{jina}"
     yield "plan", f"{plan.device} ({plan.chip}), {plan.dtype}, batch {plan.batch}"
     yield "budget", ", ".join(budget(plan))
     for stage in plan.stages:
@@ -52,7 +53,7 @@ def _read_by_encoders(receipt: Receipt) -> Iterator[tuple[str, str]]:
     """What the encoders read, as far as it has not been told: each text stands once."""
     prompt, texts = receipt.request.prompt, receipt.texts
     told = "the prompt"
-    if _spaced(texts.jina) != _spaced(prompt):
+    if texts.jina and _spaced(texts.jina) != _spaced(prompt):
         yield "Jina read", texts.jina
         told = "what Jina read"
     if _spaced(texts.gemma) in (_spaced(texts.jina), _spaced(prompt)):

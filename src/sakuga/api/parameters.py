@@ -15,7 +15,10 @@ from sakuga.api.request import Request
 SAMPLERS: Mapping[str, str] = {"euler": "Euler", "heun2": "Heun", "dpm2": "DPM++ 2M"}
 SCHEDULES: Mapping[str, str] = {"shifted": "Simple"}
 # Fields that others have no word for: they are written where they say something.
-OWN = ("shift", "renorm", "truncation", "uncond", "text_mode", "system", "verbatim", "max_tokens")
+OWN = (
+    "shift", "renorm", "normalisation", "truncation", "uncond", "text_mode", "system", "verbatim",
+    "max_tokens",
+)  # fmt: skip
 
 
 def _key(name: str) -> str:

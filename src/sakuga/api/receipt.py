@@ -68,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SentTexts:
-    """The exact string each encoder read."""
+    """The exact string each encoder read; Jina's are empty for a model without."""
 
     gemma: str
     jina: str

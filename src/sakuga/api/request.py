@@ -26,6 +26,7 @@ SOLVER_NAMES = (
     "res_multistep",
 )
 SCHEDULES = ("shifted", "linear_quadratic")
+NORMALISATIONS = ("off", "rows")
 UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
 MAX_SEED = 2**63 - 1
@@ -156,6 +157,14 @@ class Request:
             "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative."
         ),
         default=(),
+    )
+    normalisation: str | None = option(
+        Option(
+            "The guided norm: as it comes, or of each row of latents that of the conditional "
+            "one, as diffusers does for Lumina 2.",
+            choices=NORMALISATIONS,
+            otherwise="off",
+        )
     )
 
 

@@ -27,6 +27,7 @@ class Resolved(Request):
     shift: float = field(kw_only=True)
     schedule: str = field(kw_only=True)
     renorm: float = field(kw_only=True)
+    normalisation: str = field(kw_only=True, default="off")  # older receipts do not say it
     truncation: float = field(kw_only=True)
     uncond: str = field(kw_only=True)
     text_mode: Literal["training", "comfy"] = field(kw_only=True)
@@ -47,6 +48,8 @@ class Resolved(Request):
         if not self.guided:
             return "v_cond"
         text = f"v_uncond + {self.guidance:g}·(v_cond - v_uncond)"
+        if self.normalisation == "rows":
+            text += ", each row as long as in v_cond"
         if self.renorm:
             text += f", norm at most {self.renorm:g}·|v_cond|"
         if self.truncation < 1:

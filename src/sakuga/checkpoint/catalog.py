@@ -8,16 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.api.engine_spec import EMBEDDED
-from sakuga.checkpoint.model_index import entry_of, read_model_index
+from sakuga.checkpoint.model_index import entry_of, read_model_index, title_of
 from sakuga.checkpoint.tokenizer_file import own_file
-from sakuga.errors import CorruptFile, ModelNotFound
-from sakuga.model.spec import NEWBIE_3_5B, PRESETS, DrawingSpec
+from sakuga.checkpoint.vocabulary import vocabulary
+from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
+from sakuga.model.spec import (
+    LUMINA_2,
+    NETA_LUMINA,
+    NETAYUME_LUMINA,
+    NEWBIE_3_5B,
+    PRESETS,
+    SAKIKO_LUMINA,
+    TEXT_ENCODER,
+    TEXT_ENCODER_2,
+    TRANSFORMER,
+    DrawingSpec,
+    ModelSpec,
+    preset_of,
+)
 from sakuga.weights.untrusted import read_json, reading
 
-VOCABULARY = "vocabulary.json"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "chibi" / "model"
+ENCODER_SHELVES = ("text_encoders", "clip", "Text Encoder")  # of encoders in single files
+GEMMA_2 = "gemma2"  # what transformers calls the encoder of models without pooled text
+HUB_NAMES = {
+    NEWBIE_3_5B.name: "NewBie-AI/NewBie-image-Exp0.1",
+    LUMINA_2.name: "Alpha-VLLM/Lumina-Image-2.0",
+    NETA_LUMINA.name: "neta-art/Neta-Lumina-diffusers",
+    SAKIKO_LUMINA.name: "SakikoLab/Sakiko-Lumina",
+    NETAYUME_LUMINA.name: "duongve/NetaYume-Lumina-Image-2.0-Diffusers-v40",
+}
 ELSEWHERE = {
-    NEWBIE_3_5B.name: "Name it as Hugging Face does, NewBie-AI/NewBie-image-Exp0.1, or its folder.",
+    name: f"Name it as Hugging Face does, {hub}, or its folder." for name, hub in HUB_NAMES.items()
 }
 
 
@@ -63,12 +85,12 @@ def lint_profile(model: str) -> LintProfile:
 
     Raises ModelNotFound for a name or folder that nobody knows.
     """
-    preset = PRESETS.get(model, NEWBIE_3_5B)
-    limit = preset.gemma.trained_tokens
-    defaults = {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
     if model in ELSEWHERE and not Path(model).is_dir():
-        return LintProfile(limit, None, None, **defaults)
+        preset = PRESETS[model]
+        return LintProfile(preset.gemma.trained_tokens, None, None, **_systems(preset))
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
+    preset = _preset(folder)
+    limit, defaults = preset.gemma.trained_tokens, _systems(preset)
     defaults |= {
         key: text
         for key, text in _drawing_entry(folder).items()
@@ -85,27 +107,41 @@ def drawing_defaults(model: str | None) -> DrawingSpec:
 
     Raises ModelNotFound, CorruptFile, SpecMismatch.
     """
-    if model is None or model in ELSEWHERE:
+    if model is None:
         return NEWBIE_3_5B.drawing
-    return read_model_index(locate(model)).drawing
+    if model in ELSEWHERE and not Path(model).is_dir():
+        return PRESETS[model].drawing
+    folder = locate(model)
+    return read_model_index(folder, _preset(folder)).drawing
 
 
-def vocabulary(folder: Path) -> frozenset[str] | None:
-    """The words that a model says it can draw; None where it does not. Raises CorruptFile."""
-    file = folder / VOCABULARY
-    if not file.is_file():
-        return None
-    words = read_json(file, folder).get("words")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise CorruptFile(
-            f"{VOCABULARY} holds a list of words", f"another thing in {file}", "Remove it"
-        )
-    return frozenset(words)
+def _systems(preset: ModelSpec) -> dict[str, str]:
+    """What Gemma reads before an XML or a plain prompt."""
+    return {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
+
+
+def _preset(folder: Path) -> ModelSpec:
+    """The preset of a model in a folder, by what that is called and holds."""
+    names = title_of(folder)
+    if any((folder / name).is_dir() for name in TEXT_ENCODER_2.folders):
+        return preset_of(names, pooled=True)
+    config = folder / TEXT_ENCODER.folders[0] / "config.json"
+    with suppress(CorruptFile):
+        if config.is_file() and read_json(config, folder).get("model_type") == GEMMA_2:
+            return preset_of(names, pooled=False)
+    # Only now: what reads weights takes a tenth of a second to import.
+    from sakuga.checkpoint.parts import parts_in
+
+    with suppress(WeightsError, ModelNotFound):
+        places = parts_in(folder)
+        files = places.get(TRANSFORMER.name, folder).name
+        return preset_of(f"{names} {files}", pooled=TEXT_ENCODER_2.name in places)
+    return preset_of(names, pooled=True)
 
 
 def _tokenizer(folder: Path) -> Path | None:
     """The file with Gemma's tokenizer; None where there is none, or where it leads elsewhere."""
-    places = [(folder, name) for name in ("tokenizer", "text_encoder", "text_encoders", "")]
+    places = [(folder, name) for name in ("tokenizer", "text_encoder", *ENCODER_SHELVES, "")]
     try:
         if found := own_file(places[:2]):
             return found

@@ -251,7 +251,8 @@ def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> 
     config = lumina2_config(job.part.spec) if job.goal.layout is NEXTDIT_DIFFUSERS else config_of(
         job.part.spec
     )  # fmt: skip
-    names = tuple(job.goal.prefix + name for name in job.goal.layout.provisional)
+    every = (job.goal.prefix + name for name in job.goal.layout.provisional)
+    names = tuple(name for name in every if name in job.promised)
     metadata = {"format": "pt"}
     if names:
         metadata["sakuga.provisional"] = " ".join(names)

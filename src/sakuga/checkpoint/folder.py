@@ -2,16 +2,17 @@
 
     model_index.json      optional; its "sakuga" entry names the model and its drawing defaults
     transformer/          config.json and weights, as in the other three
-    text_encoder/         Gemma 3
-    text_encoder_2/       Jina, or clip_model/ as in the original release
+    text_encoder/         Gemma 3; Gemma 2 of Lumina-Image 2.0 and its kin
+    text_encoder_2/       Jina, or clip_model/ as in the original release; none in that kin
     vae/
     tokenizer/            tokenizer.json or tokenizer.model, or beside or within Gemma's weights
     tokenizer_2/          tokenizer.json or tokenizer.model, or beside or within Jina's weights
     vocabulary.json       optional; {"words": [...]}, what the model can draw
 
-Single files are as welcome, in the folder itself or where a node-graph program keeps them
-(diffusion_models/, text_encoders/, vae/): which component one holds is told by its tensors.
-Any component may also come from elsewhere, and all four may.
+Single files are as welcome, in the folder itself or where node-graph programs keep them
+(diffusion_models/ or unet/, text_encoders/ or clip/, vae/; Unet/, Text Encoder/, VAE/): which
+component one holds is told by its tensors.
+Any component may also come from elsewhere, and all may.
 
 Only headers and small JSON files are read here; code files and `auto_map` entries that lie
 in a folder are never looked at.
@@ -19,43 +20,32 @@ in a folder are never looked at.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sakuga.checkpoint.catalog import vocabulary
 from sakuga.checkpoint.contents import Contents, made_of, read_shapes
-from sakuga.checkpoint.families.detect import detect, recognise
+from sakuga.checkpoint.families.detect import recognise
 from sakuga.checkpoint.families.family import compare, read_spec
 from sakuga.checkpoint.families.jina import baked_adapter
 from sakuga.checkpoint.families.match import Match
 from sakuga.checkpoint.families.tables import FAMILIES
-from sakuga.checkpoint.model_index import ModelIndex, read_model_index
+from sakuga.checkpoint.model_index import ModelIndex, read_model_index, title_of
+from sakuga.checkpoint.parts import KINDS, SECOND, Opener, find_parts, folder_of, missing
 from sakuga.checkpoint.tokenizer import carried
 from sakuga.checkpoint.tokenizer_file import FILES, own_file
-from sakuga.errors import CorruptFile, LayoutError, ModelNotFound, SpecMismatch
+from sakuga.checkpoint.vocabulary import vocabulary
+from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
 from sakuga.model.inventory import Inventory, Shapes, inventory_of, weights_of
-from sakuga.model.spec import ModelSpec
+from sakuga.model.spec import ModelSpec, preset_of
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
-from sakuga.weights.archive import is_from_torch
 from sakuga.weights.formats import FORMATS, StorageFormat
-from sakuga.weights.shards import FROM_TORCH
 from sakuga.weights.store import Store
-from sakuga.weights.translated import Translated, names, translated
-from sakuga.weights.untrusted import confine, parse_json, read_json, reading
+from sakuga.weights.translated import Translated, translated
+from sakuga.weights.untrusted import parse_json, read_json
 
-FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "transformer": ("transformer",),
-    "text_encoder": ("text_encoder",),
-    "text_encoder_2": ("text_encoder_2", "clip_model"),
-    "vae": ("vae",),
-}
-SHELVES = ("", "diffusion_models", "text_encoders", "models")  # where single files lie
-KINDS = ("*.safetensors", "*.gguf")
-ARCHIVES = tuple(f"*{ending}" for ending in FROM_TORCH)  # opened to be converted, and never else
 ENCODERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 TOKENIZERS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "text_encoder"),
@@ -64,7 +54,6 @@ TOKENIZERS: Mapping[str, tuple[str, ...]] = {
 CONFIG = "config.json"
 QUANTISATION = "quantization_config.json"
 AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
-Opener = Callable[[Path, Path | None], Store]
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
 
 
@@ -109,7 +98,8 @@ class Checkpoint:
     """A model whose every component was found and understood.
 
     `path`: its folder; where every component comes from elsewhere, that of the transformer.
-    `index`: what its model_index.json says.
+    `text_encoder_2`: None where the transformer takes no pooled text. `index`: what its
+    model_index.json says.
     """
 
     path: Path
@@ -117,13 +107,14 @@ class Checkpoint:
     index: ModelIndex
     transformer: Component
     text_encoder: Component
-    text_encoder_2: Component
     vae: Component
+    text_encoder_2: Component | None = None
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """The four parts, in the order a drawing uses them."""
-        return (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
+        """The parts, in the order a drawing uses them."""
+        parts = (self.text_encoder, self.text_encoder_2, self.transformer, self.vae)
+        return tuple(part for part in parts if part is not None)
 
     def tokenizer(self, name: str = "tokenizer") -> Path | SentencePieceModel:
         """What tokenizes for Gemma ("tokenizer") or Jina ("tokenizer_2").
@@ -151,12 +142,12 @@ class Checkpoint:
 
         Two encoders in one folder share none of its tokenizer.json.
         """
-        encoders = (self.text_encoder, self.text_encoder_2)
-        homes = {part.name: _folder(part.place) for part in encoders}
+        encoders = [part for part in self.components if part.name in ENCODERS.values()]
+        homes = {part.name: folder_of(part.place) for part in encoders}
         home = homes[ENCODERS[name]]
         if home.is_relative_to(self.path):
             return []
-        shared = len(set(homes.values())) == 1
+        shared = len(set(homes.values())) < len(homes)
         beside = [] if shared else [(home, "")]
         return [*beside, (home, name), (home.parent, name)]
 
@@ -174,20 +165,6 @@ class Checkpoint:
         return {part.name: part.store.sha256(digest) for part in self.components}
 
 
-def is_model(path: Path, opens: Opener = Store.open, kinds: tuple[str, ...] = KINDS) -> bool:
-    """Whether a path is a whole model, not the file or folder of one component.
-
-    opens, kinds: as `open_checkpoint` takes them.
-    """
-    folders = {name for names in FOLDERS.values() for name in names} | set(SHELVES[1:])
-    with reading(path):
-        if not path.is_dir():
-            return False
-        if any((path / name).is_dir() for name in folders):
-            return True
-        return len(_single_files(path, FOLDERS, opens, kinds)) > 1
-
-
 def open_checkpoint(
     path: str | os.PathLike[str] | None,
     parts: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -196,7 +173,7 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open a model: find its components, read their specs, compare.
 
-    path: the model's folder, or None where `parts` names all four. parts: the folder or file
+    path: the model's folder, or None where `parts` names all. parts: the folder or file
     of each component that comes from elsewhere, by transformer | text_encoder |
     text_encoder_2 | vae. opens: what opens the weights of a component. kinds: the single files
     that may hold one, as patterns.
@@ -206,25 +183,45 @@ def open_checkpoint(
     config, weights, or two components contradict each other.
     """
     given = {name: Path(place) for name, place in (parts or {}).items()}
-    home = _folder(given["transformer"]) if path is None and "transformer" in given else None
+    home = folder_of(given["transformer"]) if path is None and "transformer" in given else None
     base = Path(path) if path is not None else home
     found = find_parts(None if path is None else Path(path), given, opens, kinds)
-    opened = {
-        name: open_component(place, name, None if name in given else base, opens)
-        for name, place in found.items()
-    }
+    opened: dict[str, Component] = {}
+    for name, place in found.items():  # the transformer first: it says whether Jina is read
+        if name == SECOND and not _reads_pooled(opened["transformer"], place, name in given):
+            continue
+        root = None if name in given else base
+        opened[name] = open_component(place, name, root, opens)
+    transformer = opened["transformer"]
+    if SECOND not in opened and transformer.spec.clip_text_dim:
+        raise missing([SECOND], None if path is None else Path(path), kinds)
     assert base is not None  # without a folder, every component was given
-    index = read_model_index(base)
+    names = f"{title_of(base)} {transformer.place.name} {transformer.store.path.name}"
+    index = read_model_index(base, preset_of(names, bool(transformer.spec.clip_text_dim)))
     spec = ModelSpec(
         name=index.name,
-        transformer=opened["transformer"].spec,
+        transformer=transformer.spec,
         gemma=opened["text_encoder"].spec,
-        jina=opened["text_encoder_2"].spec,
+        jina=opened[SECOND].spec if SECOND in opened else None,
         vae=opened["vae"].spec,
         drawing=index.drawing,
     )
-    _check_fit(spec, [opened[name].place for name in FOLDERS])
+    _check_fit(spec, [part.place for part in opened.values()])
     return Checkpoint(base, spec, index, **opened)
+
+
+def _reads_pooled(transformer: Component, place: Path, given: bool) -> bool:
+    """Whether a transformer takes what the second encoder gives; place, given: of that.
+
+    Raises SpecMismatch where one was asked for that nothing would read.
+    """
+    if given and not transformer.spec.clip_text_dim:
+        raise SpecMismatch(
+            "a second text encoder belongs to a transformer that takes its pooled text",
+            f"{place} for {transformer.place}, which takes none",
+            "Leave it out; Lumina-Image 2.0 and its fine-tunes read Gemma's text alone",
+        )
+    return bool(transformer.spec.clip_text_dim)
 
 
 def open_component(
@@ -245,7 +242,7 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     place: the folder or file that was opened; a config.json there counts. Raises as
     `open_component` does.
     """
-    folder = _folder(place)
+    folder = folder_of(place)
     configs = _configs(folder, source, root or folder)
     config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
     store = translated(source, _quantisation(config, folder, root or folder))
@@ -340,111 +337,13 @@ def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any
     return configs
 
 
-def find_parts(
-    path: Path | None,
-    given: Mapping[str, Path] | None = None,
-    opens: Opener = Store.open,
-    kinds: tuple[str, ...] = KINDS,
-) -> dict[str, Path]:
-    """The folder or file of each component of a model, or the given one.
-
-    given, opens, kinds: as `open_checkpoint` takes them. Raises ModelNotFound, naming what is
-    missing.
-    """
-    given = given or {}
-    rule = "a model is a folder with " + ", ".join(names[0] for names in FOLDERS.values())
-    fix = "Check the path, download what is missing, or name its file"
-    if unknown := given.keys() - FOLDERS.keys():
-        raise ModelNotFound(f"a component is one of {', '.join(FOLDERS)}", repr(min(unknown)), fix)
-    if path is not None:
-        with reading(path):
-            what = "" if path.is_dir() else "a file" if path.exists() else "nothing"
-        if what:
-            raise ModelNotFound(rule, f"{what} at {path}", fix)
-    found = {**({} if path is None else parts_in(path, given, opens, kinds)), **given}
-    missing = [" or ".join(FOLDERS[name]) for name in FOLDERS if name not in found]
-    if missing:
-        entries = [] if path is None else sorted(entry.name for entry in path.iterdir())[:20]
-        there = ", ".join(entries) or "nothing"
-        where = "without a folder" if path is None else f"among {there} in {path}"
-        if path is not None and kinds == KINDS and archives_in(path):
-            fix = advice(path)
-        raise ModelNotFound(rule, f"no {', no '.join(missing)} {where}", fix)
-    return found
-
-
-def archives_in(path: Path) -> list[Path]:
-    """The torch archives that lie where single files of a model do: converted, never opened."""
-    files = (each for shelf in SHELVES for kind in ARCHIVES for each in (path / shelf).glob(kind))
-    return sorted(each for each in files if is_from_torch(each))
-
-
-def advice(path: Path) -> str:
-    """How the torch archives of a model's folder become what is opened."""
-    new = f"{path.resolve().name}-safetensors"
-    return (
-        f"The torch archives there are opened once: `sakuga convert {path} {new} "
-        "--layout diffusers` makes a model of them"
-    )
-
-
-def parts_in(
-    path: Path,
-    without: Collection[str] = (),
-    opens: Opener = Store.open,
-    kinds: tuple[str, ...] = KINDS,
-) -> dict[str, Path]:
-    """The components that a folder has, but those named: a folder of each, or a single file.
-
-    opens, kinds: as `open_checkpoint` takes them. Raises ModelNotFound where several files hold
-    one.
-    """
-    missing, found = [], dict[str, Path]()
-    for name in [name for name in FOLDERS if name not in without]:
-        place = next((path / one for one in FOLDERS[name] if (path / one).is_dir()), None)
-        if place is None:
-            missing.append(name)
-        else:
-            found[name] = place
-    found |= _single_files(path, missing, opens, kinds) if missing else {}
-    return {name: found[name] for name in FOLDERS if name in found}
-
-
-def _single_files(
-    path: Path,
-    wanted: Collection[str],
-    opens: Opener = Store.open,
-    kinds: tuple[str, ...] = KINDS,
-) -> dict[str, Path]:
-    """The files of a folder that hold wanted components, told by their tensors."""
-    files: dict[str, list[Path]] = {}
-    for shelf in SHELVES:
-        for file in sorted(each for kind in kinds for each in (path / shelf).glob(kind)):
-            confine(file, path)
-            with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
-                component = detect(names(opens(file, path))).layout.component
-                files.setdefault(component, []).append(file)
-    for name in wanted:
-        if len(files.get(name, ())) > 1:
-            raise ModelNotFound(
-                f"a model has one {name}", " and ".join(map(str, files[name])),
-                "Name the one you mean, or keep it alone",
-            )  # fmt: skip
-    return {name: files[name][0] for name in wanted if name in files}
-
-
-def _folder(place: Path) -> Path:
-    """The folder that a component is, or that its file is in."""
-    with reading(place):
-        return place if place.is_dir() else place.parent
-
-
 def _check_fit(spec: ModelSpec, places: Iterable[Path]) -> None:
     """The transformer must take what the encoders give and the autoencoder reads."""
     taken, gemma, jina, vae = spec.transformer, spec.gemma, spec.jina, spec.vae
+    pooled = jina.hidden_size if jina else 0
     pairs = (
         ("cap_feat_dim", taken.cap_feat_dim, "hidden_size of text_encoder", gemma.hidden_size),
-        ("clip_text_dim", taken.clip_text_dim, "hidden_size of text_encoder_2", jina.hidden_size),
+        ("clip_text_dim", taken.clip_text_dim, "hidden_size of text_encoder_2", pooled),
         ("in_channels", taken.in_channels, "latent_channels of vae", vae.latent_channels),
     )
     for ours, wanted, theirs, got in pairs:

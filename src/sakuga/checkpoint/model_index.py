@@ -2,7 +2,8 @@
 
     {"sakuga": {"name": "...", "drawing": {"steps": 28, ...}, "preview": {...}}, ...}
 
-All of it is optional; what other programs write beside our entry is left alone.
+All of it is optional; what other programs write beside our entry is left alone, but for the
+shift in diffusers' scheduler/scheduler_config.json.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 
 from sakuga.checkpoint.families.family import OURS
 from sakuga.errors import SpecMismatch
-from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec
+from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
 from sakuga.weights.untrusted import read_json
 
 INDEX = "model_index.json"
+SCHEDULER = "scheduler/scheduler_config.json"  # of diffusers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class ModelIndex:
         return self.ours.get("preview")
 
 
-def read_model_index(folder: Path) -> ModelIndex:
-    """What a model's folder says of it; what it leaves unsaid is as the real model has it.
+def read_model_index(folder: Path, preset: ModelSpec = NEWBIE_3_5B) -> ModelIndex:
+    """What a model's folder says of it; what it leaves unsaid is as its preset has it.
 
     Raises CorruptFile where the file is no JSON object, SpecMismatch where an entry of ours has
     no meaning.
@@ -47,11 +49,12 @@ def read_model_index(folder: Path) -> ModelIndex:
     file, ours = folder / INDEX, entry_of(folder)
     if not isinstance(ours, dict):
         raise _odd(file, f'"{OURS}" is a set of named values', ours)
-    name, drawing = ours.get("name", _title(folder)), ours.get("drawing", {})
+    name, drawing = ours.get("name", title_of(folder)), ours.get("drawing", {})
     if not isinstance(name, str) or not isinstance(drawing, dict):
         raise _odd(file, "a model has a name and a set of drawing defaults", ours)
-    values = {key: _drawing_value(file, key, value) for key, value in drawing.items()}
-    spec = replace(NEWBIE_3_5B.drawing, **values)
+    values = _scheduled(folder)
+    values |= {key: _drawing_value(file, key, value) for key, value in drawing.items()}
+    spec = replace(preset.drawing, **values)
     shorter, longer = sorted((spec.width, spec.height))
     if not spec.min_side <= shorter <= longer <= spec.max_side:
         raise _odd(file, "width and height lie between min_side and max_side", drawing)
@@ -64,7 +67,16 @@ def entry_of(folder: Path) -> Any:
     return read_json(file, folder).get(OURS, {}) if file.is_file() else {}
 
 
-def _title(path: Path) -> str:
+def _scheduled(folder: Path) -> dict[str, Any]:
+    """The shift by which a folder of diffusers says its model is sampled, if it is a fixed one."""
+    file = folder / SCHEDULER
+    said = read_json(file, folder) if file.is_file() else {}
+    if said.get("shift") is None or said.get("use_dynamic_shifting"):
+        return {}
+    return {"shift": _drawing_value(file, "shift", said["shift"])}
+
+
+def title_of(path: Path) -> str:
     """What a folder is called; a snapshot in the hub's cache is called as on the hub."""
     folder = path.resolve()
     if folder.parent.name != "snapshots":
@@ -80,9 +92,9 @@ def _drawing_value(file: Path, key: str, value: Any) -> Any:
         raise _odd(file, f"a drawing default is one of {', '.join(kinds)}", f"{key!r}{hint}")
     if kinds[key] == "float" and type(value) is int:
         value = float(value)
-    if type(value).__name__ != kinds[key]:
+    if (type(value).__name__ if value is not None else "None") not in kinds[key].split(" | "):
         raise _odd(file, f"{key} is of type {kinds[key]}", value)
-    if kinds[key] != "str" and not 0 <= value < 2**31:
+    if type(value) in (int, float) and not 0 <= value < 2**31:
         raise _odd(file, f"{key} is finite and not negative", value)
     return value
 

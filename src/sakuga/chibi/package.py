@@ -45,6 +45,7 @@ def pack(
     """
     scale = json.loads((shelf / "vae.json").read_text())
     vae_spec = dataclasses.replace(CHIBI.vae, **scale)
+    assert CHIBI.jina is not None
     specs: dict[str, NextDiTSpec | GemmaSpec | JinaSpec | VAESpec] = {
         "transformer": CHIBI.transformer,
         "text_encoder": CHIBI.gemma,

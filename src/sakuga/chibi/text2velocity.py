@@ -16,6 +16,7 @@ class Text2Velocity(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        assert spec.jina is not None
         self.gemma = GemmaEncoder(spec.gemma)
         self.jina = JinaEncoder(spec.jina)
         self.transformer = NextDiT(spec.transformer)

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from sakuga.adapters.convert import WrittenAdapter, convert_adapter
 from sakuga.adapters.file import is_adapter, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.codec import unknown
-from sakuga.checkpoint.catalog import VOCABULARY
 from sakuga.checkpoint.convert import (
     GOALS,
     PIECES_FILES,
@@ -31,24 +31,16 @@ from sakuga.checkpoint.convert import (
     write_conversion,
 )
 from sakuga.checkpoint.families.family import OURS
-from sakuga.checkpoint.folder import (
-    ARCHIVES,
-    ENCODERS,
-    KINDS,
-    Checkpoint,
-    Component,
-    Opener,
-    is_model,
-    open_checkpoint,
-    understand,
-)
+from sakuga.checkpoint.folder import ENCODERS, Checkpoint, Component, open_checkpoint, understand
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
+from sakuga.checkpoint.parts import ARCHIVES, KINDS, Opener, is_model
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.tokenizer_file import FILES
+from sakuga.checkpoint.vocabulary import VOCABULARY
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
-from sakuga.model.spec import GemmaSpec, JinaSpec
+from sakuga.model.spec import GemmaSpec, JinaSpec, preset_of
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.formats import KEEP
 from sakuga.weights.sources import open_source
@@ -56,6 +48,8 @@ from sakuga.weights.store import Store
 from sakuga.weights.untrusted import confine, read_json
 
 ALL_KINDS = (*KINDS, *ARCHIVES)  # of files that may hold a part of what is converted
+# What a pipeline of these components is called, by whether it reads pooled text.
+PIPELINES = {True: "NewbiePipeline", False: "Lumina2Pipeline"}
 TOKENIZER_FILES = (
     *FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
@@ -163,8 +157,10 @@ def _open_model(source: Path, opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
     model = open_checkpoint(source, opens=opens, kinds=ALL_KINDS)
     model.vocabulary()
-    specs: tuple[GemmaSpec | JinaSpec, ...] = (model.spec.gemma, model.spec.jina)
+    specs: tuple[GemmaSpec | JinaSpec | None, ...] = (model.spec.gemma, model.spec.jina)
     for name, spec in zip(ENCODERS, specs, strict=True):
+        if spec is None:
+            continue
         with contextlib.suppress(ModelNotFound):  # an encoder may go without
             check_tokenizer(Tokenizer.open(model.tokenizer(name)), spec)
     return model
@@ -206,14 +202,13 @@ def _check_room(folder: Path, jobs: list[Conversion]) -> None:
 
 def _write_beside_weights(model: Checkpoint, staging: Path, goals: Mapping[str, Goal]) -> None:
     """Write what a model has besides weights: its index, its vocabulary, its tokenizers."""
-    index: dict[str, Any] = {"_class_name": "NewbiePipeline"}
-    if (model.path / INDEX).is_file():
-        ours = read_json(model.path / INDEX, model.path).get(OURS)
-        index |= {} if ours is None else {OURS: ours}
-    write_json(staging / INDEX, index)
+    write_json(staging / INDEX, _index(model))
     if (model.path / VOCABULARY).is_file():
         write_json(staging / VOCABULARY, read_json(model.path / VOCABULARY, model.path))
+    there = {part.name for part in model.components}
     for name, component in ENCODERS.items():
+        if component not in there:
+            continue
         (staging / name).mkdir()
         pieces = (staging / goals[component].file).parent / PIECES_FILES[component]
         if pieces.is_file():
@@ -224,6 +219,16 @@ def _write_beside_weights(model: Checkpoint, staging: Path, goals: Mapping[str, 
                 _copy_tokenizer(found.parent, staging / name)
         if not any((staging / name).iterdir()):
             (staging / name).rmdir()
+
+
+def _index(model: Checkpoint) -> dict[str, Any]:
+    """The model_index.json of a model: our entry, with the defaults that its folder's name gave."""
+    pooled = model.text_encoder_2 is not None
+    index: dict[str, Any] = {"_class_name": PIPELINES[pooled]}
+    ours = dict(model.index.ours)
+    if model.spec.drawing != preset_of("", pooled).drawing:
+        ours.setdefault("drawing", asdict(model.spec.drawing))
+    return index | ({OURS: ours} if ours else {})
 
 
 def _copy_tokenizer(home: Path, folder: Path) -> None:

@@ -22,7 +22,7 @@ from sakuga.api.options import Option, option
 from sakuga.api.page import differences
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
-from sakuga.checkpoint.catalog import ELSEWHERE, lint_profile
+from sakuga.checkpoint.catalog import lint_profile
 from sakuga.commands import interrupts
 from sakuga.commands.environment import caches, faults, local_model
 from sakuga.commands.flags import AsJson, Given, Size, Without, flags
@@ -36,6 +36,7 @@ from sakuga.files.atomic import write_atomically
 from sakuga.files.png import shows
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
+from sakuga.model.spec import preset_of
 from sakuga.printable import LISTED, cut, shown
 
 READ = {"prompt", "negative", "system", "verbatim", "text_mode"}  # decide what encoders read
@@ -116,7 +117,7 @@ def draw(
         told = open_source(output.source, output.text, asked, spec.source, say)
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
-            profile = lint_profile(spec.source or next(iter(ELSEWHERE)))
+            profile = lint_profile(spec.source or _preset_of_parts(spec))
             show_findings(read or Prompt("prompt", asked["prompt"]), profile, strict=strict)
         elif told.receipt is None:
             fix = "Write it, or name a --from file."
@@ -126,6 +127,11 @@ def draw(
         if as_json:
             _print_json({"event": "failed", "code": error.code, "message": str(error)})
         raise
+
+
+def _preset_of_parts(spec: EngineSpec) -> str:
+    """What the prompt for a model of parts alone is linted against."""
+    return preset_of(spec.transformer or "", pooled=spec.jina is not None).name
 
 
 def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, int]:

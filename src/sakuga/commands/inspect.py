@@ -15,7 +15,8 @@ from sakuga.api.codec import plain, unknown
 from sakuga.checkpoint.contents import Target, gathered, read_shapes, report, unbound
 from sakuga.checkpoint.families.detect import recognise
 from sakuga.checkpoint.families.match import Match
-from sakuga.checkpoint.folder import Component, code_in, find_parts, is_model, understand
+from sakuga.checkpoint.folder import Component, code_in, understand
+from sakuga.checkpoint.parts import find_parts, is_model
 from sakuga.errors import WeightsError
 from sakuga.model.inventory import weights_of
 from sakuga.printable import readable, shown
@@ -104,7 +105,7 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
         bytes=sum(key.bytes for key in keys),
         dtypes=dict(Counter(key.dtype for key in keys)),
         fates=dict(Counter(key.fate for key in keys)),
-        provisional=_provisional(match) if match else (),
+        provisional=_provisional(match, store) if match else (),
         spec=asdict(part.spec) if part else None,
         problem=problem,
         quantised=tuple(told(store)),
@@ -114,10 +115,11 @@ def _inspect(store: Store, name: str | None, place: Path, root: Path, dtype: str
     )
 
 
-def _provisional(match: Match) -> tuple[str, ...]:
+def _provisional(match: Match, store: Store) -> tuple[str, ...]:
     """The names in a file that no published one confirms."""
     theirs = {ours: name for name, ours in match.aliases}
-    return tuple(match.prefix + theirs.get(name, name) for name in match.layout.provisional)
+    names = (match.prefix + theirs.get(name, name) for name in match.layout.provisional)
+    return tuple(name for name in names if name in store)
 
 
 def _key(store: Store, key: str, fate: str, detail: str = "", into: tuple[str, ...] = ()) -> Key:

@@ -27,10 +27,10 @@ from sakuga.memory.monitor import first_card
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes, usable
 from sakuga.memory.stages import DECODE, DENOISE
 from sakuga.model.inventory import Inventory, inventory_of
-from sakuga.model.spec import PRESETS
+from sakuga.model.spec import NEWBIE_3_5B, PRESETS
 from sakuga.printable import columns, duration, readable
 
-# What an article of 2026-02 on this model says of a 16 GB card, by size and batch.
+# What an article of 2026-02 on NewBie says of a 16 GB card, by size and batch.
 ARTICLE = {
     (512, 4): "yes, 13.5 GB",
     (768, 2): "yes, 14.8 GB",
@@ -112,8 +112,10 @@ class Asked:
         request, spec = self.request, self.inventory.spec
         branches = 1 + request.guided
         texts = (self.tokens, -(-self.tokens // 2))[:branches]
-        trained = min(self.tokens, spec.jina.max_position_embeddings)
-        words = (trained, -(-trained // 2))[:branches]
+        words: tuple[int, ...] = ()
+        if spec.jina:
+            trained = min(self.tokens, spec.jina.max_position_embeddings)
+            words = (trained, -(-trained // 2))[:branches]
         return Work(
             request.width, request.height, request.number, request.steps, branches, texts, words
         )
@@ -289,7 +291,8 @@ def _row(stage: StagePlan) -> tuple[str, ...]:
 
 def _answer(asked: Asked, side: int, batch: int) -> tuple[str, ...]:
     start = (f"{side}x{side}", str(batch))
-    said = ARTICLE.get((side, batch), "-")
+    told_of = asked.inventory.spec.transformer == NEWBIE_3_5B.transformer
+    said = ARTICLE.get((side, batch), "-") if told_of else "-"
     try:
         changed = replace(asked.request, width=side, height=side, number=batch)
         request = resolve(changed, asked.inventory.spec.drawing)

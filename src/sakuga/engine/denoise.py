@@ -138,11 +138,12 @@ def modulated(
 
     `times`: every time that will be asked for. `heads`: what makes the modulations.
     """
-    t = torch.tensor(times, dtype=torch.float32, device=texts[0].pooled.device)
-    pooled = torch.stack([text.pooled for text in texts]).to(transformer.x_embedder.weight.dtype)
-    table = transformer.modulations(
-        t.repeat_interleave(len(texts)), pooled.repeat(len(times), 1), heads
-    )
+    t = torch.tensor(times, dtype=torch.float32, device=texts[0].tokens.device)
+    vectors, pooled = [text.pooled for text in texts if text.pooled is not None], None
+    if vectors:
+        dtype = transformer.x_embedder.weight.dtype
+        pooled = torch.stack(vectors).to(dtype).repeat(len(times), 1)
+    table = transformer.modulations(t.repeat_interleave(len(texts)), pooled, heads)
     return table, {t: row * len(texts) for row, t in enumerate(times)}
 
 
@@ -274,7 +275,10 @@ def _prepared(inputs: DenoiseInputs, device: Device) -> Prepared:
     """What no step changes; the weights behind it pass the device once."""
     transformer, run = inputs.transformer, inputs.run
     texts = [
-        Conditioning(device.to_device(side.tokens), device.to_device(side.pooled))
+        Conditioning(
+            device.to_device(side.tokens),
+            None if side.pooled is None else device.to_device(side.pooled),
+        )
         for side in inputs.texts
     ]
     refiner = cast(list[RefinerBlock], list(transformer.context_refiner))
@@ -291,7 +295,10 @@ def _guided(denoiser: Denoiser, request: Resolved) -> Velocity:
     if not request.guided:
         return denoiser.conditional
     until = request.truncation if request.truncation < 1 else None
-    return guided(denoiser.both, request.guidance, request.renorm, until, denoiser.conditional)
+    rows = request.normalisation == "rows"
+    return guided(
+        denoiser.both, request.guidance, request.renorm, until, denoiser.conditional, rows
+    )
 
 
 def _shown(

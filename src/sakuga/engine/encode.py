@@ -242,10 +242,12 @@ class TextEncoders:
 
     def read(self, run: Run) -> Events[list[Conditioning]]:
         """Both sides of the guidance; no negative where guidance does not need one."""
-        tokens = yield from self._features(run, GEMMA)
-        pooled = yield from self._features(run, JINA)
-        if run.request.uncond == "keep-pooled":
-            pooled = pooled * len(tokens)
+        tokens: list[Tensor] = yield from self._features(run, GEMMA)
+        pooled: list[Tensor | None] = [None] * len(tokens)
+        if JINA.name in run.stages:
+            pooled = list((yield from self._features(run, JINA)))
+            if run.request.uncond == "keep-pooled":
+                pooled = pooled * len(tokens)
         yield Encoded(run.texts.counts)
         return [Conditioning(*side) for side in zip(tokens, pooled, strict=True)]
 

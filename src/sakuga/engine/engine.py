@@ -185,7 +185,7 @@ class Engine:
 
 
 def _open(spec: EngineSpec) -> Checkpoint:
-    """The model of a spec; with all four parts named there is no other."""
+    """The model of a spec; where parts make a whole one there is no other."""
     given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
     parts = {name: Path(place) for name, place in given.items() if place is not None}
     return open_checkpoint(None if spec.source is None else locate(spec.source), parts)

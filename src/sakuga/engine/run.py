@@ -75,7 +75,7 @@ def work_of(
         evaluations=request.steps * solver.evaluations,
         branches=len(lengths[GEMMA.name]),
         gemma_tokens=lengths[GEMMA.name],
-        jina_tokens=lengths[JINA.name],
+        jina_tokens=lengths.get(JINA.name, ()),
         times=len(evaluation_times(times, request.solver)),
         held=solver.held,
     )

@@ -23,7 +23,7 @@ from sakuga.memory.costs import Work
 from sakuga.memory.device import Device, card_of, chip
 from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, smallest_limit
 from sakuga.memory.report import BEGIN
-from sakuga.memory.stages import DENOISE, STAGES, Stage
+from sakuga.memory.stages import DENOISE, Stage
 from sakuga.model.inventory import Inventory
 from sakuga.printable import readable
 
@@ -59,7 +59,7 @@ class Runner:
 
     def plan(
         self, inventory: Inventory, work: Work, options: Options,
-        stages: Sequence[Stage] = STAGES,
+        stages: Sequence[Stage] | None = None,
     ) -> MemoryPlan:  # fmt: skip
         """The fastest way within the budget, below what was learned. Raises BudgetTooSmall."""
         below = replace(options, most=self.learned.most)

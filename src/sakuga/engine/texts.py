@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sakuga.api.receipt import SentTexts, TokenCounts
 from sakuga.api.resolved import Resolved
@@ -20,7 +20,7 @@ from sakuga.model.spec import (
     ModelSpec,
 )
 from sakuga.printable import cut
-from sakuga.prompt.canonical import encoder_texts
+from sakuga.prompt.canonical import Systems, encoder_texts
 from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
@@ -50,16 +50,19 @@ def tokenize(
     request: Resolved,
     spec: ModelSpec,
     gemma: Tokenizer,
-    jina: Tokenizer,
+    jina: Tokenizer | None,
     spelling: Spelling | None = None,
 ) -> TokenizedTexts:
     """Both texts of a request as each encoder will see them. Raises PromptRefused.
 
-    `spelling`: how a model that lists its words writes them, for it obeys other spellings less.
+    `jina`: None for a model without. `spelling`: how a model that lists its words writes them,
+    for it obeys other spellings less.
     """
     sent = SentTexts(*request.sent) if request.sent else _sent(request, spec.drawing, spelling)
+    if jina is None:
+        sent = replace(sent, jina="", negative_jina="")
     positive, negative = (
-        (gemma.encode(for_gemma), jina.encode(for_jina))
+        (gemma.encode(for_gemma), jina.encode(for_jina) if jina else Tokens((), ()))
         for for_gemma, for_jina in (
             (sent.gemma, sent.jina), (sent.negative_gemma, sent.negative_jina),
         )
@@ -77,10 +80,10 @@ def tokenize(
     _check_length(request, counts)
     sides = (positive, negative) if request.guided else (positive,)
     pooled = sides[:1] if request.uncond == "keep-pooled" else sides
-    return TokenizedTexts(sent, counts, {
-        GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides),
-        JINA.name: tuple(tuple(side[1].ids) for side in pooled),
-    })  # fmt: skip
+    ids = {GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides)}
+    if jina is not None:
+        ids[JINA.name] = tuple(tuple(side[1].ids) for side in pooled)
+    return TokenizedTexts(sent, counts, ids)
 
 
 def _check_length(request: Resolved, counts: TokenCounts) -> None:
@@ -101,8 +104,7 @@ def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) ->
     texts = encoder_texts(
         request.prompt,
         request.negative,
-        system_xml=drawing.system_xml,
-        system_text=drawing.system_text,
+        systems=Systems(drawing.system_xml, drawing.system_text, drawing.system_negative),
         system=request.system,
         verbatim=request.verbatim,
         spelling=spelling,
@@ -117,12 +119,13 @@ def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) ->
 class Tokenizers:
     """The tokenizers of a model's encoders; `notes`: what shows that one is another encoder's.
 
+    `jina`: None for a model without.
     `spelling`: how tags are written for the model, if it lists the words it knows.
     """
 
     spec: ModelSpec
     gemma: Tokenizer
-    jina: Tokenizer
+    jina: Tokenizer | None
     notes: tuple[str, ...]
     spelling: Spelling | None = None
 
@@ -131,18 +134,20 @@ class Tokenizers:
         """Open both. Raises ModelNotFound, CorruptFile, SpecMismatch where one cannot be used."""
         spec, notes = checkpoint.spec, list[str]()
         kinds = (TEXT_ENCODER, spec.gemma), (TEXT_ENCODER_2, spec.jina)
-        opened = []
+        opened = dict[str, Tokenizer]()
         for kind, encoder in kinds:
             assert kind.tokenizer is not None
+            if encoder is None:
+                continue
             tokenizer = Tokenizer.open(checkpoint.tokenizer(kind.tokenizer))
             if why := check_tokenizer(tokenizer, encoder):
                 notes.append(f"The {kind.tokenizer} seems to be another encoder's: {why}.")
-            opened.append(tokenizer)
-        gemma, jina = opened
+            opened[kind.name] = tokenizer
         words = None
         with suppress(CorruptFile):  # doctor tells; a drawing needs no list of words
             words = checkpoint.vocabulary()
         spelling = None if words is None else spelling_of(words)
+        gemma, jina = opened[TEXT_ENCODER.name], opened.get(TEXT_ENCODER_2.name)
         return cls(spec, gemma, jina, tuple(notes), spelling)
 
     def read(self, request: Resolved) -> TokenizedTexts:

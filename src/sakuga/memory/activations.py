@@ -301,10 +301,18 @@ def modulation_table(spec: NextDiTSpec, evaluations: int, branches: int, size: i
 def gemma_layer_peak(spec: GemmaSpec, tokens: int, size: int, unfolded: int = 0) -> int:
     """Bytes at the worst moment of a layer that reads one text, beside the layer's input.
 
-    The gated product and its two factors; the sum before it and its norm.
+    The gated product and its two factors; the sum before it and its norm. Or, where scores are
+    bounded, two maps of scores in float32 with their masks; queries, keys and values, and the
+    norm before them.
     """
     inner = swiglu(tokens * spec.intermediate_size * size, unfolded)
-    return tokens * 2 * spec.hidden_size * size + inner
+    product = tokens * 2 * spec.hidden_size * size + inner
+    if not spec.attn_softcap:
+        return product
+    heads = spec.num_attention_heads
+    scores = tokens**2 * (heads * 2 * FLOAT + 2)
+    mixed = tokens * (spec.hidden_size + 3 * heads * spec.head_dim) * size
+    return max(product, mixed + scores)
 
 
 def jina_layer(spec: JinaSpec, tokens: int, size: int) -> int:

@@ -118,7 +118,8 @@ class Work:
 
     `branches`: 2 with guidance, else 1. `evaluations` of the velocity, at `times` different
     times; None if each is at its own. `held`: of each picture, latents that the solver holds
-    meanwhile. The token counts have one entry per text that is read, the prompt first.
+    meanwhile. The token counts have one entry per text that is read, the prompt first;
+    `jina_tokens` has none for a model without.
     """
 
     width: int

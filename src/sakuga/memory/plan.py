@@ -20,7 +20,7 @@ from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import Card
 from sakuga.memory.costs import Costs, Work
 from sakuga.memory.reasons import Reason, reasons_for
-from sakuga.memory.stages import STAGES, Stage
+from sakuga.memory.stages import Stage, stages_of
 from sakuga.model.inventory import Inventory, NetworkWeights
 from sakuga.printable import readable
 from sakuga.weights.formats import FORMATS, choose_format, is_block_linear
@@ -129,13 +129,16 @@ def make_plan(
     work: Work,
     card: Card,
     options: Options,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[Stage] | None = None,
 ) -> MemoryPlan:
     """The fastest plan whose every stage stays within the usable part of `limit`, if any.
+
+    stages: by default all that the model has.
 
     Raises BudgetTooSmall where there is none, naming the smallest limit that has one, and
     RequestError for a storage format that nobody knows.
     """
+    stages = stages_of(inventory) if stages is None else stages
     asked = [Priced.of(stage, inventory, work, card, options) for stage in stages]
     rooms = _rooms(asked, limit, options.most)
     chosen = _best(asked, rooms)

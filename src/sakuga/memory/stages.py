@@ -48,6 +48,7 @@ def gemma_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
 def jina_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
     """Jina, in the same way."""
     spec, texts = costs.spec.jina, costs.work.jina_tokens
+    assert spec is not None  # or there is no such stage
     for form in forms:
         beside = jina_layer(spec, max(texts), costs.size)
         yield from _ways(costs, form, texts, beside, spec.hidden_size)
@@ -224,6 +225,10 @@ class Stage:
         assert isinstance(part, NetworkWeights)
         return part
 
+    def of(self, inventory: Inventory) -> bool:
+        """Whether a model has its network."""
+        return getattr(inventory, self.component.field) is not None
+
     def costs(
         self, inventory: Inventory, work: Work, card: Card, dtype: str, pinned: int | None = None
     ) -> Costs:
@@ -240,4 +245,11 @@ DENOISE = Stage(
 DECODE = Stage("decode", AUTOENCODER, decode_ways, (STRIPS, RECOMPUTE))
 
 STAGES = (GEMMA, JINA, DENOISE, DECODE)  # in the order a drawing runs them
+
+
+def stages_of(inventory: Inventory) -> tuple[Stage, ...]:
+    """The stages of a drawing with a model, in the order it runs them."""
+    return tuple(stage for stage in STAGES if stage.of(inventory))
+
+
 BY_NAME: Mapping[str, Stage] = {stage.name: stage for stage in STAGES}

@@ -59,11 +59,11 @@ class NetworkWeights:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """A model's weights, network by network."""
+    """A model's weights, network by network; a model without pooled text has no `jina`."""
 
     spec: ModelSpec
     gemma: NetworkWeights
-    jina: NetworkWeights
+    jina: NetworkWeights | None
     transformer: NetworkWeights
     vae: NetworkWeights
 
@@ -78,7 +78,7 @@ def inventory_of(spec: ModelSpec, stored: Mapping[str, Formats] | None = None) -
     return Inventory(
         spec,
         _gemma_weights(spec.gemma, formats.get("text_encoder", {})),
-        _jina_weights(spec.jina, formats.get("text_encoder_2", {})),
+        _jina_weights(spec.jina, formats.get("text_encoder_2", {})) if spec.jina else None,
         _transformer_weights(spec.transformer, formats.get("transformer", {})),
         _vae_weights(spec.vae, formats.get("vae", {})),
     )
@@ -120,8 +120,6 @@ def gemma_layer(spec: GemmaSpec, layer: int) -> dict[str, Shape]:
         "self_attn.k_proj.weight": (keys, width),
         "self_attn.v_proj.weight": (keys, width),
         "self_attn.o_proj.weight": (width, queries),
-        "self_attn.q_norm.weight": (spec.head_dim,),
-        "self_attn.k_norm.weight": (spec.head_dim,),
         "mlp.gate_proj.weight": (inner, width),
         "mlp.up_proj.weight": (inner, width),
         "mlp.down_proj.weight": (width, inner),
@@ -130,6 +128,8 @@ def gemma_layer(spec: GemmaSpec, layer: int) -> dict[str, Shape]:
         "pre_feedforward_layernorm.weight": (width,),
         "post_feedforward_layernorm.weight": (width,),
     }
+    if spec.qk_norm:
+        shapes |= {f"self_attn.{one}_norm.weight": (spec.head_dim,) for one in "qk"}
     return {f"layers.{layer}.{key}": shape for key, shape in shapes.items()}
 
 
@@ -175,9 +175,7 @@ def _transformer_weights(spec: NextDiTSpec, stored: Formats) -> NetworkWeights:
     once = {
         **_affine("t_embedder.mlp.0", (cond, TIME_WAVES)),
         **_affine("t_embedder.mlp.2", (cond, cond)),
-        "clip_text_pooled_proj.0.weight": (spec.clip_text_dim,),
-        **_affine("clip_text_pooled_proj.1", (spec.clip_text_dim, spec.clip_text_dim)),
-        **_affine("time_text_embed.1", (cond, cond + spec.clip_text_dim)),
+        **_pooled_branch(spec),
         "cap_embedder.0.weight": (spec.cap_feat_dim,),
         **_affine("cap_embedder.1", (width, spec.cap_feat_dim)),
     }
@@ -196,6 +194,18 @@ def _transformer_weights(spec: NextDiTSpec, stored: Formats) -> NetworkWeights:
             ),
         ),
     )
+
+
+def _pooled_branch(spec: NextDiTSpec) -> dict[str, Shape]:
+    """Names and shapes of what takes the pooled text; none where nothing does."""
+    pooled, cond = spec.clip_text_dim, spec.cond_dim
+    if not pooled:
+        return {}
+    return {
+        "clip_text_pooled_proj.0.weight": (pooled,),
+        **_affine("clip_text_pooled_proj.1", (pooled, pooled)),
+        **_affine("time_text_embed.1", (cond, cond + pooled)),
+    }
 
 
 def transformer_block(spec: NextDiTSpec) -> dict[str, Shape]:

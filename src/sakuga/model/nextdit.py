@@ -1,9 +1,9 @@
-"""The transformer: Next-DiT (Lumina 2, arXiv 2503.21758) with a pooled-text branch.
+"""The transformer: Next-DiT (Lumina 2, arXiv 2503.21758), with a pooled-text branch or without.
 
 A segment is one image with its caption. Captions pass the context refiner once per
 prompt; at every step the latents pass the noise refiner, then caption and image tokens
-of each segment run through the joint layers side by side. Time and the pooled text
-vector modulate everything but the captions.
+of each segment run through the joint layers side by side. Time, and the pooled text
+vector if there is one, modulate everything but the captions.
 
 State-dict names are those of the original checkpoint, whose `norm_final.weight` was
 never used and has no place here.
@@ -24,7 +24,7 @@ from sakuga.model.packing import Latents, Packing, packing_of, patchify, text_po
 from sakuga.model.spec import NextDiTSpec
 
 TIME_FREQUENCIES = 128
-FINE_EPS = 1e-6  # q/k norms, pooled norm, final norm; all others use spec.norm_eps
+FINE_EPS = 1e-6  # pooled norm, final norm
 
 
 class Attention(nn.Module):
@@ -36,8 +36,8 @@ class Attention(nn.Module):
         self.head_dim = spec.head_dim
         self.qkv = nn.Linear(spec.dim, sum(self.heads) * spec.head_dim, bias=False)
         self.out = nn.Linear(spec.dim, spec.dim, bias=False)
-        self.q_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
-        self.k_norm = nn.RMSNorm(spec.head_dim, eps=FINE_EPS)
+        self.q_norm = nn.RMSNorm(spec.head_dim, eps=spec.qk_norm_eps)
+        self.k_norm = nn.RMSNorm(spec.head_dim, eps=spec.qk_norm_eps)
 
     def forward(self, x: Tensor, positions: Positions) -> Tensor:
         """Mix the tokens of each segment: pack (..., D) to pack (..., D)."""
@@ -184,13 +184,14 @@ class NextDiT(nn.Module):
             RefinerBlock(spec) for _ in range(spec.n_refiner_layers)
         )
         self.t_embedder = TimestepEmbedder(spec)
-        self.clip_text_pooled_proj = nn.Sequential(
-            nn.RMSNorm(spec.clip_text_dim, eps=FINE_EPS),
-            nn.Linear(spec.clip_text_dim, spec.clip_text_dim),
-        )
-        self.time_text_embed = nn.Sequential(
-            nn.SiLU(), nn.Linear(spec.cond_dim + spec.clip_text_dim, spec.cond_dim)
-        )
+        if spec.clip_text_dim:
+            self.clip_text_pooled_proj = nn.Sequential(
+                nn.RMSNorm(spec.clip_text_dim, eps=FINE_EPS),
+                nn.Linear(spec.clip_text_dim, spec.clip_text_dim),
+            )
+            self.time_text_embed = nn.Sequential(
+                nn.SiLU(), nn.Linear(spec.cond_dim + spec.clip_text_dim, spec.cond_dim)
+            )
         self.cap_embedder = nn.Sequential(
             nn.RMSNorm(spec.cap_feat_dim, eps=spec.norm_eps),
             nn.Linear(spec.cap_feat_dim, spec.dim),

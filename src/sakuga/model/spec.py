@@ -9,8 +9,9 @@ Shape alphabet, used in every docstring and trailing comment of the project:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,10 @@ COMPONENTS: Mapping[str, ComponentKind] = {
 
 @dataclass(frozen=True, slots=True)
 class NextDiTSpec:
-    """The transformer. `multiple_of` rounds the feed-forward width 4·dim up."""
+    """The transformer. `multiple_of` rounds the feed-forward width 4·dim up.
+
+    `clip_text_dim`: of the pooled text vector; 0 for a transformer that takes none.
+    """
 
     dim: int
     n_layers: int
@@ -56,11 +60,12 @@ class NextDiTSpec:
     n_kv_heads: int
     axes_dims: tuple[int, int, int]
     cap_feat_dim: int
-    clip_text_dim: int
+    clip_text_dim: int = 0
     multiple_of: int = 256
     in_channels: int = 16
     patch_size: int = 2
     norm_eps: float = 1e-5
+    qk_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
 
     @property
@@ -81,7 +86,11 @@ class NextDiTSpec:
 
 @dataclass(frozen=True, slots=True)
 class GemmaSpec:
-    """Gemma 3's text model. Layers not in `full_attention_layers` see a sliding window."""
+    """The text model of Gemma 2 or 3. Layers not in `full_attention_layers` see a sliding window.
+
+    `qk_norm`: queries and keys are normed, as in Gemma 3. `attn_softcap`: scores s become
+    c·tanh(s / c), as in Gemma 2; 0 leaves them as they are.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -98,6 +107,8 @@ class GemmaSpec:
     rope_local_theta: float = 10_000.0
     rope_linear_factor: float = 8.0
     rms_norm_eps: float = 1e-6
+    qk_norm: bool = True
+    attn_softcap: float = 0.0
     pad_token_id: int = 0
     eos_token_id: int = 1
     bos_token_id: int = 2
@@ -144,8 +155,10 @@ class VAESpec:
 class DrawingSpec:
     """What a model draws when nobody says otherwise, and what it can be asked for.
 
-    `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt. `trained_min`,
-    `trained_max`: the shortest and longest side of the pictures of training, 0 if not known.
+    `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt;
+    `system_negative`: before a negative, None for the same as before a prompt of its kind.
+    `normalisation`: see `api.request.Request`. `trained_min`, `trained_max`: the shortest and
+    longest side of the pictures of training, 0 if not known.
     """
 
     steps: int
@@ -159,6 +172,9 @@ class DrawingSpec:
     max_pixels: int
     system_xml: str
     system_text: str
+    system_negative: str | None = None
+    schedule: str = "shifted"
+    normalisation: str = "off"
     size_multiple: int = 16
     trained_min: int = 0
     trained_max: int = 0
@@ -166,14 +182,19 @@ class DrawingSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A whole model: its parts and its drawing defaults."""
+    """A whole model: its parts and its drawing defaults.
+
+    `jina`: None where the transformer takes no pooled vector. `known_as`: words in the names of
+    folders and files, without spaces and signs, by which this preset's defaults are theirs.
+    """
 
     name: str
     transformer: NextDiTSpec
     gemma: GemmaSpec
-    jina: JinaSpec
+    jina: JinaSpec | None
     vae: VAESpec
     drawing: DrawingSpec
+    known_as: tuple[str, ...] = ()
 
 
 CHIBI = ModelSpec(
@@ -290,6 +311,109 @@ NEWBIE_3_5B = ModelSpec(
             "highest degree of image-text alignment based on textual prompts. <Prompt Start> "
         ),
     ),
+    known_as=("newbie",),
 )
 
-PRESETS = {spec.name: spec for spec in (CHIBI, NEWBIE_3_5B)}
+
+_SUPERIOR = (
+    "You are an assistant designed to generate superior images with the superior degree of "
+    "image-text alignment based on textual prompts or user prompts. <Prompt Start> "
+)
+_ANIME = (
+    "You are an assistant designed to generate anime images based on textual prompts. "
+    "<Prompt Start> "
+)
+_FINE_ANIME = (
+    "You are an assistant designed to generate high quality anime images based on textual "
+    "prompts. <Prompt Start> "
+)
+_POOR = (
+    "You are an assistant designed to generate low-quality images based on textual prompts "
+    "<Prompt Start> "
+)
+
+# What NewBie grew from: its transformer with fewer layers and no pooled branch, and Gemma 2 2B.
+# Defaults: those of diffusers' Lumina2Pipeline.
+LUMINA_2 = ModelSpec(
+    name="lumina-image-2.0",
+    transformer=replace(NEWBIE_3_5B.transformer, n_layers=26, cap_feat_dim=2304, clip_text_dim=0),
+    gemma=GemmaSpec(
+        vocab_size=256_000,
+        hidden_size=2304,
+        intermediate_size=9216,
+        num_hidden_layers=26,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=256,
+        query_pre_attn_scalar=256,
+        sliding_window=4096,
+        full_attention_layers=tuple(range(1, 26, 2)),
+        max_position_embeddings=8192,
+        rope_theta=10_000.0,
+        rope_linear_factor=1.0,
+        qk_norm=False,
+        attn_softcap=50.0,
+        trained_tokens=256,
+    ),
+    jina=None,
+    vae=NEWBIE_3_5B.vae,
+    drawing=replace(
+        NEWBIE_3_5B.drawing,
+        steps=30,
+        guidance=4.0,
+        normalisation="rows",
+        system_xml=_SUPERIOR,
+        system_text=_SUPERIOR,
+        system_negative="",
+    ),
+    known_as=("lumina",),
+)
+
+# Its fine-tunes for anime: the same networks. Defaults: of each one's card and workflows.
+NETA_LUMINA = replace(
+    LUMINA_2,
+    name="neta-lumina",
+    drawing=replace(
+        LUMINA_2.drawing,
+        solver="res_multistep",
+        schedule="linear_quadratic",
+        guidance=4.5,
+        normalisation="off",
+        system_xml=_ANIME,
+        system_text=_ANIME,
+        system_negative=_POOR,
+    ),
+    known_as=("neta",),
+)
+SAKIKO_LUMINA = replace(NETA_LUMINA, name="sakiko-lumina", known_as=("sakiko",))
+NETAYUME_LUMINA = replace(
+    NETA_LUMINA,
+    name="netayume-lumina",
+    drawing=replace(
+        NETA_LUMINA.drawing,
+        schedule="shifted",
+        shift=4.0,
+        guidance=4.0,
+        system_xml=_FINE_ANIME,
+        system_text=_FINE_ANIME,
+    ),
+    known_as=("yume",),
+)
+
+PRESETS = {
+    spec.name: spec
+    for spec in (CHIBI, NEWBIE_3_5B, LUMINA_2, NETA_LUMINA, SAKIKO_LUMINA, NETAYUME_LUMINA)
+}
+
+
+def preset_of(names: str, pooled: bool) -> ModelSpec:
+    """The preset whose defaults a model has that says nothing of its own.
+
+    names: of its folder and files, as they are. pooled: whether its transformer takes a pooled
+    vector. Of several that they fit, the last in the table, where fine-tunes follow what they
+    were made of; else the first of its kind.
+    """
+    plain = re.sub(r"[^a-z0-9]", "", names.lower())
+    kin = [one for one in PRESETS.values() if one.known_as and (one.jina is not None) == pooled]
+    named = [one for one in kin if any(word in plain for word in one.known_as)]
+    return (named or kin[:1])[-1]

@@ -1,4 +1,4 @@
-"""The text encoders: the layers of Gemma 3 and Jina, and what conditions a drawing.
+"""The text encoders: the layers of Gemma and Jina, and what conditions a drawing.
 
 Layers are run wherever they come from, so that they may be streamed. Texts go in without
 padding where they can, so no prompt depends on its neighbours.
@@ -6,12 +6,13 @@ padding where they can, so no prompt depends on its neighbours.
 Weights have the names that transformers gives them, and results are its models' to the bit,
 which tests hold. Its own modules would do as well, but importing them takes two seconds:
 they bring generation, kernels from a hub and a distributed runtime.
-Sources: Gemma 3 Technical Report, arXiv 2503.19786, section 2; jina-embeddings-v3, arXiv
-2409.10173, section 3; rotary embeddings, arXiv 2104.09864.
+Sources: Gemma 2, arXiv 2408.00118, section 2; Gemma 3, arXiv 2503.19786, section 2;
+jina-embeddings-v3, arXiv 2409.10173, section 3; rotary embeddings, arXiv 2104.09864.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ INITIAL = 0.02  # standard deviation of matrices before training
 
 
 class GemmaTower(nn.Module):
-    """Gemma 3 but for its last layer and the final norm: the table of words, and the layers."""
+    """Gemma but for its last layer and the final norm: the table of words, and the layers."""
 
     def __init__(self, spec: GemmaSpec) -> None:
         super().__init__()
@@ -96,20 +97,24 @@ class GemmaNorm(nn.Module):
 
 
 class GemmaAttention(nn.Module):
-    """Attention whose queries and keys are normed, each key head serving several queries'."""
+    """Attention, each key head serving several queries'; normed or with bounded scores."""
 
     def __init__(self, spec: GemmaSpec) -> None:
         super().__init__()
         self.head_dim, self.scale = spec.head_dim, spec.query_pre_attn_scalar**-0.5
         self.groups = spec.num_attention_heads // spec.num_key_value_heads
+        self.softcap = spec.attn_softcap
         queries = spec.num_attention_heads * spec.head_dim
         keys = spec.num_key_value_heads * spec.head_dim
         self.q_proj = nn.Linear(spec.hidden_size, queries, bias=False)
         self.k_proj = nn.Linear(spec.hidden_size, keys, bias=False)
         self.v_proj = nn.Linear(spec.hidden_size, keys, bias=False)
         self.o_proj = nn.Linear(queries, spec.hidden_size, bias=False)
-        self.q_norm = GemmaNorm(spec.head_dim, spec.rms_norm_eps)
-        self.k_norm = GemmaNorm(spec.head_dim, spec.rms_norm_eps)
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        if spec.qk_norm:
+            self.q_norm = GemmaNorm(spec.head_dim, spec.rms_norm_eps)
+            self.k_norm = GemmaNorm(spec.head_dim, spec.rms_norm_eps)
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None) -> Tensor:
         """Map (B, L, W) to the same shape."""
@@ -117,13 +122,18 @@ class GemmaAttention(nn.Module):
         q, k, v = (_heads(linear(x), self.head_dim) for linear in linears)
         q, k = self.q_norm(q), self.k_norm(k)
         q, k = _turned(q, rotary), _turned(k, rotary)
-        # With a mask, no fused kernel takes grouped heads.
-        grouped = self.groups > 1 and mask is None
+        # With a mask, or bounds to the scores, no fused kernel takes grouped heads.
+        grouped = self.groups > 1 and mask is None and not self.softcap
         if self.groups > 1 and not grouped:
             k, v = k.repeat_interleave(self.groups, 1), v.repeat_interleave(self.groups, 1)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=grouped
-        )
+        mixed = (
+            _softcapped(q, k, v, mask, self.scale, self.softcap)
+            if self.softcap
+            else F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale,
+                enable_gqa=grouped,
+            )
+        )  # fmt: skip
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -236,6 +246,25 @@ def _turned(x: Tensor, rotary: Rotary) -> Tensor:
     return x * cos[:, None] + torch.cat((-second, first), dim=-1) * sin[:, None]
 
 
+def _softcapped(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float
+) -> Tensor:
+    """Attention over (B, H, L, E) whose scores stay between -cap and cap: no kernel has that.
+
+    mask: as for a layer.
+    """
+    if mask is None:
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    # In one expression, so that nothing of it is held longer than it is used.
+    return (
+        (torch.tanh(q @ k.transpose(2, 3) * scale / cap) * cap)
+        .masked_fill(~mask, -math.inf)
+        .float()
+        .softmax(dim=-1)
+        .to(v.dtype)
+    ) @ v
+
+
 def _begin(module: nn.Module) -> None:
     """Give the weights of a linear what training starts from."""
     if isinstance(module, nn.Linear) and not module.weight.is_meta:
@@ -246,14 +275,14 @@ def _begin(module: nn.Module) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """One text, encoded: `tokens` (L, gemma width) and `pooled` (jina width,)."""
+    """One text, encoded: `tokens` (L, gemma width), and `pooled` (jina width,) if it is taken."""
 
     tokens: Tensor
-    pooled: Tensor
+    pooled: Tensor | None
 
 
 class GemmaEncoder(nn.Module):
-    """Gemma 3 up to its last layer but one, without the final norm.
+    """Gemma up to its last layer but one, without the final norm.
 
     `model` names its parameters as transformers does; the last layer and the norm of a
     checkpoint have no place here.

@@ -86,6 +86,18 @@ class Texts:
     negative: EncoderText
 
 
+@dataclass(frozen=True, slots=True)
+class Systems:
+    """What a model's Gemma reads before a prompt of XML, and before one of text.
+
+    `negative`: before a negative; None for the same as before a prompt of its kind.
+    """
+
+    xml: str = ""
+    text: str = ""
+    negative: str | None = None
+
+
 def canonical(document: Document, spelling: Spelling | None = None) -> str:
     """The prompt in canonical form, without a system prompt. Applied twice, it changes nothing.
 
@@ -146,8 +158,7 @@ def encoder_texts(
     prompt: str,
     negative: str = "",
     *,
-    system_xml: str,
-    system_text: str,
+    systems: Systems,
     system: str | None = None,
     verbatim: bool = False,
     spelling: Spelling | None = None,
@@ -158,14 +169,15 @@ def encoder_texts(
     As in training, Gemma reads a system prompt and the user's text, Jina the user's text
     alone; `comfy` gives Jina what Gemma reads. An empty text stays empty for both. The
     system prompt is `system` if given ("community" names the usual one of workflows), else
-    the one the user put in front of the text, else the model's own for the text's kind.
+    the one the user put in front of the text, else the model's own, of `systems`. A negative
+    with one of its own has that, whatever `system` is.
     `verbatim` sends the user's text untouched; else its tags are in `spelling`.
     Raises PromptRefused as `read` does.
     """
-    positive, other = (
-        _encoder_text(text, (system_xml, system_text), system, verbatim, spelling)
-        for text in (prompt, unlabelled(negative))
-    )
+    positive = _encoder_text(prompt, systems, system, verbatim, spelling)
+    if systems.negative is not None:
+        systems, system = Systems(systems.negative, systems.negative), None
+    other = _encoder_text(unlabelled(negative), systems, system, verbatim, spelling)
     if mode == "comfy":
         positive, other = (EncoderText(each.gemma, each.gemma) for each in (positive, other))
     return Texts(positive, other)
@@ -173,7 +185,7 @@ def encoder_texts(
 
 def _encoder_text(
     text: str,
-    systems: tuple[str, str],
+    systems: Systems,
     system: str | None,
     verbatim: bool,
     spelling: Spelling | None,
@@ -184,7 +196,7 @@ def _encoder_text(
     if verbatim and system is None and document.system:
         return EncoderText(text, text)
     user = text if verbatim else canonical(document, spelling)
-    return EncoderText(system_prompt(document, system, *systems) + user, user)
+    return EncoderText(system_prompt(document, system, systems.xml, systems.text) + user, user)
 
 
 def _section_lines(section: Section) -> Iterator[Line]:

@@ -1,6 +1,7 @@
 """What llama.cpp writes into a GGUF file besides tensors: what model it is, and its words.
 
-Source: llama.cpp, convert_hf_to_gguf.py, src/models/gemma3.cpp and src/llama-vocab.cpp.
+Source: llama.cpp, convert_hf_to_gguf.py, src/models/gemma2.cpp, src/models/gemma3.cpp and
+src/llama-vocab.cpp.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from sakuga.weights.untrusted import corrupt
 
 WORDS = "tokenizer.ggml."
 SENTENCEPIECE = "llama"  # what it calls byte-pair SentencePiece
-LAYERS_OF_27B = 62  # the one size whose queries are not scaled by the width of a head
+# By architecture, the layers of the one size whose queries are not scaled by the width of a head.
+LARGEST = {"gemma2": 46, "gemma3": 62}
 GEMMA = {
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -28,6 +30,7 @@ GEMMA = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "attention.sliding_window": "sliding_window",
     "attention.sliding_window_pattern": "sliding_window_pattern",
+    "attn_logit_softcapping": "attn_logit_softcapping",
 }
 
 
@@ -39,23 +42,36 @@ def metadata_of(gguf: GGUF) -> dict[str, str]:
 
 
 def gemma_config(values: Mapping[str, Value]) -> dict[str, Any] | None:
-    """What a Gemma 3 file says of its model, in the words of transformers' config.
+    """What a file of Gemma 2 or 3 says of its model, in the words of transformers' config.
 
     None for another architecture. What llama.cpp assumes where a file is silent is assumed
     here too.
     """
-    if values.get("general.architecture") != "gemma3":
+    architecture = values.get("general.architecture")
+    if not isinstance(architecture, str) or architecture not in LARGEST:
         return None
-    own = _under(values, "gemma3.")
+    own = _under(values, f"{architecture}.")
+    rotary = {"gemma2": _plain_rotary, "gemma3": _rotary_by_kind}[architecture]
+    return {
+        "model_type": architecture,
+        **{ours: own[theirs] for theirs, ours in GEMMA.items() if theirs in own},
+        "query_pre_attn_scalar": _query_scalar(own, LARGEST[architecture]),
+        "rope_parameters": rotary(own),
+    }
+
+
+def _plain_rotary(own: Mapping[str, Value]) -> dict[str, Any]:
+    """Of Gemma 2, whose layers all turn alike."""
+    return {"rope_type": "default", "rope_theta": own.get("rope.freq_base", 10_000.0)}
+
+
+def _rotary_by_kind(own: Mapping[str, Value]) -> dict[str, Any]:
+    """Of Gemma 3, for layers that see all and for the others."""
     full = {"rope_type": "default", "rope_theta": own.get("rope.freq_base", 1_000_000.0)}
     if own.get("rope.scaling.type") == "linear":
         full |= {"rope_type": "linear", "factor": own.get("rope.scaling.factor", 1.0)}
     local = {"rope_type": "default", "rope_theta": own.get("rope.freq_base_swa", 10_000.0)}
-    return {
-        **{ours: own[theirs] for theirs, ours in GEMMA.items() if theirs in own},
-        "query_pre_attn_scalar": _query_scalar(own),
-        "rope_parameters": {"full_attention": full, "sliding_attention": local},
-    }
+    return {"full_attention": full, "sliding_attention": local}
 
 
 def has_words(metadata: Mapping[str, str]) -> bool:
@@ -89,10 +105,10 @@ def pieces_of(gguf: GGUF) -> SentencePieceModel:
     return checked(pieces, str(gguf.path))
 
 
-def _query_scalar(own: Mapping[str, Value]) -> Value | None:
-    """The number whose root the queries are divided by."""
+def _query_scalar(own: Mapping[str, Value], layers: int) -> Value | None:
+    """The number whose root the queries are divided by; layers: of the largest size."""
     width, heads = own.get("embedding_length"), own.get("attention.head_count")
-    largest = own.get("block_count") == LAYERS_OF_27B
+    largest = own.get("block_count") == layers
     if largest and isinstance(width, int) and isinstance(heads, int) and heads:
         return width // heads
     return own.get("attention.key_length")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from replay import adapters, nextdit, sampling, text, vae
+from replay import adapters, lumina2, nextdit, sampling, text, vae
 from replay.case import Case, CaseError, Row, Sheet, read_case
 
 REPLAYS: dict[str, Callable[[Case, Sheet], None]] = {
@@ -19,6 +19,7 @@ REPLAYS: dict[str, Callable[[Case, Sheet], None]] = {
     "jina_text": text.jina,
     "jina_text_official": text.official,
     "gemma_text": text.gemma,
+    "lumina2": lumina2.replay,
     "vae": vae.autoencoder,
     "vae_bfl": vae.original,
     "lora": adapters.replay,

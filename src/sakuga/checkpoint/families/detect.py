@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -145,6 +145,7 @@ def _odd(match: Match, names: Collection[str]) -> list[str]:
 def detect(keys: Collection[str], component: str | None = None) -> Match:
     """The one layout whose marks a file carries, by its key set alone.
 
+    Of a file that holds several components under prefixes of their own, the one of `component`.
     Raises LayoutError where there is none (naming the nearest and the keys it cannot
     explain) or more than one, and where it is a layout of another component.
     """
@@ -156,6 +157,9 @@ def detect(keys: Collection[str], component: str | None = None) -> Match:
         if all(prefix + mark in names for mark in layout.marks)
     ]
     wanted = f" of {component}" if component else ""
+    own = [match for match in matches if match.layout.component == component]
+    if len(own) == 1 and (beside := _beside(own[0], matches)):
+        return replace(own[0], beside=beside)
     if len(matches) > 1:
         found = " and ".join(str(match) for match in matches)
         raise LayoutError(
@@ -170,6 +174,14 @@ def detect(keys: Collection[str], component: str | None = None) -> Match:
             "Put each file into its own component's folder",
         )
     return matches[0]
+
+
+def _beside(own: Match, matches: Sequence[Match]) -> tuple[str, ...]:
+    """How the names of all other components begin; none where one begins as `own` does."""
+    roots = {match: match.prefix.partition(".")[0] + "." for match in matches}
+    mine = roots.pop(own)
+    others = tuple(dict.fromkeys(roots.values()))
+    return () if mine in others or "." in others else others
 
 
 def recognise(found: Mapping[str, Shape], component: str | None = None) -> Match:
@@ -204,11 +216,13 @@ def _adopted(match: Match, found: Mapping[str, Shape]) -> Match:
             linears = [stem for stem, of in stems.items() if of == _linear(pooled, pooled)]
             norms = [stem for stem, of in stems.items() if of == {"weight": (pooled,)}]
             options += [(norm, linear, both) for norm in norms for linear in linears]
+    if not stems:
+        return match  # it takes no pooled text
     if len(options) != 1:
         raise LayoutError(
-            "NewBie's transformer has a norm and two linears for the pooled text",
+            "NewBie's transformer has a norm and two linears for the pooled text, Lumina 2 none",
             f"{len(options) or 'no'} such sets among {listed(sorted(stems))}",
-            "Without them it is Lumina 2, which sakuga does not run; use NewBie's file",
+            "Check that this is the file you mean; `sakuga inspect` lists its names",
         )
     ((norm, linear, both),) = options
     names = (f"{norm}.weight", *(f"{stem}.{leaf}" for stem in (linear, both)

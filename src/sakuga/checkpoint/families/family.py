@@ -23,7 +23,7 @@ Facts = dict[str, Any]
 OURS = "sakuga"  # the part of a config that no other program reads
 
 S = TypeVar("S", NextDiTSpec, GemmaSpec, JinaSpec, VAESpec)
-MAY_BE_ZERO = frozenset({"pad_token_id", "bos_token_id", "eos_token_id"})
+MAY_BE_ZERO = frozenset({"pad_token_id", "bos_token_id", "eos_token_id", "clip_text_dim"})
 LAYER_NUMBERS = frozenset({"full_attention_layers"})  # their family says which there are
 
 
@@ -201,7 +201,7 @@ def check(family: Family[S], spec: S, source: str) -> None:
         numbers = value if several else (value,)
         low = 0 if field.name in MAY_BE_ZERO else 1
         for number in numbers:
-            if isinstance(number, int) and not low <= number < 2**31:
+            if type(number) is int and not low <= number < 2**31:
                 raise impossible(f"{field.name} is a whole number from {low}", value, source)
             if isinstance(number, float) and not math.isfinite(number):
                 raise impossible(f"{field.name} is a finite number", value, source)

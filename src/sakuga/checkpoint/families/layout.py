@@ -19,6 +19,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 WRAPPERS = ("model.", "state_dict.", "module.")
+# Where ComfyUI keeps each component in a file that holds all of a model.
+ALL_IN_ONE: Mapping[str, tuple[str, ...]] = {
+    "transformer": ("model.diffusion_model.",),
+    "text_encoder": ("text_encoders.gemma2_2b.transformer.model.",),
+    "vae": ("vae.", "first_stage_model."),
+}
 
 NUMBER = r"0|[1-9][0-9]{0,5}"
 

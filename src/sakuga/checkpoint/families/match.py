@@ -35,12 +35,14 @@ class Match:
     """A layout recognised in a file, with the prefix the file puts before every name.
 
     `aliases`: (name in the file, name in the layout), for names that only shapes explain.
+    `beside`: how the names of other components in the file begin.
     """
 
     layout: KeyLayout
     prefix: str = ""
     aliases: tuple[tuple[str, str], ...] = ()
     adapter: BakedAdapter = BakedAdapter()
+    beside: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.layout.name + (f" under {self.prefix!r}" if self.prefix else "")
@@ -81,6 +83,8 @@ def _group(placeholder: re.Match[str]) -> str:
 
 def reason_for(match: Match, key: str, ours: str | None, wanted: Collection[str]) -> str | None:
     """Why a tensor the model does not use may be there; None if nothing says so."""
+    if key.startswith(match.beside):
+        return "it is of another component in this file"
     for drop in match.layout.drops:
         name = ours if drop.spare else key
         pattern = drop.pattern.replace("{beyond}", str(_beyond(wanted)))

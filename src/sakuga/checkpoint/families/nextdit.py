@@ -19,7 +19,15 @@ from sakuga.checkpoint.families.family import (
     size_of,
     without_gaps,
 )
-from sakuga.checkpoint.families.layout import Drop, KeyLayout, Rule, renamed, same, wrapped
+from sakuga.checkpoint.families.layout import (
+    ALL_IN_ONE,
+    Drop,
+    KeyLayout,
+    Rule,
+    renamed,
+    same,
+    wrapped,
+)
 from sakuga.model.inventory import Shapes
 from sakuga.model.spec import NextDiTSpec
 
@@ -31,9 +39,8 @@ NEXTDIT_ORIGINAL = KeyLayout(
         "cap_embedder.1.weight",
         "noise_refiner.0.attention.k_norm.weight",
         "layers.0.attention.qkv.weight",
-        "clip_text_pooled_proj.0.weight",  # without the pooled branch it is Lumina 2
     ),
-    prefixes=wrapped("", "model.diffusion_model.", "diffusion_model."),
+    prefixes=wrapped("", *ALL_IN_ONE["transformer"], "diffusion_model."),
     rules=same(
         "x_embedder.{p}",
         "cap_embedder.{n}.{p}",
@@ -120,13 +127,18 @@ LUMINA2 = {
     "axes_dim_rope": "axes_dims",
     "pooled_projection_dim": "clip_text_dim",
 }
-LUMINA2_LACKS = ("model_type", "qk_norm", "rope_theta")
+LUMINA2_LACKS = ("model_type", "qk_norm", "rope_theta", "qk_norm_eps")
+RELEASED_EPS = (
+    1e-5  # of the norms of queries and keys in diffusers' class, which has no pooled text
+)
 
 
 def _stated(config: Config, source: str) -> Facts:
     refuse_values(config, source, {"qk_norm": (True,)})
     if "hidden_size" in config:
         config = {LUMINA2.get(name, name): value for name, value in config.items()}
+        if not config.get("clip_text_dim"):
+            config.setdefault("qk_norm_eps", RELEASED_EPS)
         config |= nested(config, source, OURS, {})
     facts = ints(
         config,
@@ -134,7 +146,7 @@ def _stated(config: Config, source: str) -> Facts:
         "dim n_layers n_refiner_layers n_heads n_kv_heads cap_feat_dim clip_text_dim "
         "multiple_of in_channels patch_size",
     )
-    facts |= floats(config, source, "norm_eps rope_theta")
+    facts |= floats(config, source, "norm_eps rope_theta qk_norm_eps")
     return facts | int_lists(config, source, "axes_dims")
 
 
@@ -153,7 +165,9 @@ def _measured(shapes: Shapes, stated: Facts) -> Facts:
             "n_heads": heads,
             "n_kv_heads": (rows // head - heads) // 2 if rows and head and heads else None,
             "cap_feat_dim": size_of(shapes, "cap_embedder.1.weight", 1),
-            "clip_text_dim": size_of(shapes, "clip_text_pooled_proj.1.weight", 1),
+            "clip_text_dim": (size_of(shapes, "clip_text_pooled_proj.1.weight", 1) or 0)
+            if dim
+            else None,
             "in_channels": features // patch**2 if features else None,
             "ffn_dim": size_of(shapes, "layers.0.feed_forward.w1.weight", 0),
         }
@@ -181,13 +195,13 @@ def _rules(spec: NextDiTSpec) -> Iterable[tuple[str, bool]]:
     )
     yield "axes_dims add up to dim / n_heads", sum(spec.axes_dims) == spec.head_dim
     yield "rope_theta is above 1", spec.rope_theta > 1
-    yield "norm_eps is above 0", spec.norm_eps > 0
+    yield "norms have an epsilon above 0", min(spec.norm_eps, spec.qk_norm_eps) > 0
 
 
 def _config(spec: NextDiTSpec) -> dict[str, Any]:
     return {
-        "_class_name": "NextDiT_CLIP",
-        "model_type": "nextdit_clip",
+        "_class_name": "NextDiT_CLIP" if spec.clip_text_dim else "NextDiT",
+        "model_type": "nextdit_clip" if spec.clip_text_dim else "nextdit",
         "dim": spec.dim,
         "n_layers": spec.n_layers,
         "n_refiner_layers": spec.n_refiner_layers,
@@ -202,6 +216,7 @@ def _config(spec: NextDiTSpec) -> dict[str, Any]:
         "patch_size": spec.patch_size,
         "norm_eps": spec.norm_eps,
         "qk_norm": True,
+        "qk_norm_eps": spec.qk_norm_eps,
         "rope_theta": spec.rope_theta,
     }
 
@@ -209,13 +224,14 @@ def _config(spec: NextDiTSpec) -> dict[str, Any]:
 def lumina2_config(spec: NextDiTSpec) -> dict[str, Any]:
     """The config.json of a transformer under diffusers names.
 
-    Its class computes rotary positions with a base of 10,000 whatever the config says, so
-    ours is kept apart, as is all else that it has no word for.
+    Its class computes rotary positions with a base of 10,000, and norms queries and keys with
+    an epsilon of its own, whatever the config says, so ours are kept apart.
     """
     config = _config(spec)
     named = {ours: theirs for theirs, ours in LUMINA2.items()}
-    theirs = {named.get(name, name): config[name] for name in config if name not in LUMINA2_LACKS}
-    ours = {"rope_theta": spec.rope_theta}
+    lacks = LUMINA2_LACKS if spec.clip_text_dim else (*LUMINA2_LACKS, "clip_text_dim")
+    theirs = {named.get(name, name): config[name] for name in config if name not in lacks}
+    ours = {"rope_theta": spec.rope_theta, "qk_norm_eps": spec.qk_norm_eps}
     return {**theirs, "_class_name": "Lumina2Transformer2DModel", OURS: ours}
 
 

@@ -18,7 +18,7 @@ from sakuga.checkpoint.families.family import (
     texts,
     without_gaps,
 )
-from sakuga.checkpoint.families.layout import KeyLayout, renamed, same, wrapped
+from sakuga.checkpoint.families.layout import ALL_IN_ONE, KeyLayout, renamed, same, wrapped
 from sakuga.model.inventory import Shapes
 from sakuga.model.spec import VAESpec
 
@@ -31,7 +31,7 @@ VAE_DIFFUSERS = KeyLayout(
         "decoder.mid_block.attentions.0.to_q.weight",
         "decoder.up_blocks.0.resnets.0.conv1.weight",
     ),
-    prefixes=wrapped("", "vae."),
+    prefixes=wrapped("", *ALL_IN_ONE["vae"]),
     rules=same(
         "{side}.{end}.{p}",
         "{side}.{blocks}.{n}.resnets.{m}.{resnet}.{p}",
@@ -50,7 +50,7 @@ VAE_BFL = KeyLayout(
         "decoder.mid.attn_1.q.weight",
         "decoder.up.0.block.0.conv1.weight",
     ),
-    prefixes=wrapped("", "first_stage_model.", "vae."),
+    prefixes=wrapped("", *ALL_IN_ONE["vae"]),
     rules=(
         *same("{side}.conv_in.{p}", "{side}.conv_out.{p}"),
         *renamed(

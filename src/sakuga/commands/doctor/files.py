@@ -13,18 +13,10 @@ from pathlib import Path
 
 from sakuga.checkpoint.contents import unbound
 from sakuga.checkpoint.families.match import Explanation
-from sakuga.checkpoint.folder import (
-    FOLDERS,
-    Component,
-    advice,
-    archives_in,
-    code_in,
-    open_checkpoint,
-    open_component,
-    parts_in,
-)
+from sakuga.checkpoint.folder import Component, code_in, open_checkpoint, open_component
 from sakuga.checkpoint.hub import stored_digest
 from sakuga.checkpoint.manifest import MANIFEST, read_manifest
+from sakuga.checkpoint.parts import FOLDERS, SECOND, advice, archives_in, parts_in
 from sakuga.commands.doctor.finding import (
     Diagnoses,
     Diagnosis,
@@ -36,6 +28,7 @@ from sakuga.commands.doctor.finding import (
     yellow,
 )
 from sakuga.model.inventory import weights_of
+from sakuga.model.spec import TRANSFORMER
 from sakuga.printable import readable
 from sakuga.weights.formats import Shape, scale_key
 from sakuga.weights.sha256 import hash_file
@@ -100,7 +93,8 @@ def parts(folder: Path) -> Examination[Components]:
     places = parts_in(folder)
     for name in FOLDERS:
         if name not in places:
-            yield absent(folder, name)
+            if name != SECOND or reads_second(found):
+                yield absent(folder, name)
             continue
         try:
             component = open_component(places[name], name, folder)
@@ -114,13 +108,19 @@ def parts(folder: Path) -> Examination[Components]:
     return found
 
 
+def reads_second(components: Components) -> bool:
+    """Whether a second text encoder is read; a transformer that nobody understands may want it."""
+    transformer = components.get(TRANSFORMER.name)
+    return transformer is None or bool(transformer.spec.clip_text_dim)
+
+
 def whole(folder: Path, components: Components) -> Diagnoses:
     """What else lies in the folder, and, if every part could be opened, whether they fit.
 
     Raises SpecMismatch or CorruptFile where they do not.
     """
     yield strangers(folder)
-    if len(components) == len(FOLDERS):
+    if len(components) == len(FOLDERS) - (not reads_second(components)):
         checkpoint = open_checkpoint(folder)
         checkpoint.vocabulary()
         size = sum(file.stat().st_size for part in components.values() for file in part.store.files)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.checkpoint.folder import ENCODERS, TOKENIZERS
+from sakuga.checkpoint.parts import SECOND
 from sakuga.checkpoint.tokenizer import carried
 from sakuga.checkpoint.tokenizer_file import FILES, own_file
-from sakuga.commands.doctor.files import Components
+from sakuga.commands.doctor.files import Components, reads_second
 from sakuga.commands.doctor.finding import Diagnoses, Diagnosis, green, red, trouble, yellow
 from sakuga.engine.texts import BELONGS, check_tokenizer
 from sakuga.errors import ModelNotFound
@@ -22,6 +23,8 @@ SAMPLE = "<character_1><n>miku</n><appearance>blue_hair, 1girl</appearance></cha
 def tokenizers(folder: Path, components: Components) -> Diagnoses:
     """A finding for the tokenizer of each encoder that could be opened."""
     for name, encoder in ENCODERS.items():
+        if encoder == SECOND and not reads_second(components):
+            continue
         try:
             tokenizer = Tokenizer.open(_source(folder, name, components))
             spec = components[encoder].spec if encoder in components else None
