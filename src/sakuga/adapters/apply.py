@@ -141,7 +141,7 @@ def apply_adapters(module: nn.Module, fits: Sequence[Fit]) -> Adapted:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ChangeSource:
     """A change, and where its tensors are read, and (`whole`) all rows of what it changes."""
 
     store: Store
@@ -171,11 +171,11 @@ class Source:
         return BiasChange(values, self.scale, self.change.rows)
 
 
-def _lora(source: Source) -> Delta:
+def _lora(source: ChangeSource) -> Delta:
     return Delta(None, source.factor("up"), source.factor("down"), source.scale, source.change.rows)
 
 
-def _lokr(source: Source) -> Delta:
+def _lokr(source: ChangeSource) -> Delta:
     # The first factor is the small one: whole, it costs less than in two.
     w1, down = _product(source, "w1")
     w1 = w1 if down is None else w1.float() @ down.float()
@@ -183,7 +183,7 @@ def _lokr(source: Source) -> Delta:
     return Delta(w1, up, down, source.scale, source.change.rows)
 
 
-def _product(source: Source, name: str) -> tuple[Tensor, Tensor | None]:
+def _product(source: ChangeSource, name: str) -> tuple[Tensor, Tensor | None]:
     """A factor that lies in the file whole, or as a product of two."""
     if name in source.change.part.tensors:
         return source.factor(name), None
@@ -196,7 +196,7 @@ def _narrowest(up: Tensor, down: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return up, down
 
 
-def _loha(source: Source) -> Delta:
+def _loha(source: ChangeSource) -> Delta:
     """Value by value, (A @ B) * (C @ D) is a product of the rows of A times C, columns of B, D."""
     left, right, other_left, other_right = (
         source.factor(f"hada_{name}").float() for name in ("w1_a", "w1_b", "w2_a", "w2_b")
@@ -210,24 +210,24 @@ def _loha(source: Source) -> Delta:
     return Delta(None, up, down, scale, where)
 
 
-def _dora(inner: Callable[[Source], Delta], source: Source) -> Decomposed:
+def _dora(inner: Callable[[ChangeSource], Delta], source: ChangeSource) -> Decomposed:
     change = source.change
     delta = inner(replace(source, change=replace(change, strength=1.0, rows=None)))
     magnitude = source.factor(MAGNITUDE)
     return Decomposed.of(delta, magnitude, source.base, change.strength, change.rows)
 
 
-def _oft_input(source: Source) -> Turn:
+def _oft_input(source: ChangeSource) -> Turn:
     turn = rotation_of_triangles(source.factor("oft_input"), source.change.part.terms)
     return Turn(turn, source.scale, outputs=False, rows=source.change.rows)
 
 
-def _oft_output(source: Source) -> Turn:
+def _oft_output(source: ChangeSource) -> Turn:
     turn = rotation_of_blocks(source.factor("oft_output"), source.change.part.limit)
     return Turn(turn, source.scale, outputs=True, rows=source.change.rows)
 
 
-LINEAR_READERS: Mapping[str, Callable[[Source], LinearChange]] = {
+LINEAR_READERS: Mapping[str, Callable[[ChangeSource], LinearChange]] = {
     "lora": _lora,
     "lokr": _lokr,
     "loha": _loha,
@@ -250,7 +250,7 @@ def read_change(store: Store, change: Change, whole: Callable[[], Tensor]) -> Li
     whole: reads the weight, or the bias, that it changes, all rows of it; only some kinds do.
     Raises CorruptFile where a factor, or what is made of it, is not finite.
     """
-    made = LINEAR_READERS[change.part.kind](Source(store, change, whole))
+    made = LINEAR_READERS[change.part.kind](ChangeSource(store, change, whole))
     for value in made.buffers():
         if not torch.isfinite(value).all():
             raise _infinite(f"the {change.part.kind} for {change.module!r}", store)
@@ -259,7 +259,7 @@ def read_change(store: Store, change: Change, whole: Callable[[], Tensor]) -> Li
 
 def read_norm_change(store: Store, change: Change, whole: Callable[[], Tensor]) -> NormChange:
     """What a change adds to a norm. whole: reads its weight."""
-    source = Source(store, change, whole)
+    source = ChangeSource(store, change, whole)
     if change.part.kind == "whole":
         return NormChange(source.factor("whole").float() - source.base, None, source.scale)
     bias = source.factor("b_norm") if "b_norm" in change.part.tensors else None

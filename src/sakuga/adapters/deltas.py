@@ -257,4 +257,5 @@ def rotation_of_blocks(blocks: Tensor, limit: float) -> Tensor:
 def cayley(skew: Tensor) -> Tensor:
     """(1 + Q)(1 - Q)⁻¹ - 1, which is 2Q(1 - Q)⁻¹: without the 1, for the sake of its digits."""
     one = torch.eye(skew.shape[-1], device=skew.device)
-    return 2 * torch.linalg.solve(one - skew, skew, left=False)
+    half: Tensor = torch.linalg.solve(one - skew, skew, left=False)
+    return 2 * half
