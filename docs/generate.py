@@ -20,8 +20,10 @@ import typer.main
 from provoked import examples
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from sakuga.adapters.kinds import KINDS
 from sakuga.api.options import json_schema, option_of
 from sakuga.api.request import RECIPES, Request
+from sakuga.checkpoint.families.detect import OTHER_KINDS, ROLES, WHOLE_ROLES
 from sakuga.checkpoint.families.layout import WRAPPERS
 from sakuga.checkpoint.families.tables import LAYOUTS
 from sakuga.commands.cli import app
@@ -127,6 +129,21 @@ def recipes() -> str:
         sets = ", ".join(f"{key} {value}" for key, value in recipe.values.items())
         rows.append((f"`{name}`", sets, recipe.source))
     return table(("recipe", "sets", "from"), rows)
+
+
+def adapters() -> str:
+    """Every kind of adapter that is read, and those that are known and refused by name."""
+    ends: dict[str, list[str]] = {}
+    for end, role in (*ROLES.items(), *WHOLE_ROLES.items()):
+        ends.setdefault(role, []).append(end)
+    rows = []
+    for kind in KINDS:
+        roles = sorted(frozenset().union(*kind.sets))
+        names = ", ".join(f"`{end}`" for role in roles for end in ends[role][:2])
+        rows.append((kind.title, f"`{kind.formula}`", kind.trainers, names))
+    named = ", ".join(dict.fromkeys(OTHER_KINDS.values()))
+    head = ("kind", "becomes, at strength s", "written by", "names of its tensors end in")
+    return f"{table(head, rows)}\n\nRefused by their names: {named}."
 
 
 def models() -> str:
@@ -303,8 +320,8 @@ def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[S
 BLOCKS: dict[str, Callable[[], str]] = {
     block.__name__: block
     for block in (
-        *(options, recipes, models, kin, rules, layouts, schemes, unread, blocks, commands, errors),
-        *(tree, layers),
+        *(options, recipes, adapters, models, kin, rules, layouts, schemes, unread, blocks),
+        *(commands, errors, tree, layers),
     )
 }
 

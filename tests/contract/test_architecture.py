@@ -16,7 +16,7 @@ WITH_TORCH = {
     "model/coders", "model/layers", "model/nextdit", "model/packing", "model/text", "model/vae",
     "checkpoint/bind", "checkpoint/convert", "checkpoint/quantising", "checkpoint/save",
     "memory/device", "memory/flat", "memory/ledger", "memory/pinned", "memory/residency",
-    "adapters/apply", "adapters/convert", "adapters/extract", "adapters/merge",
+    "adapters/apply", "adapters/convert", "adapters/deltas", "adapters/extract", "adapters/merge",
     "commands/convert", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",
     "chibi/data", "chibi/judge", "chibi/losses", "chibi/measure", "chibi/muon", "chibi/optimise",

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engines import open_engine
-from sakuga.adapters.apply import AdaptedLinear, Delta
+from sakuga.adapters.apply import AdaptedLinear
+from sakuga.adapters.deltas import Delta
 from sakuga.api.engine_spec import Budget
 from sakuga.api.events import Finished
 from sakuga.api.request import Request

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sakuga.adapters.apply import Delta
+from sakuga.adapters.deltas import Delta
 from sakuga.adapters.spec import parse_adapter
 from sakuga.errors import RequestError
 

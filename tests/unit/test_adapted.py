@@ -12,7 +12,8 @@ from adapters import FEW, LINEARS, NORMS, TARGETS, factors, lokr_tensors, peft_f
 from tiny import TINY
 from torch import Tensor, nn
 
-from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters
+from sakuga.adapters.apply import AdaptedLinear, apply_adapters
+from sakuga.adapters.deltas import Delta
 from sakuga.adapters.fit import (
     Fit,
     Names,

@@ -176,7 +176,7 @@ def test_what_makes_no_file_is_refused(tmp_path: Path) -> None:
     torch.save(LORA | {next(iter(LORA)): torch.full((4, 48), torch.nan)}, source)
     with pytest.raises(CorruptFile, match="finite"):
         written(source, out, force=True)
-    torch.save({"x.hada_w1_a": torch.ones(2, 2)}, source)
+    torch.save({"x.hada_t1": torch.ones(2, 2)}, source)
     with pytest.raises(LayoutError, match="LoHa"):
         written(source, out, force=True)
     assert out.read_bytes() == b"mine"

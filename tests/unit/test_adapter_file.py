@@ -188,8 +188,8 @@ LOKR = lokr_tensors(QKV, 4, 4, rank=3)
         (PEFT | {DOWN: torch.zeros(0, 48), UP: torch.zeros(96, 0)}, BindError),
         (PEFT | {DOWN: torch.zeros(1100, 48), UP: torch.zeros(96, 1100)}, BindError),
         (PEFT | {DOWN.replace("lora_A", "lora_down"): torch.zeros(4, 48)}, BindError),
-        (PEFT | {DOWN.replace("lora_A.weight", "dora_scale"): torch.zeros(96)}, LayoutError),
-        (PEFT | {DOWN.replace("lora_A", "lora_magnitude_vector"): torch.zeros(96)}, LayoutError),
+        (PEFT | {DOWN.replace("lora_A.weight", "dora_scale"): torch.zeros(95)}, BindError),
+        (PEFT | {DOWN.replace("lora_A", "lora_magnitude_vector"): torch.zeros(96, 2)}, BindError),
         (kohya_tensors(factors((QKV,)), float("inf")), CorruptFile),
         ({"layers.0.attention.qkv.weight": torch.zeros(4, 4)}, LayoutError),
         ({}, LayoutError),
@@ -209,14 +209,15 @@ def test_what_is_no_whole_adapter_is_refused(
 @pytest.mark.parametrize(
     ("ends", "name"),
     [
-        (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"), "LoHa"),
-        (("hada_t1", "hada_t2"), "LoHa"),
-        (("oft_blocks",), "OFT"),
+        (("hada_t1", "hada_t2"), "LoHa of convolutions"),
         (("oft_diag",), "OFT"),
-        (("oft_R.weight",), "OFT"),
-        (("diff", "diff_b"), "whole differences"),
-        (("diff_b",), "whole differences"),
-        (("dora_scale",), "DoRA"),
+        (("oft_blocks", "rescale"), "OFT with a trained rescale"),
+        (("lora_mid.weight",), "a Tucker decomposition"),
+        (("a1.weight", "a2.weight", "b1.weight", "b2.weight"), "GLoRA"),
+        (("weight", "on_input"), "IA3"),
+        (("p_layer.weight", "q_layer.weight", "lambda_layer"), "T-LoRA"),
+        (("boft_R",), "BOFT"),
+        (("vera_lambda_b", "vera_lambda_d"), "VeRA"),
     ],
 )
 def test_other_kinds_go_by_their_names(tmp_path: Path, ends: tuple[str, ...], name: str) -> None:
@@ -266,8 +267,9 @@ def nested(depth: int) -> list[Any]:
 @pytest.mark.parametrize(
     ("config", "error"),
     [
-        ({"peft_type": "LOHA"}, LayoutError),
-        ({"use_dora": True}, LayoutError),
+        ({"peft_type": "IA3"}, LayoutError),
+        ({"peft_type": "OFT", "coft": True}, LayoutError),
+        ({"peft_type": "OFT", "num_cayley_neumann_terms": 10**9}, CorruptFile),
         ({"fan_in_fan_out": True}, LayoutError),
         ({"r": 16}, BindError),
         ({"r": 0}, CorruptFile),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,13 @@ from adapters import (
 from tiny import TINY
 from torch import Tensor
 
-from sakuga.adapters.apply import AdaptedLinear, Delta, apply_adapters, read_delta, read_norm_delta
+from sakuga.adapters.apply import (
+    AdaptedLinear,
+    apply_adapters,
+    read_change,
+    read_norm_change,
+)
+from sakuga.adapters.deltas import Delta
 from sakuga.adapters.fit import Fit, fit_adapters
 from sakuga.adapters.spec import parse_adapters
 from sakuga.errors import CorruptFile
@@ -70,12 +77,13 @@ def folded(model: NextDiT, given: Sequence[Fit]) -> NextDiT:
     for each in given:
         for change in each.changes:
             weight = state[f"{change.module}.weight"]
+            read = partial(torch.clone, weight)
             if change.part.kind == "norm":
-                delta = read_norm_delta(each.adapter.store, change)
+                delta = read_norm_change(each.adapter.store, change, read)
                 weight += delta.weight * delta.scale
             else:
                 rows = slice(*(change.rows or (None, None)))
-                weight[rows] += read_delta(each.adapter.store, change).matrix()
+                weight[rows] += read_change(each.adapter.store, change, read).matrix()
     copy = NextDiT(TINY.transformer).eval()
     copy.load_state_dict(state)
     return copy

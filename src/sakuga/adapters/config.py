@@ -23,6 +23,17 @@ METADATA = "the metadata of the file"
 ALPHAS = ("lora_alpha", "network_alpha", "ss_network_alpha")
 DIFFUSERS_CONFIG = "lora_adapter_metadata"  # PEFT's config as JSON, each name after "transformer."
 
+# The kinds of `adapters.kinds` whose alpha and rank a config of each peft_type says.
+SPOKEN: Mapping[str, tuple[str, ...]] = {
+    "LORA": ("lora", "dora", "lora-bias"),
+    "LYCORIS": ("lora", "dora"),
+    "LOKR": ("lokr",),
+    "LOHA": ("loha",),
+    "OFT": (),
+}
+CAYLEY_TERMS = 5  # PEFT's default
+MAX_TERMS = 64
+
 MAX_DEPTH = 32
 MAX_NAME = 300  # characters of a module's name; longer ones are no module's
 MAX_EXPRESSIONS = 64  # and any number of plain names
@@ -97,7 +108,9 @@ class Patterns:
 class Settings:
     """What is said of all parts at once: by the user, a config, or the file's metadata.
 
-    alphas, ranks: for some modules; the first that covers one counts.
+    alphas, ranks: for some modules; the first that covers one counts. peft_type: of PEFT's
+    config, which says what kind of change it speaks of. terms: of the series that stands for the
+    rotations of an OFT, 0 for the exact ones.
     """
 
     alpha: float | None = None
@@ -106,6 +119,21 @@ class Settings:
     alphas: Patterns = Patterns()
     ranks: Patterns = Patterns()
     root: bool = False
+    peft_type: str = "LORA"
+    terms: int = CAYLEY_TERMS
+
+    @property
+    def lycoris(self) -> bool:
+        """Whether what it speaks of was trained by LyCORIS."""
+        return self.peft_type == "LYCORIS"
+
+    def speaks_of(self, kind: str) -> bool:
+        """Whether its alpha and rank are those of a kind's factors.
+
+        Of a LoKr or LoHa, LyCORIS' config and metadata repeat what the trainer was started with,
+        often a huge number that asks for whole factors, and not the alpha of these factors.
+        """
+        return kind in SPOKEN.get(self.peft_type, ())
 
     def alpha_of(self, stem: str) -> float | None:
         """The alpha of one module, by its name in the file; None where nothing says."""
@@ -145,8 +173,9 @@ def settings_of(store: Store, config_file: Path | None, *, given: bool = False) 
     for name in () if given else ALPHAS:
         text = store.metadata.get(name, "None")
         if text != "None":
-            return Settings(positive(_float(text), text, f"{name} of {store.path}"),
-                            METADATA)  # fmt: skip
+            root = store.metadata.get("use_rslora", "").lower() == "true"
+            alpha = positive(_float(text), text, f"{name} of {store.path}")
+            return Settings(alpha, METADATA, root=root)
     return Settings()
 
 
@@ -156,19 +185,22 @@ def _config_settings(
     """What PEFT's config says. Its other entries are about training, and not looked at."""
     _refuse_traversal(config, where)
     kind = config.get("peft_type")
-    if kind not in ("LORA", "LYCORIS") or config.get("use_dora") or config.get("fan_in_fan_out"):
-        told = {key: config.get(key) for key in ("peft_type", "use_dora", "fan_in_fan_out")}
+    refused = [name for name in ("fan_in_fan_out", "coft") if config.get(name)]
+    if not isinstance(kind, str) or kind not in SPOKEN or refused:
+        told = {key: config.get(key) for key in ("peft_type", *refused)}
         raise LayoutError(
-            "an adapter_config is of peft_type LORA or LYCORIS, without DoRA or swapped sides",
+            f"an {CONFIG} is of peft_type {', '.join(SPOKEN)}, without swapped sides or limits",
             f"{short_json(told)} in {where}",
             "Merge it with the program that trained it, and use the merged model",
         )
-    alpha = None if given else config.get("lora_alpha")
-    known = None if alpha is None else positive(alpha, alpha, f"lora_alpha of {where}")
+    name = "alpha" if kind in ("LOKR", "LOHA") else "lora_alpha"
+    alpha = None if given else config.get(name)
+    known = None if alpha is None else positive(alpha, alpha, f"{name} of {where}")
     if kind == "LYCORIS":  # its rank is what was asked of the trainer, not what became of it
-        return Settings(known, source)
+        return Settings(known, source, peft_type=kind)
     rank = config.get("r")
-    if rank is not None and (type(rank) is not int or not 0 < rank < 2**31):
+    least = 0 if kind == "OFT" else 1  # an OFT has one of r and oft_block_size
+    if rank is not None and (type(rank) is not int or not least <= rank < 2**31):
         raise _bad_config(f"r {short_json(rank)}, which is no rank, in {where}")
     return Settings(
         known,
@@ -177,7 +209,19 @@ def _config_settings(
         Patterns() if given else _patterns(config, "alpha_pattern", where),
         _patterns(config, "rank_pattern", where),
         config.get("use_rslora") is True,
+        kind,
+        _terms(config, where),
     )
+
+
+def _terms(config: Mapping[str, Any], where: str) -> int:
+    """How many terms of a series stand for an OFT's rotations; 0 where they are exact."""
+    if config.get("use_cayley_neumann") is False:
+        return 0
+    terms = config.get("num_cayley_neumann_terms", CAYLEY_TERMS)
+    if type(terms) is not int or not 0 < terms <= MAX_TERMS:
+        raise _bad_config(f"num_cayley_neumann_terms {short_json(terms)} in {where}")
+    return terms
 
 
 def _refuse_traversal(config: Mapping[str, Any], where: str) -> None:

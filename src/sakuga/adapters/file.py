@@ -1,17 +1,13 @@
 """An adapter's file, understood from its header: what belongs together, and by what scale.
 
-A file changes modules; each change is one of three kinds, and W is the module's weight:
-
-    lora   W + scale · up @ down                   LoRA, arXiv 2106.09685
-    lokr   W + scale · kron(w1, w2)                LoKr, arXiv 2309.14859; w1, w2 whole or a @ b
-    norm   W + w_norm, and b_norm added after      trained norms, as LyCORIS writes them
-
-The scale is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
-for norms, and for a LoKr of two whole factors: it has no rank, and what trainers write as its
-alpha means nothing. Alpha comes from, in this order: the user, the tensor beside the factors,
-and, for a LoRA alone, adapter_config.json and the metadata; else it is taken to be the rank, and
-the report says so. The rank is also what trainers mean by an alpha of 0.
-Files of PEFT, kohya and LyCORIS differ in names alone. No name is compared with a model's here.
+A file changes modules; what kinds of changes there are lists `adapters.kinds`. The scale of
+low-rank factors is alpha / rank, or alpha / sqrt(rank) where the config says `use_rslora`; it is 1
+for all else, and for a LoKr of two whole factors: it has no rank, and what trainers write as its
+alpha means nothing. PEFT's own LoKr is the exception, whose scale is always that of its config.
+Alpha comes from, in this order: the user, the tensor beside the factors, and, where they speak of
+this kind, adapter_config.json and the metadata; else it is taken to be the rank, and the report
+says so. The rank is also what trainers mean by an alpha of 0.
+Files of all trainers differ in names alone. No name is compared with a model's here.
 """
 
 from __future__ import annotations
@@ -19,21 +15,23 @@ from __future__ import annotations
 import math
 import shlex
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sakuga.adapters.config import (
     ASSUMED,
     CONFIG,
+    PEFT_PREFIX,
     Settings,
     check_steps,
     positive,
     settings_of,
     short_json,
 )
+from sakuga.adapters.kinds import BY_NAME, BY_ROLES, KINDS, Kind, Measured
 from sakuga.adapters.spec import AdapterSpec
-from sakuga.checkpoint.families.detect import ENDS, OTHER_KINDS, ROLES
+from sakuga.checkpoint.families.detect import ENDS, OTHER_KINDS, ROLES, WHOLE_ROLES
 from sakuga.checkpoint.parts import Opener
 from sakuga.errors import BindError, CorruptFile, LayoutError, ModelNotFound
 from sakuga.weights.archive import is_from_torch, is_zip
@@ -45,15 +43,6 @@ from sakuga.weights.untrusted import confine, reading
 PEFT_FILE = "adapter_model.safetensors"
 PEFT_FILES = (PEFT_FILE, "adapter_model.bin")
 
-KINDS: Mapping[frozenset[str], str] = {
-    frozenset({"down", "up"}): "lora",
-    frozenset({"w1", "w2"}): "lokr",
-    frozenset({"w1", "w2_a", "w2_b"}): "lokr",
-    frozenset({"w1_a", "w1_b", "w2"}): "lokr",
-    frozenset({"w1_a", "w1_b", "w2_a", "w2_b"}): "lokr",
-    frozenset({"w_norm"}): "norm",
-    frozenset({"w_norm", "b_norm"}): "norm",
-}
 ALPHA_GIVEN, ALPHA_BESIDE = "given by hand", "a tensor of the file"
 ALPHA_ZERO = f"{ASSUMED}, which a 0 in the file stands for"
 MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
@@ -63,10 +52,12 @@ MAX_RANK = 1024  # or as large as the matrix; more is waste, or an attack
 class AdapterPart:
     """What a file holds for one module, which it calls `stem`.
 
-    kind: lora | lokr | norm. tensors: their names by the part they play, alpha apart. shape:
-    of the change, (out, in) or (dim,). rank: of the low-rank factors, 0 where all are whole.
-    alpha: None where it means nothing; `alpha_from` says where it was found. kept: shapes of
-    what is held of it while it is applied, by the names of the buffers in `adapters.apply`.
+    kind: a name of `adapters.kinds`. tensors: their names by the part they play, alpha apart.
+    shape: of the change, (out, in) or (dim,), 0 for a side that the file does not tell. rank: of
+    the low-rank factors, 0 where all are whole. alpha: None where it means nothing; `alpha_from`
+    says where it was found. kept: shapes of what is held of it while it is applied, by the names
+    of the buffers in `adapters.deltas`. repeated: whether it may change several such shapes side
+    by side. terms, limit: of an OFT, see `adapters.deltas`.
     """
 
     stem: str
@@ -78,11 +69,23 @@ class AdapterPart:
     alpha_from: str
     scale: float
     kept: Mapping[str, Shape]
+    repeated: bool = False
+    terms: int = 0
+    limit: float = 0.0
 
     @property
     def values(self) -> int:
         """How many numbers are held of it while it is applied."""
         return sum(map(math.prod, self.kept.values()))
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it changes a bias, and no weight."""
+        return BY_NAME[self.kind].bias
+
+    def fits(self, wanted: Shape) -> bool:
+        """Whether it changes a module whose weight has this shape."""
+        return Measured(self.shape, self.rank, self.kept, self.repeated).fits(wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,16 @@ class Adapter:
         """Those parts of which nothing says what alpha is."""
         return tuple(part for part in self.parts if part.alpha_from in (ASSUMED, ALPHA_ZERO))
 
+    @property
+    def alpha_used(self) -> bool:
+        """Whether an alpha given by hand counts anywhere."""
+        return any(part.alpha_from == ALPHA_GIVEN for part in self.parts)
+
+    def parts_of(self, keys: Collection[str]) -> set[str]:
+        """The modules, by the names in the file, to which any of these tensors belongs."""
+        wanted = set(keys)
+        return {part.stem for part in self.parts if wanted.intersection(part.tensors.values())}
+
 
 def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
     """Open an adapter and understand it. Reads the header, the config, and each alpha.
@@ -119,14 +132,18 @@ def read_adapter(spec: AdapterSpec, opens: Opener | None = None) -> Adapter:
     groups, odd = _grouped(store)
     if not groups:
         raise LayoutError(
-            "an adapter holds LoRA or LoKr factors, or trained norms",
+            "an adapter holds factors of a kind that is read, or differences of weights",
             f"{len(store)} tensors that are none, such as {short_json(next(iter(store), ''))}, "
             f"in {store.path}",
             "Give a model's own weights with --model or --transformer",
         )
     settings = settings_of(store, config_file, given=spec.alpha is not None)
     check_steps(settings, groups, f"of {store.path}")
-    parts = tuple(_part(store, stem, roles, settings, spec) for stem, roles in groups.items())
+    parts = tuple(
+        _part(store, stem, roles, settings, spec)
+        for stem, together in groups.items()
+        for roles in _split(store, together)
+    )
     return Adapter(spec, store, config_file, other_config, parts, odd)
 
 
@@ -185,53 +202,125 @@ def _grouped(store: Store) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     for key in store:
         if what := next((w for end, w in OTHER_KINDS.items() if key.endswith(end)), None):
             raise LayoutError(
-                "adapters are LoRA or LoKr of linears, and trained norms",
+                f"adapters are of the kinds {', '.join(kind.title for kind in KINDS)}",
                 f"{what}: {short_json(key)} in {store.path}",
                 "Merge it with the program that trained it, and use the merged model",
             )
-        end = next((end for end in ROLES if key.endswith(end)), None)
-        if end is None or len(key) == len(end):
+        stem, role = _role(key)
+        if not stem:
             odd.append(key)
+        if not stem or not role:
             continue
-        roles = groups.setdefault(key.removesuffix(end), {})
-        if ROLES[end] in roles:
-            raise _bad_part(store, key.removesuffix(end), f"two tensors as {ROLES[end]}")
-        roles[ROLES[end]] = key
+        roles = groups.setdefault(stem, {})
+        if ".modules_to_save." in roles.get(role, ""):  # the same under its short name
+            continue
+        if role in roles and ".modules_to_save." not in key:
+            raise _bad_part(store, stem, f"two tensors as {role}")
+        roles[role] = key
     for stem in [stem for stem, roles in groups.items() if roles.keys() == {"alpha"}]:
         odd.append(groups.pop(stem)["alpha"])
     return groups, tuple(odd)
 
 
+def _role(key: str) -> tuple[str, str]:
+    """A tensor's module, "" for none, and the part that it plays there, "" for none that counts."""
+    end = next((end for end in ROLES if key.endswith(end)), None)
+    role = ROLES.get(end or "", "")
+    if end is None and key.startswith(PEFT_PREFIX):
+        end = next((end for end in WHOLE_ROLES if key.endswith(end)), None)
+        role = WHOLE_ROLES.get(end or "", "")
+    if end is None:
+        return "", ""
+    # Of diffusers' old attention processors: attn.processor.to_q_lora.down.weight.
+    return key.removesuffix(end).replace(".processor.", "."), role
+
+
+def _split(store: Store, together: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """What changes the weight of a module, and what changes its bias."""
+    roles = dict(together)
+    if "diff" in roles and len(store.info(roles["diff"]).shape) == 1:  # of a norm
+        roles["w_norm"] = roles.pop("diff")
+        if "diff_b" in roles:
+            roles["b_norm"] = roles.pop("diff_b")
+    for role in ("diff_b", "whole_bias"):
+        if role in roles and len(roles.keys() - {"alpha"}) > 1:
+            yield {role: roles.pop(role)}
+    if "up_bias" in roles and {"down", "up"} <= roles.keys():
+        alpha = {"alpha": roles["alpha"]} if "alpha" in roles else {}
+        yield {role: roles[role] for role in ("up_bias", "down", "up")} | alpha
+        del roles["up_bias"]
+    yield roles
+
+
 def _part(
     store: Store, stem: str, roles: Mapping[str, str], settings: Settings, spec: AdapterSpec
 ) -> AdapterPart:
-    """One module's change, checked as far as the file alone allows."""
+    """One change of a module, checked as far as the file alone allows."""
     tensors = {role: key for role, key in roles.items() if role != "alpha"}
-    kind = KINDS.get(frozenset(tensors))
+    kind = BY_ROLES.get(frozenset(tensors))
     if kind is None:
         raise _bad_part(store, stem, f"{', '.join(sorted(tensors))}, which make no whole")
     for key in tensors.values():
         if store.info(key).dtype not in FLOAT_DTYPES:
             raise _bad_part(store, stem, f"{store.info(key).dtype} in {short_json(key)}")
     shapes = {role: store.info(key).shape for role, key in tensors.items()}
-    measured = SHAPES[kind](shapes)
+    measured = kind.measure(shapes)
     if measured is None:
         raise _bad_part(store, stem, ", ".join(f"{r} {list(s)}" for r, s in shapes.items()))
     shape, rank = measured.shape, measured.rank
     if rank > max(MAX_RANK, *shape):
         raise _bad_part(store, stem, f"rank {rank} for a matrix of {list(shape)}")
-    wanted = settings.rank_of(stem) if kind == "lora" else None
-    if wanted is not None and wanted != rank:
+    scale = _scale(store, stem, roles, Scaled(kind, rank), settings, spec)
+    limit = _number(store, roles["alpha"]) * shape[0] if _is_limit(kind, roles) else 0.0
+    return AdapterPart(
+        stem, kind.name, tensors, shape, rank, *scale, measured.kept, measured.repeated,
+        settings.terms, limit,
+    )  # fmt: skip
+
+
+def _is_limit(kind: Kind, roles: Mapping[str, str]) -> bool:
+    """Whether an alpha is what LyCORIS calls the constraint of an OFT."""
+    return kind.name == "oft-output" and "alpha" in roles
+
+
+def _scale(
+    store: Store, stem: str, roles: Mapping[str, str], scaled: Scaled, settings: Settings,
+    spec: AdapterSpec,
+) -> tuple[float | None, str, float]:  # fmt: skip
+    """Alpha, what says so, and the scale that follows."""
+    kind, rank = scaled.kind, scaled.rank
+    spoken = settings.speaks_of(kind.name)
+    wanted = settings.rank_of(stem) if spoken else None
+    if wanted is not None and rank not in (0, wanted):
         raise _bad_part(store, stem, f"rank {wanted:g} by {CONFIG}, {rank} by the tensors")
-    # Only for a LoRA: for a LoKr config and metadata repeat what the trainer was started with,
-    # often a huge number that asks for whole factors, and not the alpha of these factors.
-    known = settings.alpha_of(stem) if kind == "lora" else None
-    said = (float(rank), ASSUMED) if known is None else (known, settings.alpha_from)
-    alpha, source = (_alpha(store, roles, rank, spec) or said) if rank else (None, "")
-    scale = 1.0
-    if alpha is not None:
-        scale = alpha / (math.sqrt(rank) if settings.root else rank)
-    return AdapterPart(stem, kind, tensors, shape, rank, alpha, source, scale, measured.kept)
+    peft = kind.name.endswith("lokr") and stem.startswith(PEFT_PREFIX) and "alpha" not in roles
+    if not kind.scaled or not (rank or (peft and not settings.lycoris)):
+        return None, "", 1.0
+    given = _alpha(store, roles, rank, spec)
+    known = settings.alpha_of(stem) if spoken else None
+    if given is None and known is None and not rank:
+        raise _unknown_strength(store, stem)
+    alpha, source = given or ((float(rank), ASSUMED) if known is None else
+                              (known, settings.alpha_from))  # fmt: skip
+    divisor = rank or wanted or 1
+    return alpha, source, alpha / (math.sqrt(divisor) if settings.root else divisor)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """What a scale is of: a kind, and its rank."""
+
+    kind: Kind
+    rank: int
+
+
+def _unknown_strength(store: Store, stem: str) -> LayoutError:
+    return LayoutError(
+        f"of a LoKr of PEFT the strength is known, which {CONFIG} alone says of whole factors",
+        f"none for {short_json(stem)} in {store.path}",
+        f"Give its folder with {CONFIG}, or its alpha divided by its r by hand: "
+        "alpha 16 of r 64 is FILE:1:alpha=0.25",
+    )
 
 
 def _alpha(
@@ -245,66 +334,6 @@ def _alpha(
         # kohya's networks and LyCORIS', given an alpha of 0, take the rank.
         return (beside, ALPHA_BESIDE) if beside else (float(rank), ALPHA_ZERO)
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What shapes say of a part: that of the change, its rank (0: none), what is kept of it."""
-
-    shape: Shape
-    rank: int
-    kept: Mapping[str, Shape]
-
-
-def _lora_shape(shapes: Mapping[str, Shape]) -> Measured | None:
-    up, down = shapes["up"], shapes["down"]
-    product = _product(up, down)
-    return product and Measured(product[0], product[1], {"up": up, "down": down})
-
-
-def _lokr_shape(shapes: Mapping[str, Shape]) -> Measured | None:
-    """Of a Kronecker product the sides are products of the factors' sides."""
-    factors = []
-    for name in ("w1", "w2"):
-        whole = (shapes[name], 0) if name in shapes else None
-        found = whole or _product(shapes[f"{name}_a"], shapes[f"{name}_b"])
-        if found is None or len(found[0]) != 2 or 0 in found[0]:
-            return None
-        factors.append(found)
-    ((a, b), first), ((c, d), second) = factors
-    if first and second and first != second:
-        return None
-    kept: dict[str, Shape] = {"w1": (a, b), "up": (c, d)}
-    if is_narrow(c, d, second):
-        kept |= {"up": (c, second), "down": (second, d)}
-    return Measured((a * c, b * d), second or first, kept)
-
-
-def _norm_shape(shapes: Mapping[str, Shape]) -> Measured | None:
-    shape = shapes["w_norm"]
-    if len(shape) != 1 or shapes.get("b_norm", shape) != shape:
-        return None
-    names = {"w_norm": "weight", "b_norm": "bias"}
-    return Measured(shape, 0, {names[role]: each for role, each in shapes.items()})
-
-
-def is_narrow(rows: int, columns: int, rank: int) -> bool:
-    """Whether a product of this rank takes less as two factors than whole."""
-    return 0 < rank * (rows + columns) < rows * columns
-
-
-def _product(left: Shape, right: Shape) -> tuple[tuple[int, int], int] | None:
-    """The shape and the inner dimension of left @ right; None where there is no such product."""
-    if len(left) != 2 or len(right) != 2 or left[1] != right[0] or 0 in left or 0 in right:
-        return None
-    return (left[0], right[1]), left[1]
-
-
-SHAPES: Mapping[str, Callable[[Mapping[str, Shape]], Measured | None]] = {
-    "lora": _lora_shape,
-    "lokr": _lokr_shape,
-    "norm": _norm_shape,
-}
 
 
 def _number(store: Store, key: str) -> float:

@@ -11,12 +11,13 @@ the block takes the most memory.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sakuga.adapters.config import MAX_NAME
+from sakuga.adapters.config import MAX_NAME, short_json
 from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.receipt import AdapterRecord
@@ -30,7 +31,7 @@ from sakuga.printable import listed, shown
 from sakuga.weights.formats import BFLOAT16, Shape
 from sakuga.weights.sha256 import file_sha256, file_state
 
-WEIGHT = ".weight"
+WEIGHT, BIAS = ".weight", ".bias"
 PREFIXES = (
     "base_model.model.",
     "unet.base_model.model.",
@@ -41,6 +42,7 @@ PREFIXES = (
     "lora_unet_",
     "lora_transformer_",
 )
+SPLIT_QKV = re.compile(r'"split_qkv"\s*:\s*"?[Tt]rue')
 JOINED = ("to_q", "to_k", "to_v")  # the parts of a fused qkv, in the order of their rows
 
 
@@ -114,26 +116,44 @@ class Fit:
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing"
         modules = f"{len(self.changes)} module{'s' * (len(self.changes) != 1)}"
         lines = [f"{self.adapter.spec}: changes {modules} ({counts})"]
-        if assumed := assumption(self.adapter):
-            lines.append(f"  {assumed}")
+        lines += [f"  {remark}" for remark in remarks(self.adapter)]
         if self.unmatched:
-            lines.append(f"  left out: {listed(self.unmatched)}")
+            count = len(self.adapter.parts_of(self.unmatched))
+            every = len({part.stem for part in self.adapter.parts})
+            whole = f" ({count} of {every} modules, each whole)" if count else ""
+            lines.append(f"  left out: {listed(self.unmatched)}{whole}")
         return "\n".join(map(shown, lines))
 
 
 def assumption(adapter: Adapter) -> str:
-    """What alpha is taken to be where nothing says it, and how to say it; "" where all is said."""
+    """What alpha is taken to be where nothing says it, and where; "" where all is said."""
     if not adapter.assumed:
         return ""
     sources = " or ".join(dict.fromkeys(part.alpha_from for part in adapter.assumed))
-    stems = listed([part.stem for part in adapter.assumed])
-    told = f"alpha {sources} (else give :alpha=NUMBER) in {stems}"
+    stems = list(dict.fromkeys(part.stem for part in adapter.assumed))
+    some = ", ".join(short_json(stem) for stem in stems[:2])
+    rest = f" and {len(stems) - 2} more modules" if len(stems) > 2 else ""
+    told = f"alpha {sources} (else give :alpha=NUMBER) in {some}{rest}"
     if adapter.other_config is not None:
         told += (
             f"; {adapter.other_config.name} lies beside it, which may be another file's: "
             f"if it is this one's, give the folder, {adapter.other_config.parent}"
         )
     return told
+
+
+def remarks(adapter: Adapter) -> Iterator[str]:
+    """What whoever draws with an adapter should know of it."""
+    if assumed := assumption(adapter):
+        yield assumed
+    if adapter.spec.alpha is not None and not adapter.alpha_used:
+        yield "alpha= has no effect: nothing in this file is scaled by it"
+    if SPLIT_QKV.search(adapter.store.metadata.get("ss_network_args", "")):
+        yield (
+            "trained with split_qkv: its trainer saves query, key and value as one of three times "
+            "the rank with alpha as it was, so every program draws a third of what was trained "
+            "there; :layers.*.attention.qkv=3 undoes that"
+        )
 
 
 def fit_adapters(
@@ -166,7 +186,7 @@ def fit(adapter: Adapter, targets: Mapping[str, Shape], *, partial: bool = False
     of the spec that cover nothing; LayoutError for a name that may mean two modules.
     """
     names = Names(targets)
-    changes: dict[tuple[str, tuple[int, int] | None, str], Change] = {}
+    changes: dict[tuple[str, tuple[int, int] | None, bool], Change] = {}
     unmatched = list(adapter.odd)
     for part in adapter.parts:
         place = names.find(part.stem, str(adapter.store.path))
@@ -176,13 +196,15 @@ def fit(adapter: Adapter, targets: Mapping[str, Shape], *, partial: bool = False
         rows = slice_rows(place, targets)
         _check_shape(adapter, part, place, rows, targets[place.module])
         strength = adapter.spec.strength_of(place.module)
-        key = (place.module, rows, part.kind)
+        key = (place.module, rows, part.is_bias)
         if key in changes:
             other = changes[key].part.stem
             raise _unfit(adapter, "changes a module once", f"{part.stem!r} beside {other!r}")
         changes[key] = Change(place.module, rows, part, strength)
+    unmatched = list(dict.fromkeys(unmatched))
     if unmatched and (not partial or not changes):
         raise _unmatched(adapter, unmatched, names)
+    _check_halves(adapter, unmatched, names)
     made = Fit(adapter, tuple(changes.values()), tuple(unmatched))
     _check_blocks(made)
     return made
@@ -274,6 +296,7 @@ def _spelled(module: str) -> Iterator[tuple[str, ModuleSlice]]:
             yield f"{stem}.{name}", ModuleSlice(module, part, len(JOINED))
     elif last == "out":
         yield f"{stem}.to_out.0", ModuleSlice(module)
+        yield f"{stem}.to_out", ModuleSlice(module)
     for layout in (each for each in LAYOUTS if each.component == "transformer"):
         names = spellings(layout, module + WEIGHT)
         for part, name in enumerate(names):
@@ -288,12 +311,27 @@ def _check_shape(
     shape: Shape,
 ) -> None:
     wanted = shape if rows is None else (rows[1] - rows[0], *shape[1:])
-    if part.shape != wanted or (part.kind == "norm") != (len(shape) == 1):
+    if not part.fits(wanted):
         raise _unfit(
             adapter,
             "changes modules of its own shape",
             f"{part.kind} of {list(part.shape)} for {place.module!r}, which is {list(wanted)}",
         )
+
+
+def _check_halves(adapter: Adapter, unmatched: Sequence[str], names: Names) -> None:
+    """Refuse to leave out what belongs to a module of the model: that would halve its change."""
+    where = str(adapter.store.path)
+    for key in unmatched:
+        stem = key[:MAX_NAME]
+        while "." in stem:
+            stem = stem.rpartition(".")[0]
+            if names.find(stem, where) is not None:
+                raise _unfit(
+                    adapter,
+                    "is left out in whole modules, never in halves",
+                    f"{short_json(key)}, of no kind that is read, for the module {stem[:80]!r}",
+                )
 
 
 def _check_blocks(made: Fit) -> None:

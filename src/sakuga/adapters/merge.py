@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sakuga.adapters.apply import read_delta, read_norm_delta
-from sakuga.adapters.fit import WEIGHT, Change, Fit, fit_adapters, record, transformer_targets
+from sakuga.adapters.apply import read_change, read_norm_change
+from sakuga.adapters.fit import BIAS, WEIGHT, Change, Fit, fit_adapters, record, transformer_targets
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.bind import read_piece, read_tensor
 from sakuga.checkpoint.families.match import TensorPiece
@@ -157,9 +157,10 @@ class Share:
     first: int
     start: int
 
-    def add_to(self, values: Tensor) -> None:
+    def add_to(self, values: Tensor, base: Base) -> None:
         """Add it to the tensor, in place."""
-        delta = _delta(self.change, self.adapter)[self.low - self.first : self.high - self.first]
+        delta = _delta(self.change, self.adapter, base)
+        delta = delta[self.low - self.first : self.high - self.first]
         values[self.low - self.start : self.high - self.start] += delta
 
 
@@ -231,13 +232,15 @@ class Changed:
             values = dequantise(values, scale, form, self._base.shape_of(key), torch.float32)
         values = values.to(torch.float32, copy=True)
         for share in self._shares[key]:
-            share.add_to(values)
+            share.add_to(values, self._base)
         return values
 
 
 def _shares(base: Base, change: Change, adapter: Store) -> Iterator[tuple[str, Share]]:
     """What a change adds to each tensor of the file that it reaches."""
-    name = change.module + WEIGHT
+    name = target_of(change)
+    if name not in base.pieces:
+        raise _no_place(f"a bias for {change.module!r}, which has none", adapter)
     first, last = change.rows or (0, base.pieces[name].shape[0])
     for key, start, end in base.spans(name):
         low, high = max(start, first), min(end, last)
@@ -245,18 +248,29 @@ def _shares(base: Base, change: Change, adapter: Store) -> Iterator[tuple[str, S
             yield key, Share(change, adapter, low, high, first, start)
 
 
-def _delta(change: Change, store: Store) -> Tensor:
+def target_of(change: Change) -> str:
+    """The tensor, by our name, that a change adds to."""
+    return change.module + (BIAS if change.part.is_bias else WEIGHT)
+
+
+def _delta(change: Change, store: Store, base: Base) -> Tensor:
     """What an adapter adds to the rows it changes, in float32."""
-    if change.part.kind != "norm":
-        return read_delta(store, change).matrix()
-    delta = read_norm_delta(store, change)
-    if delta.bias is not None:
-        raise BindError(
-            "a norm of a transformer's file has a weight alone",
-            f"a trained bias for {change.module!r} in {store.path}",
-            "Apply this adapter with --lora while drawing",
-        )
-    return delta.weight.float() * delta.scale
+    name = target_of(change)
+    if len(base.pieces[name].shape) == 1 and not change.part.is_bias:
+        delta = read_norm_change(store, change, lambda: base.read(name))
+        if delta.bias is not None:
+            raise _no_place(f"a trained bias for the norm {change.module!r}", store)
+        return delta.weight.float() * delta.scale
+    whole = base.read(name)[slice(*(change.rows or (None, None)))]
+    return read_change(store, change, lambda: base.read(name)).matrix(whole)
+
+
+def _no_place(got: str, store: Store) -> BindError:
+    return BindError(
+        "what an adapter changes has a place in the transformer's file",
+        f"{got} in {store.path}",
+        "Apply this adapter with --lora while drawing",
+    )
 
 
 def _counted(kinds: Mapping[tuple[str, str], int]) -> str:

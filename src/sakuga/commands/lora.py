@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
-from sakuga.adapters.fit import Change, Fit, assumption, fit, transformer_targets
+from sakuga.adapters.fit import Change, Fit, assumption, fit, remarks, transformer_targets
+from sakuga.adapters.kinds import BY_NAME
 from sakuga.adapters.spec import parse_adapter
 from sakuga.checkpoint.catalog import ELSEWHERE, locate
 from sakuga.checkpoint.folder import Component, open_component
@@ -21,7 +22,6 @@ from sakuga.printable import columns, listed
 from sakuga.printable import shown as printable
 from sakuga.weights.untrusted import reading
 
-KINDS = {"lora": "LoRA", "lokr": "LoKr", "norm": "norm"}
 COLUMNS = ("modules", "named", "kind", "shape", "rank", "alpha", "scale")
 
 
@@ -81,14 +81,13 @@ def describe_adapter(shown: Shown) -> Iterator[str]:
 
 def _lines(shown: Shown) -> Iterator[str]:
     adapter = shown.adapter
-    kinds = Counter(KINDS[part.kind] for part in adapter.parts)
+    kinds = Counter(BY_NAME[part.kind].title for part in adapter.parts)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     values = sum(part.values for part in adapter.parts)
     yield f"{adapter.spec}: {len(adapter.parts)} modules ({counts}), {values:,} values"
     yield f"sha256 {adapter.store.sha256()}"
     yield from columns(_rows(adapter.parts))
-    if assumed := assumption(adapter):
-        yield assumed
+    yield from remarks(adapter)
     if adapter.odd:
         yield f"of no adapter: {listed(adapter.odd)}"
     if shown.fit is not None:
@@ -110,6 +109,7 @@ def adapter_fields(shown: Shown) -> dict[str, Any]:
         "parts": [asdict(part) for part in adapter.parts],
         "odd": adapter.odd,
         "assumed": assumption(adapter) or None,
+        "remarks": list(remarks(adapter)),
     }
     if shown.model is not None:
         told["model"] = shown.model
@@ -136,7 +136,7 @@ def _row(part: AdapterPart) -> tuple[str, ...]:
     named = printable(re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem))
     alpha = "-" if part.alpha is None else f"{part.alpha:g} ({part.alpha_from})"
     shape = "x".join(map(str, part.shape))
-    return named, KINDS[part.kind], shape, str(part.rank or "-"), alpha, f"{part.scale:g}"
+    return named, BY_NAME[part.kind].title, shape, str(part.rank or "-"), alpha, f"{part.scale:g}"
 
 
 def _change(change: Change) -> dict[str, Any]:

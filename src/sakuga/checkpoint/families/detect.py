@@ -16,40 +16,58 @@ from sakuga.errors import LayoutError
 from sakuga.printable import listed
 from sakuga.weights.formats import Shape
 
-# Alpha is a number, all others are factors.
+# Alpha is a number, all others are factors or whole values.
 ROLES: Mapping[str, str] = {
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    ".lokr_w1": "w1",
-    ".lokr_w1_a": "w1_a",
-    ".lokr_w1_b": "w1_b",
-    ".lokr_w2": "w2",
-    ".lokr_w2_a": "w2_a",
-    ".lokr_w2_b": "w2_b",
+    **dict.fromkeys(
+        (".lora_A.weight", ".lora_A.default.weight", ".lora_down.weight", ".lora.down.weight",
+         ".lora_linear_layer.down.weight", "_lora.down.weight"), "down"),
+    **dict.fromkeys(
+        (".lora_B.weight", ".lora_B.default.weight", ".lora_up.weight", ".lora.up.weight",
+         ".lora_linear_layer.up.weight", "_lora.up.weight"), "up"),
+    **dict.fromkeys((".lora_B.bias", ".lora_B.default.bias"), "up_bias"),
+    **dict.fromkeys(
+        (".dora_scale", ".lora_magnitude_vector", ".lora_magnitude_vector.weight",
+         ".lora_magnitude_vector.default.weight"), "magnitude"),
+    **{f".lokr_{role}": role for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b")},
+    **{f".hada_{role}": f"hada_{role}" for role in ("w1_a", "w1_b", "w2_a", "w2_b")},
+    ".oft_R.weight": "oft_input",
+    ".oft_blocks": "oft_output",
     ".w_norm": "w_norm",
     ".b_norm": "b_norm",
+    ".diff": "diff",
+    ".diff_b": "diff_b",
     ".alpha": "alpha",
+}  # fmt: skip
+# Of PEFT's names alone, for every model's own tensors end like these too.
+WHOLE_ROLES: Mapping[str, str] = {
+    ".base_layer.bias": "whole_bias",
+    ".modules_to_save.default.weight": "whole",
+    ".modules_to_save.default.bias": "whole_bias",
+    ".original_module.weight": "",  # as it was before training, which PEFT saves beside it
+    ".original_module.bias": "",
+    ".modules_to_save.weight": "whole",
+    ".modules_to_save.bias": "whole_bias",
+    ".weight": "whole",
+    ".bias": "whole_bias",
 }
 # Changes of other kinds, and tensors that change what those beside them mean: leaving one out
 # would draw something else.
 OTHER_KINDS: Mapping[str, str] = {
-    ".dora_scale": "DoRA",
-    ".lora_magnitude_vector": "DoRA",
-    ".lora_magnitude_vector.weight": "DoRA",
     ".lora_mid.weight": "a Tucker decomposition",
     ".lokr_t2": "a Tucker decomposition",
     ".scalar": "a trained scalar",
-    **dict.fromkeys((".hada_w1_a", ".hada_w1_b", ".hada_w2_a", ".hada_w2_b"), "LoHa"),
-    **dict.fromkeys((".hada_t1", ".hada_t2"), "LoHa"),
-    **dict.fromkeys((".oft_blocks", ".oft_diag", ".oft_R.weight"), "OFT"),
-    **dict.fromkeys((".diff", ".diff_b"), "whole differences of weights"),
-}
+    **dict.fromkeys((".hada_t1", ".hada_t2"), "LoHa of convolutions"),
+    **dict.fromkeys((".oft_diag", ".oft_S"), "an older OFT"),
+    ".rescale": "OFT with a trained rescale",
+    **dict.fromkeys((".boft_R", ".boft_s"), "BOFT"),
+    **dict.fromkeys(
+        (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight", ".bm1.weight", ".bm2.weight"),
+        "GLoRA"),
+    **dict.fromkeys((".ia3_l", ".on_input"), "IA3"),
+    **dict.fromkeys((".p_layer.weight", ".q_layer.weight", ".lambda_layer"), "T-LoRA"),
+    **dict.fromkeys((".vera_lambda_b", ".vera_lambda_d"), "VeRA"),
+    ".trainable_tokens_delta": "trained tokens",
+}  # fmt: skip
 ENDS = (*ROLES, *OTHER_KINDS)
 
 SAMPLE = 300  # names looked at to find the nearest layout of a strange file
