@@ -47,7 +47,8 @@ def test_a_budget_too_small_names_the_one_that_works() -> None:
 
 def test_the_table_answers_by_size_and_batch() -> None:
     lines = plan("--table", "--vram", "16GB").stdout.splitlines()
-    rows = [line.split() for line in lines[4:]]
+    begin = next(at for at, line in enumerate(lines) if line.startswith("size"))
+    rows = [line.split() for line in lines[begin + 1 : lines.index("", begin)]]
     answers = {(row[0], row[1]): row[2] for row in rows}
     assert len(rows) == 10
     assert set(answers.values()) == {"yes"}

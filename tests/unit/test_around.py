@@ -125,7 +125,7 @@ def test_plain_tags_come_out_as_well(text: str) -> None:
     "text",
     [
         "{1girl}, blue hair", "here, sure, okay", "A girl says: hi!\nShe smiles.", '"1girl"',
-        "<o>_<o>, :<, <|>_<|>", "a girl's prompt reply", "[1girl]", "1girl\nsmile",
+        "<o>_<o>, :<, <|>_<|>", "a girl's prompt reply", "[1girl]", "1girl\nShe smiles at the sea.",
     ],
 )  # fmt: skip
 def test_what_may_be_meant_stays(text: str) -> None:
@@ -247,3 +247,51 @@ def test_faces_never_cost_the_structure() -> None:
     assert form(text) == f"<character_1>\n<expression>{faces}</expression>\n</character_1>"
     assert form(form(text)) == form(text)
     assert warned(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1girl\nred_eyes\nsmile", "1girl, red_eyes, smile"),
+        ("- 1girl, solo\n- pink_hair, red_eyes", "1girl, solo, pink_hair, red_eyes"),
+        ("• 1girl\n• pink hair", "1girl, pink hair"),
+        ("1girl,\npink_hair\n\nsmile\n", "1girl, pink_hair, smile"),
+        ('"1girl, pink hair, smile"', "1girl, pink hair, smile"),
+        ("「1girl、smile」", "1girl、smile"),
+        ("**Prompt:** 1girl, pink hair", "1girl, pink hair"),
+        ('{"prompt": "1girl, smile", "negative_prompt": "x", "steps": 20}', "1girl, smile"),
+        ('{"seed": 3, "positive_prompt": "1girl,\nsmile"}', "1girl, smile"),
+    ],
+)
+def test_lists_quotes_labels_and_requests_are_read_as_their_prompt(text: str, meant: str) -> None:
+    assert form(text) == meant
+    assert form(form(text)) == form(text)
+
+
+def test_what_a_request_says_beside_its_prompt_is_told_as_flags() -> None:
+    text = '{"prompt": "1girl, smile", "negative_prompt": "low", "steps": 20, "seed": 7}'
+    (one,) = [found for found in lint(text) if found.rule == "around-prompt"]
+    assert one.fix == "Give the prompt alone, and --negative 'low' --steps 20 --seed 7."
+
+
+def test_settings_a_line_each_are_told_as_flags() -> None:
+    (one,) = [
+        found
+        for found in lint("1girl, cat\nNegative: bad\nSeed: 5\nSteps: 20")
+        if found.rule == "settings-text"
+    ]
+    assert '--negative "bad" --steps 20 --seed 5' in one.fix
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Dites-moi si vous souhaitez des modifications !",
+        "気に入っていただければ幸いです。",
+        "Надеюсь, вам понравится.",
+        "Espero que te guste.",
+    ],
+)
+def test_a_closing_sentence_is_left_out(said: str) -> None:
+    block = "<character_1><n>a</n></character_1>"
+    assert form(f"{block}\n{said}") == form(block)

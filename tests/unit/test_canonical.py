@@ -119,7 +119,7 @@ def test_empty_fields_wrappers_and_comments_are_dropped() -> None:
     assert form(text) == "<character_1>\n<n>x</n>\n</character_1>"
 
 
-@pytest.mark.parametrize("text", ["1girl,  blue_hair", "a\nb &amp; c", "<b>not closed"])
+@pytest.mark.parametrize("text", ["1girl,  blue_hair", "a girl.\nb &amp; c", "<b>not closed"])
 def test_plain_text_is_only_trimmed(text: str) -> None:
     assert form(f"\n{text} ") == text
 

@@ -128,3 +128,8 @@ def test_very_many_counts_take_no_time() -> None:
 def test_a_count_in_a_field_that_describes_is_misplaced(tag: str, home: str) -> None:
     (one,) = found(f"<character_1><appearance>{tag}</appearance></character_1>", "misplaced-tag")
     assert one.fix == f"Move it to <{home}>."
+
+
+@pytest.mark.parametrize("text", ["1girl, smile 50", "1girl, iso 100, 85mm", "1girl, level 9"])
+def test_a_number_within_a_tag_counts_nobody(text: str) -> None:
+    assert not {"too-many-characters", "count-mismatch"} & {one.rule for one in lint(text)}

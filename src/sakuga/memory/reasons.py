@@ -104,4 +104,4 @@ def _comparison(plan: StagePlan, rival: StagePlan, pulled: bool) -> str:
     if not pulled:
         return "there is room"
     taken = f"{readable(rival.reserved_bytes)} instead of {readable(plan.reserved_bytes)}"
-    return f"otherwise it is no faster, and takes {taken}"
+    return f"otherwise no faster, and {taken}"

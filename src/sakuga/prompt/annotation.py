@@ -1,7 +1,9 @@
-"""The dataset's annotation JSON: {"image": {"tags": "<xml>", "caption": "..."}, ...}.
+"""JSON that holds a prompt: the dataset's annotation, and what is sent to other programs.
 
-People paste it as it is, line breaks inside its strings included. Only `tags` and `caption`
-reach the encoders; boxes and names of `character_n` have no place in a prompt.
+    {"image": {"tags": "<xml>", "caption": "..."}, ...}        {"prompt": "1girl", "steps": 20}
+
+People paste it as it is, line breaks inside its strings included. Of an annotation only `tags`
+and `caption` reach the encoders; boxes and names of `character_n` have no place in a prompt.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 from sakuga.prompt.nodes import Offsets, Span
 from sakuga.prompt.passage import Passage
 
+PROMPT_KEYS = ("prompt", "positive_prompt", "positive")
 _JSON = json.JSONDecoder(strict=False)
 _BEGIN = re.compile(r"(?:\[\s*+)?\{\s*+\"")
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]', re.S)
@@ -27,6 +30,23 @@ def annotation_range(text: str) -> Span | None:
     begin = _BEGIN.search(text) if '"tags"' in text or '"caption"' in text else None
     found = begin and _decoded(text, begin.start())
     return Span(begin.start(), found[1]) if begin and found else None
+
+
+def request_range(text: str) -> tuple[Span, dict[str, object]] | None:
+    """Where the prompt stands in a text that is a JSON object with one, and the whole object."""
+    start = len(text) - len(text.lstrip())
+    if not text.startswith("{", start) or "prompt" not in text:
+        return None
+    try:
+        whole, end = _JSON.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    if text[end:].strip():
+        return None
+    for path, quote in _strings(text, start):
+        if len(path) == 1 and path[0] in PROMPT_KEYS and (token := _TOKEN.match(text, quote)):
+            return Span(quote + 1, token.end() - 1), whole
+    return None
 
 
 def find_annotation(whole: Passage) -> dict[str, Passage] | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from sakuga.prompt import escapes, speech
-from sakuga.prompt.annotation import annotation_range
+from sakuga.prompt.annotation import annotation_range, request_range
 from sakuga.prompt.fences import chosen, fences
 from sakuga.prompt.nodes import Remark, Span
 from sakuga.prompt.outline import outline
@@ -44,6 +44,9 @@ _LORA = Regex(
     re.I,
 )
 _PROMPT_START = "<Prompt Start>"
+_ASKED = {"steps": "--steps", "seed": "--seed", "cfg_scale": "--guidance",
+          "guidance_scale": "--guidance", "width": "--width", "height": "--height"}  # fmt: skip
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "「": "」", "『": "』", "«": "»"}
 _XML = Regex(r"\s*<\?xml\s[^<>]*\?>")
 _BLANK = " \t\u3000"
 
@@ -193,6 +196,41 @@ def beside_annotation(text: str) -> Found | None:
     return _left_out(text, spans, "what stands around the annotation")
 
 
+def in_request(text: str) -> Found | None:
+    """A JSON object as other programs are sent one; what else it says is asked for by flags."""
+    found = None if annotation_range(text) else request_range(text)
+    if found is None:
+        return None
+    inside, whole = found
+    cut = _left_out(text, [Span(0, inside.start), Span(inside.end, len(text))], "JSON around it")
+    negative = next((value for key, value in whole.items() if "negative" in key.lower()), "")
+    more = [f"--negative {_quoted(negative)}"] if isinstance(negative, str) and negative else []
+    more += [
+        f"{flag} {value}" for key, flag in _ASKED.items()
+        if isinstance(value := whole.get(key), (int, float)) and not isinstance(value, bool)
+    ]  # fmt: skip
+    return (
+        replace(cut, fix=f"Give the prompt alone, and {' '.join(more)}.") if cut and more else cut
+    )
+
+
+def in_quotes(text: str) -> Found | None:
+    """One pair of quotation marks around plain tags or sentences."""
+    bare = text.strip()
+    closing = _QUOTES.get(bare[:1])
+    if not closing or len(bare) < 3 or bare[-1] != closing or outline(text).tagged:
+        return None
+    inside = bare[1:-1]
+    # A single word in quotation marks may be meant so.
+    if bare[0] in inside or closing in inside or not speech.divides(inside):
+        return None
+    start = text.index(bare[0])
+    end = text.rindex(closing)
+    edits = (Edit(start, start + 1, ""), Edit(end, end + 1, ""))
+    reason = f"quotation marks around the whole are left out: {bare[0]} {closing}"
+    return _cut("around-prompt", edits, reason, "Remove them.")
+
+
 def unescaped(text: str) -> Found | None:
     """Tags whose brackets are escaped or of full width."""
     found = escapes.written(text)
@@ -301,8 +339,9 @@ def beside_tags(text: str) -> Found | None:
 
 
 _LABELLED = Regex(
-    r"\s*+(?:/imagine\s++)?(?:(?:positive )?prompt|正[面向]提示词|提示词|プロンプト)"
-    r"\s*+[:：](?P<text>.++)",
+    r"\s*+(?:/imagine\s++)?[*_#\s]*+"
+    r"(?:(?:positive |image )?prompt|正[面向]提示词|提示词|プロンプト)"
+    r"[*_\s]*+[:：][*_]*+(?P<text>.++)",
     re.I | re.S,
 )
 _ASSIGNMENT = Regex(
@@ -356,6 +395,7 @@ AROUND: tuple[Step, ...] = (
     before_system,
     fenced,
     beside_annotation,
+    in_request,
 )
 # What is inside of an annotation's strings is looked at when they are read.
 WITHIN: tuple[Step, ...] = (
@@ -365,6 +405,7 @@ WITHIN: tuple[Step, ...] = (
     beside_image,
     beside_blocks,
     beside_tags,
+    in_quotes,
     loras,
 )
 # A caption is prose: only what is no text at all goes.

@@ -28,7 +28,7 @@ from sakuga.prompt.names import (
 from sakuga.prompt.nodes import Block, Document, Field
 from sakuga.prompt.reader import escape
 from sakuga.prompt.settings import unlabelled
-from sakuga.prompt.tags import Spelling, respelled, tidied
+from sakuga.prompt.tags import Spelling, is_list, respelled, tidied
 
 # What most community workflows put in front; no training code has it.
 COMMUNITY_SYSTEM = (
@@ -112,7 +112,10 @@ def lines(document: Document, spelling: Spelling | None = None) -> Iterator[Line
     if not document.structured:
         for block in document.blocks:
             text = block.fields[0].text
-            yield Line(respelled(text, spelling) if spelling else text, block.fields)
+            if is_list(text):
+                yield Line(tidied(text, spelling), block.fields)
+            else:
+                yield Line(respelled(text, spelling) if spelling else text, block.fields)
         return
     for section in sections(document, spelling):
         yield from _section_lines(section)

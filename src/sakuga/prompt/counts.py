@@ -118,7 +118,8 @@ def _count(tag: Tag, key: str) -> Count | None:
     if key == _NOBODY:
         return Count(tag, _NOBODY, 0)
     number = _WORDS.get(key, key)
-    if key in _ALTOGETHER or _NUMBER.fullmatch(number):
+    # A number within a tag, as in `iso_100`, counts nobody.
+    if key in _ALTOGETHER or (key == tag.key and _NUMBER.fullmatch(number)):
         return Count(tag, _EVERYBODY, _ALTOGETHER[key] if key in _ALTOGETHER else int(number))
     known = known_tag(key)
     another = known is not None and known.slot == "count" and known.key != key  # sole_female

@@ -18,19 +18,25 @@ STAYING = frozenset({"negative", "settings-text"})
 _QUOTED = 120  # characters of a negative that a message shows
 _TAGS = Regex(r"</?[^<>]*>")
 _NEGATIVE = Regex(
-    r"(?:\bnegative[ _]?prompts?|^negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
+    r"(?:\bnegative[ _]?prompts?|^[*_]{0,2}negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
     r"|ネガティブ(?:プロンプト)?|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo"
     r"|негативный промпт)[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}",
     re.I | re.M,
 )
 _SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
 _STEPS = Regex(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
+# The same, a line each, as chat models and people write them.
+_LINES = Regex(
+    r"(?:^[*\- ]{0,4}(?:Steps|Seed|CFG(?: scale)?|Guidance|Sampler|Size|Model)[* ]{0,3}[:=]"
+    r"[^\n,]{1,60}(?:\n|\Z)){2,}",
+    re.I | re.M,
+)
 _BESIDE_STEPS = ("sampler", "cfg scale", "seed", "size", "model")
 _KNOWN = {
-    "--steps": Regex(r"\bSteps: ?(\d+)"),
-    "--guidance": Regex(r"\bCFG scale: ?([\d.]+)"),
-    "--seed": Regex(r"\bSeed: ?(\d+)"),
-    "--size": Regex(r"\bSize: ?(\d+x\d+)"),
+    "--steps": Regex(r"\bSteps: ?(\d+)", re.I),
+    "--guidance": Regex(r"\b(?:CFG(?: scale)?|Guidance): ?([\d.]+)", re.I),
+    "--seed": Regex(r"\bSeed: ?(\d+)", re.I),
+    "--size": Regex(r"\bSize: ?(\d+x\d+)", re.I),
 }
 
 
@@ -85,7 +91,9 @@ def _found(text: str, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, str, str]]
         return
     for gap in gaps:
         negative = _NEGATIVE.compiled.search(text, gap.start, gap.end)
-        steps = _STEPS.compiled.search(text, negative.end() if negative else gap.start, gap.end)
+        begin = negative.end() if negative else gap.start
+        steps = _STEPS.compiled.search(text, begin, gap.end)
+        steps = steps or _LINES.compiled.search(text, begin, gap.end)
         first = negative or steps
         if first is None:
             continue
@@ -99,8 +107,8 @@ def _found(text: str, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, str, str]]
 @lru_cache(maxsize=8)
 def _may_have_settings(text: str) -> bool:
     lowered = text.lower()
-    steps = "steps:" in lowered and any(key in lowered for key in _BESIDE_STEPS)
-    return steps or any(sign in lowered for sign in _SIGNS)
+    named = sum(f"{key}:" in lowered for key in ("steps", *_BESIDE_STEPS))
+    return named > 1 or any(sign in lowered for sign in _SIGNS)
 
 
 def _remark(passage: Passage, span: Span, negative: str, settings: str) -> Remark:

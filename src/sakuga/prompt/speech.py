@@ -32,7 +32,9 @@ _PHRASES = (
     r"|お知らせください|必要に応じて"
     r"|ご確認|いかがでしょう|お気軽|말씀해|원하시면|déjame saber|si quieres|avísame"
     r"|faites-moi savoir"
-    r"|n'hésitez|lass mich|sag mir|fammi sapere|me avise|дайте знать|если хотите|если нужно"
+    r"|n'hésitez|dites[- ]moi|vous (?:souhaitez|voulez|plaît|plaira)|lass mich|sag mir|gefällt"
+    r"|fammi sapere|ti piaccia|me avise|gostar|guste|дайте знать|если хотите|если нужно|надеюсь"
+    r"|понравит|幸いです|気に入って|いただければ|마음에 드|希望你喜欢|希望您喜欢"
 )
 _LABELS = (
     "explanation|notes?|translation|summary|breakdown|changes|key (?:points|features)"
@@ -52,6 +54,7 @@ _COMMAS = Regex("[,，、\n]")
 _WIDE = Regex("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOOKED_AT = 1_000  # characters of a text, or of each of its ends
 _MOST_WORDS = 4  # of a tag
+_LEAST_WORDS = 3  # of a sentence that ends as one
 _MOST_SIGNS = 6  # of a tag in a script that puts no space between words
 _QUOTES = r"(?P<quote>\"\"\"|'''|[\"'`“])"
 # The last of a program before its text: prompt = r\"""  or  print("  or  {"prompt": "
@@ -72,13 +75,19 @@ def is_chat(text: str) -> bool:
     return _SPOKEN.compiled.search(" ".join(text.split())) is not None
 
 
+def divides(text: str) -> bool:
+    """Whether a text has several parts, as lists of tags have."""
+    return _COMMAS.compiled.search(text) is not None
+
+
 def is_prose(text: str) -> bool:
     """Whether a text is sentences rather than tags."""
     longest = max((len(part.split()) for part in _COMMAS.compiled.split(text)), default=0)
     wide = max(
         (len(_WIDE.compiled.findall(part)) for part in _COMMAS.compiled.split(text)), default=0
     )
-    return longest > _MOST_WORDS or wide > _MOST_SIGNS or "。" in text
+    ends = text.rstrip().endswith((".", "!", "?", "！", "？")) and len(text.split()) >= _LEAST_WORDS
+    return longest > _MOST_WORDS or wide > _MOST_SIGNS or "。" in text or ends
 
 
 def is_introduction(line: str) -> bool:

@@ -15,7 +15,7 @@ from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
 from sakuga.prompt.slots import FIELDS, allows_two, decides, neighbours, slot_of
 from sakuga.prompt.tag_table import known_tag
-from sakuga.prompt.tags import Tag, tags
+from sakuga.prompt.tags import Tag, is_list, tags
 
 _TWO_ON_PURPOSE = {
     "hair colour": "multicolored_hair",
@@ -162,6 +162,8 @@ def _described(document: Document) -> Iterator[Tag]:
 @lru_cache(4)
 def _reads_as_tags(text: str) -> bool:
     """Whether flat text is a list of tags, not sentences: at most three words to a comma."""
+    if is_list(text):
+        return True
     words = len(text.split()) + len(_WIDE.findall(text)) // _WIDE_WORD
     return "。" not in text and words <= 3 * (len(_SEPARATOR.findall(text)) + 1)
 

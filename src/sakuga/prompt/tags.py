@@ -23,6 +23,8 @@ _LIST_MARKS = re.compile(
 _WEIGHT = re.compile(r"^[0-9.]+::|(?<=[^\s:]):\s*[0-9.]+$|::$")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _LONGEST_TAG = 120  # characters; what is longer is prose
+_MOST_WORDS = 5  # of a tag that stands in a list
+_SENTENCE_END = re.compile(r"[^\W\d_]{2}[.!?]\s*$|[。！？]")
 _SPACING = re.compile(r"[\s_\-]+")
 
 Spelling = Mapping[str, str]
@@ -69,6 +71,18 @@ def tags(part: Field) -> Iterator[Tag]:
         if end - start <= _LONGEST_TAG:
             text = part.text[start:end]
             yield Tag(text, normal(text), part, start)
+
+
+def is_list(text: str) -> bool:
+    """Whether a text without structure is tags on several lines, and no sentence is among them."""
+    if "\n" not in text.strip():
+        return False
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return len(lines) > 1 and all(
+        end - start <= _LONGEST_TAG and text.count(" ", start, end) < _MOST_WORDS
+        and not _SENTENCE_END.search(text, start, end)
+        for start, end in pieces(text)
+    )  # fmt: skip
 
 
 def tidied(text: str, spelling: Spelling | None = None) -> str:
