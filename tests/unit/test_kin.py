@@ -31,14 +31,22 @@ from sakuga.api.events import Finished
 from sakuga.api.request import Request
 from sakuga.checkpoint.catalog import lint_profile
 from sakuga.checkpoint.convert import Written
-from sakuga.checkpoint.folder import open_checkpoint, open_component
+from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, open_component
 from sakuga.checkpoint.parts import is_model
 from sakuga.commands.cli import app
 from sakuga.commands.convert import convert
 from sakuga.engine.engine import Engine
+from sakuga.engine.networks import Networks
 from sakuga.errors import BindError, LayoutError, ModelNotFound, SpecMismatch, WeightsError
 from sakuga.model.inventory import weights_of
-from sakuga.model.spec import LUMINA_2, NETA_LUMINA, NETAYUME_LUMINA, SAKIKO_LUMINA
+from sakuga.model.spec import (
+    LUMINA_2,
+    NETA_LUMINA,
+    NETAYUME_LUMINA,
+    SAKIKO_LUMINA,
+    ModelSpec,
+    VAESpec,
+)
 
 PROMPT = "1girl, blue hair, smile"
 
@@ -125,13 +133,13 @@ def test_published_files_of_one_seed_are_one_model(kin: Path, tmp_path: Path) ->
     assert pixels(engine(None, **settings)) == pixels(engine(kin))
 
 
-def all_in_one(file: Path, kin: Path) -> Path:
+def all_in_one(file: Path, kin: Path, spec: ModelSpec = KIN) -> Path:
     """A checkpoint as ComfyUI saves it: all components, each behind its prefix."""
     vae = convert(kin / "vae", file.with_name("ae.safetensors"), "single-file")
     assert vae
     parts = {
-        "model.diffusion_model.": original(KIN, 0),
-        "text_encoders.gemma2_2b.transformer.model.": gemma_state(KIN.gemma, 0),
+        "model.diffusion_model.": original(spec, 0),
+        "text_encoders.gemma2_2b.transformer.model.": gemma_state(spec.gemma, 0),
         "text_encoders.gemma2_2b.": {"logit_scale": torch.tensor(4.6)},
         "text_encoders.": {"spiece_model": torch.frombuffer(
             bytearray((kin / "tokenizer" / "tokenizer.model").read_bytes()), dtype=torch.uint8)},
@@ -159,6 +167,32 @@ def test_each_part_of_an_all_in_one_file_opens_by_its_flag(kin: Path, tmp_path: 
         "text_encoders.gemma2_2b.transformer.model.", "model.diffusion_model.", "vae.",
     ]  # fmt: skip
     assert len(set(pixels(one))) > 10
+
+
+def test_an_all_in_one_file_is_split_and_its_folder_draws(tmp_path: Path) -> None:
+    # Of the usual proportions, so that shapes alone say what it is.
+    gemma = replace(
+        KIN.gemma, head_dim=256, num_attention_heads=2, num_key_value_heads=1,
+        query_pre_attn_scalar=256, sliding_window=4096, attn_softcap=50.0,
+    )  # fmt: skip
+    spec = replace(KIN, gemma=gemma, vae=VAESpec((32, 32, 32, 32), 1, 32))
+    kin = write_kin(tmp_path / "Lumina-Image-2.0", spec=spec)
+    (tmp_path / "one").mkdir()
+    file = all_in_one(tmp_path / "one" / "lumina.safetensors", kin, spec)
+    file.with_name("ae.safetensors").unlink()
+    assert {each.component for each in convert(file, tmp_path / "split", "diffusers")} == {
+        "transformer", "text_encoder", "vae",
+    }  # fmt: skip
+    whole, split = (tensors(open_checkpoint(place)) for place in (file.parent, tmp_path / "split"))
+    assert whole.keys() == split.keys()
+    assert all(torch.equal(whole[key], split[key]) for key in whole)
+    assert pixels(engine(tmp_path / "split")) == pixels(engine(file.parent))
+
+
+def tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    networks = Networks(checkpoint, "float32")
+    names = ("transformer", "text_encoder", "vae")
+    return {f"{name}.{k}": v for name in names for k, v in networks[name].state_dict().items()}
 
 
 def test_every_key_of_an_all_in_one_file_is_accounted_for(kin: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from sakuga.checkpoint.families.detect import detect
+from sakuga.checkpoint.families.detect import detect, held
 from sakuga.errors import LayoutError, ModelNotFound
 from sakuga.model.spec import TEXT_ENCODER_2
 from sakuga.weights.archive import is_from_torch
@@ -137,8 +137,8 @@ def _single_files(
         for file in sorted(each for kind in kinds for each in shelf.glob(kind)):
             confine(file, path)
             with contextlib.suppress(LayoutError):  # an adapter, or a file of another model
-                component = detect(names(opens(file, path))).layout.component
-                files.setdefault(component, []).append(file)
+                for component in components_of(opens(file, path)):
+                    files.setdefault(component, []).append(file)
     for name in wanted:
         if len(files.get(name, ())) > 1:
             raise ModelNotFound(
@@ -146,6 +146,13 @@ def _single_files(
                 "Name the one you mean, or keep it alone",
             )  # fmt: skip
     return {name: files[name][0] for name in wanted if name in files}
+
+
+def components_of(store: Store) -> tuple[str, ...]:
+    """The component that a file holds, or all of an all-in-one file. Raises LayoutError."""
+    keys = names(store)
+    several = held(keys)
+    return several if len(several) > 1 else (detect(keys).layout.component,)
 
 
 def _shelves(path: Path) -> list[Path]:

@@ -34,7 +34,7 @@ from sakuga.checkpoint.families.family import OURS
 from sakuga.checkpoint.folder import ENCODERS, Checkpoint, Component, open_checkpoint, understand
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
-from sakuga.checkpoint.parts import ARCHIVES, KINDS, Opener, is_model
+from sakuga.checkpoint.parts import ARCHIVES, KINDS, Opener, components_of, is_model
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.checkpoint.vocabulary import VOCABULARY
@@ -147,9 +147,13 @@ def _understood(
     source: Path, store: Store | None, opens: Opener
 ) -> tuple[Checkpoint | None, tuple[Component, ...]]:
     """A model and its components, or the one component that a store is."""
-    if store is not None:
+    if store is None:
+        model = _open_model(source, opens)
+        return model, model.components
+    found = components_of(store)
+    if len(found) == 1:
         return None, (understand(store, None, source),)
-    model = _open_model(source, opens)
+    model = open_checkpoint(None, dict.fromkeys(found, source), opens)
     return model, model.components
 
 

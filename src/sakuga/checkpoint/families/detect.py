@@ -168,12 +168,7 @@ def detect(keys: Collection[str], component: str | None = None) -> Match:
     explain) or more than one, and where it is a layout of another component.
     """
     names = frozenset(keys)
-    matches = [
-        Match(layout, prefix)
-        for layout in LAYOUTS
-        for prefix in layout.prefixes
-        if all(prefix + mark in names for mark in layout.marks)
-    ]
+    matches = _matches(names)
     wanted = f" of {component}" if component else ""
     own = [match for match in matches if match.layout.component == component]
     if len(own) == 1 and (beside := _beside(own[0], matches)):
@@ -194,12 +189,33 @@ def detect(keys: Collection[str], component: str | None = None) -> Match:
     return matches[0]
 
 
+def held(keys: Collection[str]) -> tuple[str, ...]:
+    """The components that a file holds, by its key set; several in an all-in-one file."""
+    return tuple(dict.fromkeys(match.layout.component for match in _matches(frozenset(keys))))
+
+
+def _matches(names: frozenset[str]) -> list[Match]:
+    return [
+        Match(layout, prefix)
+        for layout in LAYOUTS
+        for prefix in layout.prefixes
+        if all(prefix + mark in names for mark in layout.marks)
+    ]
+
+
 def _beside(own: Match, matches: Sequence[Match]) -> tuple[str, ...]:
     """How the names of all other components begin; none where one begins as `own` does."""
-    roots = {match: match.prefix.partition(".")[0] + "." for match in matches}
-    mine = roots.pop(own)
-    others = tuple(dict.fromkeys(roots.values()))
-    return () if mine in others or "." in others else others
+    roots = [_root(own.prefix, other.prefix) for other in matches if other != own]
+    return tuple(dict.fromkeys(roots)) if all(roots) else ()
+
+
+def _root(mine: str, theirs: str) -> str:
+    """The beginning of another prefix that is not of this one; "" where all of it is."""
+    parts = theirs.split(".")[:-1]
+    for end, part in enumerate(parts):
+        if mine.split(".")[end : end + 1] != [part]:
+            return ".".join(parts[: end + 1]) + "."
+    return ""
 
 
 def recognise(found: Mapping[str, Shape], component: str | None = None) -> Match:

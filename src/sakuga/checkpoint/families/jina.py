@@ -23,7 +23,15 @@ from sakuga.checkpoint.families.family import (
     under_name,
     without_gaps,
 )
-from sakuga.checkpoint.families.layout import Drop, KeyLayout, Rule, renamed, same, wrapped
+from sakuga.checkpoint.families.layout import (
+    ALL_IN_ONE,
+    Drop,
+    KeyLayout,
+    Rule,
+    renamed,
+    same,
+    wrapped,
+)
 from sakuga.checkpoint.families.match import BakedAdapter
 from sakuga.model.inventory import Shapes
 from sakuga.model.spec import JinaSpec
@@ -73,7 +81,7 @@ JINA_SINGLE_FILE = KeyLayout(
         "emb_ln.weight",
         "encoder.layers.0.mixer.Wqkv.weight",
     ),
-    prefixes=wrapped("model.", ""),
+    prefixes=wrapped("model.", "", *ALL_IN_ONE["text_encoder_2"]),
     rules=(
         Rule(
             ("encoder.layers.{n}.mixer.Wqkv.{p}",),

@@ -22,7 +22,14 @@ WRAPPERS = ("model.", "state_dict.", "module.")
 # Where ComfyUI keeps each component in a file that holds all of a model.
 ALL_IN_ONE: Mapping[str, tuple[str, ...]] = {
     "transformer": ("model.diffusion_model.",),
-    "text_encoder": ("text_encoders.gemma2_2b.transformer.model.",),
+    "text_encoder": (
+        "text_encoders.gemma2_2b.transformer.model.",
+        "text_encoders.gemma.gemma3_4b.transformer.model.",
+    ),
+    "text_encoder_2": (
+        "text_encoders.jina.jina_clip_2.transformer.model.",
+        "text_encoders.jina.jina_clip_2.transformer.",
+    ),
     "vae": ("vae.", "first_stage_model."),
 }
 
