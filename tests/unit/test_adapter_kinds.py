@@ -148,6 +148,28 @@ def test_what_is_held_is_what_the_planner_counts(tmp_path: Path, kind: str) -> N
         assert {name: tuple(value.shape) for name, value in held.items()} == dict(part.kept)
 
 
+@pytest.mark.parametrize("kind", [*CASES, "whole"])
+@pytest.mark.parametrize("side", ["q", "v"])
+def test_a_kind_changes_some_rows_of_a_fused_linear(tmp_path: Path, kind: str, side: str) -> None:
+    """Names that know query, key and value apart change their rows alone."""
+    weight = made().get_submodule(QKV).weight
+    rows = {"q": slice(0, 48), "v": slice(72, 96)}[side]
+    draw = Draw(5)
+    if kind == "whole":
+        part = draw(*weight[rows].shape)
+        tensors, end = {"weight": part}, "base_model.model."
+    else:
+        tensors, part = case(kind, draw, weight[rows], 3, 0.6)
+        end = ""
+    want = weight.clone()
+    want[rows] = part
+    stem = f"{end}layers.0.attention.to_{side}"
+    file = saved(
+        tmp_path / "a.safetensors", {f"{stem}.{e}": v.contiguous() for e, v in tensors.items()}
+    )
+    check(f"{file}:0.6" if kind != "whole" else file, QKV, want)
+
+
 @pytest.mark.parametrize(("terms", "powers"), [(2, [2]), (3, [2, 2, 1]), (5, [2, 2, 2, 1])])
 def test_pefts_series_has_its_terms(terms: int, powers: list[int]) -> None:
     values = Draw(0)(3, 6)

@@ -30,10 +30,10 @@ from sakuga.checkpoint.folder import (
     Component,
     open_checkpoint,
     open_component,
-    parts_in,
     read_inventory,
     stored_formats,
 )
+from sakuga.checkpoint.parts import parts_in
 from sakuga.commands.convert import convert
 from sakuga.commands.doctor import values as numbers
 from sakuga.commands.doctor.files import explained, keys
