@@ -96,19 +96,14 @@ def of_kind(kind: str, out: int, into: int) -> dict[str, torch.Tensor]:
     square = torch.randn(out, into) * 0.01
     made = {
         "lora": low,
-        "dora": {**low, "dora_scale": torch.full((out, 1), 0.5)},
         "dora by columns": {**low, "dora_scale": torch.full((1, into), 0.5)},
-        "oft": {"oft_R.weight": torch.randn(into // 32, 496)},
         "diag-oft": {"oft_blocks": torch.randn(out // 32, 32, 32)},
         "whole": {"weight": square, "bias": torch.randn(out)},
-        "diff": {"diff": square, "diff_b": torch.randn(out)},
     }[kind]
     return {end: value if "scale" in end else value * 0.01 for end, value in made.items()}
 
 
-@pytest.mark.parametrize(
-    "kind", ["lora", "dora", "dora by columns", "oft", "diag-oft", "whole", "diff"]
-)
+@pytest.mark.parametrize("kind", ["lora", "dora by columns", "diag-oft", "whole"])
 def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path, kind: str) -> None:
     shapes = transformer_targets(CHIBI.transformer)
     names = [name for name in shapes if name.startswith(("layers.1.f", "layers.6.", "noise"))]

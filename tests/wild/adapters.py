@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ def compare(folder: Path) -> list[Row]:
     """A row for each kind: the largest error over all shapes, and how many weights it changes."""
     place = folder / "adapters"
     place.mkdir(exist_ok=True)
+    logging.disable(logging.INFO)  # LyCORIS tells of every module
     return [_row(name, make, place) for name, make in MAKERS.items()]
 
 

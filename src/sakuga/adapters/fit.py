@@ -172,6 +172,12 @@ def remarks(adapter: Adapter) -> Iterator[str]:
         yield assumed
     if adapter.spec.alpha is not None and not adapter.alpha_used:
         yield "alpha= has no effect: nothing in this file is scaled by it"
+    if adapter.alpha_is_scale:
+        given = adapter.spec.alpha
+        yield (
+            f"alpha={given:g} is the scale itself here: of a LoKr's whole factors nothing says r; "
+            "give alpha divided by r, for alpha 16 of r 64 alpha=0.25"
+        )
     if SPLIT_QKV.search(adapter.store.metadata.get("ss_network_args", "")):
         yield (
             "trained with split_qkv: its trainer saves query, key and value as one of three times "
