@@ -11,6 +11,7 @@ from sakuga.adapters.spec import parse_adapter
 from sakuga.errors import RequestError
 
 SIZES = st.integers(1, 6)
+BESIDE = ("dora rows", "dora columns", "oft inputs", "oft outputs", "bias")
 
 
 @given(sides=st.tuples(SIZES, SIZES, SIZES, SIZES), rank=st.integers(0, 4),
@@ -48,15 +49,16 @@ def test_every_text_is_an_adapter_that_reads_back_or_is_refused(text: str) -> No
     assert parse_adapter(str(spec)) == spec
 
 
-@given(seed=st.integers(0, 2**31), count=SIZES, side=SIZES, other=SIZES, rank=st.integers(1, 4),
-       tokens=st.integers(0, 5), scale=st.floats(-3, 3), cut=st.booleans(),
-       kind=st.sampled_from(["dora rows", "dora columns", "oft inputs", "oft outputs", "bias"]))  # fmt: skip
+@given(sizes=st.tuples(SIZES, SIZES, SIZES), rank=st.integers(1, 4), tokens=st.integers(0, 5),
+       scale=st.floats(-3, 3), seed=st.integers(0, 2**31), cut=st.booleans(),
+       kind=st.sampled_from(BESIDE))  # fmt: skip
 @settings(max_examples=40, deadline=None)
 def test_what_is_added_beside_a_linear_is_what_its_matrix_adds(
-    seed: int, count: int, side: int, other: int, rank: int, tokens: int, scale: float,
-    cut: bool, kind: str,
+    sizes: tuple[int, int, int], rank: int, tokens: int, scale: float, seed: int, cut: bool,
+    kind: str,
 ) -> None:  # fmt: skip
     """With the base's own product, of any shape, on some of its rows or on all."""
+    count, side, other = sizes
     draw = torch.Generator().manual_seed(seed)
 
     def some(*shape: int) -> torch.Tensor:

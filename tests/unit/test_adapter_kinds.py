@@ -20,6 +20,7 @@ from sakuga.adapters.fit import Fit, fit_adapters, remarks
 from sakuga.adapters.kinds import BY_ROLES, KINDS
 from sakuga.adapters.spec import parse_adapter, parse_adapters
 from sakuga.commands.doctor.files import adapters
+from sakuga.commands.lora import describe_adapter, read_shown
 from sakuga.errors import BindError, CorruptFile, LayoutError, SakugaError
 from sakuga.model.nextdit import NextDiT
 from sakuga.weights.formats import FORMATS
@@ -368,6 +369,17 @@ def test_what_fits_nothing_is_refused_and_changes_nothing(tmp_path: Path, name: 
         apply_adapters(model, fits(file, partial=True))
     assert isinstance(error.value, BindError | CorruptFile | LayoutError)
     assert model.get_submodule(QKV) is linear
+
+
+def test_show_says_a_side_that_is_not_known_and_a_bias_as_it_is(tmp_path: Path) -> None:
+    def rows(tensors: dict[str, Tensor]) -> str:
+        named = {f"base_model.model.{MOD}.{end}": value for end, value in tensors.items()}
+        file = saved(tmp_path / "a.safetensors", named)
+        return "\n".join(describe_adapter(read_shown(str(file), None)))
+
+    assert " ?x48 " in rows({"oft_R.weight": torch.ones(6, 28)})
+    assert " 192x? " in rows({"oft_blocks": torch.ones(24, 8, 8)})
+    assert " 192 " in rows({"diff_b": torch.ones(192)})
 
 
 def test_a_doctor_names_the_adapters_of_a_folder_in_a_line_each(tmp_path: Path) -> None:
