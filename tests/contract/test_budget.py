@@ -90,14 +90,27 @@ def test_many_latents_count(solver, steps) -> None:
         assert 0.98 <= stage.peak_bytes / measured <= 1.05
 
 
-def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path) -> None:
+def of_kind(kind: str, out: int, into: int) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter for a linear, by their ends."""
+    low = {"lora_A.weight": torch.randn(192, into), "lora_B.weight": torch.randn(out, 192)}
+    square = torch.randn(out, into) * 0.01
+    made = {
+        "lora": low,
+        "dora by columns": {**low, "dora_scale": torch.full((1, into), 0.5)},
+        "diag-oft": {"oft_blocks": torch.randn(out // 32, 32, 32)},
+        "whole": {"weight": square, "bias": torch.randn(out)},
+    }[kind]
+    return {end: value if "scale" in end else value * 0.01 for end, value in made.items()}
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora by columns", "diag-oft", "whole"])
+def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path, kind: str) -> None:
     shapes = transformer_targets(CHIBI.transformer)
     names = [name for name in shapes if name.startswith(("layers.1.f", "layers.6.", "noise"))]
     tensors = {}
     for name in (name for name in names if len(shapes[name]) == 2):
-        out, into = shapes[name]
-        tensors[f"{name}.lora_A.weight"] = torch.randn(192, into) * 0.01
-        tensors[f"{name}.lora_B.weight"] = torch.randn(out, 192) * 0.01
+        made = of_kind(kind, *shapes[name]).items()
+        tensors |= {f"base_model.model.{name}.{end}": value for end, value in made}
     save_file(tensors, tmp_path / "some.safetensors", {"lora_alpha": "8"})
     lora, seen = (str(tmp_path / "some.safetensors"),), set()
     ask = replace(TWO, negative="", number=1, lora=lora)

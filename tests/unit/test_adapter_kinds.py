@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from sakuga.adapters.file import read_adapter
 from sakuga.adapters.fit import Fit, fit_adapters, remarks
 from sakuga.adapters.kinds import BY_ROLES, KINDS
 from sakuga.adapters.spec import parse_adapter, parse_adapters
+from sakuga.commands.doctor.files import adapters
+from sakuga.commands.lora import describe_adapter, read_shown
 from sakuga.errors import BindError, CorruptFile, LayoutError, SakugaError
 from sakuga.model.nextdit import NextDiT
 from sakuga.weights.formats import FORMATS
@@ -148,6 +151,28 @@ def test_what_is_held_is_what_the_planner_counts(tmp_path: Path, kind: str) -> N
         assert {name: tuple(value.shape) for name, value in held.items()} == dict(part.kept)
 
 
+@pytest.mark.parametrize("kind", [*CASES, "whole"])
+@pytest.mark.parametrize("side", ["q", "v"])
+def test_a_kind_changes_some_rows_of_a_fused_linear(tmp_path: Path, kind: str, side: str) -> None:
+    """Names that know query, key and value apart change their rows alone."""
+    weight = made().get_submodule(QKV).weight
+    rows = {"q": slice(0, 48), "v": slice(72, 96)}[side]
+    draw = Draw(5)
+    if kind == "whole":
+        part = draw(*weight[rows].shape)
+        tensors, end = {"weight": part}, "base_model.model."
+    else:
+        tensors, part = case(kind, draw, weight[rows], 3, 0.6)
+        end = ""
+    want = weight.clone()
+    want[rows] = part
+    stem = f"{end}layers.0.attention.to_{side}"
+    file = saved(
+        tmp_path / "a.safetensors", {f"{stem}.{e}": v.contiguous() for e, v in tensors.items()}
+    )
+    check(f"{file}:0.6" if kind != "whole" else file, QKV, want)
+
+
 @pytest.mark.parametrize(("terms", "powers"), [(2, [2]), (3, [2, 2, 1]), (5, [2, 2, 2, 1])])
 def test_pefts_series_has_its_terms(terms: int, powers: list[int]) -> None:
     values = Draw(0)(3, 6)
@@ -236,6 +261,27 @@ def test_a_lokr_of_peft_is_scaled_by_its_config_whole_or_not(tmp_path: Path) -> 
     with pytest.raises(LayoutError, match="alpha divided by its r"):
         scale(lone)
     assert scale(f"{lone}:1:alpha=0.25") == 0.25
+    (told,) = remarks(read_adapter(parse_adapter(f"{lone}:1:alpha=16")))
+    assert "alpha=16 is the scale itself" in told
+    assert "alpha 16 of r 64 alpha=0.25" in told
+    known = lokr_folder(tmp_path / "c")
+    assert not [*remarks(read_adapter(parse_adapter(f"{known}:1:alpha=16")))]
+
+
+def test_what_is_advised_of_split_qkv_makes_three_of_a_third(tmp_path: Path) -> None:
+    up, down = Draw(0)(96, 3), Draw(1)(3, 48)
+    other = Draw(2)(48, 3)
+    flat, out = (f"lora_unet_layers_0_attention_{name}" for name in ("qkv", "out"))
+    tensors = {f"{flat}.lora_up.weight": up, f"{flat}.lora_down.weight": down,
+               f"{out}.lora_up.weight": other, f"{out}.lora_down.weight": down.clone(),
+               f"{flat}.alpha": torch.tensor(1.0), f"{out}.alpha": torch.tensor(1.0)}  # fmt: skip
+    file = saved(tmp_path / "a.safetensors", tensors, {"ss_network_args": '{"split_qkv": "True"}'})
+    (told,) = remarks(read_adapter(parse_adapter(str(file))))
+    (advice,) = re.findall(r":\S+=3", told)
+    for module, factor in ((QKV, 3), ("layers.0.attention.out", 1)):
+        change = (up if module == QKV else other) @ down / 3
+        check(f"{file}:1{advice}", module,
+              made().get_submodule(module).weight + factor * change)  # fmt: skip
 
 
 def test_what_is_told_of_an_adapter(tmp_path: Path) -> None:
@@ -323,6 +369,39 @@ def test_what_fits_nothing_is_refused_and_changes_nothing(tmp_path: Path, name: 
         apply_adapters(model, fits(file, partial=True))
     assert isinstance(error.value, BindError | CorruptFile | LayoutError)
     assert model.get_submodule(QKV) is linear
+
+
+def test_show_says_a_side_that_is_not_known_and_a_bias_as_it_is(tmp_path: Path) -> None:
+    def rows(tensors: dict[str, Tensor]) -> str:
+        named = {f"base_model.model.{MOD}.{end}": value for end, value in tensors.items()}
+        file = saved(tmp_path / "a.safetensors", named)
+        return "\n".join(describe_adapter(read_shown(str(file), None)))
+
+    assert " ?x48 " in rows({"oft_R.weight": torch.ones(6, 28)})
+    assert " 192x? " in rows({"oft_blocks": torch.ones(24, 8, 8)})
+    assert " 192 " in rows({"diff_b": torch.ones(192)})
+
+
+def test_a_doctor_names_the_adapters_of_a_folder_in_a_line_each(tmp_path: Path) -> None:
+    weight = made().get_submodule(QKV).weight
+    for kind in ("lora+rows", "oft"):
+        tensors, _ = case(kind, Draw(0), weight, 3, 1.0)
+        named = {f"{QKV}.{end}": value.contiguous() for end, value in tensors.items()}
+        saved(tmp_path / "loras" / f"{kind}.safetensors", named)
+    peft_folder(tmp_path / "loras" / "style", factors((QKV, W2), rank=4), 8)
+    saved(tmp_path / "model.safetensors", {f"{QKV}.weight": weight})
+    saved(tmp_path / "glora.safetensors", {f"{QKV}.{end}.weight": ONE(4, 4)
+          for end in ("a1", "a2", "b1", "b2")})  # fmt: skip
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    found = {one.check: one for one in adapters(tmp_path)}
+    told = {name.removeprefix("adapter "): one.says for name, one in found.items()}
+    assert {name: told[name] for name in told if name != "glora.safetensors"} == {
+        "loras/lora+rows.safetensors": "1 DoRA",
+        "loras/oft.safetensors": "1 diag-OFT",
+        "loras/style/adapter_model.safetensors": "2 LoRA",
+    }
+    assert "GLoRA" in told["glora.safetensors"]
+    assert all("\n" not in one.says for one in found.values())
 
 
 def test_every_set_of_roles_is_of_one_kind() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wild import files, hidden, kin, pictures, quantised, words
+from wild import adapters, files, hidden, kin, pictures, quantised, words
 
 
 def main(arguments: list[str]) -> int:
@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> int:
     rows += hidden.compare(gguf, tokenizer)
     rows += quantised.compare(folder)
     rows += kin.compare()
+    rows += adapters.compare(folder)
     for row in rows:
         print(row)
     failed = sum(not row.held for row in rows)

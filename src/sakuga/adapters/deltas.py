@@ -77,7 +77,7 @@ class Delta(LinearChange):
         sums = part.unflatten(1, (w1.shape[1], len(up)))
         if w1.shape[1] * x.shape[2] > w1.shape[2] * len(up):
             sums.baddbmm_(w1, F.linear(x, up), alpha=self.scale)
-        elif self.rows is None:
+        elif sums.is_contiguous():
             sums.flatten(0, 1).addmm_(torch.bmm(w1, x).flatten(0, 1), up.t(), alpha=self.scale)
         else:
             sums.add_(F.linear(torch.bmm(w1, x), up), alpha=self.scale)
@@ -170,17 +170,23 @@ class Turn(LinearChange):
     def add_to(self, y: Tensor, x: Tensor, base: Product | None = None) -> None:
         """Add what turning makes of W·x beside it."""
         assert base is not None
+        part = self.of_rows(y)
         if self.outputs:
-            added = self._turned(self.of_rows(base(x)))
+            blocks, turn = self._blocks(self.of_rows(base(x)))
+            self._blocks(part)[0].baddbmm_(blocks, turn, alpha=self.scale)
         else:
-            added = self.of_rows(base(self._turned(x)))
-        self.of_rows(y).add_(added, alpha=self.scale)
+            part.add_(self.of_rows(base(self._turned(x))), alpha=self.scale)
+
+    def _blocks(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(T, n·b) as a view (n, T, b), and what turns it (n, b, b)."""
+        blocks = x.unflatten(1, (-1, self.turn.shape[-1])).transpose(0, 1)
+        return blocks, self.turn.to(x.dtype).expand(len(blocks), -1, -1)
 
     def _turned(self, x: Tensor) -> Tensor:
-        side = self.turn.shape[-1]
-        blocks = x.unflatten(1, (-1, side)).transpose(0, 1)  # (n, T, b)
-        turn = self.turn.to(x.dtype).expand(len(blocks), -1, -1)
-        return torch.bmm(blocks, turn).transpose(0, 1).flatten(1)
+        made = torch.empty_like(x)
+        blocks, turn = self._blocks(x)
+        self._blocks(made)[0].baddbmm_(blocks, turn, beta=0)
+        return made
 
     def matrix(self, weight: Tensor | None = None) -> Tensor:
         """W' - W of the weight's rows."""

@@ -113,6 +113,13 @@ class Adapter:
         """Whether an alpha given by hand counts anywhere."""
         return any(part.alpha_from == ALPHA_GIVEN for part in self.parts)
 
+    @property
+    def alpha_is_scale(self) -> bool:
+        """Whether an alpha given by hand is the whole scale somewhere: nothing says a rank."""
+        return self.config is None and any(
+            part.alpha_from == ALPHA_GIVEN and not part.rank for part in self.parts
+        )
+
     def parts_of(self, keys: Collection[str]) -> set[str]:
         """The modules, by the names in the file, to which any of these tensors belongs."""
         wanted = set(keys)

@@ -5,8 +5,8 @@ and some know it by the name of another layout (`checkpoint.families`), where qu
 value may lie apart. All of these are spellings of one module here. A name that can be read
 as two modules is an error, and so is one that can be read as none, unless that was allowed.
 
-Activations need no price of their own: what an adapter computes within a block is freed before
-the block takes the most memory.
+What an adapter computes within a block is freed before the block takes the most memory, except
+where a linear computes a second time: `held_again` prices that.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sakuga.adapters.config import MAX_NAME, short_json
 from sakuga.adapters.file import Adapter, AdapterPart, read_adapter
+from sakuga.adapters.kinds import numbers_again
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.receipt import AdapterRecord
 from sakuga.checkpoint.families.detect import nearest
@@ -59,7 +60,30 @@ def with_adapters(inventory: Inventory, fits: Sequence[Fit]) -> Inventory:
         stem = f"{change.module}.deltas.{len(deltas)}"
         kept = change.part.kept.items()
         deltas.append(tuple(Weight(f"{stem}.{name}", shape, BFLOAT16) for name, shape in kept))
-    return replace(inventory, transformer=_part(inventory.transformer, added))
+    changes = [change for each in fits for change in each.active]
+    hidden = inventory.spec.transformer.ffn_dim
+    weights = (weight for block in inventory.transformer.blocks for weight in block)
+    shapes = {weight.key: weight.shape for weight in weights}
+    again = [
+        held_again(change, shapes.get(change.module + WEIGHT, ()), hidden) for change in changes
+    ]
+    part = _part(inventory.transformer, added)
+    return replace(inventory, transformer=replace(part, again=max(again, default=0)))
+
+
+def held_again(change: Change, shape: Shape, hidden: int) -> int:
+    """What `NetworkWeights.again` says, of one change.
+
+    Beside the output that is changed and what the change holds, there lies the input, where that
+    is no state of its block, or the other factor of the gated product.
+    """
+    if len(shape) != 2:
+        return 0
+    rows, columns = shape
+    beside = {"w3": rows, "w2": columns, "out": columns}
+    held = numbers_again(change.part.kind, change.part.kept, shape)
+    alive = rows + beside.get(change.module.rpartition(".")[2], 0)
+    return max(0, alive + held - 2 * hidden) if held else 0
 
 
 def _part(part: NetworkWeights, added: Mapping[str, Sequence[Weights]]) -> NetworkWeights:
@@ -148,6 +172,12 @@ def remarks(adapter: Adapter) -> Iterator[str]:
         yield assumed
     if adapter.spec.alpha is not None and not adapter.alpha_used:
         yield "alpha= has no effect: nothing in this file is scaled by it"
+    if adapter.alpha_is_scale:
+        given = adapter.spec.alpha
+        yield (
+            f"alpha={given:g} is the scale itself here: of a LoKr's whole factors nothing says r; "
+            "give alpha divided by r, for alpha 16 of r 64 alpha=0.25"
+        )
     if SPLIT_QKV.search(adapter.store.metadata.get("ss_network_args", "")):
         yield (
             "trained with split_qkv: its trainer saves query, key and value as one of three times "

@@ -51,6 +51,27 @@ class Measured:
         )
 
 
+def numbers_again(kind: str, kept: Shapes, shape: Shape) -> int:
+    """Numbers per token that a change holds while its linear (out, in) computes a second time.
+
+    That product is among them. 0 where there is no second time. See `adapters.deltas`.
+    """
+    rows, columns = shape
+    if kind == "oft-output":
+        return rows
+    if kind == "oft-input":
+        return rows + columns
+    if "gain" not in kept:
+        return 0
+    scaled = columns if kept["gain"] == (columns,) else 0
+    up, down = kept["inner.up"], kept.get("inner.down")
+    inner = up[1] if down else 0  # what the low rank leaves
+    if "inner.w1" in kept:
+        first, second = kept["inner.w1"]
+        inner = second * inner + min(first * up[1], second * up[0])
+    return rows + scaled + inner
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of change.

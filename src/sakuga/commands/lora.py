@@ -135,7 +135,8 @@ def _rows(parts: Sequence[AdapterPart]) -> list[tuple[str, ...]]:
 def _row(part: AdapterPart) -> tuple[str, ...]:
     named = printable(re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem))
     alpha = "-" if part.alpha is None else f"{part.alpha:g} ({part.alpha_from})"
-    shape = "x".join(map(str, part.shape))
+    sides = part.shape[:1] if part.is_bias else part.shape
+    shape = "x".join(str(side) if side else "?" for side in sides)  # an OFT tells one side alone
     return named, BY_NAME[part.kind].title, shape, str(part.rank or "-"), alpha, f"{part.scale:g}"
 
 

@@ -16,7 +16,14 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
-from sakuga.adapters.fit import Fit, fit_adapters, record, transformer_targets, with_adapters
+from sakuga.adapters.fit import (
+    Fit,
+    fit_adapters,
+    record,
+    remarks,
+    transformer_targets,
+    with_adapters,
+)
 from sakuga.adapters.spec import parse_adapters
 from sakuga.api.engine_spec import EngineSpec, as_model
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
@@ -205,7 +212,7 @@ def _warnings(engine: Engine, run: Run) -> Events[None]:
     if note := untrained_size(run.request, engine.model.drawing):
         yield Warned("size", note)
     for each in run.fits:
-        if each.unmatched or each.adapter.assumed:
+        if each.unmatched or any(remarks(each.adapter)):
             yield Warned("adapter", str(each))
     for note in engine.tokenizers.notes:
         run.notes.append(note)

@@ -211,6 +211,8 @@ class Denoising:
     `parts`: groups of segments that pass each block in turn. `held`: states, slopes and
     estimates of each picture that the solver holds meanwhile. `size`: bytes of a value.
     `unfolded`: of the largest matrix while it is used, if it lies there in another format.
+    `again`: numbers per token beside two hidden maps while a linear that adapters change
+    computes a second time.
     """
 
     spec: NextDiTSpec
@@ -220,6 +222,7 @@ class Denoising:
     held: int
     size: int
     unfolded: int = 0
+    again: int = 0
 
     @property
     def bundles(self) -> tuple[tuple[Segment, ...], ...]:
@@ -279,7 +282,11 @@ class Denoising:
         """
         tokens = sum(segment.tokens for segment in bundle)
         spread = 4 if len(set(bundle)) > 1 else 0
-        inner = swiglu(tokens * self.spec.ffn_dim * self.size, self.unfolded)
+        hidden = tokens * self.spec.ffn_dim * self.size
+        inner = swiglu(hidden, self.unfolded)
+        if self.again:
+            again = 2 * hidden + self.unfolded + tokens * self.again * self.size
+            inner = max(inner, again)
         return tokens * (3 + spread) * self.spec.dim * self.size + inner
 
 

@@ -143,7 +143,8 @@ def _activations(costs: Costs, form: str, pictures: int, parts: int) -> int:
     """Bytes beside the weights while a group of pictures is denoised."""
     spec, work = costs.spec.transformer, costs.work
     segments, unfolded = _segments(costs, pictures), costs.unfolded(form)
-    run = Denoising(spec, pictures, segments, parts, work.held, costs.size, unfolded)
+    again = costs.network.again
+    run = Denoising(spec, pictures, segments, parts, work.held, costs.size, unfolded, again)
     rows = modulation_table(spec, work.times or work.evaluations, work.branches, costs.size)
     return run.kept + run.latents + run.working + rows
 

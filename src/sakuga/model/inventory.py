@@ -37,7 +37,8 @@ class NetworkWeights:
     `blocks`: its blocks in the order they run; each stays on the card, or is copied there at
     every evaluation. `rest`: on the card as long as the network runs. `passing`: groups that
     are on the card once, one after the other. `host`: embedding tables, which stay in the
-    host's memory. `idle`: never used while drawing.
+    host's memory. `idle`: never used while drawing. `again`: numbers per token that adapters
+    hold beside two hidden maps while a linear of a block computes a second time; 0 if none does.
     """
 
     blocks: tuple[Weights, ...]
@@ -45,6 +46,7 @@ class NetworkWeights:
     passing: tuple[Weights, ...] = ()
     host: Weights = ()
     idle: Weights = ()
+    again: int = 0
 
     def __hash__(self) -> int:
         """A quick one: what is asked for again and again is found by identity."""

@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from sakuga.adapters.file import PEFT_FILE, is_adapter, read_adapter
+from sakuga.adapters.kinds import BY_NAME
+from sakuga.adapters.spec import AdapterSpec
 from sakuga.checkpoint.contents import unbound
 from sakuga.checkpoint.families.match import Explanation
 from sakuga.checkpoint.folder import Component, code_in, open_checkpoint, open_component
@@ -27,12 +30,14 @@ from sakuga.commands.doctor.finding import (
     trouble,
     yellow,
 )
+from sakuga.errors import LayoutError, SakugaError
 from sakuga.model.inventory import weights_of
 from sakuga.model.spec import TRANSFORMER
 from sakuga.printable import readable
 from sakuga.weights.formats import Shape, scale_key
 from sakuga.weights.sha256 import hash_file
 from sakuga.weights.shards import FROM_TORCH
+from sakuga.weights.store import Store
 from sakuga.weights.translated import told
 from sakuga.weights.untrusted import confine
 
@@ -120,6 +125,7 @@ def whole(folder: Path, components: Components) -> Diagnoses:
     Raises SpecMismatch or CorruptFile where they do not.
     """
     yield strangers(folder)
+    yield from adapters(folder)
     if len(components) == len(FOLDERS) - (not reads_second(components)):
         checkpoint = open_checkpoint(folder)
         checkpoint.vocabulary()
@@ -183,6 +189,26 @@ def strangers(folder: Path) -> Diagnosis:
     if not there:
         return green("other files", "neither code nor pickles in the folder")
     return green("other files", f"never opened, never run: {', '.join(there)}")
+
+
+def adapters(folder: Path) -> Diagnoses:
+    """Adapters that lie in a folder, and of which kinds they are; no finding for what is none."""
+    for name in _walk(folder):
+        file = folder / name
+        try:
+            confine(file, folder)
+            if not name.endswith(".safetensors") or not is_adapter(Store.open(file)):
+                continue
+            known = file.parent if file.name == PEFT_FILE else file  # with the config beside it
+            parts = read_adapter(AdapterSpec(known)).parts
+        except LayoutError as error:
+            yield yellow(f"adapter {name}", f"not read: {error.got}", error.fix)
+        except (SakugaError, OSError):
+            continue  # what is damaged says who opens it as what it should be
+        else:
+            kinds = Counter(BY_NAME[part.kind].title for part in parts)
+            told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            yield green(f"adapter {name}", told)
 
 
 def some(names: Collection[str]) -> str:
