@@ -1016,7 +1016,7 @@ ADAPTERS: Mapping[str, tuple[Callable[[Path], object], str]] = {
         "[1000000, 1000000]",
     ),
     "factors whose product is vast": (
-        holding((".lokr_w1", (MILLION, 10)), (".lokr_w2", (MILLION, 10))),
+        holding((".lokr_w1", (MILLION, 10)), (".lokr_w2", (MILLION, 10)), (".alpha", (1,))),
         "[1000000000000, 100]",
     ),
     "factors of vast factors": (

@@ -46,7 +46,8 @@ options = st.builds(
     keep_resident=st.booleans(),
     pinned=st.none() | st.integers(0, 10**10),
 )
-few = settings(max_examples=30)  # each weighs thousands of ways to draw
+# Each weighs thousands of ways to draw, some of them three times over.
+few = settings(max_examples=30, deadline=1_000)
 models = st.sampled_from(list(INVENTORIES))
 cards = st.sampled_from(list(CARDS.values()))
 limits = st.none() | st.integers(0, 2 * 10**10) | st.integers(0, 2 * 10**9)
