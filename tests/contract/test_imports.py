@@ -102,7 +102,7 @@ def test_lint_starts_in_a_blink() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) <= 0.45
+    assert min(seconds() for _ in range(10)) <= 0.45  # the least of ten: others come and go
 
 
 def test_importing_the_package_does_nothing_but_define() -> None:
