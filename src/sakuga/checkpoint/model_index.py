@@ -14,9 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sakuga.checkpoint.families.family import OURS
 from sakuga.errors import SpecMismatch
-from sakuga.model.spec import NEWBIE_3_5B, DrawingSpec, ModelSpec
+from sakuga.model.spec import NEWBIE_3_5B, OURS, DrawingSpec, ModelSpec
 from sakuga.weights.untrusted import read_json
 
 INDEX = "model_index.json"

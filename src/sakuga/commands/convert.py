@@ -30,7 +30,6 @@ from sakuga.checkpoint.convert import (
     plan_conversion,
     write_conversion,
 )
-from sakuga.checkpoint.families.family import OURS
 from sakuga.checkpoint.folder import ENCODERS, Checkpoint, Component, open_checkpoint, understand
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
@@ -40,7 +39,7 @@ from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.checkpoint.vocabulary import VOCABULARY
 from sakuga.engine.texts import check_tokenizer
 from sakuga.errors import ModelNotFound, OutputExists, RequestError
-from sakuga.model.spec import GemmaSpec, JinaSpec, preset_of
+from sakuga.model.spec import OURS, GemmaSpec, JinaSpec, preset_of
 from sakuga.tokenizer.tokens import Tokenizer
 from sakuga.weights.formats import KEEP
 from sakuga.weights.sources import open_source

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+OURS = "sakuga"  # the part of a config or an index that no other program reads
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentKind:

@@ -20,7 +20,6 @@ from sakuga.model.spec import GemmaSpec, JinaSpec, NextDiTSpec, VAESpec
 
 Config = Mapping[str, Any]
 Facts = dict[str, Any]
-OURS = "sakuga"  # the part of a config that no other program reads
 
 S = TypeVar("S", NextDiTSpec, GemmaSpec, JinaSpec, VAESpec)
 MAY_BE_ZERO = frozenset({"pad_token_id", "bos_token_id", "eos_token_id", "clip_text_dim"})

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sakuga.checkpoint.families.family import (
-    OURS,
     Config,
     Facts,
     Family,
@@ -32,7 +31,7 @@ from sakuga.checkpoint.families.layout import (
     wrapped,
 )
 from sakuga.model.inventory import Shapes
-from sakuga.model.spec import GemmaSpec
+from sakuga.model.spec import OURS, GemmaSpec
 
 GEMMA_UNRUN = (
     Drop("layers.{beyond}.*", "conditioning is the state before the last layer", spare=True),

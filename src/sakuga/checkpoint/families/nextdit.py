@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from sakuga.checkpoint.families.family import (
-    OURS,
     Config,
     Facts,
     Family,
@@ -29,7 +28,7 @@ from sakuga.checkpoint.families.layout import (
     wrapped,
 )
 from sakuga.model.inventory import Shapes
-from sakuga.model.spec import NextDiTSpec
+from sakuga.model.spec import OURS, NextDiTSpec
 
 NEXTDIT_ORIGINAL = KeyLayout(
     name="NextDiT, original names",
