@@ -22,12 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sakuga.chibi.data import scene_boxes
-from sakuga.chibi.judge import Judge, hits
+from sakuga.chibi.judge import Judge
 from sakuga.chibi.languages import PHRASES, Table
-from sakuga.chibi.measure import Painter
+from sakuga.chibi.measure import Painter, look
 from sakuga.chibi.package import open_judge
-from sakuga.chibi.scene import Scene, random_scene, to_codes
+from sakuga.chibi.scene import Scene, random_scene
 from sakuga.chibi.strangers import stranger
 from sakuga.chibi.vocabulary import TAGS, WORDS
 from sakuga.prompt.canonical import canonical
@@ -117,11 +116,9 @@ def prose(language: str) -> Write:
         table = PHRASES[language]
         words = [_phrase(table, slot, tag) for slot, tag in said.items()]
         who = table["gender"][gender].split("|")[0]
-        return (
-            f"アニメの{who}。{'、'.join(words)}。"
-            if language == "ja"
-            else (f"动漫{who}，{'，'.join(words)}。")
-        )
+        if language == "ja":
+            return f"アニメの{who}。{'、'.join(words)}。"
+        return f"动漫{who}，{'，'.join(words)}。"
 
     return write
 
@@ -166,8 +163,7 @@ def said_of(scene: Scene, count: int, rng: Random) -> dict[str, str]:
 def measure_row(painter: Painter, judge: Judge, row: Row, pictures: int, batch: int) -> Tensor:
     """What each picture shows of what was said: (pictures, ATOMS), 1 or 0, NaN for what was not."""
     rng, draws = Random(row.name), np.random.default_rng((SEED, row.said))
-    spelling, device = spelling_of(WORDS), painter.device
-    right = []
+    spelling, right = spelling_of(WORDS), []
     for start in range(0, pictures, batch):
         scenes = [_lone(draws) for _ in range(min(batch, pictures - start))]
         said = [said_of(scene, row.said, rng) for scene in scenes]
@@ -175,10 +171,8 @@ def measure_row(painter: Painter, judge: Judge, row: Row, pictures: int, batch: 
             row.write(each, scene.characters[0].gender, rng)
             for each, scene in zip(said, scenes, strict=True)
         ]
-        drawn = painter.paint([canonical(read(text), spelling) for text in written], SEED + start)
-        codes = np.stack([to_codes(scene) for scene in scenes])
-        boxes = torch.from_numpy(np.stack([scene_boxes(one)[:, 0] for one in codes])).to(device)
-        found = hits(judge, drawn, boxes, torch.from_numpy(codes).to(device))
+        texts = [canonical(read(text), spelling) for text in written]
+        found = look(painter, judge, scenes, texts, SEED + start)
         right.append(torch.tensor([_atoms(found, i, each) for i, each in enumerate(said)]))
     return torch.cat(right)
 

@@ -174,10 +174,7 @@ def _q2_k(x: Floats) -> Bytes:
 
 def _q3_k(x: Floats) -> Bytes:
     groups = x.reshape(-1, 16, 16)
-    fine = np.abs(groups).max(axis=2) / 4
-    d = _half(fine.max(axis=1, keepdims=True) / 31)
-    step = np.clip(np.round(_over(fine, d)), 0, 31).astype(np.uint8) + 32
-    scale = d * (step.astype(np.float32) - 32)
+    d, step, scale = _six_bits(np.abs(groups).max(axis=2) / 4)
     q = np.clip(np.round(_over(groups, scale[:, :, None])) + 4, 0, 7).astype(np.uint8)
     third = np.packbits((q >> 2).reshape(-1, 8, 32).transpose(0, 2, 1), axis=2, bitorder="little")
     high = np.bitwise_or.reduce(
@@ -185,6 +182,13 @@ def _q3_k(x: Floats) -> Bytes:
     )
     low = _packed(step & 15, 8)
     return np.hstack([third.reshape(-1, 32), _quarters(q & 3), low, high, _bytes(d)])
+
+
+def _six_bits(fine: Floats) -> tuple[Floats, Bytes, Floats]:
+    """Scales of groups as multiples of one a block: that one, the multiples with 32 more, both."""
+    d = _half(fine.max(axis=1, keepdims=True) / 31)
+    step = np.clip(np.round(_over(fine, d)), 0, 31).astype(np.uint8) + 32
+    return d, step, d * (step.astype(np.float32) - 32)
 
 
 def _quarters(q: Bytes) -> Bytes:
@@ -201,10 +205,7 @@ def _iq4_nl(x: Floats) -> Bytes:
 
 def _iq4_xs(x: Floats) -> Bytes:
     groups = x.reshape(-1, 8, 32)
-    fine = np.abs(groups).max(axis=2) / 113
-    d = _half(fine.max(axis=1, keepdims=True) / 31)
-    step = np.clip(np.round(_over(fine, d)), 0, 31).astype(np.uint8) + 32
-    scale = d * (step.astype(np.float32) - 32)
+    d, step, scale = _six_bits(np.abs(groups).max(axis=2) / 113)
     q = _nearest(_over(groups, scale[:, :, None])).reshape(-1, 32)
     high = np.bitwise_or.reduce([(step[:, i::4] >> 4) << 2 * i for i in range(4)], axis=0)
     low = step[:, ::2] & 15 | (step[:, 1::2] & 15) << 4

@@ -98,11 +98,7 @@ TEXTS = [IDS, IDS[:, :3], IDS[:, :1]]  # longer than the window of GEMMA, as lon
     ids=["tiny", "ungrouped", "chibi"],
 )
 def test_gemma_is_that_of_transformers_to_the_bit(spec, dtype):
-    encoder = filled(GemmaEncoder(spec)).to(dtype)
-    theirs = of_transformers(encoder, Gemma3TextModel, Gemma3TextConfig)
-    for ids in TEXTS:
-        states = theirs(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
-        assert torch.equal(encoder(ids), states[-2])
+    assert_equal_to_the_bit(spec, dtype, Gemma3TextModel, Gemma3TextConfig)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -112,8 +108,12 @@ def test_gemma_is_that_of_transformers_to_the_bit(spec, dtype):
     ids=["tiny", "ungrouped", "narrow"],
 )
 def test_gemma_2_is_that_of_transformers_to_the_bit(spec, dtype):
+    assert_equal_to_the_bit(spec, dtype, Gemma2Model, Gemma2Config)
+
+
+def assert_equal_to_the_bit(spec, dtype, model, config) -> None:
     encoder = filled(GemmaEncoder(spec)).to(dtype)
-    theirs = of_transformers(encoder, Gemma2Model, Gemma2Config)
+    theirs = of_transformers(encoder, model, config)
     for ids in TEXTS:
         states = theirs(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
         assert torch.equal(encoder(ids), states[-2])

@@ -25,6 +25,7 @@ class Dialect:
     is not all. `known_by`: names that together no other program writes. `settings`: its names,
     and A1111's for the same. `size`: one name of a pair such as "(1152, 896)", or those of width
     and height. `people`: the names that lead to a list of people, and to the prompt of each.
+    `beside`: texts of the picture, outside of the object, that hold its prompt and its model.
     """
 
     program: str
@@ -36,6 +37,7 @@ class Dialect:
     within: str = ""
     size: tuple[str, ...] = ("width", "height")
     people: tuple[str, ...] = ()
+    beside: tuple[str, str] = ("", "")
 
 
 DIALECTS = (
@@ -64,6 +66,7 @@ DIALECTS = (
         {"steps": "Steps", "sampler": "Sampler", "noise_schedule": "Schedule type",
          "scale": "CFG scale", "seed": "Seed"},
         people=("v4_prompt", "caption", "char_captions", "char_caption"),
+        beside=("Description", "Source"),
     ),
 )  # fmt: skip
 
@@ -75,7 +78,7 @@ def read_dialect(texts: Mapping[str, str]) -> tuple[str, Infotext] | None:
             form = object_of(texts.get(place, ""))
             form = form.get(dialect.within, {}) if dialect.within else form
             if isinstance(form, dict) and form.keys() >= dialect.known_by:
-                return dialect.program, _drawing(form, dialect)
+                return dialect.program, _drawing(form, dialect, texts)
     return None
 
 
@@ -88,7 +91,7 @@ def object_of(text: str) -> Form:
     return data if isinstance(data, dict) else {}
 
 
-def _drawing(form: Form, dialect: Dialect) -> Infotext:
+def _drawing(form: Form, dialect: Dialect, texts: Mapping[str, str]) -> Infotext:
     settings = {}
     for theirs, ours in dialect.settings.items():
         if (value := _word(form.get(theirs))) and ours not in settings:
@@ -97,6 +100,9 @@ def _drawing(form: Form, dialect: Dialect) -> Infotext:
     if len(sides) == 2:
         settings["Size"] = "x".join(sides)
     prompt = "\n".join((_word(form.get(dialect.prompt)).strip(), *_people(form, dialect.people)))
+    described, model = (texts.get(name, "") for name in dialect.beside)
+    prompt = prompt or described.strip()
+    settings |= {"Model": model} if model else {}
     return Infotext(prompt, _word(form.get(dialect.negative)).strip(), settings)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sakuga.api.codec import plain, typed
 from sakuga.api.comfy import read_graph, read_workflow
@@ -70,7 +70,8 @@ def said_by(texts: Mapping[str, str]) -> Said | None:
         found = read_infotext(texts.get(key, ""))
         if found.settings:
             return Said("sakuga" if found.ours else "A1111 or its like", found)
-    return _by_others(texts) or _by_comfy(texts)
+    other = read_dialect(texts)
+    return Said(*other) if other else _by_comfy(texts)
 
 
 def _unpacked(text: str) -> Mapping[str, str]:
@@ -96,16 +97,3 @@ def _by_comfy(texts: Mapping[str, str]) -> Said | None:
             if found is not None:
                 return Said("ComfyUI", found)
     return None
-
-
-def _by_others(texts: Mapping[str, str]) -> Said | None:
-    """One object of JSON. NovelAI keeps its prompt and the name of its model beside that."""
-    found = read_dialect(texts)
-    if found is None:
-        return None
-    program, text = found
-    if program == "NovelAI":
-        model = {"Model": texts["Source"]} if "Source" in texts else {}
-        prompt = text.prompt or texts.get("Description", "").strip()
-        text = replace(text, prompt=prompt, settings={**text.settings, **model})
-    return Said(program, text)

@@ -17,7 +17,7 @@ from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.chibi.data import scene_boxes
 from sakuga.chibi.judge import Judge, hits
 from sakuga.chibi.prompts import CAREFUL, Habits, joined, write_prompt
-from sakuga.chibi.scene import random_scene, to_codes
+from sakuga.chibi.scene import Scene, random_scene, to_codes
 from sakuga.engine.networks import Networks
 from sakuga.memory.device import choose_device
 from sakuga.model.layers import Segments
@@ -131,22 +131,28 @@ def measure(
 ) -> Score:
     """Draw `pictures` scenes of `count` characters that training never saw, and ask the judge."""
     rng, words = np.random.default_rng((seed, count)), Random(seed + count)
-    device = next(judge.parameters()).device
     found: dict[str, list[Tensor]] = {}
     for start in range(0, pictures, batch):
         scenes = [
             random_scene(rng, count, unseen=True) for _ in range(min(batch, pictures - start))
         ]
         texts = [joined(write_prompt(scene, words, writer)) for scene in scenes]
-        codes = np.stack([to_codes(scene) for scene in scenes])
-        boxes = np.stack([scene_boxes(row)[:, 0] for row in codes])
-        drawn = painter.paint(texts, seed + start)
-        truth = (torch.from_numpy(array).to(device) for array in (boxes, codes))
-        read = hits(judge, drawn, *truth)
-        for slot, right in read.items():
+        for slot, right in look(painter, judge, scenes, texts, seed + start).items():
             found.setdefault(slot, []).append(right.flatten())
     slots = {slot: torch.cat(right).nanmean().item() for slot, right in found.items()}
     return Score(count, pictures, slots)
+
+
+def look(
+    painter: Painter, judge: Judge, scenes: Sequence[Scene], texts: Sequence[str], seed: int
+) -> Mapping[str, Tensor]:
+    """Draw scenes by their texts, and ask the judge at each character's place; as `hits`."""
+    device = next(judge.parameters()).device
+    codes = np.stack([to_codes(scene) for scene in scenes])
+    boxes = np.stack([scene_boxes(row)[:, 0] for row in codes])
+    drawn = painter.paint(texts, seed)
+    truth = (torch.from_numpy(array).to(device) for array in (boxes, codes))
+    return hits(judge, drawn, *truth)
 
 
 def accuracy_table(scores: Sequence[Score]) -> str:

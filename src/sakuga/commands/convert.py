@@ -146,19 +146,17 @@ def _understood(
     source: Path, store: Store | None, opens: Opener
 ) -> tuple[Checkpoint | None, tuple[Component, ...]]:
     """A model and its components, or the one component that a store is."""
-    if store is None:
-        model = _open_model(source, opens)
-        return model, model.components
-    found = components_of(store)
-    if len(found) == 1:
+    found = () if store is None else components_of(store)
+    if store is not None and len(found) == 1:
         return None, (understand(store, None, source),)
-    model = open_checkpoint(None, dict.fromkeys(found, source), opens)
+    # Of an all-in-one file every part is a part from elsewhere.
+    model = _open_model(None if found else source, dict.fromkeys(found, source), opens)
     return model, model.components
 
 
-def _open_model(source: Path, opens: Opener) -> Checkpoint:
+def _open_model(path: Path | None, parts: Mapping[str, Path], opens: Opener) -> Checkpoint:
     """A model whose vocabulary and tokenizers are in order too, before anything is written."""
-    model = open_checkpoint(source, opens=opens, kinds=ALL_KINDS)
+    model = open_checkpoint(path, parts, opens, ALL_KINDS)
     model.vocabulary()
     specs: tuple[GemmaSpec | JinaSpec | None, ...] = (model.spec.gemma, model.spec.jina)
     for name, spec in zip(ENCODERS, specs, strict=True):

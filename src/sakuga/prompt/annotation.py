@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from sakuga.prompt.nodes import Offsets, Span
 from sakuga.prompt.passage import Passage
@@ -37,11 +38,8 @@ def request_range(text: str) -> tuple[Span, dict[str, object]] | None:
     start = len(text) - len(text.lstrip())
     if not text.startswith("{", start) or "prompt" not in text:
         return None
-    try:
-        whole, end = _JSON.raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return None
-    if text[end:].strip():
+    whole, end = _json_at(text, start)
+    if not isinstance(whole, dict) or text[end:].strip():
         return None
     for path, quote in _strings(text, start):
         if len(path) == 1 and path[0] in PROMPT_KEYS and (token := _TOKEN.match(text, quote)):
@@ -63,11 +61,7 @@ def find_annotation(whole: Passage) -> dict[str, Passage] | None:
 
 def _decoded(text: str, start: int) -> tuple[dict[str, str], int, tuple[str, ...]] | None:
     """The texts of the annotation that begins at `start`, its end, and the path to them."""
-    try:
-        # Not strict: people paste a prompt into the string with its line breaks.
-        whole, end = _JSON.raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return None
+    whole, end = _json_at(text, start)
     path: tuple[str, ...] = ("image",)
     if isinstance(whole, list) and len(whole) == 1:
         whole, path = whole[0], ("", "image")
@@ -78,6 +72,15 @@ def _decoded(text: str, start: int) -> tuple[dict[str, str], int, tuple[str, ...
     if not wanted or not all(isinstance(value, str) for value in wanted.values()):
         return None
     return wanted, end, path
+
+
+def _json_at(text: str, start: int) -> tuple[Any, int]:
+    """What the JSON at `start` says, and its end; None where there is none."""
+    try:
+        # Not strict: people paste a prompt into the string with its line breaks.
+        return _JSON.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None, start
 
 
 def write_annotation(tags: str, caption: str) -> str:

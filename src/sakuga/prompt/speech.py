@@ -82,10 +82,9 @@ def divides(text: str) -> bool:
 
 def is_prose(text: str) -> bool:
     """Whether a text is sentences rather than tags."""
-    longest = max((len(part.split()) for part in _COMMAS.compiled.split(text)), default=0)
-    wide = max(
-        (len(_WIDE.compiled.findall(part)) for part in _COMMAS.compiled.split(text)), default=0
-    )
+    parts = _COMMAS.compiled.split(text)
+    longest = max(len(part.split()) for part in parts)
+    wide = max(len(_WIDE.compiled.findall(part)) for part in parts)
     ends = text.rstrip().endswith((".", "!", "?", "！", "？")) and len(text.split()) >= _LEAST_WORDS
     return longest > _MOST_WORDS or wide > _MOST_SIGNS or "。" in text or ends
 

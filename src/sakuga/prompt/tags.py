@@ -75,10 +75,7 @@ def tags(part: Field) -> Iterator[Tag]:
 
 def is_list(text: str) -> bool:
     """Whether a text without structure is tags on several lines, and no sentence is among them."""
-    if "\n" not in text.strip():
-        return False
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return len(lines) > 1 and all(
+    return "\n" in text.strip() and all(
         end - start <= _LONGEST_TAG and text.count(" ", start, end) < _MOST_WORDS
         and not _SENTENCE_END.search(text, start, end)
         for start, end in pieces(text)

@@ -51,7 +51,7 @@ class Translated(Store):
         self.dropped = raw.dropped | dict.fromkeys(sorted(unseen - used), ASIDE)
         self._unseen = used | unseen
         self._infos = dict(self._made())
-        told = {*(f"{key}" for key in weights), LISTED, "tensor_names"}
+        told = {*weights, LISTED, "tensor_names"}
         self.metadata = {name: text for name, text in raw.metadata.items() if name not in told}
         stored = {key: StoredTensor(each.form) for key, each in weights.items() if each.form}
         if stored:
