@@ -51,7 +51,7 @@ def main() -> None:
 @torch.inference_mode()
 def measure_parts(painter: Painter, judge: Judge) -> None:
     """The autoencoder's loss and the judge's accuracy on renders that nobody trained on."""
-    renders = draw_renders((SEED,), 256, 256)
+    renders = draw_renders((SEED,), 256)
     device = painter.device
     pixels = renders.pixels.to(device).float() / 127.5 - 1
     print(f"autoencoder: {psnr(painter.vae, pixels):.2f} dB PSNR on 256 held-out renders")

@@ -24,7 +24,7 @@ UNSEEN = 2**31 + 7
 
 @pytest.fixture(scope="module")
 def renders():
-    return draw_renders((UNSEEN,), 24, 256)
+    return draw_renders((UNSEEN,), 24)
 
 
 @pytest.fixture(scope="module")

@@ -31,20 +31,20 @@ def with_value(scene: Scene, index: int, slot: str, value: str) -> Scene:
 
 
 def inside(picture: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    size = picture.shape[0]
-    rows = slice(max(0, int(box.y0 * size)), int(np.ceil(box.y1 * size)))
-    return picture[rows, max(0, int(box.x0 * size)) : int(np.ceil(box.x1 * size))]
+    height, width = picture.shape[:2]
+    rows = slice(max(0, int(box.y0 * height)), int(np.ceil(box.y1 * height)))
+    return picture[rows, max(0, int(box.x0 * width)) : int(np.ceil(box.x1 * width))]
 
 
 def changed(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.abs(a.astype(int) - b.astype(int)).max(axis=-1) > 24
 
 
-@pytest.mark.parametrize("size", [128, 256, 512])
-def test_a_picture_is_repeatable_at_any_size(size: int) -> None:
+@pytest.mark.parametrize("size", [(128, 128), (256, 256), (512, 512), (512, 256), (192, 320)])
+def test_a_picture_is_repeatable_at_any_size(size: tuple[int, int]) -> None:
     scene = random_scene(np.random.default_rng(1), 2)
     picture = render(scene, size=size, seed=4)
-    assert picture.shape == (size, size, 3)
+    assert picture.shape == (size[1], size[0], 3)
     assert picture.dtype == np.uint8
     assert picture.flags.writeable
     assert np.array_equal(picture, render(scene, size=size, seed=4))
@@ -54,8 +54,8 @@ def test_a_picture_is_repeatable_at_any_size(size: int) -> None:
 def test_sizes_show_the_same_picture() -> None:
     scene = random_scene(np.random.default_rng(1), 1)
     scene = replace(scene, background="simple_background")
-    large = render(scene, size=512).reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
-    assert np.abs(large - render(scene, size=256)).mean() < 4
+    large = render(scene, size=(512, 512)).reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
+    assert np.abs(large - render(scene)).mean() < 4
 
 
 @pytest.mark.parametrize("slot", CHARACTER_SLOTS[:-1])
@@ -81,13 +81,19 @@ def test_rim_light_shows_on_every_background() -> None:
             assert (np.abs(a.astype(int) - b.astype(int)).max(axis=-1) > 10).sum() > 300
 
 
-def test_eyes_are_seen_whoever_stands_where() -> None:
+USUAL, WIDE, TALL = (256, 256), (512, 256), (256, 384)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"), [(USUAL, (2, 3, 4, 4, 4, 4)), (WIDE, (1, 5, 6)), (TALL, (1, 2, 3))]
+)
+def test_eyes_are_seen_whoever_stands_where(size: tuple[int, int], counts: tuple[int]) -> None:
     rng = np.random.default_rng(9)
-    for count in (2, 3, 4, 4, 4, 4):
+    for count in counts:
         scene = random_scene(rng, count)
-        for i, place in enumerate(layout(scene)):
-            first = render(with_value(scene, i, "eye_color", "teal"))
-            other = render(with_value(scene, i, "eye_color", "red"))
+        for i, place in enumerate(layout(scene, size[0] / size[1])):
+            first = render(with_value(scene, i, "eye_color", "teal"), size=size)
+            other = render(with_value(scene, i, "eye_color", "red"), size=size)
             mask = changed(first, other)
             # Two irises of about 7 x 9 ellipses, less highlights, pupils and fringe.
             assert inside(mask, place.face).sum() >= 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
+from random import Random
 
 import numpy as np
 import pytest
@@ -110,18 +111,28 @@ def test_random_scenes_reach_every_value() -> None:
         assert len(asked) == len(set(asked))
 
 
-def test_every_row_fits_and_keeps_its_distance() -> None:
-    for count in range(1, MAX_CHARACTERS + 1):
-        for positions in product(POSITIONS, repeat=count):
-            places = layout(positions)
-            for place in places:
-                assert place.box.x0 > 0.01
-                assert place.box.x1 < 0.99
-                assert place.box.y0 > 0.01
-                assert place.box.y1 < 0.99
-            row = sorted(places, key=lambda place: place.x)
-            for a, b in pairwise(row):
-                assert b.x - a.x > 0.54 * (a.height + b.height) / 2
+@pytest.mark.parametrize("aspect", [1.0, 0.5, 0.75, 1.5, 2.0])
+@pytest.mark.parametrize("count", range(1, MAX_CHARACTERS + 1))
+def test_every_row_fits_and_keeps_its_distance(count: int, aspect: float) -> None:
+    few = product(POSITIONS, repeat=count)
+    rng = Random(count)
+    many = (rng.choices(POSITIONS, k=count) for _ in range(2000))
+    for positions in few if count <= 3 else many:
+        places = layout(positions, aspect)
+        for place in places:
+            assert place.box.x0 > 0.01
+            assert place.box.x1 < 0.99
+            assert place.box.y0 > 0.01
+            assert place.box.y1 < 0.99
+        row = sorted(places, key=lambda place: place.x)
+        for a, b in pairwise(row):
+            assert (b.x - a.x) * aspect > 0.54 * (a.height + b.height) / 2
+
+
+def test_a_wider_picture_has_larger_figures() -> None:
+    heights = [layout([None] * 4, a)[0].height for a in (0.5, 1.0, 1.5, 2.0)]
+    assert heights == sorted(heights)
+    assert heights[0] < heights[-1]
 
 
 def test_layout_sees_positions_only() -> None:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sakuga.chibi.data import Gallery, draw_renders, prompt_batches
+from sakuga.chibi.data import Gallery, Lesson, draw_renders, prompt_batches
 from sakuga.chibi.losses import importance, sample_times
 from sakuga.chibi.progress import TrainingFolder
-from sakuga.chibi.regime import SMOKE
+from sakuga.chibi.regime import SMOKE, Sized
 from sakuga.chibi.train import train_chibi
 from sakuga.model.spec import CHIBI
 
@@ -64,29 +64,36 @@ def test_a_stage_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_prompts_of_a_batch_share_their_length_and_know_their_pictures(trained) -> None:
     folder, _ = trained
-    renders = draw_renders((5,), 6, 128)
-    batches = prompt_batches(renders.codes, renders.boxes, folder, 3, seed=0, workers=0)
-    for _ in range(20):
+    lesson = Lesson.open(folder, torch.device("cpu"))
+    batches = prompt_batches(lesson, folder, 4, seed=0, workers=0)
+    seen = set()
+    for _ in range(40):
         batch = next(batches)
-        assert batch.gemma.shape[0] == batch.jina.shape[0] == 3
+        seen.add(batch.pool)
+        assert batch.gemma.shape[0] == batch.jina.shape[0] == lesson.batch_of(batch.pool, 4)
         assert batch.place.shape == (*batch.gemma.shape, 2)
-        assert torch.equal(batch.boxes, renders.boxes[batch.index])
+        assert torch.equal(batch.boxes, lesson.boxes[batch.pool][batch.index])
         assert not batch.owned[:, 0].any()
         assert batch.gemma.max() < CHIBI.gemma.vocab_size
+    assert seen == {0, 1}
 
 
 def test_a_gallery_fills_with_what_its_seed_says() -> None:
-    gallery = Gallery(5, 128, torch.device("cpu"))
+    sizes = (Sized((128, 128), 5 / 7), Sized((192, 128), 2 / 7))
+    gallery = Gallery(7, sizes, torch.device("cpu"))
     gallery.fill(seed=3, workers=0, chunk=4)
-    assert gallery.ready == 5
-    first = draw_renders((3, 0), 4, 128)
-    assert torch.equal(gallery.pixels[:4], first.pixels)
-    assert np.array_equal(gallery.codes[:4], first.codes)
+    usual, wide = gallery.pools
+    assert (usual.ready, wide.ready) == (5, 2)
+    first, second = draw_renders((3, 0), 4, (128, 128)), draw_renders((3, 1), 4, (192, 128))
+    assert torch.equal(usual.pixels[:4], first.pixels)
+    assert np.array_equal(usual.codes[:4], first.codes)
+    assert torch.equal(wide.pixels, second.pixels[:2])
+    assert torch.equal(wide.boxes, second.boxes[:2])
 
 
 def test_faces_weigh_most_and_times_lean_towards_noise() -> None:
-    renders = draw_renders((6,), 2, 128)
-    weight = importance(renders.boxes, 32)
+    renders = draw_renders((6,), 2, (128, 128))
+    weight = importance(renders.boxes, (32, 32))
     x0, y0, x1, y1 = renders.boxes[0, 0, 1] * 32
     assert weight[0, int((y0 + y1) / 2), int((x0 + x1) / 2)] == weight.max() > weight.min() == 1
     t = sample_times(20_000, torch.device("cpu"))

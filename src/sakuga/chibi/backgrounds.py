@@ -1,7 +1,8 @@
 """Nine places, each read at a glance: big calm shapes, no detail under three pixels.
 
 Drawn once per variant, wider than the picture, so that a crop and a mirror give fresh views.
-Units are picture heights; x runs to `WIDTH`, the ground begins near y = 0.64.
+Units are picture heights; the ground begins near y = 0.64. What stands at one place lies within
+0 <= x <= `WIDTH`; a wide picture sees more of the same land on both sides of that.
 """
 
 from __future__ import annotations
@@ -21,13 +22,23 @@ VARIANTS = 3
 
 
 class _Scenery:
-    """A wide canvas with a brush in picture heights."""
+    """A wide canvas with a brush in picture heights; `left` and `right` are its edges."""
 
-    def __init__(self, side: int, seed: int) -> None:
+    def __init__(self, width: int, side: int, seed: int) -> None:
         self.side = side
         self.rng = np.random.default_rng(seed)
-        self.image = Image.new("RGB", (round(WIDTH * side), side))
+        self.image = Image.new("RGB", (width, side))
         self._draw = ImageDraw.Draw(self.image)
+        more = max(0.0, (width / side - WIDTH) / 2)
+        self.left, self.right = -more, WIDTH + more
+
+    def _pixels(self, points: Points) -> list[float]:
+        pixels: list[float] = ((points - (self.left, 0)) * self.side).ravel().tolist()
+        return pixels
+
+    def _often(self, count: int) -> int:
+        """How many things stand on the whole width if `count` stand on `WIDTH`."""
+        return round(count * (self.right - self.left) / WIDTH)
 
     def sky(self, *stops: tuple[float, Color]) -> None:
         """A vertical gradient through (y, color) stops."""
@@ -39,16 +50,20 @@ class _Scenery:
 
     def fill(self, points: Points, color: Color) -> None:
         """A flat shape."""
-        self._draw.polygon((points * self.side).ravel().tolist(), fill=color)
+        self._draw.polygon(self._pixels(points), fill=color)
 
     def line(self, points: Points, color: Color, width: float) -> None:
         """A line, `width` in picture heights."""
-        xy = (points * self.side).ravel().tolist()
-        self._draw.line(xy, fill=color, width=max(1, round(width * self.side)), joint="curve")
+        pixels = max(1, round(width * self.side))
+        self._draw.line(self._pixels(points), fill=color, width=pixels, joint="curve")
 
     def box(self, x0: float, y0: float, x1: float, y1: float, color: Color) -> None:
         """An upright rectangle."""
         self.fill(polygon((x0, y0), (x1, y0), (x1, y1), (x0, y1)), color)
+
+    def band(self, y0: float, y1: float, color: Color) -> None:
+        """A rectangle from edge to edge."""
+        self.box(self.left, y0, self.right, y1, color)
 
     def disc(self, x: float, y: float, r: float, color: Color, flat: float = 1.0) -> None:
         """A disc, or an ellipse `flat` times as high."""
@@ -56,11 +71,12 @@ class _Scenery:
 
     def hills(self, y: float, rise: float, color: Color, waves: int = 3) -> None:
         """A rolling edge near `y`, filled down to the bottom."""
-        xs = np.linspace(-0.1, WIDTH + 0.1, waves * 2 + 1)
+        left, right = self.left - 0.1, self.right + 0.1
+        xs = np.linspace(left, right, self._often(waves) * 2 + 1)
         ys = y + rise * self.rng.uniform(-1, 1, len(xs))
         edge = [(float(a), float(b)) for a, b in zip(xs, ys, strict=True)]
         top = curve(*edge, closed=False)
-        self.fill(np.concatenate([top, polygon((WIDTH + 0.1, 1.1), (-0.1, 1.1))]), color)
+        self.fill(np.concatenate([top, polygon((right, 1.1), (left, 1.1))]), color)
 
     def puff(self, x: float, y: float, r: float, color: Color) -> None:
         """A cloud or a crown of leaves: a few overlapping discs."""
@@ -69,8 +85,11 @@ class _Scenery:
             self.disc(x + dx * r, y + dy * r, part * r, color)
 
     def spots(self, n: int) -> list[tuple[float, float]]:
-        """`n` places spread evenly over the width at random heights 0..1."""
-        xs = (np.arange(n) + self.rng.uniform(0.15, 0.85, n)) * WIDTH / n
+        """Places spread evenly, `n` on `WIDTH`, at random heights 0..1."""
+        n = self._often(n)
+        xs = self.left + (np.arange(n) + self.rng.uniform(0.15, 0.85, n)) * (
+            (self.right - self.left) / n
+        )
         return [(float(x), float(y)) for x, y in zip(xs, self.rng.uniform(0, 1, n), strict=True)]
 
 
@@ -80,8 +99,8 @@ def _city(s: _Scenery) -> None:
     )
     s.disc(0.6, 0.56, 0.115, (255, 232, 168))
     for depth, color in ((0, (150, 92, 142)), (1, (86, 60, 112))):
-        x = -0.03
-        while x < WIDTH:
+        x = s.left - 0.03
+        while x < s.right:
             width = float(s.rng.uniform(0.10, 0.15))
             low, high = ((0.26, 0.44), (0.36, 0.56))[depth]
             top = float(s.rng.uniform(low, high))
@@ -93,8 +112,8 @@ def _city(s: _Scenery) -> None:
                             wx, wy = x + width * (0.2 + 0.38 * i), top + 0.035 + 0.062 * j
                             s.box(wx, wy, wx + width * 0.22, wy + 0.032, (255, 218, 120))
             x += width + float(s.rng.uniform(0.0, 0.03))
-    s.box(0, 0.655, WIDTH, 1, (112, 84, 122))
-    s.box(0, 0.655, WIDTH, 0.675, (158, 118, 148))
+    s.band(0.655, 1, (112, 84, 122))
+    s.band(0.655, 0.675, (158, 118, 148))
     s.fill(polygon((0.5, 0.68), (0.7, 0.68), (1.05, 1), (0.15, 1)), (128, 98, 136))
 
 
@@ -103,8 +122,8 @@ def _beach(s: _Scenery) -> None:
     s.disc(0.22, 0.15, 0.07, (255, 246, 190))
     for x, y in s.spots(2):
         s.puff(x, 0.18 + 0.1 * y, 0.05, (250, 254, 255))
-    s.box(0, 0.42, WIDTH, 0.64, (40, 158, 206))
-    s.box(0, 0.50, WIDTH, 0.64, (70, 192, 216))
+    s.band(0.42, 0.64, (40, 158, 206))
+    s.band(0.50, 0.64, (70, 192, 216))
     s.hills(0.575, 0.008, (150, 226, 226), 6)
     s.hills(0.605, 0.01, (250, 252, 246), 6)
     s.hills(0.625, 0.01, (248, 220, 160), 6)
@@ -151,9 +170,9 @@ def _classroom(s: _Scenery) -> None:
         s.box(x, 0.08, x + 0.2, 0.46, (255, 252, 244))
         s.box(x + 0.018, 0.10, x + 0.092, 0.44, (150, 210, 246))
         s.box(x + 0.108, 0.10, x + 0.182, 0.44, (150, 210, 246))
-    s.box(0, 0.60, WIDTH, 0.64, (206, 160, 112))
-    s.box(0, 0.64, WIDTH, 1, (222, 176, 122))
-    for i in range(-3, 10):
+    s.band(0.60, 0.64, (206, 160, 112))
+    s.band(0.64, 1, (222, 176, 122))
+    for i in range(-12, 20):
         x = 0.6 + (i - 3.5) * 0.16
         top = 0.6 + (x - 0.6) * 0.6
         s.line(polygon((top, 0.64), (0.6 + (x - 0.6) * 1.5, 1.0)), (200, 150, 100), 0.008)
@@ -245,15 +264,19 @@ _PAINTERS: dict[str, Callable[[_Scenery], None]] = {
 
 
 @cache
-def _wide(background: str, lighting: str, variant: int, side: int) -> Image.Image:
-    scenery = _Scenery(side, variant)
+def _wide(background: str, lighting: str, variant: int, width: int, side: int) -> Image.Image:
+    scenery = _Scenery(width, side, variant)
     _PAINTERS[background](scenery)
     return lit_place(scenery.image, lighting)
 
 
-def paint(background: str, lighting: str, side: int, rng: np.random.Generator) -> Image.Image:
-    """A view of the place, `side` pixels square, to draw on; `rng` chooses which view."""
-    wide = _wide(background, lighting, int(rng.integers(VARIANTS)), side)
-    x = int(rng.integers(wide.width - side + 1))
-    view = wide.crop((x, 0, x + side, side))
+def paint(
+    background: str, lighting: str, size: tuple[int, int], rng: np.random.Generator
+) -> Image.Image:
+    """A view of the place, `size` (width, height) in pixels, to draw on; `rng` chooses which."""
+    width, height = size
+    land = round((WIDTH - 1) * height) + max(width, height)
+    wide = _wide(background, lighting, int(rng.integers(VARIANTS)), land, height)
+    x = int(rng.integers(wide.width - width + 1))
+    view = wide.crop((x, 0, x + width, height))
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view

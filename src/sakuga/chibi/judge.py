@@ -59,9 +59,9 @@ class Judge(nn.Module):
         self.scene = Eye(SCENE_SLOTS, width=16)
 
     def forward(self, pictures: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        """Read (B, 3, H, W) pictures in [-1, 1] at the boxes (B, 4, 4) of their characters.
+        """Read (B, 3, H, W) pictures in [-1, 1] at the boxes (B, M, 4) of their characters.
 
-        Returns logits: (B, 4, values) for a figure's slots, (B, values) for a scene's.
+        Returns logits: (B, M, values) for a figure's slots, (B, values) for a scene's.
         """
         crops = crop(pictures, boxes)
         figures = {k: v.unflatten(0, (-1, MAX_CHARACTERS)) for k, v in self.figure(crops).items()}
@@ -84,7 +84,7 @@ def crop(pictures: Tensor, boxes: Tensor) -> Tensor:
 
 
 def targets(codes: Tensor) -> dict[str, Tensor]:
-    """The truth in scene codes (B, CODE_LENGTH): (B, 4) for figures, (B,) for scenes.
+    """The truth in scene codes (B, CODE_LENGTH): (B, M) for figures, (B,) for scenes.
 
     -1 stands where there is no figure.
     """
@@ -108,7 +108,7 @@ def judge_loss(judge: Judge, pictures: Tensor, boxes: Tensor, codes: Tensor) -> 
 
 @torch.inference_mode()
 def hits(judge: Judge, pictures: Tensor, boxes: Tensor, codes: Tensor) -> Mapping[str, Tensor]:
-    """Which slots the judge reads as the codes say: float (B, 4) or (B,), NaN where nobody is."""
+    """Which slots the judge reads as the codes say: float (B, M) or (B,), NaN where nobody is."""
     truth = targets(codes)
     right = {
         slot: (logits.argmax(-1) == truth[slot]).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -32,14 +34,13 @@ def flow_loss(
     It exists in training alone, and brings binding sooner: picture tokens then find the tags
     of their own character in one look instead of by way of its position.
     """
-    device = lesson.latents.device
-    picture = lesson.latents[batch.index].float()
-    noise, t = torch.randn_like(picture), sample_times(len(picture), device)
+    picture = lesson.latents[batch.pool][batch.index].float()
+    noise, t = torch.randn_like(picture), sample_times(len(picture), picture.device)
     mix = t.view(-1, 1, 1, 1)
     velocity: Tensor
     velocity, caption = model(mix * picture + (1 - mix) * noise, t, batch)
     error = (velocity.float() - (picture - noise)).square().mean(dim=1)
-    weight = importance(batch.boxes, picture.shape[-1])
+    weight = importance(batch.boxes, picture.shape[-2:])
     missed: Tensor = (whereabouts(caption).float() - batch.place).square().sum(dim=-1)
     owned = batch.owned.float()
     lost = (missed * owned).sum() / owned.sum().clamp(min=1)
@@ -54,11 +55,11 @@ def sample_times(count: int, device: torch.device) -> Tensor:
     return torch.where(near, _NEAR_NOISE * u, leaning)
 
 
-def importance(boxes: Tensor, side: int) -> Tensor:
-    """Loss weights (B, side, side) from boxes (B, 4, 2, 4): more on figures, most on faces."""
-    centre = (torch.arange(side, device=boxes.device) + 0.5) / side
+def importance(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Loss weights (B, h, w) from boxes (B, M, 2, 4): more on figures, most on faces."""
+    y, x = ((torch.arange(side, device=boxes.device) + 0.5) / side for side in size)
     x0, y0, x1, y1 = boxes.unbind(-1)
-    inside_x = (centre >= x0[..., None]) & (centre < x1[..., None])
-    inside_y = (centre >= y0[..., None]) & (centre < y1[..., None])
+    inside_x = (x >= x0[..., None]) & (x < x1[..., None])
+    inside_y = (y >= y0[..., None]) & (y < y1[..., None])
     inside = (inside_y[..., :, None] & inside_x[..., None, :]).any(dim=1).float()
     return 1 + _FIGURE_WEIGHT * inside[:, 0] + _FACE_WEIGHT * inside[:, 1]

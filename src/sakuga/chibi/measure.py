@@ -17,6 +17,7 @@ from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.chibi.data import scene_boxes
 from sakuga.chibi.judge import Judge, hits
 from sakuga.chibi.prompts import CAREFUL, Habits, joined, write_prompt
+from sakuga.chibi.regime import Size
 from sakuga.chibi.scene import Scene, random_scene, to_codes
 from sakuga.engine.networks import Networks
 from sakuga.memory.device import choose_device
@@ -67,14 +68,18 @@ class Painter:
         return cls.open(EMBEDDED_FOLDER, *(models[part].to(where) for part in parts))
 
     @torch.inference_mode()
-    def paint(self, texts: Sequence[str], seed: int) -> Tensor:
-        """Draw one picture per text at the model's own size: (B, 3, H, W) in [-1, 1]."""
+    def paint(self, texts: Sequence[str], seed: int, size: Size | None = None) -> Tensor:
+        """Draw one picture per text: (B, 3, H, W) in [-1, 1].
+
+        size: (width, height) in pixels; without it the model's own.
+        """
         device = self.device
         captions, segments, pooled = self._read([*texts, *[""] * len(texts)], device)
         generator = torch.Generator().manual_seed(seed)
         latent = self.vae.spec
-        size = (self.drawing.height // latent.downscale, self.drawing.width // latent.downscale)
-        noise = torch.randn(len(texts), latent.latent_channels, *size, generator=generator)
+        wide, high = size or (self.drawing.width, self.drawing.height)
+        shape = latent.latent_channels, high // latent.downscale, wide // latent.downscale
+        noise = torch.randn(len(texts), *shape, generator=generator)
 
         def both(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
             times = torch.full((2 * len(texts),), t, device=device)
@@ -128,6 +133,7 @@ def measure(
     seed: int,
     writer: Habits = CAREFUL,
     batch: int = 64,
+    size: Size = (256, 256),
 ) -> Score:
     """Draw `pictures` scenes of `count` characters that training never saw, and ask the judge."""
     rng, words = np.random.default_rng((seed, count)), Random(seed + count)
@@ -137,20 +143,25 @@ def measure(
             random_scene(rng, count, unseen=True) for _ in range(min(batch, pictures - start))
         ]
         texts = [joined(write_prompt(scene, words, writer)) for scene in scenes]
-        for slot, right in look(painter, judge, scenes, texts, seed + start).items():
+        for slot, right in look(painter, judge, scenes, texts, seed + start, size).items():
             found.setdefault(slot, []).append(right.flatten())
     slots = {slot: torch.cat(right).nanmean().item() for slot, right in found.items()}
     return Score(count, pictures, slots)
 
 
 def look(
-    painter: Painter, judge: Judge, scenes: Sequence[Scene], texts: Sequence[str], seed: int
+    painter: Painter,
+    judge: Judge,
+    scenes: Sequence[Scene],
+    texts: Sequence[str],
+    seed: int,
+    size: Size = (256, 256),
 ) -> Mapping[str, Tensor]:
     """Draw scenes by their texts, and ask the judge at each character's place; as `hits`."""
     device = next(judge.parameters()).device
     codes = np.stack([to_codes(scene) for scene in scenes])
-    boxes = np.stack([scene_boxes(row)[:, 0] for row in codes])
-    drawn = painter.paint(texts, seed)
+    boxes = np.stack([scene_boxes(row, size[0] / size[1])[:, 0] for row in codes])
+    drawn = painter.paint(texts, seed, size)
     truth = (torch.from_numpy(array).to(device) for array in (boxes, codes))
     return hits(judge, drawn, *truth)
 

@@ -19,7 +19,7 @@ _NAMES = tuple(sorted(NAMES))
 _QUALITY = ("masterpiece", "best_quality", "highres", "absurdres", "very_awa", "newest")
 _STYLE = ("anime_style", "sharp_focus", "cel_shading", "clean_lines", "soft_colors", "chibi")
 _COUNTED, _SOLO = 0.9, 0.2  # of lists of tags for one character: those that count, that say solo
-_SHARES = {"en": 2, "ja": 1, "zh": 1}  # of the languages, in sentences and captions
+_SHARES = {"en": 4, "ja": 3, "zh": 3}  # of the languages, in sentences and captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class Habits:
     language: str = "en"
 
 
-def habits(rng: Random, flat: float = 0.55) -> Habits:
+def habits(rng: Random, flat: float = 0.62) -> Habits:
     """Draw a writer; `flat` is the share that writes tags or sentences without XML."""
     form = "xml" if rng.random() >= flat else rng.choice(("tags", "tags", "sentences"))
     return Habits(
         form=form,
         gap=rng.choice((0.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.85)),
         synonyms=rng.choice((0.0, 0.15, 0.4)),
-        spaces=rng.random() < 0.15,
+        spaces=rng.random() < 0.2,
         shuffled=rng.random() < 0.35,
         strangers=rng.choice((0.0, 0.0, 0.0, 0.0, 0.3, 1.0)),
         caption=rng.choice(("", "", "", "", "empty", "telling")) if form != "sentences" else "",

@@ -11,10 +11,11 @@ from sakuga.chibi.vocabulary import TAGS
 
 LANGUAGES = ("en", "ja", "zh")
 _ENDS = {"en": ". ", "ja": "。", "zh": "。"}
+# From two on; one character is not counted.
 _COUNTS = {
-    "en": ("", "", "two characters", "three characters", "four characters"),
-    "ja": ("", "", "二人のキャラクター", "三人のキャラクター", "四人のキャラクター"),
-    "zh": ("", "", "两个人", "三个人", "四个人"),
+    "en": ("{} characters", ("two", "three", "four", "five", "six")),
+    "ja": ("{}人のキャラクター", ("二", "三", "四", "五", "六")),
+    "zh": ("{}个人", ("两", "三", "四", "五", "六")),
 }
 _LIKED = ("hair_color", "hair_style", "eye_color")
 _SAID = (*_LIKED, "garment", "garment_color", "expression", "pose", "accessory")
@@ -37,9 +38,12 @@ def sentences(scene: Scene, rng: Random, language: str, gap: float) -> list[tupl
     end = _ENDS[language]
     told: list[tuple[str, int]] = []
     if len(scene.characters) > 1:
-        told.append((_COUNTS[language][len(scene.characters)] + end, -1))
+        counted, numbers = _COUNTS[language]
+        told.append((counted.format(numbers[len(scene.characters) - 2]) + end, -1))
     for i, character in enumerate(scene.characters):
-        told.append((_SENTENCES[language](_words(character, rng, language, gap), rng) + end, i))
+        say = _words(character, rng, language, gap)
+        write = rng.choice(_SENTENCES[language])
+        told.append((write(say, rng) + end, i))
     where = _phrase("background", scene.background, rng, language)
     light = _phrase("lighting", scene.lighting, rng, language)
     if rng.random() >= gap:
@@ -111,7 +115,49 @@ def _chinese(say: Say, rng: Random) -> str:
     return "，".join([text, *(word for slot in ("expression", "pose") if (word := say(slot)))])
 
 
-_SENTENCES = {"en": _english, "ja": _japanese, "zh": _chinese}
+def _english_by_parts(say: Say, rng: Random) -> str:
+    """The same in sentences of a few words."""
+    gender = say("gender")
+    who = "He" if gender == "boy" else "She"
+    looks = [word for slot in _LIKED if (word := say(slot))]
+    parts = [f"{rng.choice(('There is', 'This is'))} a {gender}"]
+    parts += [f"{who} has {' and '.join(looks)}"] * bool(looks)
+    if garment := say("garment"):
+        wears = rng.choice(("wears", "is wearing"))
+        parts.append(f"{who} {wears} a {say('garment_color')} {garment}")
+    if word := say("accessory"):
+        parts.append(f"{who} has {word}")
+    mood = [word for slot in ("expression", "pose") if (word := say(slot))]
+    return ". ".join(parts + [", ".join(mood).capitalize()] * bool(mood)).replace("  ", " ")
+
+
+def _japanese_by_parts(say: Say, rng: Random) -> str:
+    looks = [word for slot in _LIKED if (word := say(slot))]
+    parts = [f"{say('gender')}が{rng.choice(('いる', 'います'))}"]
+    parts += [f"{'、'.join(looks)}{rng.choice(('です', 'をしている'))}"] * bool(looks)
+    if garment := say("garment"):
+        parts.append(f"服は{say('garment_color')}{garment}")
+    rest = [word for slot in ("accessory", "expression", "pose") if (word := say(slot))]
+    return "。".join(parts + ["、".join(rest)] * bool(rest))
+
+
+def _chinese_by_parts(say: Say, rng: Random) -> str:
+    gender = say("gender")
+    who = "他" if gender in PHRASES["zh"]["gender"]["1boy"].split("|") else "她"
+    looks = [word for slot in _LIKED if (word := say(slot))]
+    parts = [f"{rng.choice(('有一个', '画面里是一位'))}{gender}"]
+    parts += [f"{who}有{'，'.join(looks)}"] * bool(looks)
+    if garment := say("garment"):
+        parts.append(f"{who}穿{say('garment_color')}{garment}")
+    rest = [word for slot in ("accessory", "expression", "pose") if (word := say(slot))]
+    return "。".join(parts + ["，".join(rest)] * bool(rest))
+
+
+_SENTENCES = {
+    "en": (_english, _english_by_parts),
+    "ja": (_japanese, _japanese_by_parts),
+    "zh": (_chinese, _chinese_by_parts),
+}
 _SCENES: dict[str, Callable[[str, str], str]] = {
     "en": lambda where, light: f"The background is {where}{', with ' * bool(light)}{light}",
     "ja": lambda where, light: f"場所は{where}{'、' * bool(light)}{light}",

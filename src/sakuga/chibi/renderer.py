@@ -26,18 +26,19 @@ _RIM = 1.9  # reach of the rim light, in outlines
 _JITTER = 0.012  # of a figure's height, in place and size
 
 
-def render(scene: Scene, *, size: int = 256, seed: int = 0) -> NDArray[np.uint8]:
-    """Draw a scene as (size, size, 3) RGB.
+def render(scene: Scene, *, size: tuple[int, int] = (256, 256), seed: int = 0) -> NDArray[np.uint8]:
+    """Draw a scene as (height, width, 3) RGB.
 
     The same scene, size and seed give the same pixels; `seed` moves what the scene leaves open:
-    small shifts of place and proportion, and the view of the background. `size` is in pixels,
-    made for 128-512.
+    small shifts of place and proportion, and the view of the background. `size` is (width,
+    height) in pixels, made for sides of 128-512.
     """
     rng = np.random.default_rng(seed)
-    side = size * _OVERSAMPLING
-    image = backgrounds.paint(scene.background, scene.lighting, side, rng)
+    width, height = size
+    large = (width * _OVERSAMPLING, height * _OVERSAMPLING)
+    image = backgrounds.paint(scene.background, scene.lighting, large, rng)
     brush = _Brush(image)
-    places = layout(scene)
+    places = layout(scene, width / height)
     jitters = rng.uniform(-_JITTER, _JITTER, (len(places), 4))
     for i in sorted(range(len(places)), key=lambda i: (places[i].ground, i)):
         brush.stand(places[i], jitters[i])
@@ -51,13 +52,13 @@ class _Brush:
     def __init__(self, image: Image.Image) -> None:
         self._image = image
         self._draw = ImageDraw.Draw(image)
-        self._side = image.width
+        self._size = np.array(image.size)
 
     def stand(self, place: Place, jitter: NDArray[np.float64]) -> None:
         """Move to a figure's place; `jitter`: (dx, dy, d width, d height) in figure heights."""
-        height = place.height * self._side
+        height = place.height * self._size[1]
         self._scale = height * (1 + jitter[2:])
-        self._origin = np.array([place.x, place.ground]) * self._side + jitter[:2] * height
+        self._origin = np.array([place.x, place.ground]) * self._size + jitter[:2] * height
         # Outlines in figure heights, about 1.5 to 2.7 pixels wide in a picture of 256.
         self._line = min(max(0.0125, 0.0058 / place.height), 0.0105 / place.height)
         self._height = height
@@ -87,7 +88,7 @@ class _Brush:
         """A patch of shade on the ground, of the ground's own colour."""
         x, y = self._origin
         rx, ry = 0.2 * self._scale[0], 0.028 * self._scale[1]
-        spot = (int(x), min(int(y), self._side - 1))
+        spot = (int(x), min(int(y), self._image.height - 1))
         red, green, blue = self._image.getpixel(spot)  # type: ignore[misc]
         shade = mix((int(red), int(green), int(blue)), (30, 20, 60), 0.3)
         self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=shade)

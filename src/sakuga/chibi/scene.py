@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sakuga.chibi.vocabulary import CHARACTER_SLOTS, VALUES
 
-MAX_CHARACTERS = 4
+MAX_CHARACTERS = 6
+USUAL_CHARACTERS = 4  # at most, where a picture is not wide
 HELD_OUT_OF = 16  # one combination of colours in so many is kept from training
 CODE_LENGTH = 4 + MAX_CHARACTERS * len(CHARACTER_SLOTS)
 
@@ -35,7 +36,7 @@ class Character:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A whole picture: 1-4 characters in the order of their numbers, and what is around them."""
+    """A whole picture: 1-6 characters in the order of their numbers, and what is around them."""
 
     characters: tuple[Character, ...]
     background: str
@@ -80,13 +81,22 @@ _ASKED: dict[str, tuple[float, int]] = {
     "foreground": (0.5, 1),
 }
 # The row that figures form when nobody asks for anything, by count.
-_ROWS = {1: (0.5,), 2: (0.29, 0.71), 3: (0.2, 0.5, 0.8), 4: (0.14, 0.38, 0.62, 0.86)}
+_ROWS = {
+    1: (0.5,),
+    2: (0.29, 0.71),
+    3: (0.2, 0.5, 0.8),
+    4: (0.14, 0.38, 0.62, 0.86),
+    5: (0.11, 0.305, 0.5, 0.695, 0.89),
+    6: (0.095, 0.257, 0.419, 0.581, 0.743, 0.905),
+}
 # Height by count and depth (background, middle, foreground); the last fits a full row.
 _HEIGHTS = {
     1: (0.54, 0.83, 0.94),
     2: (0.50, 0.68, 0.78),
     3: (0.44, 0.53, 0.59),
     4: (0.365, 0.405, 0.435),
+    5: (0.30, 0.33, 0.355),
+    6: (0.25, 0.28, 0.30),
 }
 _GROUNDS = (0.72, 0.93, 0.975)
 # Anything off-centre leaves room to tell left from centre-left when the figure is alone.
@@ -94,7 +104,7 @@ _ASIDE_HEIGHT = 0.64
 
 HALF_WIDTH = 0.36  # of a figure with its hair and arms, in figure heights
 # Nearest neighbours by count, in figure heights: hair may touch, nothing more.
-_SPACINGS = {1: 0.0, 2: 0.64, 3: 0.57, 4: 0.56}
+_SPACINGS = {1: 0.0, 2: 0.64, 3: 0.57, 4: 0.56, 5: 0.56, 6: 0.56}
 _FACE = (
     0.235,
     -0.83,
@@ -103,20 +113,22 @@ _FACE = (
 _MARGIN = 0.015  # of the picture, kept free for the renderer's jitter
 
 
-def layout(scene: Scene | Sequence[str | None]) -> tuple[Place, ...]:
-    """Place every character; the result depends on positions and their number alone.
+def layout(scene: Scene | Sequence[str | None], aspect: float = 1.0) -> tuple[Place, ...]:
+    """Place every character; the result depends on positions, their number and `aspect` alone.
+
+    `aspect`: width of the picture over its height. What is wider has room for larger figures.
 
     Figures keep the order of the x they ask for and move as little as possible (least squares)
     to keep apart and inside the picture. Those that ask for nothing fill, left to right, what
-    the others leave of an even row. Takes a scene or its positions; 1-4 of them.
+    the others leave of an even row. Takes a scene or its positions; 1-6 of them.
     """
     positions = [c.position for c in scene.characters] if isinstance(scene, Scene) else list(scene)
     wanted = _wanted(positions)
     order = sorted(range(len(positions)), key=lambda i: (wanted[i], i))
-    heights = _fitting([_height(len(positions), positions[i]) for i in order])
-    xs = _spread([wanted[i] for i in order], heights)
+    heights = _fitting([_height(len(positions), positions[i], aspect) for i in order], aspect)
+    xs = _spread([wanted[i] for i in order], heights, aspect)
     places = {
-        i: _place(x, height, _depth(positions[i]))
+        i: _place(x, height, _depth(positions[i]), aspect)
         for i, x, height in zip(order, xs, heights, strict=True)
     }
     return tuple(places[i] for i in range(len(positions)))
@@ -126,10 +138,11 @@ def _depth(position: str | None) -> int:
     return _ASKED[position][1] if position else 0
 
 
-def _height(count: int, position: str | None) -> float:
+def _height(count: int, position: str | None, aspect: float) -> float:
     if count == 1 and position and _depth(position) == 0 and position != "center":
-        return _ASIDE_HEIGHT
-    return _HEIGHTS[count][_depth(position) + 1]
+        return _ASIDE_HEIGHT * min(aspect, 1.0)
+    row = _depth(position) + 1
+    return min(_HEIGHTS[count][row] * max(aspect, 1.0), _HEIGHTS[1][row])
 
 
 def _wanted(positions: list[str | None]) -> list[float]:
@@ -145,36 +158,36 @@ def _wanted(positions: list[str | None]) -> list[float]:
     return [_ASKED[p][0] if p else next(free) for p in positions]
 
 
-def _offsets(heights: list[float]) -> list[float]:
+def _offsets(heights: list[float], aspect: float) -> list[float]:
     """How far right of the first figure each must at least stand."""
-    spacing = _SPACINGS[len(heights)]
+    spacing = _SPACINGS[len(heights)] / aspect
     gaps = [spacing * (a + b) / 2 for a, b in pairwise(heights)]
     return [sum(gaps[:i]) for i in range(len(heights))]
 
 
-def _fitting(heights: list[float]) -> list[float]:
+def _fitting(heights: list[float], aspect: float) -> list[float]:
     """The heights, from left to right, shrunk together if the row would not fit the picture."""
-    offsets = _offsets(heights)
-    left = max(HALF_WIDTH * h - o for h, o in zip(heights, offsets, strict=True))
-    right = max(HALF_WIDTH * h + o for h, o in zip(heights, offsets, strict=True))
+    offsets, half = _offsets(heights, aspect), HALF_WIDTH / aspect
+    left = max(half * h - o for h, o in zip(heights, offsets, strict=True))
+    right = max(half * h + o for h, o in zip(heights, offsets, strict=True))
     scale = min(1.0, (1 - 2 * _MARGIN) / (left + right))
     return [height * scale for height in heights]
 
 
-def _spread(wanted: list[float], heights: list[float]) -> list[float]:
+def _spread(wanted: list[float], heights: list[float], aspect: float) -> list[float]:
     """Nearest x to the wanted (ascending) ones with the spacing kept, in least squares.
 
     With the needed gaps subtracted this is isotonic regression inside bounds, solved by pooling
     adjacent violators (Barlow et al., 1972) and clipping.
     """
-    offsets = _offsets(heights)
+    offsets = _offsets(heights, aspect)
     pools: list[list[float]] = []
     for x, offset in zip(wanted, offsets, strict=True):
         pools.append([x - offset])
         while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
             last = pools.pop()
             pools[-1] += last
-    rooms = [HALF_WIDTH * height + _MARGIN for height in heights]
+    rooms = [HALF_WIDTH / aspect * height + _MARGIN for height in heights]
     low = max(room - offset for room, offset in zip(rooms, offsets, strict=True))
     high = min(1 - room - offset for room, offset in zip(rooms, offsets, strict=True))
     flat = [_mean(pool) for pool in pools for _ in pool]
@@ -185,15 +198,16 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _place(x: float, height: float, depth: int) -> Place:
+def _place(x: float, height: float, depth: int, aspect: float) -> Place:
     ground = _GROUNDS[depth + 1]
     half, top, chin = (part * height for part in _FACE)
+    reach, half = HALF_WIDTH * height / aspect, half / aspect
     return Place(
         x=x,
         ground=ground,
         height=height,
         depth=depth,
-        box=Box(x - HALF_WIDTH * height, ground - height, x + HALF_WIDTH * height, ground),
+        box=Box(x - reach, ground - height, x + reach, ground),
         face=Box(x - half, ground + top, x + half, ground + chin),
     )
 
@@ -209,7 +223,7 @@ def random_scene(rng: np.random.Generator, count: int | None = None, unseen: boo
 
     unseen: every character is one that training holds out; otherwise none is.
     """
-    count = int(rng.integers(1, MAX_CHARACTERS + 1)) if count is None else count
+    count = int(rng.integers(1, USUAL_CHARACTERS + 1)) if count is None else count
     distinct = rng.choice(len(VALUES["position"]), size=count, replace=False)
     asking = rng.random(count) < rng.choice([0.0, 0.5, 1.0])
     places = (VALUES["position"][int(each)] for each in distinct)
@@ -240,7 +254,7 @@ def _pick(rng: np.random.Generator, slot: str) -> str:
 def to_codes(scene: Scene) -> NDArray[np.int8]:
     """A scene as CODE_LENGTH small integers, for workers and labels.
 
-    [count, background, lighting, rim light, then the ten slots of each of four characters in
+    [count, background, lighting, rim light, then the ten slots of each of six characters in
     the order of CHARACTER_SLOTS]; a code is an index into VALUES; -1 stands for an open
     position and for absent characters.
     """

@@ -28,7 +28,7 @@ def train_tokenizers(texts: Iterable[str], vocab_size: int) -> tuple[Tokenizer, 
         vocab_size=vocab_size - len(GEMMA_SPECIALS) - len(_BYTES),
         min_frequency=20,
         show_progress=False,
-        limit_alphabet=128,
+        limit_alphabet=600,
         initial_alphabet=[chr(code) for code in range(32, 127)],
     )
     draft = Tokenizer(BPE())

@@ -23,6 +23,7 @@ from sakuga.checkpoint.save import write_json
 from sakuga.chibi.data import (
     Gallery,
     Lesson,
+    Pool,
     PromptBatch,
     Renders,
     draw_renders,
@@ -66,10 +67,11 @@ def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0)
     model = open_model(folder, regime, where)
     whereabouts = nn.Linear(CHIBI.transformer.dim, 2).to(where)
     if not (out / "latents.safetensors").exists():
-        gallery = Gallery(regime.pictures, regime.size, where)
+        gallery = Gallery(regime.pictures, regime.sizes, where)
         gallery.fill(seed, regime.workers)
-        held_out = draw_renders((_HELD_OUT, seed), 4 * regime.vae_batch, regime.size)
-        vae = train_vae(gallery, held_out, regime, folder, log)
+        usual = gallery.pools[0]
+        held_out = draw_renders((_HELD_OUT, seed), 4 * regime.vae_batch, usual.size)
+        vae = train_vae(usual, held_out, regime, folder, log)
         train_judge(gallery, held_out, regime, folder, log)
         if regime.compiled:
             rehearse(model, whereabouts, regime)
@@ -93,10 +95,10 @@ def teach_tokenizers(out: Path, seed: int, count: int) -> None:
 
 
 def train_vae(
-    gallery: Gallery, held_out: Renders, regime: Regime, folder: TrainingFolder, log: Log
+    pool: Pool, held_out: Renders, regime: Regime, folder: TrainingFolder, log: Log
 ) -> VAE:
     """Teach the autoencoder to keep pictures through 16 channels at an eighth of the size."""
-    device, generator = gallery.pixels.device, torch.Generator().manual_seed(1)
+    device, generator = pool.pixels.device, torch.Generator().manual_seed(1)
     vae, average = VAE(CHIBI.vae).to(device), VAE(CHIBI.vae).to(device)
     folder.load("vae", vae)
     average.load_state_dict(vae.state_dict())
@@ -106,9 +108,8 @@ def train_vae(
     pace = folder.pace("vae", regime.vae_minutes)
     step = 0
     while pace.done < 1:
-        gallery.wait(regime.vae_batch)
-        index = gallery.sample(regime.vae_batch, generator).to(device)
-        pixels = to_unit(gallery.pixels[index]).contiguous(memory_format=torch.channels_last)
+        index = pool.sample(regime.vae_batch, generator).to(device)
+        pixels = to_unit(pool.pixels[index]).contiguous(memory_format=torch.channels_last)
         with half_precision(device):
             loss = loss_of(vae, pixels)
         loss.backward()
@@ -118,7 +119,7 @@ def train_vae(
             quality = psnr(average, to_unit(held_out.pixels[:64].to(device)))
             log(
                 f"vae {pace.done:.2f} step {step} loss {loss.item():.5f} psnr {quality:.2f} dB "
-                f"pool {gallery.ready}"
+                f"pool {pool.ready}"
             )
             folder.save("vae", pace.done, "vae", average)
     return average
@@ -128,19 +129,19 @@ def train_judge(
     gallery: Gallery, held_out: Renders, regime: Regime, folder: TrainingFolder, log: Log
 ) -> None:
     """Teach the judge on renders, blurred and shaken a little so that it forgives soft lines."""
-    device, generator = gallery.pixels.device, torch.Generator().manual_seed(2)
+    device, generator = gallery.pools[0].pixels.device, torch.Generator().manual_seed(2)
     judge = Judge().to(device)
     folder.load("judge", judge)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.01)
     pace = folder.pace("judge", regime.judge_minutes)
     step = 0
     while pace.done < 1:
-        gallery.wait(regime.judge_batch)
-        index = gallery.sample(regime.judge_batch, generator)
-        pixels = roughen(to_unit(gallery.pixels[index.to(device)]))
-        boxes = shaken(gallery.boxes[index][:, :, 0].to(device))
+        pool = gallery.pick(generator)
+        index = pool.sample(regime.judge_batch, generator)
+        pixels = roughen(to_unit(pool.pixels[index.to(device)]))
+        boxes = shaken(pool.boxes[index][:, :, 0].to(device))
         with half_precision(device):
-            loss = judge_loss(judge, pixels, boxes, gallery.codes[index].to(device))
+            loss = judge_loss(judge, pixels, boxes, pool.codes[index].to(device))
         loss.backward()
         take_step([optimiser], pace.rate())
         step += 1
@@ -165,7 +166,7 @@ def roughen(pixels: Tensor) -> Tensor:
 
 
 def shaken(boxes: Tensor) -> Tensor:
-    """Move and stretch boxes (B, 4, 4) by a few percent of their size."""
+    """Move and stretch boxes (B, M, 4) by a few percent of their size."""
     size = torch.cat((boxes[..., 2:] - boxes[..., :2],) * 2, dim=-1)
     return boxes + 0.03 * size * torch.randn_like(boxes)
 
@@ -177,27 +178,31 @@ def encode_gallery(vae: VAE, gallery: Gallery, folder: TrainingFolder) -> None:
     The scale gives latents unit variance; one that is in the folder already stays, because a
     transformer may have learned with it.
     """
-    parts, drawn = [], 0
-    for pixels in gallery.pixels.split(256):
-        drawn += len(pixels)
-        gallery.wait(drawn)
-        with half_precision(pixels.device):
-            parts.append(vae.moments(to_unit(pixels))[0].to(torch.bfloat16))
-    raw = torch.cat(parts)
+    raw = [_moments(vae, pool) for pool in gallery.pools]
     file = folder.path / "vae.json"
     if not file.exists():
-        sample = raw[:: max(1, len(raw) // 4096)].float()
+        sample = raw[0][:: max(1, len(raw[0]) // 4096)].float()
         scale = {
             "scaling_factor": 1 / sample.std().item(),
             "shift_factor": sample.mean().item(),
         }
         write_json(file, scale)
     spec = open_vae(folder).spec
-    latents = (raw - spec.shift_factor) * spec.scaling_factor
-    folder.write(
-        "latents.safetensors",
-        {"latents": latents, "codes": gallery.codes, "boxes": gallery.boxes},
-    )
+    kept: dict[str, Tensor] = {}
+    for i, (pool, means) in enumerate(zip(gallery.pools, raw, strict=True)):
+        kept[f"latents.{i}"] = (means - spec.shift_factor) * spec.scaling_factor
+        kept |= {f"codes.{i}": pool.codes, f"boxes.{i}": pool.boxes}
+    folder.write("latents.safetensors", kept)
+
+
+def _moments(vae: VAE, pool: Pool) -> Tensor:
+    parts, drawn = [], 0
+    for pixels in pool.pixels.split(128):
+        drawn += len(pixels)
+        pool.wait(drawn)
+        with half_precision(pixels.device):
+            parts.append(vae.moments(to_unit(pixels))[0].to(torch.bfloat16))
+    return torch.cat(parts)
 
 
 def open_vae(folder: TrainingFolder) -> VAE:
@@ -223,12 +228,13 @@ def open_model(folder: TrainingFolder, regime: Regime, device: torch.device) -> 
 def rehearse(model: Text2Velocity, whereabouts: nn.Linear, regime: Regime) -> None:
     """Let the blocks compile on blank prompts, while other processes still draw."""
     device, count = whereabouts.weight.device, regime.prompt_batch
-    side = regime.size // CHIBI.vae.downscale
-    latents = torch.zeros(1, CHIBI.vae.latent_channels, side, side, device=device)
-    blank = Lesson(latents.bfloat16(), torch.empty(0), torch.empty(0))
+    width, height = (side // CHIBI.vae.downscale for side in regime.sizes[0].size)
+    latents = torch.zeros(1, CHIBI.vae.latent_channels, height, width, device=device)
+    blank = Lesson((latents.bfloat16(),), (torch.empty(0),), (torch.empty(0),))
     for length in _REHEARSED:
         ids = torch.full((count, length), 2)
         batch = PromptBatch(
+            pool=0,
             index=torch.zeros(count, dtype=torch.long),
             boxes=torch.zeros(count, MAX_CHARACTERS, 2, 4),
             gemma=ids,
@@ -251,7 +257,7 @@ def train_transformer(
     log: Log,
 ) -> None:
     """Teach the readers and the transformer the flow from noise to latents (arXiv 2210.02747)."""
-    device = lesson.latents.device
+    device = lesson.latents[0].device
     average = Text2Velocity(CHIBI).to(device).eval()
     average.load_state_dict(model.state_dict())
     judge, vae = Judge().to(device).eval(), open_vae(folder).to(device).eval()
@@ -264,23 +270,21 @@ def train_transformer(
     ]
     pace = folder.pace("transformer", regime.transformer_minutes)
     batches = prompt_batches(
-        lesson.codes,
-        lesson.boxes,
+        lesson,
         folder.path,
         regime.prompt_batch,
         seed=int(1000 * pace.before),
         workers=regime.workers,
     )
-    step, saved, checked = 0, time.monotonic(), time.monotonic()
+    step, seen, saved, checked = 0, 0, time.monotonic(), time.monotonic()
     while pace.done < 1:
         batch = next(batches).to(device)
         with half_precision(device):
             loss = flow_loss(model, whereabouts, lesson, batch)
         loss.backward()
         advance(model, optimisers, pace.rate(), average, decay=0.999)
-        step += 1
+        step, seen = step + 1, seen + len(batch.index)
         if step % 200 == 0:
-            seen = step * regime.prompt_batch
             log(f"transformer {pace.done:.3f} step {step} seen {seen} loss {loss.item():.4f}")
         if time.monotonic() - saved > _SAVE_SECONDS or pace.done >= 1:
             folder.save("transformer", pace.done, "text2velocity", average)

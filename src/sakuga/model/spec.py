@@ -213,7 +213,7 @@ CHIBI = ModelSpec(
         multiple_of=64,
     ),
     gemma=GemmaSpec(
-        vocab_size=1536,
+        vocab_size=1900,
         hidden_size=256,
         intermediate_size=768,
         num_hidden_layers=4,
@@ -226,7 +226,7 @@ CHIBI = ModelSpec(
         max_position_embeddings=2048,
     ),
     jina=JinaSpec(
-        vocab_size=1536,
+        vocab_size=1900,
         hidden_size=192,
         intermediate_size=512,
         num_hidden_layers=2,
