@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from sakuga.printable import LISTED
 from sakuga.prompt import escapes, speech
 from sakuga.prompt.annotation import annotation_range, request_range
 from sakuga.prompt.fences import chosen, fences
@@ -40,8 +41,11 @@ _SYSTEM = Regex(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
 _QUOTE_MARK = Regex(r"^[ \t]*>(?: |(?=<)|$)", re.M)
 _LORA = Regex(
     r"<(?:lora|lyco|lycoris|loha|locon|hypernet|hypernetwork)\s*+:\s*+(?P<name>[^<>:\n]{1,200})"
-    r"(?::(?P<strength>[^<>\n]{0,100}))?>",
-    re.I,
+    r"(?::(?P<strength>[^<>\n]{0,100}))?>"
+    # Other programs have more such orders, each with a strength behind a name.
+    r"|<[A-Za-z_]\w{0,30}:(?P<other>[^<>:\n]{1,200}):(?P<times>[+-]?\d{0,3}\.?\d{1,4})"
+    r"(?::[^<>\n]{0,80})?>",
+    re.I | re.A,
 )
 _PROMPT_START = "<Prompt Start>"
 _ASKED = {"steps": "--steps", "seed": "--seed", "cfg_scale": "--guidance",
@@ -358,16 +362,22 @@ def loras(text: str) -> Found | None:
     if not found:
         return None
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    first = found[0]
-    strength = (first["strength"] or "1").split(":")[0].strip() or "1"
-    reason = f"no LoRA is loaded by {_quoted(first[0])[1:-1]}, which is left out{more}"
-    fix = f"Give its file: --lora {first['name'].strip()}.safetensors:{strength}."
+    reason = f"no LoRA is loaded by {_quoted(found[0][0])[1:-1]}, which is left out{more}"
+    flags = " ".join(map(_lora_flag, found[:LISTED]))
+    rest = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    fix = f"Give {'their files' if len(found) > 1 else 'its file'}: {flags}{rest}."
     done, edits = 0, []
     for match in found:
         edit = _with_comma(text, Edit(*match.span(), ""))
         edits.append(replace(edit, start=max(edit.start, done)))
         done = edit.end
     return _cut("lora-tag", edits, reason, fix)
+
+
+def _lora_flag(order: re.Match[str]) -> str:
+    name = (order["name"] or order["other"]).strip()
+    strength = (order["strength"] or order["times"] or "1").split(":")[0].strip() or "1"
+    return f"--lora {name}.safetensors:{strength}"
 
 
 def _with_comma(text: str, edit: Edit) -> Edit:

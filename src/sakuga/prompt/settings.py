@@ -15,7 +15,16 @@ from sakuga.prompt.rules import Edit
 STAYING = frozenset({"negative", "settings-text"})
 """The rules of what is left out of the prompt, but stays in the text until its author moves it."""
 
+SETTING = (
+    r"(?:(?:steps|seed|cfg(?: scale)?|guidance(?: scale)?|size|clip skip|denoising strength|ensd"
+    r"|hires \w{1,20})\s{0,4}[:=]\s{0,4}-?\d[\dx.]{0,20}"
+    r"|(?:sampler|sampling method|scheduler|schedule type|model(?: hash)?|vae(?: hash)?)"
+    r"\s{0,4}:\s{0,4}\S[^\n]{0,80})\Z"
+)
+"""One setting as tags have it: `Steps: 20`."""
+
 _QUOTED = 120  # characters of a negative that a message shows
+_SETTING = Regex(SETTING, re.I)
 _TAGS = Regex(r"</?[^<>]*>")
 _NEGATIVE = Regex(
     r"(?:\bnegative[ _]?prompts?|^[*_]{0,2}negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
@@ -66,6 +75,11 @@ def _element_remark(passage: Passage, span: Span) -> Remark:
 def begin_of_settings(text: str, gap: Span) -> int:
     """Where a settings text begins in a stretch outside of any block; its end if there is none."""
     return next((span.start for span, *_ in _found(text, (gap,))), gap.end)
+
+
+def is_setting(tag: str) -> bool:
+    """Whether a tag sets something of a drawing, and describes nothing."""
+    return ":" in tag and _SETTING.compiled.match(tag) is not None
 
 
 def says_negative(text: str) -> bool:
