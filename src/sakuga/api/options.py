@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import types
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import wraps
+from inspect import signature
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sakuga.api.codec import plain, typed_value, unknown
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
 T = TypeVar("T")
+P = ParamSpec("P")
 SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -129,6 +134,48 @@ def _plain_kind(value: Any) -> Any:
     if isinstance(value, numbers.Integral):
         return int(value)
     return float(value) if isinstance(value, numbers.Real) else value
+
+
+def keywords(more: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Makes a function say what to write for a keyword that it lacks; `more`: what takes others."""
+
+    def made(function: Callable[P, T]) -> Callable[P, T]:
+        known = tuple(signature(function).parameters)
+
+        @wraps(function)
+        def checked(*args: P.args, **given: P.kwargs) -> T:
+            _check_keywords(given, known, more)
+            return function(*args, **given)
+
+        return checked
+
+    return made
+
+
+def asked(kind: type[T]) -> type[T]:
+    """Makes a dataclass say what to write for a keyword that it lacks."""
+    known = tuple(one.name for one in fields(kind))  # type: ignore[arg-type]
+    init = kind.__init__
+
+    @wraps(init)
+    def checked(self: T, *args: Any, **given: Any) -> None:
+        _check_keywords(given, known)
+        init(self, *args, **given)
+
+    setattr(kind, "__init__", checked)  # noqa: B010  # a method is not assigned to, to mypy
+    return kind
+
+
+def _check_keywords(given: Mapping[str, object], known: tuple[str, ...], more: str = "") -> None:
+    for name in given:
+        if name not in known:
+            from sakuga.api.elsewhere import keyword_elsewhere  # noqa: PLC0415  # as above
+
+            near = difflib.get_close_matches(name, known, n=1)
+            fix = keyword_elsewhere(name, known) or (
+                f"Did you mean {near[0]}=?" if near else f"Known: {', '.join(known)}.{more}"
+            )
+            raise RequestError("a keyword must be a known one", f"{name}=", fix)
 
 
 def json_schema(kind: Any) -> dict[str, Any]:

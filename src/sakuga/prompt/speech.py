@@ -68,7 +68,7 @@ _MARK = Regex(r"[{}\[\]()\"'`“”‘’=_*\-]")
 def is_chat(text: str) -> bool:
     """Whether a text speaks about a prompt rather than describing a picture."""
     if len(text) > 2 * _LOOKED_AT:
-        text = f"{text[:_LOOKED_AT]}\n{text[-_LOOKED_AT:]}"
+        text = f"{text[:_LOOKED_AT]}…\n…{text[-_LOOKED_AT:]}"  # no line ends or begins there
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if any(line.endswith(_ENDS) or _CHAT.compiled.match(line) for line in lines):
         return True

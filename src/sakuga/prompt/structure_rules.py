@@ -17,6 +17,7 @@ from sakuga.prompt.names import (
     character_number,
     standard_name,
 )
+from sakuga.prompt.escapes import begins_block
 from sakuga.prompt.nodes import Block, Document, Field, Span
 from sakuga.prompt.reader import ESCAPES
 from sakuga.prompt.rules import Edit, Found
@@ -87,6 +88,8 @@ def strays(document: Document) -> Iterator[Found]:
         for stray in document.strays
         if document.source[stray.start : stray.end] in ESCAPES
     )
+    if any(begins_block(document.source, stray.start) for stray in document.strays):
+        edits = ()  # escaped, it would be taken for a tag that somebody had escaped
     reason = f"a bare {bare} is text here, but other XML tools stop at it{_more(document.strays)}"
     yield Found("bare-markup", first, reason, "Write &amp; for & and &lt; for <.", edits)
 

@@ -14,7 +14,7 @@ from sakuga.prompt.nearest import UNADVISED, Vocabulary
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
 from sakuga.prompt.settings import is_setting
-from sakuga.prompt.slots import FIELDS, allows_two, decides, neighbours, slot_of
+from sakuga.prompt.slots import FIELDS, allows_two, decides, is_worn, neighbours, slot_of
 from sakuga.prompt.tag_table import known_tag
 from sakuga.prompt.tags import Tag, is_list, pieces, tags
 
@@ -108,14 +108,15 @@ def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                 stray = set() if own else _LOOKS
             for tag in _tags_of(part) if stray else ():
                 slot = slot_of(tag.key)
-                if slot not in stray or tag.key.startswith(_WITHOUT):
+                worn = part.name == "action" and is_worn(tag.key)
+                if not (slot in stray or worn) or tag.key.startswith(_WITHOUT):
                     continue
                 if section.number is None:
                     reason = (
                         f"{tag.text} describes a character, but <{section.name}> belongs to all"
                     )
                     fix = "Move it into the character's <appearance>."
-                else:
+                elif slot:
                     home = "gender" if is_gender(tag) else FIELDS[slot]
                     reason = f"training had tags like {tag.text} in <{home}>, not in <{part.name}>"
                     fix = f"Move it to <{home}>."
