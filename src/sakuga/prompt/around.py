@@ -312,11 +312,7 @@ def _meaningless(text: str, gaps: list[Span]) -> Iterator[Span]:
         if program or speech.is_marks(part) or speech.is_chat(part):
             yield gap
             continue
-        at = gap.start
-        for line in part.splitlines(keepends=True):
-            if speech.is_marks(line):
-                yield Span(at, at + len(line))
-            at += len(line)
+        yield from speech.lines_of_marks(text, gap)
 
 
 def _blanks(text: str, start: int) -> int:
