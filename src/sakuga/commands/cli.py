@@ -123,7 +123,9 @@ class LoadedCommand(TyperCommand):
             text = next((one for one in given_all if given and _is_text(one, given)), None)
             if text is not None:
                 fix = f"Put -- before it: sakuga {ctx.info_name} -- {text!r}."
-                raise RequestError("what begins with a dash is an option", repr(text), fix) from None
+                raise RequestError(
+                    "what begins with a dash is an option", repr(text), fix
+                ) from None
             answer = self._named_elsewhere(given)
             if answer is None:
                 raise

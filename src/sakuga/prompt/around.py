@@ -29,8 +29,7 @@ _QUOTED = 60  # characters of what is left out that a message shows
 _JOINED = "\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\U0001f000-\U0001faff"
 _ZERO_WIDTH = Regex(
     # Joiners belong between letters of some scripts, and between the parts of an emoji.
-    "[\u200b\u2060\ufeff]+"
-    f"|[\u200c\u200d](?:(?<![{_JOINED}\ufe0f][\u200c\u200d])|(?![{_JOINED}]))"
+    f"[\u200b\u2060\ufeff]+|[\u200c\u200d](?:(?<![{_JOINED}\ufe0f][\u200c\u200d])|(?![{_JOINED}]))"
 )
 _REASONING = "think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad"
 _REASON_SIGNS = ("think", "thought", "reason", "reflection", "analysis", "scratchpad")
