@@ -58,7 +58,8 @@ FLAGS: Mapping[tuple[str, ...], tuple[str, ...] | str] = {
         ("--dtype",),
     ("quant", "quantize", "quantization", "load-in-8bit", "load-in-4bit", "fp8"): ("--weights",),
     (
-        "budget", "memory", "memory-limit", "lowvram", "low-vram", "medvram", "med-vram", "novram", "max-vram", "vram-limit",
+        "budget", "memory", "memory-limit",
+        "lowvram", "low-vram", "medvram", "med-vram", "novram", "max-vram", "vram-limit",
         "offload", "offload-to-cpu", "cpu-offload", "enable-model-cpu-offload",
         "sequential-cpu-offload", "enable-sequential-cpu-offload", "vae-tiling",
     ): VRAM,

@@ -6,7 +6,7 @@ import difflib
 import math
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import wraps
 from inspect import signature
@@ -136,15 +136,16 @@ def _plain_kind(value: Any) -> Any:
     return float(value) if isinstance(value, numbers.Real) else value
 
 
-def keywords(more: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def keywords(more: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Makes a function say what to write for a keyword that it lacks; `more`: what takes others."""
 
     def made(function: Callable[P, T]) -> Callable[P, T]:
-        known = tuple(signature(function).parameters)
-
         @wraps(function)
         def checked(*args: P.args, **given: P.kwargs) -> T:
-            _check_keywords(given, known, more)
+            known = [name for name in signature(function).parameters if name != "self"]
+            for name in given:
+                if name not in known:
+                    raise _unknown_keyword(name, known, more)
             return function(*args, **given)
 
         return checked
@@ -154,28 +155,18 @@ def keywords(more: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 def asked(kind: type[T]) -> type[T]:
     """Makes a dataclass say what to write for a keyword that it lacks."""
-    known = tuple(one.name for one in fields(kind))  # type: ignore[arg-type]
-    init = kind.__init__
-
-    @wraps(init)
-    def checked(self: T, *args: Any, **given: Any) -> None:
-        _check_keywords(given, known)
-        init(self, *args, **given)
-
-    setattr(kind, "__init__", checked)  # noqa: B010  # a method is not assigned to, to mypy
+    setattr(kind, "__init__", keywords()(kind.__init__))  # noqa: B010  # to mypy, a method stays
     return kind
 
 
-def _check_keywords(given: Mapping[str, object], known: tuple[str, ...], more: str = "") -> None:
-    for name in given:
-        if name not in known:
-            from sakuga.api.elsewhere import keyword_elsewhere  # noqa: PLC0415  # as above
+def _unknown_keyword(name: str, known: list[str], more: str) -> RequestError:
+    from sakuga.api.elsewhere import keyword_elsewhere  # noqa: PLC0415  # only a mistake needs it
 
-            near = difflib.get_close_matches(name, known, n=1)
-            fix = keyword_elsewhere(name, known) or (
-                f"Did you mean {near[0]}=?" if near else f"Known: {', '.join(known)}.{more}"
-            )
-            raise RequestError("a keyword must be a known one", f"{name}=", fix)
+    near = difflib.get_close_matches(name, known, n=1)
+    fix = keyword_elsewhere(name, known) or (
+        f"Did you mean {near[0]}=?" if near else f"Known: {', '.join(known)}.{more}"
+    )
+    return RequestError("a keyword must be a known one", f"{name}=", fix)
 
 
 def json_schema(kind: Any) -> dict[str, Any]:

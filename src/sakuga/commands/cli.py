@@ -150,7 +150,7 @@ class LoadedCommand(TyperCommand):
 
 def _is_text(argument: str, option: str) -> bool:
     """Whether an argument that was taken for an option is a text: words stand behind a dash."""
-    words = argument.split("=")[0].split(maxsplit=1)
+    words = argument.split("=", maxsplit=1)[0].split(maxsplit=1)
     return argument.startswith(option.strip()) and (len(words) > 1 or "," in argument)
 
 

@@ -89,7 +89,7 @@ PATTERNS = (
     ),
     Pattern(
         OTHER,
-        "<",
+        ":",
         Regex(
             r"<(?!https?:|mailto:)[A-Za-z_]\w{0,30}(?:\[[^\[\]<>\n]{0,80}\])?:[^<>\n]{1,200}>",
             re.A,
@@ -106,7 +106,7 @@ PATTERNS = (
     ),
     Pattern(
         OTHER,
-        ":",
+        ": =",
         Regex(SETTING, re.I),
         "%s is a setting elsewhere; here it is read as text",
         "Give settings as flags of the command: --size, --steps, --seed, --negative.",

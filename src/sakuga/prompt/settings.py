@@ -80,7 +80,7 @@ def begin_of_settings(text: str, gap: Span) -> int:
 
 def is_setting(tag: str) -> bool:
     """Whether a tag sets something of a drawing, and describes nothing."""
-    return ":" in tag and _SETTING.compiled.match(tag) is not None
+    return (":" in tag or "=" in tag) and _SETTING.compiled.match(tag) is not None
 
 
 def says_negative(text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from sakuga.prompt.canonical import Section, is_inner_caption
+from sakuga.prompt.escapes import begins_block
 from sakuga.prompt.names import (
     ALIASES,
     CAPTION,
@@ -17,7 +18,6 @@ from sakuga.prompt.names import (
     character_number,
     standard_name,
 )
-from sakuga.prompt.escapes import begins_block
 from sakuga.prompt.nodes import Block, Document, Field, Span
 from sakuga.prompt.reader import ESCAPES
 from sakuga.prompt.rules import Edit, Found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sakuga.prompt.nodes import Field, Span
+from sakuga.prompt.regex import Regex
 
 SEPARATORS = ",，、､،﹐;；。｡｜\n\r\x85\u2028\u2029"
 _SEPARATOR = re.compile(
@@ -25,8 +26,8 @@ _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _LONGEST_TAG = 120  # characters; what is longer is prose
 _MOST_WORDS = 5  # of a tag that stands in a list
 _SENTENCE_END = re.compile(r"[^\W\d_]{2}[.!?]\s*$|[！？]")
-_STOP = re.compile(r"(?<=[\u3040-\uffee])[。｡]\s*$", re.M)
-_FULL_WIDTH = re.compile("[，、､﹐；。｡｜]")
+_STOP = Regex(r"(?<=[\u3040-\uffee])[。｡]\s*$", re.M)
+_FULL_WIDTH = Regex("[，、､﹐；。｡｜]")
 _SPACING = re.compile(r"[\s_\-]+")
 
 Spelling = Mapping[str, str]
@@ -81,9 +82,10 @@ def is_list(text: str) -> bool:
     They stand on several lines, or a sign of full width is among tags in Latin letters.
     """
     parted = "\n" in text.strip() or (
-        _FULL_WIDTH.search(text) and any(text[start:end].isascii() for start, end in pieces(text))
+        _FULL_WIDTH.compiled.search(text)
+        and any(text[start:end].isascii() for start, end in pieces(text))
     )
-    return bool(parted) and not _STOP.search(text) and all(
+    return bool(parted) and not _STOP.compiled.search(text) and all(
         end - start <= _LONGEST_TAG and text.count(" ", start, end) < _MOST_WORDS
         and not _SENTENCE_END.search(text, start, end)
         for start, end in pieces(text)
