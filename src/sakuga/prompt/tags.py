@@ -85,7 +85,9 @@ def is_list(text: str) -> bool:
         _FULL_WIDTH.compiled.search(text)
         and any(text[start:end].isascii() for start, end in pieces(text))
     )
-    return bool(parted) and not _STOP.compiled.search(text) and all(
+    if not parted or _STOP.compiled.search(text):
+        return False
+    return all(
         end - start <= _LONGEST_TAG and text.count(" ", start, end) < _MOST_WORDS
         and not _SENTENCE_END.search(text, start, end)
         for start, end in pieces(text)
