@@ -10,6 +10,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, whose import would take longer than all of this
 if TYPE_CHECKING:
+    __version__: str
     from sakuga.api.engine_spec import Budget, EngineSpec
     from sakuga.api.events import ImageGenerator, Result
     from sakuga.api.request import Request
@@ -49,6 +50,10 @@ def __getattr__(name: str) -> object:
     """A public name, from the module it lives in."""
     from importlib import import_module  # noqa: PLC0415
 
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("sakuga")
     if name not in _HOMES:
         raise AttributeError(f"module 'sakuga' has no attribute {name!r}")
     found: object = getattr(import_module(f"sakuga.{_HOMES[name]}"), name)

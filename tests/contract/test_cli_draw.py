@@ -425,3 +425,10 @@ def test_embeddings_are_kept_where_the_user_says(draw) -> None:
     assert draw(*ask, "--out", "b.png", "--cache", "kept")[0] == 0
     assert draw(*ask, "--out", "c.png", "--no-cache")[0] == 0
     assert pixels("a.png") == pixels("b.png") == pixels("c.png")
+
+
+def test_nothing_is_said_of_reading_where_the_prompt_is_sent_as_it_is(run, tiny_model) -> None:
+    text = "1girl\nNegative prompt: lowres\nSteps: 20, Sampler: Euler a, Seed: 7"
+    small = ("--model", str(tiny_model), "--steps", "1", "--size", "64")
+    assert "settings-text" in run("draw", text, *small, "--out", "a.png")[2]
+    assert "settings-text" not in run("draw", text, *small, "--verbatim", "--out", "b.png")[2]

@@ -177,3 +177,12 @@ def test_format_refuses_what_no_tool_should_parse(run) -> None:
 def test_any_script_can_be_printed(run, monkeypatch) -> None:
     code, out, _ = run("format", "-", stdin="初音ミク, <3")
     assert (code, out) == (0, "初音ミク, <3\n")
+
+
+@pytest.mark.parametrize("text", ["- 1girl", "--ar 2:3, 1girl", "-1girl,smile"])
+def test_a_text_that_begins_with_a_dash_is_told_how_to_be_given(run, text) -> None:
+    code, _, err = run("lint", text)
+    assert code == 2
+    assert f"Put -- before it: sakuga lint -- {text!r}." in err
+    assert run("lint", "--", text)[0] == 0
+    assert "No such option: --jso" in run("lint", "--jso", "1girl, smile")[2]

@@ -42,8 +42,19 @@ def test_words_with_many_pairs_are_folded_for_people() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
+def test_a_word_is_looked_up_and_a_slot_is_listed() -> None:
+    done = words("gym", "smile", "hodie", "expression")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gym: not taught. Use what it knows of background, such as" in done.stdout
+    assert "smile: known, of expression." in done.stdout
+    assert "hodie: not taught. Write hoodie, which it knows." in done.stdout
+    assert "expression: :d," in done.stdout
+    assert "hair style" not in done.stdout
+    assert set(json.loads(words("gym", "expression", "--json").stdout)) == {"gym", "expression"}
+
+
 def test_a_model_that_lists_no_words_says_so() -> None:
-    done = words("newbie-3.5b")
+    done = words("--model", "newbie-3.5b")
     assert done.returncode == 2
     assert "lists none" in done.stderr
     assert "Traceback" not in done.stderr

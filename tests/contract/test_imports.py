@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -115,3 +116,11 @@ def test_importing_the_package_does_nothing_but_define() -> None:
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert said.returncode == 0, said.stderr
+
+
+def test_the_version_costs_no_torch() -> None:
+    script = "import sakuga, sys; print(sakuga.__version__, 'torch' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    assert said.split() == [metadata.version("sakuga"), "False"]

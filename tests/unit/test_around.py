@@ -257,7 +257,7 @@ def test_faces_never_cost_the_structure() -> None:
         ("• 1girl\n• pink hair", "1girl, pink hair"),
         ("1girl,\npink_hair\n\nsmile\n", "1girl, pink_hair, smile"),
         ('"1girl, pink hair, smile"', "1girl, pink hair, smile"),
-        ("「1girl、smile」", "1girl、smile"),
+        ("「1girl、smile」", "1girl, smile"),
         ("**Prompt:** 1girl, pink hair", "1girl, pink hair"),
         ('{"prompt": "1girl, smile", "negative_prompt": "x", "steps": 20}', "1girl, smile"),
         ('{"seed": 3, "positive_prompt": "1girl,\nsmile"}', "1girl, smile"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+import sakuga
 from sakuga.api.codec import unknown
 from sakuga.api.elsewhere import FLAGS, meant, named_elsewhere
-from sakuga.api.request import SOLVER_NAMES
+from sakuga.api.engine_spec import Budget
+from sakuga.api.request import SOLVER_NAMES, Request
+from sakuga.errors import RequestError
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 WEIGHTS = ("auto", "bfloat16", "int8", "float8_e4m3", "int4")
@@ -56,3 +61,18 @@ def test_samplers_that_are_not_here_are_not_likened_to_others(name: str) -> None
 
 def test_a_file_is_told_of_no_flag() -> None:
     assert meant("int8", ("keep", "float32")) is None
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda: Request("x", cfg=5), "Here it is guidance=."),  # type: ignore[call-arg]
+    (lambda: Request("x", num_inference_steps=5), "Here it is steps=."),  # type: ignore[call-arg]
+    (lambda: Request("x", negatve="y"), "Did you mean negative=?"),  # type: ignore[call-arg]
+    (lambda: sakuga.draw("x", guidance_scale=5), "Here it is guidance=."),  # type: ignore[call-arg]
+    (lambda: sakuga.open(budget="4GB"), "Here it is vram=."),  # type: ignore[call-arg]
+    (lambda: sakuga.open(lora="a.safetensors"), "a Request has lora=."),  # type: ignore[call-arg]
+    (lambda: Budget(nonsense=1), "Known: vram, weights, "),  # type: ignore[call-arg]
+])  # fmt: skip
+def test_a_keyword_names_ours(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        call()
+    assert said in str(refused.value)

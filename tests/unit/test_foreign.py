@@ -17,6 +17,16 @@ SAID = [
     ("# hair\nblue hair", "other-syntax", "# hair"),
     ("[smile:angry:0.5], 1girl", "other-syntax", "[smile:angry:0.5]"),
     ("1girl, [cat|dog]", "other-syntax", "[cat|dog]"),
+    ("1girl, $hair, smile", "other-syntax", "$hair"),
+    ("1girl, ${eyes} eyes", "other-syntax", "${eyes}"),
+    ("1girl, ${eyes=!red}, smile", "other-syntax", "${eyes=!red}"),
+    ("1girl, <random:a, b>", "other-syntax", "<random:a, b>"),
+    ("1girl, <fromto[0.5]:a>", "other-syntax", "<fromto[0.5]:a>"),
+    ("Steps: 20, 1girl", "other-syntax", "Steps: 20"),
+    ("1girl, Sampler: Euler a", "other-syntax", "Sampler: Euler a"),
+    ("1girl, cfg scale: 7.5", "other-syntax", "cfg scale: 7.5"),
+    ("1girl, <wlr:a:1>", "lora-tag", "<wlr:a:1>"),
+    ("<abc:my style:0.8:hr=1>, 1girl", "lora-tag", "<abc:my style:0.8:hr=1>"),
     ("1girl, embedding:easy", "lora-tag", "embedding:easy"),
     ("1girl, <lora:a b:0.8>", "lora-tag", "<lora:a b:0.8>, "),
     ("1girl, <lyco:x>", "lora-tag", "<lyco:x>"),
@@ -44,6 +54,7 @@ def test_it_is_said_once_whatever_the_model(block: str, text: str, rule: str, pi
         "<o>_<o>, :3, ;), ;d, ;_;, :d, >:(, (o)_(o), ^_^, \\||/, \\m/, @_@, +++, |_|",
         "1girl, t-shirt, off-shoulder, x-ray, 1990s_(style), https://example.org/a",
         "rock_and_roll, BAND, 50/50, #1, c++",
+        "$_$, US$, a$ap, $5, $character_1$, stairs, large size",
     ],
 )
 def test_tags_that_look_alike_are_not(tags: str) -> None:
@@ -58,4 +69,13 @@ def test_one_cause_is_one_finding() -> None:
     assert "(and 8 more)" in one.reason
     (lora,) = (one for one in lint("<lora:a:1>, <lora:b:1>, x"))
     assert "(and 1 more)" in lora.reason
-    assert lora.fix == "Give its file: --lora a.safetensors:1."
+    assert lora.fix == "Give their files: --lora a.safetensors:1 --lora b.safetensors:1."
+    (nine,) = lint("".join(f"<lora:{i}:0.5>, " for i in range(9)) + "x")
+    assert "--lora 7.safetensors:0.5 and 1 more." in nine.fix
+
+
+@pytest.mark.parametrize("vocabulary", [None, frozenset({"1girl"})])
+def test_a_setting_among_tags_is_no_name_of_a_thing(vocabulary: frozenset[str] | None) -> None:
+    found = lint("Steps: 20, 1girl, Seed= 7", vocabulary=vocabulary)
+    assert [one.rule for one in found] == ["other-syntax"]
+    assert "--steps" in found[0].fix

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from sakuga.checkpoint.convert import GOALS
 from sakuga.commands.convert import convert
 from sakuga.commands.inspect import Inspected, as_json, describe_file, inspect
-from sakuga.errors import ModelNotFound, RequestError
+from sakuga.errors import CorruptFile, ModelNotFound, RequestError
 
 
 def one(path: Path, dtype: str = "keep") -> Inspected:
@@ -126,3 +126,11 @@ def test_nothing_to_look_at(tmp_path: Path) -> None:
         inspect(tmp_path)
     with pytest.raises(ModelNotFound):
         inspect(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["1girl, smile\n" * 99, "x", "一个女孩，微笑\n" * 99])
+def test_a_text_is_called_one(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CorruptFile, match=r"a text: .*Give the file of the weights themselves"):
+        inspect(path)

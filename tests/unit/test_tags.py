@@ -18,6 +18,7 @@ WORDS = spelling_of(["pink_hair", "black_t-shirt", "black_t_shirt", "1girl", "tw
         ("blue hair\nlong hair\r\nred eyes", ["blue hair", "long hair", "red eyes"]),
         ("- a\n* b\n1. c\n2) d\n• e\n・f", ["a", "b", "c", "d", "e", "f"]),
         ("a; b;c；d", ["a", "b", "c", "d"]),
+        ("1girl。蓝发｜smile｡x", ["1girl", "蓝发", "smile", "x"]),
         ("1,000 lamps, 1,2", ["1,000 lamps", "1", "2"]),
         (";), ;d, ;_;, &hearts;, 1-2, - b", [";)", ";d", ";_;", "&hearts;", "1-2", "- b"]),
         (",- a,,\n,b ,", ["a", "b"]),
@@ -28,6 +29,16 @@ def test_what_separates_and_lists_tags_is_none_of_them(text: str, tags: list[str
     assert [text[start:end] for start, end in pieces(text)] == tags
     assert tidied(text) == ", ".join(tags)
     assert tidied(tidied(text)) == tidied(text)
+
+
+@pytest.mark.parametrize("sign", ["，", "、", "；", "。", "｜"])
+def test_signs_of_full_width_part_flat_tags_but_no_sentences(sign: str) -> None:
+    assert canonical(read(f"1girl{sign}blue hair{sign}smile")) == "1girl, blue hair, smile"
+    for prose in (
+        "一个女孩，站在海边，微笑着。她很高兴。",
+        "A girl，standing at the beach at dusk。",
+    ):
+        assert canonical(read(prose)) == prose
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ FLAGS: Mapping[tuple[str, ...], tuple[str, ...] | str] = {
         ("--dtype",),
     ("quant", "quantize", "quantization", "load-in-8bit", "load-in-4bit", "fp8"): ("--weights",),
     (
+        "budget", "memory", "memory-limit",
         "lowvram", "low-vram", "medvram", "med-vram", "novram", "max-vram", "vram-limit",
         "offload", "offload-to-cpu", "cpu-offload", "enable-model-cpu-offload",
         "sequential-cpu-offload", "enable-sequential-cpu-offload", "vae-tiling",
@@ -108,6 +109,15 @@ def named_elsewhere(flag: str, flags: Collection[str]) -> str | None:
         if ours := [one for one in answer if one in flags]:
             return f"Here it is {' or '.join(ours)}."
     return None
+
+
+def keyword_elsewhere(name: str, ours: Collection[str]) -> str | None:
+    """What to write instead of another program's keyword, for a call that takes `ours`, or None."""
+    flags = {f"--{one.replace('_', '-')}": one for one in ours}
+    answer = named_elsewhere(name, flags)
+    for flag, one in flags.items() if answer else ():
+        answer = re.sub(rf"{flag}(?![\w-])", f"{one}=", str(answer))
+    return answer
 
 
 def meant(value: str, known: Collection[str]) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from sakuga.api.options import Option, option
+from sakuga.api.options import Option, asked, option
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
 EMBEDDED = "chibi"  # the model that ships in the package
 
 
+@asked
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The memory an engine may use, as people say it.
@@ -41,6 +42,7 @@ class Budget:
     )
 
 
+@asked
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """Everything an engine is opened from; JSON-able by `api.codec`.

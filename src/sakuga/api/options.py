@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import types
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import wraps
+from inspect import signature
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sakuga.api.codec import plain, typed_value, unknown
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
 T = TypeVar("T")
+P = ParamSpec("P")
 SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -129,6 +134,39 @@ def _plain_kind(value: Any) -> Any:
     if isinstance(value, numbers.Integral):
         return int(value)
     return float(value) if isinstance(value, numbers.Real) else value
+
+
+def keywords(more: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Makes a function say what to write for a keyword that it lacks; `more`: what takes others."""
+
+    def made(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def checked(*args: P.args, **given: P.kwargs) -> T:
+            known = [name for name in signature(function).parameters if name != "self"]
+            for name in given:
+                if name not in known:
+                    raise _unknown_keyword(name, known, more)
+            return function(*args, **given)
+
+        return checked
+
+    return made
+
+
+def asked(kind: type[T]) -> type[T]:
+    """Makes a dataclass say what to write for a keyword that it lacks."""
+    setattr(kind, "__init__", keywords()(kind.__init__))  # noqa: B010  # to mypy, a method stays
+    return kind
+
+
+def _unknown_keyword(name: str, known: list[str], more: str) -> RequestError:
+    from sakuga.api.elsewhere import keyword_elsewhere  # noqa: PLC0415  # only a mistake needs it
+
+    near = difflib.get_close_matches(name, known, n=1)
+    fix = keyword_elsewhere(name, known) or (
+        f"Did you mean {near[0]}=?" if near else f"Known: {', '.join(known)}.{more}"
+    )
+    return RequestError("a keyword must be a known one", f"{name}=", fix)
 
 
 def json_schema(kind: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 
-from sakuga.api.options import Option, option
+from sakuga.api.options import Option, asked, option
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
@@ -60,6 +60,7 @@ RECIPES: Mapping[str, Recipe] = {
 }  # fmt: skip
 
 
+@asked
 @dataclass(frozen=True, slots=True)
 class Request:
     """Pictures as somebody asks for them. None leaves a choice to the recipe, then to the model."""

@@ -115,10 +115,17 @@ class LoadedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer does it. Raises RequestError for an option that is known from elsewhere."""
+        given_all = list(args)  # which parsing takes apart
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # typer has no public name for the kinds there are
             given = str(getattr(error, "option_name", ""))
+            text = next((one for one in given_all if given and _is_text(one, given)), None)
+            if text is not None:
+                fix = f"Put -- before it: sakuga {ctx.info_name} -- {text!r}."
+                raise RequestError(
+                    "what begins with a dash is an option", repr(text), fix
+                ) from None
             answer = self._named_elsewhere(given)
             if answer is None:
                 raise
@@ -139,6 +146,12 @@ class LoadedCommand(TyperCommand):
             raise Cancelled(
                 "a command runs until it is done or stopped", "Ctrl-C", "Nothing half done is left."
             ) from None
+
+
+def _is_text(argument: str, option: str) -> bool:
+    """Whether an argument that was taken for an option is a text: words stand behind a dash."""
+    words = argument.split("=", maxsplit=1)[0].split(maxsplit=1)
+    return argument.startswith(option.strip()) and (len(words) > 1 or "," in argument)
 
 
 class LazyGroup(TyperGroup):

@@ -118,7 +118,10 @@ def draw(
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or _preset_of_parts(spec))
-            show_findings(read or Prompt("prompt", asked["prompt"]), profile, strict=strict)
+            show_findings(
+                read or Prompt("prompt", asked["prompt"]), profile,
+                strict=strict, verbatim=bool(asked.get("verbatim")),
+            )  # fmt: skip
         elif told.receipt is None:
             fix = "Write it, or name a --from file."
             raise RequestError("a drawing needs a prompt", "none", fix)

@@ -16,6 +16,7 @@ from sakuga.commands.streams import say
 from sakuga.errors import RequestError
 from sakuga.prompt.document import MAX_BYTES, read
 from sakuga.prompt.lint import Finding, lint
+from sakuga.prompt.rules import OF_READING
 
 if TYPE_CHECKING:
     from sakuga.tokenizer.tokens import Tokenizer
@@ -127,14 +128,19 @@ def open_tokenizer(path: Path) -> Tokenizer:
     return Tokenizer.open(read_tokenizer(path))
 
 
-def show_findings(prompt: Prompt, profile: LintProfile, *, strict: bool) -> None:
+def show_findings(
+    prompt: Prompt, profile: LintProfile, *, strict: bool, verbatim: bool = False
+) -> None:
     """Print findings before a drawing: one line for each rule that is broken, notes as a count.
 
-    Raises PromptRefused, and RequestError if strict.
+    verbatim: nothing is left out of the prompt or read as something else, so nothing is said of
+    that. Raises PromptRefused, and RequestError if strict.
     """
     read(prompt.text)  # what no tool should parse stops even a drawing that is not strict
     by_rule: dict[str, list[Finding]] = {}
     for finding in findings(prompt.text, profile):
+        if verbatim and finding.rule in OF_READING:
+            continue
         by_rule.setdefault(finding.rule, []).append(finding)
     notes = 0
     for first, *others in by_rule.values():

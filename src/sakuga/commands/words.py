@@ -12,21 +12,27 @@ import typer
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.catalog import lint_profile
 from sakuga.commands.flags import AsJson
+from sakuga.commands.streams import say
 from sakuga.errors import RequestError
-from sakuga.prompt.nearest import Vocabulary
-from sakuga.prompt.slots import FIELDS
+from sakuga.prompt.nearest import UNADVISED, Vocabulary
+from sakuga.prompt.slots import FIELDS, slot_of
+from sakuga.prompt.tags import normal
 
 _WIDTH = 100
 _MANY = 5
 
 
 def words(
+    about: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORD]...", help="Words to look up, or what they describe."),
+    ] = None,
     model: Annotated[
-        str, typer.Argument(help="chibi, newbie-3.5b, or the folder of a model.")
+        str, typer.Option(help="chibi, newbie-3.5b, or the folder of a model.")
     ] = EMBEDDED,
     as_json: AsJson = False,
 ) -> None:
-    """Print the words a model was taught, by what they describe."""
+    """Print the words a model was taught, by what they describe, or what it knows of some."""
     known = lint_profile(model).vocabulary
     if known is None:
         raise RequestError(
@@ -40,12 +46,27 @@ def words(
         for slot in (*FIELDS, "")
         if slot in vocabulary.by_slot
     }
+    told = {word: _told(word, vocabulary) for word in about or () if word not in found}
+    if about:
+        found = {slot: found[slot] for slot in about if slot in found}
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps({**found, **told}, indent=2, ensure_ascii=False))
         return
+    for word, said in told.items():
+        say(f"{word}: {said}")
     for slot, listed in found.items():
         text = f"{slot or 'names and more'}: {', '.join(_folded(listed))}"
         print(fill(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+
+
+def _told(word: str, vocabulary: Vocabulary) -> str:
+    """What a model makes of one word."""
+    key = normal(word)
+    if key in vocabulary.spelled:
+        slot = slot_of(key)
+        return f"known{f', of {slot}' if slot else ''}."
+    near = vocabulary.advice(key)
+    return f"not taught. {near if near != UNADVISED else 'No word that it knows is near.'}"
 
 
 def _folded(listed: list[str]) -> list[str]:

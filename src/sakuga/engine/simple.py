@@ -12,10 +12,12 @@ import torch
 
 from sakuga.api.engine_spec import Budget, EngineSpec, as_model
 from sakuga.api.events import Finished, Result
+from sakuga.api.options import keywords
 from sakuga.api.request import Request, as_request
 from sakuga.engine.engine import Engine
 
 
+@keywords(" Give a Request for more.")
 def draw(
     prompt: str | Request,
     *,
@@ -44,6 +46,7 @@ def draw(
         return next(event.result for event in events if isinstance(event, Finished))
 
 
+@keywords(" Engine.open takes an EngineSpec with more, and a Request has lora=.")
 def open(
     model: str | Path = "chibi", *, device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto", vram: str = "auto", threads: int | None = None,

@@ -9,9 +9,10 @@ reads the same when it is read again. Where a sentence might describe the pictur
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from sakuga.printable import LISTED
 from sakuga.prompt import escapes, speech
 from sakuga.prompt.annotation import annotation_range, request_range
 from sakuga.prompt.fences import chosen, fences
@@ -25,11 +26,10 @@ from sakuga.prompt.settings import begin_of_settings, says_negative
 _MOST_ROUNDS = 12
 _QUOTED = 60  # characters of what is left out that a message shows
 
+_JOINED = "\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\U0001f000-\U0001faff"
 _ZERO_WIDTH = Regex(
     # Joiners belong between letters of some scripts, and between the parts of an emoji.
-    "[\u200b\u2060\ufeff]+"
-    "|(?<![\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])[\u200c\u200d]"
-    "|[\u200c\u200d](?![\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\U0001f000-\U0001faff])"
+    f"[\u200b\u2060\ufeff]+|[\u200c\u200d](?:(?<![{_JOINED}\ufe0f][\u200c\u200d])|(?![{_JOINED}]))"
 )
 _REASONING = "think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad"
 _REASON_SIGNS = ("think", "thought", "reason", "reflection", "analysis", "scratchpad")
@@ -40,8 +40,11 @@ _SYSTEM = Regex(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
 _QUOTE_MARK = Regex(r"^[ \t]*>(?: |(?=<)|$)", re.M)
 _LORA = Regex(
     r"<(?:lora|lyco|lycoris|loha|locon|hypernet|hypernetwork)\s*+:\s*+(?P<name>[^<>:\n]{1,200})"
-    r"(?::(?P<strength>[^<>\n]{0,100}))?>",
-    re.I,
+    r"(?::(?P<strength>[^<>\n]{0,100}))?>"
+    # Other programs have more such orders, each with a strength behind a name.
+    r"|<[A-Za-z_]\w{0,30}:(?P<other>[^<>:\n]{1,200}):(?P<times>[+-]?\d{0,3}\.?\d{1,4})"
+    r"(?::[^<>\n]{0,80})?>",
+    re.I | re.A,
 )
 _PROMPT_START = "<Prompt Start>"
 _ASKED = {"steps": "--steps", "seed": "--seed", "cfg_scale": "--guidance",
@@ -88,10 +91,23 @@ def _left_out(text: str, spans: Iterator[Span] | list[Span], what: str) -> Found
         return None
     quotes = _quoted(" ... ".join(text[span.start : span.end].strip() for span in found))
     reason = f"{what} is no part of the prompt and is left out: {quotes}"
-    edits = tuple(Edit(span.start, span.end, "\n") for span in found)
+    edits = tuple(Edit(span.start, span.end, "\n") for span in _joined(found))
     negative = any(says_negative(text[span.start : span.end]) for span in found)
     fix = "Give what shall not be seen as --negative, and remove it." if negative else "Remove it."
     return _cut("around-prompt", edits, reason, fix)
+
+
+def _joined(spans: Iterable[Span]) -> Iterator[Span]:
+    """Spans in reading order, those that touch as one: a text may have very many."""
+    start = end = 0
+    for span in spans:
+        if span.start > end:
+            if end:
+                yield Span(start, end)
+            start = span.start
+        end = max(span.end, end)
+    if end:
+        yield Span(start, end)
 
 
 def _quoted(text: str) -> str:
@@ -103,10 +119,11 @@ def zero_width(text: str) -> Found | None:
     """Characters that nobody sees, but encoders do."""
     if text.isascii():
         return None
-    edits = tuple(Edit(*match.span(), "") for match in _ZERO_WIDTH.compiled.finditer(text))
-    if not edits:
+    spans = [Span(*match.span()) for match in _ZERO_WIDTH.compiled.finditer(text)]
+    if not spans:
         return None
-    more = f" (and {len(edits) - 1} more)" if len(edits) > 1 else ""
+    edits = tuple(Edit(span.start, span.end, "") for span in _joined(spans))
+    more = f" (and {len(spans) - 1} more)" if len(spans) > 1 else ""
     reason = f"a character without width, U+{ord(text[edits[0].start]):04X}, is left out{more}"
     return _cut("zero-width", edits, reason, "Remove it.")
 
@@ -124,9 +141,10 @@ def reasoning(text: str) -> Found | None:
         for match in _REASON.compiled.finditer(text):
             if not match[1] and not name:
                 name, start = match[2].lower(), match.start()
-            elif match[1] and (match[2].lower() == name or not (name or spans)):
-                # Some models show the end alone.
-                spans.append(Span(start if name else 0, match.end()))
+            elif match[1] and not name:  # some models show the end alone
+                spans = [Span(0, match.end())]
+            elif match[1] and match[2].lower() == name:
+                spans.append(Span(start, match.end()))
                 name = ""
     return _left_out(text, spans, "a model's reasoning")
 
@@ -293,11 +311,7 @@ def _meaningless(text: str, gaps: list[Span]) -> Iterator[Span]:
         if program or speech.is_marks(part) or speech.is_chat(part):
             yield gap
             continue
-        at = gap.start
-        for line in part.splitlines(keepends=True):
-            if speech.is_marks(line):
-                yield Span(at, at + len(line))
-            at += len(line)
+        yield from speech.lines_of_marks(text, gap)
 
 
 def _blanks(text: str, start: int) -> int:
@@ -358,16 +372,22 @@ def loras(text: str) -> Found | None:
     if not found:
         return None
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    first = found[0]
-    strength = (first["strength"] or "1").split(":")[0].strip() or "1"
-    reason = f"no LoRA is loaded by {_quoted(first[0])[1:-1]}, which is left out{more}"
-    fix = f"Give its file: --lora {first['name'].strip()}.safetensors:{strength}."
+    reason = f"no LoRA is loaded by {_quoted(found[0][0])[1:-1]}, which is left out{more}"
+    flags = " ".join(map(_lora_flag, found[:LISTED]))
+    rest = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    fix = f"Give {'their files' if len(found) > 1 else 'its file'}: {flags}{rest}."
     done, edits = 0, []
     for match in found:
         edit = _with_comma(text, Edit(*match.span(), ""))
         edits.append(replace(edit, start=max(edit.start, done)))
         done = edit.end
     return _cut("lora-tag", edits, reason, fix)
+
+
+def _lora_flag(order: re.Match[str]) -> str:
+    name = (order["name"] or order["other"]).strip()
+    strength = (order["strength"] or order["times"] or "1").split(":")[0].strip() or "1"
+    return f"--lora {name}.safetensors:{strength}"
 
 
 def _with_comma(text: str, edit: Edit) -> Edit:

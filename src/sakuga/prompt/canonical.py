@@ -36,6 +36,7 @@ COMMUNITY_SYSTEM = (
     "degree of image-text alignment based on xml format textual prompts. <Prompt Start>\n"
 )
 
+_MOST_ROUNDS = 8
 _ORDER = {name: rank for rank, name in enumerate(CHARACTER_FIELDS + GENERAL_FIELDS)}
 
 
@@ -104,6 +105,18 @@ def canonical(document: Document, spelling: Spelling | None = None) -> str:
     References are resolved, for encoders read text: `cats &amp; dogs` is `cats & dogs`. Only
     text that would be read back as markup keeps its reference (see `reader.escape`).
     """
+    text = _once(document, spelling)
+    if any(block.name and any(part.text for part in block.fields) for block in document.blocks):
+        return text
+    # Plain text may read as something else once it is joined to one line, or stands alone.
+    for _ in range(_MOST_ROUNDS):
+        before, text = text, _once(documents.read(text), spelling)
+        if text == before:
+            break
+    return text
+
+
+def _once(document: Document, spelling: Spelling | None) -> str:
     return "\n".join(line.text for line in lines(document, spelling))
 
 

@@ -11,6 +11,7 @@ from sakuga.prompt.regex import Regex
 from sakuga.prompt.rules import Edit
 
 _BLOCK = r"(?:char(?:acter)?\\?[_\-]?[0-9]{0,3}|general\\?_tags|caption)(?!\w)"
+_BEGIN = Regex(rf"<[/／]?{_BLOCK}", re.I | re.A)
 _ENTITIES = {
     "amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " ",
     "#34": '"', "#39": "'", "#60": "<", "#62": ">", "#x3c": "<", "#x3e": ">",
@@ -91,12 +92,17 @@ def written(text: str) -> tuple[str, tuple[Edit, ...]] | None:
     return None
 
 
+def begins_block(text: str, at: int) -> bool:
+    """Whether a bracket there, were it escaped, would be read as that of a block."""
+    return _BEGIN.compiled.match(text, at) is not None
+
+
 def _breaks(text: str) -> tuple[str, tuple[Edit, ...]] | None:
     r"""Line breaks between tags that a string of a program has as \n, or a page as <br>."""
     edits = [Edit(*match.span(), "\n") for match in _HTML_BREAK.compiled.finditer(text)]
     if "\\" in text and _between_elements(text):
-        escapes = re.finditer(r"\\[nrt\"](?!/)", text)
-        edits += [Edit(*match.span(), _BREAKS[match[0][1]]) for match in escapes]
+        for match in re.finditer(r"(?:\\[nr](?!/))++|\\[t\"](?!/)", text):
+            edits.append(Edit(*match.span(), _BREAKS[match[0][1]]))
     what = "with line breaks between them that are spelled out"
     return (what, tuple(sorted(edits, key=lambda edit: edit.start))) if edits else None
 

@@ -12,6 +12,7 @@ from sakuga.prompt.reader import TAG
 from sakuga.prompt.regex import Regex
 
 _FENCE = Regex(r"(?P<mark>`{3,}+|^[ \t]*+~{3,}+)(?P<info>[\w+.\-]*+(?=\s|[<{\[]|\Z))?", re.M)
+_MOST_MARKS = 400
 _NAME = Regex(r"</?([^\s/>]+)")
 _ANNOTATION = Regex(r'"(?:image|tags|caption)"\s*:')
 _NEGATIVE = Regex(r"negative|负面|負面|反向|ネガティブ|부정", re.I)
@@ -27,7 +28,7 @@ class Fence:
 
 def fences(text: str) -> list[Fence]:
     """The fences of a text in reading order; one that is never closed ends with the text."""
-    if "```" not in text and "~~~" not in text:
+    if not 0 < text.count("```") + text.count("~~~") <= _MOST_MARKS:  # no answer has more
         return []
     found: list[Fence] = []
     opened: re.Match[str] | None = None

@@ -14,6 +14,7 @@ from sakuga.prompt.names import CAPTION, lowered, standard_name
 from sakuga.prompt.nodes import Document, Field
 from sakuga.prompt.regex import Regex
 from sakuga.prompt.rules import Found
+from sakuga.prompt.settings import SETTING
 from sakuga.prompt.tags import tags
 
 WEIGHTS = "weighted-tag"
@@ -85,6 +86,32 @@ PATTERNS = (
         ),
         "%s is a comment elsewhere; here it is read as text",
         "Remove it, or write <!-- -->.",
+    ),
+    Pattern(
+        OTHER,
+        ":",
+        Regex(
+            r"<(?!https?:|mailto:)[A-Za-z_]\w{0,30}(?:\[[^\[\]<>\n]{0,80}\])?:[^<>\n]{1,200}>",
+            re.A,
+        ),
+        "%s is an order to another program; here all of it is read as text",
+        "Write the words that are meant.",
+    ),
+    Pattern(
+        OTHER,
+        "$",
+        Regex(r"\$\{[A-Za-z_][^{}\n]{0,160}\}|\$(?<![\w$]\$)[A-Za-z_]\w{0,40}+(?![\w$])"),
+        "%s is a variable elsewhere; here it is read as text",
+        "Write what it stands for.",
+    ),
+    Pattern(
+        OTHER,
+        ": =",
+        Regex(SETTING, re.I),
+        "%s is a setting elsewhere; here it is read as text",
+        "Give settings as flags of the command: --size, --steps, --seed, --negative.",
+        prose=False,
+        of_tags=True,
     ),
     Pattern(
         "lora-tag",

@@ -201,7 +201,12 @@ def _unwrapped(markup: str) -> tuple[int, int]:
     return (start, end) if nested and not around.strip() else (0, len(markup))
 
 
-def _well_formed(markup: str) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
+def _too_many_strays(stray: str, span: Span) -> Fault:
+    reason = f"this is bare {stray} number {MAX_ELEMENTS + 1:,}; {MAX_ELEMENTS:,} are the most"
+    return Fault("not-well-formed", span, reason, "Use fewer.")
+
+
+def _well_formed(markup: str, origin: Offsets) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
     """The markup under one root with its strays escaped; the way back; the strays."""
     pieces, strays, done = [f"<{_ROOT}>"], [], 0
     if NO_STRAY.match(markup):
@@ -216,6 +221,8 @@ def _well_formed(markup: str) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
         length += at - done + len(pieces[-1])
         back.add(length, end)
         strays.append((at, end))
+        if len(strays) > MAX_ELEMENTS:
+            raise _FaultFound(_too_many_strays(match[0], origin.span(at, end)))
         done = end
     pieces += markup[done:], f"</{_ROOT}>"
     return "".join(pieces).encode(), back, strays
@@ -252,7 +259,7 @@ class _Reader:
 
     def __init__(self, markup: str, origin: Offsets) -> None:
         self._markup, self._origin = Markup(markup, origin), origin
-        self._bytes, self._back, self._stray_ranges = _well_formed(markup)
+        self._bytes, self._back, self._stray_ranges = _well_formed(markup, origin)
         self._byte = self._char = self._elements = 0
         self._stack: list[_Open] = []
         self._blocks: list[Block] = []

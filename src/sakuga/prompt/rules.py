@@ -55,6 +55,16 @@ RULES: Mapping[str, Severity] = MappingProxyType(
 """Every rule and how much it matters."""
 
 
+OF_READING = frozenset(
+    {
+        "not-well-formed", "duplicate-number", "around-prompt", "wrapper", "escaped-tags",
+        "zero-width", "inner-caption", "negative", "settings-text", "lora-tag",
+        "unnumbered-character", "empty-element", "empty-tag", "repeated-field", "renamed-field",
+    }
+)  # fmt: skip
+"""The rules that say how a text is read, not what it says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """Replace the characters [start, end) of the source."""

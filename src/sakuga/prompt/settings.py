@@ -15,7 +15,16 @@ from sakuga.prompt.rules import Edit
 STAYING = frozenset({"negative", "settings-text"})
 """The rules of what is left out of the prompt, but stays in the text until its author moves it."""
 
+SETTING = (
+    r"(?:(?:steps|seed|cfg(?: scale)?|guidance(?: scale)?|size|clip skip|denoising strength|ensd"
+    r"|hires \w{1,20})\s{0,4}[:=]\s{0,4}-?\d[\dx.]{0,20}"
+    r"|(?:sampler|sampling method|scheduler|schedule type|model(?: hash)?|vae(?: hash)?)"
+    r"\s{0,4}:\s{0,4}\S[^\n]{0,80})\Z"
+)
+"""One setting as tags have it: `Steps: 20`."""
+
 _QUOTED = 120  # characters of a negative that a message shows
+_SETTING = Regex(SETTING, re.I)
 _TAGS = Regex(r"</?[^<>]*>")
 _NEGATIVE = Regex(
     r"(?:\bnegative[ _]?prompts?|^[*_]{0,2}negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
@@ -65,7 +74,13 @@ def _element_remark(passage: Passage, span: Span) -> Remark:
 
 def begin_of_settings(text: str, gap: Span) -> int:
     """Where a settings text begins in a stretch outside of any block; its end if there is none."""
-    return next((span.start for span, *_ in _found(text, (gap,))), gap.end)
+    found = _found_in(text, gap)
+    return found[0].start if found else gap.end
+
+
+def is_setting(tag: str) -> bool:
+    """Whether a tag sets something of a drawing, and describes nothing."""
+    return (":" in tag or "=" in tag) and _SETTING.compiled.match(tag) is not None
 
 
 def says_negative(text: str) -> bool:
@@ -81,27 +96,28 @@ def unlabelled(negative: str) -> str:
 
 
 def _settings(passage: Passage, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, Remark]]:
-    for span, negative, settings in _found(passage.text, gaps):
-        yield span, _remark(passage, span, negative, settings)
-
-
-def _found(text: str, gaps: tuple[Span, ...]) -> Iterator[tuple[Span, str, str]]:
-    """From `Negative prompt:` or `Steps: ..,` on, as far as the text is outside of any block."""
-    if not _may_have_settings(text):
-        return
     for gap in gaps:
-        negative = _NEGATIVE.compiled.search(text, gap.start, gap.end)
-        begin = negative.end() if negative else gap.start
-        steps = _STEPS.compiled.search(text, begin, gap.end)
-        steps = steps or _LINES.compiled.search(text, begin, gap.end)
-        first = negative or steps
-        if first is None:
-            continue
-        end = steps.start() if steps else gap.end
-        said = text[negative.end() : end] if negative else ""
-        settings = text[steps.start() : gap.end] if steps else ""
-        begin = gap.start + len(text[gap.start : first.start()].rstrip("*#_[("))
-        yield Span(begin, gap.end), said, settings
+        if found := _found_in(passage.text, gap):
+            yield found[0], _remark(passage, *found)
+
+
+@lru_cache(maxsize=64)  # every step that looks beside a prompt asks again
+def _found_in(text: str, gap: Span) -> tuple[Span, str, str] | None:
+    """From `Negative prompt:` or `Steps: ..,` on, in a stretch outside of any block."""
+    if not _may_have_settings(text):
+        return None
+    negative = _NEGATIVE.compiled.search(text, gap.start, gap.end)
+    begin = negative.end() if negative else gap.start
+    steps = _STEPS.compiled.search(text, begin, gap.end)
+    steps = steps or _LINES.compiled.search(text, begin, gap.end)
+    first = negative or steps
+    if first is None:
+        return None
+    end = steps.start() if steps else gap.end
+    said = text[negative.end() : end] if negative else ""
+    settings = text[steps.start() : gap.end] if steps else ""
+    begin = gap.start + len(text[gap.start : first.start()].rstrip("*#_[("))
+    return Span(begin, gap.end), said, settings
 
 
 @lru_cache(maxsize=8)

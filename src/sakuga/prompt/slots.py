@@ -51,6 +51,7 @@ _HEADS = {
 _LONGEST = 2  # words in one value: very_long, light_brown
 _MOST_WORDS = 4  # of a tag that its last word places; what has more is prose
 # Slots of things: a tag that nobody listed is where its last word is, whatever is said of it.
+_WORN = {"clothing", "accessory"}
 _THINGS = {"clothing", "accessory", "hair style", "features"}
 
 
@@ -101,6 +102,11 @@ def slot_of(key: str) -> str | None:
         return "pose"
     slot = _listed("_".join(rest[-2:])) or _listed(rest[-1])
     return slot if slot in _THINGS else None
+
+
+def is_worn(key: str) -> bool:
+    """Whether a tag is known as a thing to wear, and does not only end in the word for one."""
+    return _listed(key) in _WORN
 
 
 def home_of(key: str) -> str | None:

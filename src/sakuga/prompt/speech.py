@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from sakuga.prompt.nodes import Span
 from sakuga.prompt.regex import Regex
 
 # How an answer begins, by language; the sentence that follows is about the prompt, not of it.
@@ -63,12 +65,17 @@ _ASSIGNED = Regex(r"(?:^|\n)[\w.\[\]\"' ]{1,60}(?::[ \w]{1,30})?(?:=|:\s*[|>][+\
 _CLOSED = Regex(r"\s*(?:\"\"\"|'''|[\"'`”]\s*(?:[,;)\]}.]|$))")
 _MARKS = Regex(r"[\s{}\[\]()\"'`“”‘’,;=_*\-]*")
 _MARK = Regex(r"[{}\[\]()\"'`“”‘’=_*\-]")
+_BLANK = r"(?:[^\S\n]|[,;])*+"
+_MARK_LINES = Regex(
+    rf"(?:^{_BLANK}[{{}}\[\]()\"'`“”‘’=_*\-](?:[{{}}\[\]()\"'`“”‘’,;=_*\-]|[^\S\n])*+(?:\n|\Z))++",
+    re.M,
+)
 
 
 def is_chat(text: str) -> bool:
     """Whether a text speaks about a prompt rather than describing a picture."""
     if len(text) > 2 * _LOOKED_AT:
-        text = f"{text[:_LOOKED_AT]}\n{text[-_LOOKED_AT:]}"
+        text = f"{text[:_LOOKED_AT]}…\n…{text[-_LOOKED_AT:]}"  # no line ends or begins there
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if any(line.endswith(_ENDS) or _CHAT.compiled.match(line) for line in lines):
         return True
@@ -109,6 +116,12 @@ def opens_text(text: str) -> bool:
 def closes_text(text: str) -> bool:
     """Whether a text begins as a program does that has just given a prompt."""
     return bool(_CLOSED.compiled.match(text))
+
+
+def lines_of_marks(text: str, gap: Span) -> Iterator[Span]:
+    """The lines of a stretch that `is_marks` of, those that follow each other as one."""
+    for match in _MARK_LINES.compiled.finditer(text, gap.start, gap.end):
+        yield Span(*match.span())
 
 
 def is_marks(text: str) -> bool:

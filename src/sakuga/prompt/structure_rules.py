@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from sakuga.prompt.canonical import Section, is_inner_caption
+from sakuga.prompt.escapes import begins_block
 from sakuga.prompt.names import (
     ALIASES,
     CAPTION,
@@ -87,6 +88,8 @@ def strays(document: Document) -> Iterator[Found]:
         for stray in document.strays
         if document.source[stray.start : stray.end] in ESCAPES
     )
+    if any(begins_block(document.source, stray.start) for stray in document.strays):
+        edits = ()  # escaped, it would be taken for a tag that somebody had escaped
     reason = f"a bare {bare} is text here, but other XML tools stop at it{_more(document.strays)}"
     yield Found("bare-markup", first, reason, "Write &amp; for & and &lt; for <.", edits)
 

@@ -13,9 +13,10 @@ from sakuga.prompt.names import CAPTION, CHARACTER_FIELDS, GENERAL, standard_nam
 from sakuga.prompt.nearest import UNADVISED, Vocabulary
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.rules import Found
-from sakuga.prompt.slots import FIELDS, allows_two, decides, neighbours, slot_of
+from sakuga.prompt.settings import is_setting
+from sakuga.prompt.slots import FIELDS, allows_two, decides, is_worn, neighbours, slot_of
 from sakuga.prompt.tag_table import known_tag
-from sakuga.prompt.tags import Tag, is_list, tags
+from sakuga.prompt.tags import Tag, is_list, pieces, tags
 
 _TWO_ON_PURPOSE = {
     "hair colour": "multicolored_hair",
@@ -39,7 +40,6 @@ _ADVISED = 8  # unknown words that are told the nearest known one; more are anot
 _WITHOUT = ("no_", "without_")  # what is not there may be said anywhere
 _WIDE = re.compile(r"[^\x00-\x7f]")
 _WIDE_WORD = 3  # letters to a word in scripts that put no space between words
-_SEPARATOR = re.compile(r"[,，、]")
 
 
 def flat_tags(document: Document) -> list[Tag]:
@@ -72,7 +72,8 @@ def _contradictions(owner: str, owned: list[Tag]) -> Iterator[Found]:
         fix = f"Keep one; if both are meant, add {meant}." if meant else "Keep one."
         reason = f"{pair[0].text} and {pair[1].text} both give the {slot} of {owner}"
         if near:
-            yield Found("slot-blurred", pair[1].span, f"{reason}, though not far apart", fix)
+            reason += "; the two are close, and either may be drawn"
+            yield Found("slot-blurred", pair[1].span, reason, fix)
         else:
             yield Found("slot-contradicted", pair[1].span, reason, fix)
 
@@ -107,14 +108,15 @@ def tag_homes(sections: list[Section], peopled: bool) -> Iterator[Found]:
                 stray = set() if own else _LOOKS
             for tag in _tags_of(part) if stray else ():
                 slot = slot_of(tag.key)
-                if slot not in stray or tag.key.startswith(_WITHOUT):
+                worn = part.name == "action" and is_worn(tag.key)
+                if not (slot in stray or worn) or tag.key.startswith(_WITHOUT):
                     continue
                 if section.number is None:
                     reason = (
                         f"{tag.text} describes a character, but <{section.name}> belongs to all"
                     )
                     fix = "Move it into the character's <appearance>."
-                else:
+                elif slot:
                     home = "gender" if is_gender(tag) else FIELDS[slot]
                     reason = f"training had tags like {tag.text} in <{home}>, not in <{part.name}>"
                     fix = f"Move it to <{home}>."
@@ -156,7 +158,7 @@ def _described(document: Document) -> Iterator[Tag]:
         for part in block.fields:
             named = part.name and standard_name(part.name) not in {"n", CAPTION}
             if not part.nested and (named if document.structured else _reads_as_tags(part.text)):
-                yield from tags(part)
+                yield from (tag for tag in tags(part) if not is_setting(tag.text))
 
 
 @lru_cache(4)
@@ -165,7 +167,7 @@ def _reads_as_tags(text: str) -> bool:
     if is_list(text):
         return True
     words = len(text.split()) + len(_WIDE.findall(text)) // _WIDE_WORD
-    return "。" not in text and words <= 3 * (len(_SEPARATOR.findall(text)) + 1)
+    return "。" not in text and words <= 3 * (len(pieces(text)) or 1)
 
 
 def _tags_of(part: CanonicalField) -> Iterator[Tag]:

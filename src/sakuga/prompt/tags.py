@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sakuga.prompt.nodes import Field, Span
+from sakuga.prompt.regex import Regex
 
-SEPARATORS = ",，、､،﹐;；\n\r\x85\u2028\u2029"
+SEPARATORS = ",，、､،﹐;；。｡｜\n\r\x85\u2028\u2029"
 _SEPARATOR = re.compile(
     r"(?P<reference>&(?:#\w{1,8}|\w{1,31});)"
     r"|,(?!(?<=\d,)\d{3}(?!\d))"  # not of 1,000
     r"|(?<=[^\W_])[;；]|(?<=[)\]}])[;；]"  # not of the faces ;) and ;_;
-    r"|[，、､،﹐]|(?P<line>[\n\r\x85\u2028\u2029])"
+    r"|[，、､،﹐。｡｜]|(?P<line>[\n\r\x85\u2028\u2029])"
 )
 _BLANK = r"[^\S\n\r\x85\u2028\u2029]"
 _LIST_MARKS = re.compile(
@@ -24,7 +25,9 @@ _WEIGHT = re.compile(r"^[0-9.]+::|(?<=[^\s:]):\s*[0-9.]+$|::$")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _LONGEST_TAG = 120  # characters; what is longer is prose
 _MOST_WORDS = 5  # of a tag that stands in a list
-_SENTENCE_END = re.compile(r"[^\W\d_]{2}[.!?]\s*$|[。！？]")
+_SENTENCE_END = re.compile(r"[^\W\d_]{2}[.!?]\s*$|[！？]")
+_STOP = Regex(r"(?<=[\u3040-\uffee])[。｡]\s*$", re.M)
+_FULL_WIDTH = Regex("[，、､﹐；。｡｜]")
 _SPACING = re.compile(r"[\s_\-]+")
 
 Spelling = Mapping[str, str]
@@ -74,8 +77,17 @@ def tags(part: Field) -> Iterator[Tag]:
 
 
 def is_list(text: str) -> bool:
-    """Whether a text without structure is tags on several lines, and no sentence is among them."""
-    return "\n" in text.strip() and all(
+    """Whether a text without structure is tags alone, told by what parts them, and no sentences.
+
+    They stand on several lines, or a sign of full width is among tags in Latin letters.
+    """
+    parted = "\n" in text.strip() or (
+        _FULL_WIDTH.compiled.search(text)
+        and any(text[start:end].isascii() for start, end in pieces(text))
+    )
+    if not parted or _STOP.compiled.search(text):
+        return False
+    return all(
         end - start <= _LONGEST_TAG and text.count(" ", start, end) < _MOST_WORDS
         and not _SENTENCE_END.search(text, start, end)
         for start, end in pieces(text)

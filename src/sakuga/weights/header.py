@@ -9,6 +9,7 @@ https://huggingface.co/docs/safetensors, "Format".
 from __future__ import annotations
 
 import math
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,9 @@ def read_header(file: Path) -> Header:
             for magic, (what, fix) in IMPOSTORS.items():
                 if start.startswith(magic):
                     raise CorruptFile("weights are safetensors or GGUF", f"{what}: {file}", fix)
+            if _is_text(start + stream.read(504)):
+                fix = "Give the file of the weights themselves; `sakuga lint` reads prompts."
+                raise CorruptFile("weights are safetensors or GGUF", f"a text: {file}", fix)
             rule = f"a header has at most {MAX_HEADER} bytes and lies within its file"
             raise corrupt(file, rule, f"a header of {length} bytes among {size}")
         text = stream.read(length)
@@ -95,6 +99,15 @@ def read_header(file: Path) -> Header:
     infos = {key: _info(file, key, entry, 8 + length) for key, entry in entries.items()}
     _check_cover(file, infos, 8 + length, size)
     return Header(infos, metadata)
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether a file that begins so is a text."""
+    try:
+        text = getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(one.isprintable() or one.isspace() for one in text)
 
 
 def _gguf_header(file: Path) -> Header:
