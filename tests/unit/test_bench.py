@@ -40,7 +40,7 @@ def test_the_encoder_of_the_peers_runs() -> None:
 @pytest.mark.parametrize("part", ["encode", "denoise"])
 def test_networks_that_are_streamed_compute_the_same_bits(part: str, tmp_path: Path) -> None:
     memory, measured = (importlib.import_module(name) for name in ("memory", "measured"))
-    scale = replace(random_model.TINY, spec=TINY, sides=(64, 64), quick=True)
+    scale = replace(measured.TINY, spec=TINY, sides=(64, 64), quick=True)
     module, function = memory.PARTS[part].split(":")
     sheet = measured.Sheet(tmp_path / "sheet.json")
     getattr(importlib.import_module(module), function)(sheet, scale)
