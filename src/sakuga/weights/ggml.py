@@ -143,7 +143,8 @@ def _planes(packed: Tensor, bits: int, unit: int = 1, width: int = 32) -> Tensor
 
     unit: what the lowest bit of a field counts for. Four bytes are shifted as one.
     """
-    words = packed.contiguous().view(torch.int32).view(-1, width // 4)
+    words = packed.clone(memory_format=torch.contiguous_format)  # which lies where words may
+    words = words.view(torch.int32).view(-1, width // 4)
     made = torch.empty(len(words), 8 // bits, width // 4, dtype=torch.int32)
     mask, left = (1 << bits) - 1, unit.bit_length() - 1
     for place in range(8 // bits):
