@@ -180,6 +180,12 @@ class Conversion:
             yield self._rows(piece, first, min(first + step, offset + count), dtype)
 
     @property
+    def config(self) -> dict[str, Any]:
+        """What says of the component what it is, as programs that read this layout have it."""
+        published = self.goal.layout is NEXTDIT_DIFFUSERS
+        return lumina2_config(self.part.spec) if published else config_of(self.part.spec)
+
+    @property
     def unconfirmed(self) -> tuple[str, ...]:
         """Names of new tensors that no published file confirms."""
         every = (self.goal.prefix + name for name in self.goal.layout.provisional)
@@ -298,13 +304,10 @@ def write_conversions(
     for job in jobs:
         part, goal = job.part, job.goal
         makers |= dict.fromkeys(job.promised, job)
-        config = (
-            lumina2_config(part.spec) if goal.layout is NEXTDIT_DIFFUSERS else config_of(part.spec)
-        )
         if goal.loose or lone:
-            metadata[config_key(part.name, alone=len(jobs) == 1)] = json.dumps(config)
+            metadata[config_key(part.name, alone=len(jobs) == 1)] = json.dumps(job.config)
         else:
-            write_json(file.parent / "config.json", config)
+            write_json(file.parent / "config.json", job.config)
         model = _words_of(part, words or {})
         if model and goal.loose:
             pieces[goal.words + TENSOR] = model
