@@ -37,7 +37,7 @@ PARTS = {
     "quantised": "whole:measure_quantised",
     "peers": "peers:measure_peers",
 }
-SECONDS = 240  # a part that takes longer hangs
+SECONDS = 300  # a part that takes longer hangs
 
 
 def main() -> None:

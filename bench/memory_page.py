@@ -32,6 +32,10 @@ the same seeds, and how often the judge finds the attributes bound. Times are th
 three in turns on a machine that others used too.
 
 """
+PREDICTED = {
+    "predictions": "Predicted and measured peaks",
+    "quantised": "Predicted and measured peaks of files that are quantised",
+}
 WARM = 3  # percent that a warm request may take beyond the warm one before it
 Sheets = Mapping[str, Mapping[str, Row]]
 
@@ -87,7 +91,8 @@ def worst(sheets: Sheets) -> str:
     """How far predicted peaks are from measured ones, over all settings."""
     errors = [
         (100 * (row["planned_gib"] / row["peak_gib"] - 1), name)
-        for name, row in sheets.get("predictions", {}).items()
+        for part in PREDICTED
+        for name, row in sheets.get(part, {}).items()
         if row.get("peak_gib")
     ]
     if not errors:
@@ -130,11 +135,12 @@ def write_page(out: Path, page: Path) -> None:
         section("One request after the other", sheets, "again",
                 ("first_s", "second_s", "ratios", "warm_over_warm", "grown_bytes")),
         one_after_other(sheets),
-        section("Predicted and measured peaks", sheets, "predictions",
-                ("planned_gib", "peak_gib", "gemma_error_%", "jina_error_%", "denoise_error_%",
-                 "decode_error_%", "reserved_gib", "planned_reserved_gib", "retries", "notes")),
+        *(section(title, sheets, part,
+                  ("planned_gib", "peak_gib", "gemma_error_%", "jina_error_%", "denoise_error_%",
+                   "decode_error_%", "reserved_gib", "planned_reserved_gib", "retries", "notes"))
+          for part, title in PREDICTED.items()),
     ]  # fmt: skip
-    if sheets.get("predictions"):
+    if any(sheets.get(part) for part in PREDICTED):
         parts.append(f"Predicted peaks against measured ones: {worst(sheets)}.\n")
     formats = out / "formats.md"
     if formats.is_file():

@@ -28,16 +28,19 @@ def write_random_model(folder: Path, scale: Scale) -> int:
     parts = {
         "transformer": (NextDiT, spec.transformer),
         "text_encoder": (GemmaEncoder, spec.gemma),
-        "text_encoder_2": (JinaEncoder, spec.jina),
         "vae": (VAE, spec.vae),
     }
+    tokenizers = ["tokenizer"]
+    if spec.jina:
+        parts["text_encoder_2"] = (JinaEncoder, spec.jina)
+        tokenizers.append("tokenizer_2")
     size = 0
     for name, (make, part) in parts.items():
         state = build(make, part, scale).state_dict()
         size += save_component(folder / name, part, state, scale.storage)
         del state
         clean()
-    for name in ("tokenizer", "tokenizer_2"):
+    for name in tokenizers:
         shutil.copytree(locate("chibi") / name, folder / name, dirs_exist_ok=True)
     ours = {"name": f"random-{spec.name}", "drawing": asdict(spec.drawing)}
     write_json(folder / "model_index.json", {"sakuga": ours})

@@ -20,6 +20,9 @@ from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.page import in_words
 from sakuga.api.receipt import Plan
 from sakuga.api.request import Request
+from sakuga.checkpoint.convert import Written
+from sakuga.checkpoint.model_index import INDEX
+from sakuga.checkpoint.quantising import COMPONENTS
 from sakuga.commands.convert import convert
 from sakuga.engine.engine import Engine
 from sakuga.weights.digests import SETTLED, DigestCache
@@ -33,8 +36,10 @@ SHRINKING = {
 FEW = 10  # steps; with fewer, how unevenly a host is told of them shows in the time of one
 ENGINES = 5  # that each draw a first and a second request
 SIZES = ((512, 1), (512, 4), (768, 2), (1024, 1), (1024, 2), (1536, 1), (2048, 1))
-QUANTISED = {"fp8_scaled": ("transformer", "text_encoder"), "comfy_int8": ("transformer",)}
+# kinds of file, and the storage format of ours that holds one as it is
+QUANTISED = {"fp8_scaled": "float8_e4m3", "comfy_int8": "int8"}
 FORMS = (("24GB", ""), ("8GB", ""), ("4GB", ""), ("6GB", "int8"))
+COMPRESSED = (("24GB", True), ("4GB", True), ("3GB", False))  # whether blocks stay as they are
 
 
 def measure_budgets(sheet: Sheet, scale: Scale) -> None:
@@ -75,22 +80,34 @@ def measure_predictions(sheet: Sheet, scale: Scale) -> None:
 
 
 def measure_quantised(sheet: Sheet, scale: Scale) -> None:
-    """The same for files that are quantised as ComfyUI keeps them."""
+    """The same for files that are quantised as ComfyUI keeps them, compressed and unfolded."""
     plain = model_folder(sheet, scale)
-    for kind, names in QUANTISED.items():
+    for kind, form in QUANTISED.items():
         folder = plain.with_name(f"{plain.name}-{kind}")
-        shutil.copytree(plain, folder, copy_function=os.link, dirs_exist_ok=True)
-        for name in names:
-            convert(plain / name, folder / name, "original", kind, force=True)
-        time.sleep(SETTLED)
-        for vram in ("24GB", "8GB", "4GB"):
-            engine = open_engine(folder, scale, vram)
+        if not (folder / INDEX).is_file():
+            row = f"writing it as {kind}"
+            sheet.row(row, lambda k=kind, f=folder: quantised_copy(plain, f, k))
+            time.sleep(SETTLED)
+        for vram, compressed in COMPRESSED:
+            weights = form if compressed else ""
+            engine = open_engine(folder, scale, vram, weights)
             for side, number in ((1024, 1), (768, 2)):
                 request = asked(scale, scaled(scale, side), number, steps=2)
-                row = f"{kind} {side} x{number} {vram}"
+                row = f"{kind} {side} x{number} {vram} {weights or 'auto'}"
                 sheet.row(row, lambda r=request, e=engine: told(e, r)[0])
             del engine
             clean()
+
+
+def quantised_copy(plain: Path, folder: Path, kind: str) -> Values:
+    """A model with its transformer and its Gemma in a kind; its index comes last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    parts = [convert(plain / name, folder / name, "original", kind) for name in COMPONENTS]
+    for name in {each.name for each in plain.iterdir() if each.is_dir()} - {*COMPONENTS}:
+        shutil.copytree(plain / name, folder / name, copy_function=os.link)
+    shutil.copyfile(plain / INDEX, folder / INDEX)
+    return {"bytes": sum(each.bytes for (each,) in parts if isinstance(each, Written))}
 
 
 def scaled(scale: Scale, side: int) -> int:
@@ -101,7 +118,7 @@ def scaled(scale: Scale, side: int) -> int:
 def model_folder(sheet: Sheet, scale: Scale) -> Path:
     """The random model's folder, written once for all parts; its index comes last."""
     folder = Path(tempfile.gettempdir()) / f"random-{scale.spec.name}"
-    if not (folder / "model_index.json").is_file():
+    if not (folder / INDEX).is_file():
         sheet.row("writing the model", lambda: {"bytes": write_random_model(folder, scale)})
         time.sleep(SETTLED)  # a digest is remembered of files that have been left alone
     return folder

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import TINY
+from tiny import TINY, TINY_KIN
+
+from sakuga.checkpoint.folder import open_checkpoint
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -46,3 +48,26 @@ def test_networks_that_are_streamed_compute_the_same_bits(part: str, tmp_path: P
     same = [row["equal"] for row in sheet.rows.values() if "equal" in row]
     assert len(same) >= 3
     assert all(same)
+
+
+def test_a_random_model_has_the_networks_of_its_kind(tmp_path: Path) -> None:
+    random_model = importlib.import_module("random_model")
+    for spec in (TINY, TINY_KIN):
+        folder = tmp_path / spec.name
+        random_model.write_random_model(folder, replace(random_model.TINY, spec=spec))
+        assert open_checkpoint(folder).spec.jina == spec.jina
+        assert (folder / "tokenizer_2").exists() == (spec.jina is not None)
+
+
+def test_a_model_is_written_quantised_beside_itself(tmp_path: Path) -> None:
+    random_model = importlib.import_module("random_model")
+    whole = importlib.import_module("whole")
+    plain = tmp_path / "plain"
+    random_model.write_random_model(plain, replace(random_model.TINY, spec=TINY))
+    for kind, form in whole.QUANTISED.items():
+        for _ in range(2):  # one that was cut off is written again
+            whole.quantised_copy(plain, tmp_path / kind, kind)
+        model = open_checkpoint(tmp_path / kind)
+        for name in whole.COMPONENTS:
+            stored = {each.form.name for each in getattr(model, name).stored.values()}
+            assert stored == {form}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -232,11 +233,18 @@ def test_the_scheduler_says_the_shift_unless_our_entry_does(copy: Path) -> None:
     scheduler = copy / "scheduler" / "scheduler_config.json"
     said = json.loads(scheduler.read_text())
     for change, shift in (
-        ({"shift": 4}, 4.0), ({"shift": 4.0, "use_dynamic_shifting": True}, 6.0),
-        ({"shift": None}, 6.0),
+        ({"shift": 4}, 4.0), ({"shift": None}, 6.0),
+        # Of the 16 channels of the latents, which Lumina2Pipeline takes for a length.
+        ({"use_dynamic_shifting": True}, math.exp(0.5 + 0.65 * (16 - 256) / 3840)),
+        ({"use_dynamic_shifting": True, "time_shift_type": "linear", "max_shift": 2.0},
+         0.5 + 1.5 * (16 - 256) / 3840),
     ):  # fmt: skip
         write_json(scheduler, said | change)
-        assert open_checkpoint(copy).spec.drawing.shift == shift
+        assert open_checkpoint(copy).spec.drawing.shift == pytest.approx(shift, rel=1e-12)
+    for odd in ({"base_shift": "0.5"}, {"max_image_seq_len": 256}, {"time_shift_type": "cubic"}):
+        write_json(scheduler, said | {"use_dynamic_shifting": True} | odd)
+        with pytest.raises(SpecMismatch):
+            open_checkpoint(copy)
     write_json(scheduler, said | {"shift": 4.0})
     index = json.loads((copy / "model_index.json").read_text())
     write_json(copy / "model_index.json", index | {"sakuga": {"drawing": {"shift": 2.5}}})

@@ -18,6 +18,7 @@ from sakuga.commands.doctor.files import strangers
 from sakuga.commands.doctor.finding import tell
 from sakuga.commands.inspect import describe_file, inspect
 from sakuga.commands.lora import as_text, read_shown
+from sakuga.commands.streams import fold
 from sakuga.errors import LayoutError, ModelNotFound
 from sakuga.printable import columns, duration, readable, shown
 from sakuga.weights.store import Store
@@ -121,3 +122,21 @@ def test_errors(tmp_path: Path) -> None:
     assert SAFE in str(caught.value)
     assert str(caught.value).isprintable()
     assert str(LayoutError("a", EVIL, "b")) == f"a; got {SAFE}. b."
+
+
+def test_a_table_of_an_adapter_fits_a_page(tmp_path: Path) -> None:
+    stem = "diffusion_model.layers.{}.attention.qkv"
+    state = {}
+    for number in (0, 11):
+        name = stem.format(number)
+        state[f"{name}.lora_A.weight"] = torch.ones(4, 48)
+        state[f"{name}.lora_B.weight"] = torch.ones(96, 4)
+        state[f"{name}.alpha"] = torch.tensor(2.0)
+    save_file(state, tmp_path / "x.safetensors")
+    text = as_text([read_shown(str(tmp_path / "x.safetensors"), None)], as_json=False)
+    lines = list(fold(text, 80))
+    assert all(len(line) <= 80 or " " not in line.strip() for line in lines)
+    assert "  diffusion_model.layers.N.attention.qkv" in lines
+    assert [" ".join(line.split()) for line in lines if line.startswith("2 ")] == [
+        "2 LoRA 96x48 4 2 (a tensor of the file) 0.5"
+    ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.contents import Report, Target, gathered, report, unbound
 from sakuga.checkpoint.families.gemma import GEMMA_TRANSFORMERS
 from sakuga.checkpoint.families.jina import JINA_OFFICIAL, JINA_SINGLE_FILE, JINA_TRANSFORMERS
-from sakuga.checkpoint.families.layout import KeyLayout
+from sakuga.checkpoint.families.layout import ALL_IN_ONE, KeyLayout
 from sakuga.checkpoint.families.match import Match, TensorPiece, rewrite
 from sakuga.checkpoint.families.nextdit import NEXTDIT_DIFFUSERS, NEXTDIT_ORIGINAL, lumina2_config
 from sakuga.checkpoint.families.tables import config_of
 from sakuga.checkpoint.families.vae import VAE_BFL, VAE_DIFFUSERS
-from sakuga.checkpoint.folder import Component
+from sakuga.checkpoint.folder import Component, config_key
 from sakuga.checkpoint.quantising import COMPONENTS, WAYS, Quantising
 from sakuga.checkpoint.save import bytes_of, write_json
 from sakuga.checkpoint.tokenizer import TENSOR, carried_model
@@ -54,12 +54,18 @@ PIECES_FILES = {"text_encoder": "tokenizer.model", "text_encoder_2": "sentencepi
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """How and where a layout keeps one component; `loose`: its config is in the file's metadata."""
+    """How and where a layout keeps one component.
+
+    `loose`: its config is in the file's metadata. `root`: what stands before the marker of
+    quantised weights. `words`: what stands before its tokenizer where that is a tensor.
+    """
 
     layout: KeyLayout
     file: str
     prefix: str = ""
     loose: bool = False
+    root: str = ""
+    words: str = ""
 
 
 _DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
@@ -93,6 +99,31 @@ GOALS: Mapping[str, Mapping[str, Goal]] = {
         "vae": Goal(VAE_BFL, "vae/ae.safetensors", loose=True),
     },
 }
+JOINED = "all-in-one"  # the layout that keeps all components in one file
+LAYOUT_NAMES = (*GOALS, JOINED)
+
+
+def goals_of(layout: str, pooled: bool) -> Mapping[str, Goal]:
+    """How a layout of LAYOUT_NAMES keeps each component; pooled: whether Jina is one of them."""
+    return _joined(pooled) if layout == JOINED else GOALS[layout]
+
+
+def _joined(pooled: bool) -> Mapping[str, Goal]:
+    """One file for all, named as ComfyUI names them."""
+    theirs = {name: prefixes[0] for name, prefixes in ALL_IN_ONE.items()}
+    gemma = ALL_IN_ONE["text_encoder"][pooled]
+    words = {"text_encoder": "text_encoders."}
+    if pooled:
+        words = {"text_encoder": "text_encoders.gemma.", "text_encoder_2": "text_encoders.jina."}
+    prefixes = theirs | {"text_encoder": gemma}
+    roots = {"transformer": theirs["transformer"], "text_encoder": gemma.removesuffix("model.")}
+    return {
+        name: Goal(
+            goal.layout, "checkpoint.safetensors", prefixes[name], loose=True,
+            root=roots.get(name, ""), words=words.get(name, ""),
+        )
+        for name, goal in GOALS["single-file"].items()
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +178,18 @@ class Conversion:
         offset = piece.rows[0] if piece.rows else 0
         for first in range(offset, offset + count, step):
             yield self._rows(piece, first, min(first + step, offset + count), dtype)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What says of the component what it is, as programs that read this layout have it."""
+        published = self.goal.layout is NEXTDIT_DIFFUSERS
+        return lumina2_config(self.part.spec) if published else config_of(self.part.spec)
+
+    @property
+    def unconfirmed(self) -> tuple[str, ...]:
+        """Names of new tensors that no published file confirms."""
+        every = (self.goal.prefix + name for name in self.goal.layout.provisional)
+        return tuple(name for name in every if name in self.promised)
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The names in the file of what a new tensor is made of."""
@@ -208,7 +251,7 @@ def plan_conversion(part: Component, goal: Goal, dtype: str) -> Conversion:
         for name, piece in theirs.items()
         if all(map(is_block_linear, piece.sources))
     }
-    quantising = Quantising(way, matrices)
+    quantising = Quantising(way, matrices, goal.root)
     return Conversion(part, goal, theirs, promised | quantising.promised(), fates, quantising)
 
 
@@ -239,60 +282,77 @@ def _split_rows(spec: Any) -> dict[str, Shape]:
     }
 
 
-def write_conversion(job: Conversion, staging: Path, place: str, lone: bool) -> Written:
-    """Write one component's weights, its config, and its tokenizer where a tensor holds that.
+def write_conversions(
+    jobs: Sequence[Conversion],
+    staging: Path,
+    place: str,
+    lone: bool,
+    words: Mapping[str, bytes] | None = None,
+) -> tuple[Written, ...]:
+    """Write the weights of components into one file, their configs, and what tokenizes for them.
 
     place: the path of the weights within `staging`. lone: whether nothing may lie beside them,
-    so that the config goes into their metadata. Raises CorruptFile where weights are not
-    finite, RequestError where the new dtype cannot hold them, OSError.
+    so that configs go into their metadata. words: by component, SentencePiece models that lie
+    apart from its weights. Raises CorruptFile where weights are not finite, RequestError where
+    the new dtype cannot hold them, OSError.
     """
     file = staging / place
     file.parent.mkdir(parents=True, exist_ok=True)
-    config = lumina2_config(job.part.spec) if job.goal.layout is NEXTDIT_DIFFUSERS else config_of(
-        job.part.spec
-    )  # fmt: skip
-    every = (job.goal.prefix + name for name in job.goal.layout.provisional)
-    names = tuple(name for name in every if name in job.promised)
-    metadata = {"format": "pt"}
-    if names:
-        metadata["sakuga.provisional"] = " ".join(names)
-    if job.goal.loose or lone:
-        metadata["config"] = json.dumps(config)
-    else:
-        write_json(file.parent / "config.json", config)
-    pieces = carried_model(job.part.store) if job.part.name in PIECES_FILES else None
-    promised = dict(job.promised)
-    if pieces and job.goal.loose:
-        promised[TENSOR] = Promised("U8", (len(pieces),))
-    elif pieces and not lone:
-        (file.parent / PIECES_FILES[job.part.name]).write_bytes(pieces)
+    metadata = {"format": "pt"} | _unconfirmed(jobs)
+    pieces: dict[str, bytes] = {}
+    makers: dict[str, Conversion] = {}
+    for job in jobs:
+        part, goal = job.part, job.goal
+        makers |= dict.fromkeys(job.promised, job)
+        if goal.loose or lone:
+            metadata[config_key(part.name, alone=len(jobs) == 1)] = json.dumps(job.config)
+        else:
+            write_json(file.parent / "config.json", job.config)
+        model = _words_of(part, words or {})
+        if model and goal.loose:
+            pieces[goal.words + TENSOR] = model
+        elif model and not lone:
+            (file.parent / PIECES_FILES[part.name]).write_bytes(model)
+    promised = {name: job.promised[name] for name, job in makers.items()}
+    promised |= {name: Promised("U8", (len(model),)) for name, model in pieces.items()}
     unsound: list[str] = []
 
     def read(name: str) -> Iterator[memoryview]:
-        if name == TENSOR:
-            yield memoryview(pieces or b"")
+        if name in pieces:
+            yield memoryview(pieces[name])
             return
         sound = True
-        for values in job.read(name):
+        for values in makers[name].read(name):
             sound = sound and _finite(values)
             yield bytes_of(values)
-            job.part.store.maps.release()
+            makers[name].part.store.maps.release()
         if not sound:
             unsound.append(name)
 
     digest = write_tensors(file, promised, metadata, read)
     if unsound:
-        raise _not_finite(job, unsound)
-    return Written(
-        job.part.name,
-        job.goal.layout.name,
-        place,
-        file.stat().st_size,
-        digest,
-        job.report,
-        names,
-        job.part.store.dropped,
-    )
+        job = makers[unsound[0]]
+        raise _not_finite(job, [name for name in unsound if makers[name] is job])
+    size = file.stat().st_size
+    return tuple(
+        Written(
+            job.part.name, job.goal.layout.name, place, size, digest, job.report, job.unconfirmed,
+            job.part.store.dropped,
+        )
+        for job in jobs
+    )  # fmt: skip
+
+
+def _unconfirmed(jobs: Iterable[Conversion]) -> dict[str, str]:
+    names = [name for job in jobs for name in job.unconfirmed]
+    return {"sakuga.provisional": " ".join(names)} if names else {}
+
+
+def _words_of(part: Component, words: Mapping[str, bytes]) -> bytes | None:
+    """The SentencePiece model of an encoder: within its weights, else as it is given."""
+    if part.name not in PIECES_FILES:
+        return None
+    return carried_model(part.store, part.match.prefix) or words.get(part.name)
 
 
 def _finite(values: Tensor) -> bool:

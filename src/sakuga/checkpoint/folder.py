@@ -123,11 +123,12 @@ class Checkpoint:
         else the vocabulary within the weights; an encoder from elsewhere is asked for that before
         the folder. Raises ModelNotFound where there is none, CorruptFile where it makes no sense.
         """
-        store = {part.name: part.store for part in self.components}[ENCODERS[name]]
+        encoder = {part.name: part for part in self.components}[ENCODERS[name]]
+        store, prefix = encoder.store, encoder.match.prefix
         beside = self._beside(name)
         within = [(self.path, folder) for folder in TOKENIZERS[name]]
-        found = (own_file(beside) or carried(store)) if beside else None
-        found = found or own_file(within) or carried(store)
+        found = (own_file(beside) or carried(store, prefix)) if beside else None
+        found = found or own_file(within) or carried(store, prefix)
         if found is not None:
             return found
         files = [str(root / folder / FILES[0]) for root, folder in (*beside, *within)]
@@ -243,7 +244,7 @@ def understand(source: Store, name: str | None, place: Path, root: Path | None =
     `open_component` does.
     """
     folder = folder_of(place)
-    configs = _configs(folder, source, root or folder)
+    configs = _configs(folder, source, root or folder, name)
     config, origin = configs[0] if configs else (None, f"{folder / CONFIG} (which is not there)")
     store = translated(source, _quantisation(config, folder, root or folder))
     stored, shapes = read_shapes(store)
@@ -324,16 +325,24 @@ def _asks_for_code(config: Path, root: Path) -> bool:
         return False
 
 
-def _configs(folder: Path, store: Store, root: Path) -> list[tuple[dict[str, Any], str]]:
+def config_key(name: str, alone: bool = True) -> str:
+    """What a file's metadata call the config of a component, alone there or beside others."""
+    return "config" if alone else f"config.{name}"
+
+
+def _configs(
+    folder: Path, store: Store, root: Path, name: str | None
+) -> list[tuple[dict[str, Any], str]]:
     """The configs of a component, each with where it comes from; the first one counts."""
     configs = []
     file = folder / CONFIG
     if file.is_file():
         configs.append((read_json(file, root), str(file)))
-    if "config" in store.metadata:
-        source = f"the metadata of {store.path}"
-        text = store.metadata["config"].encode("utf-8", "surrogatepass")
-        configs.append((parse_json(text, source), source))
+    for key in (config_key(""), config_key(name or "", alone=False)):
+        if key in store.metadata:
+            source = f"the metadata of {store.path}"
+            text = store.metadata[key].encode("utf-8", "surrogatepass")
+            configs.append((parse_json(text, source), source))
     return configs
 
 

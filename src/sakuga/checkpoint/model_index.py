@@ -8,6 +8,7 @@ shift in diffusers' scheduler/scheduler_config.json.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -20,6 +21,9 @@ from sakuga.weights.untrusted import read_json
 
 INDEX = "model_index.json"
 SCHEDULER = "scheduler/scheduler_config.json"  # of diffusers
+DYNAMIC: Mapping[str, float] = {  # what a shift by size is made of, and its defaults there
+    "base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def read_model_index(folder: Path, preset: ModelSpec = NEWBIE_3_5B) -> ModelInde
     name, drawing = ours.get("name", title_of(folder)), ours.get("drawing", {})
     if not isinstance(name, str) or not isinstance(drawing, dict):
         raise _odd(file, "a model has a name and a set of drawing defaults", ours)
-    values = _scheduled(folder)
+    values = _scheduled(folder, preset.transformer.in_channels)
     values |= {key: _drawing_value(file, key, value) for key, value in drawing.items()}
     spec = replace(preset.drawing, **values)
     shorter, longer = sorted((spec.width, spec.height))
@@ -66,13 +70,38 @@ def entry_of(folder: Path) -> Any:
     return read_json(file, folder).get(OURS, {}) if file.is_file() else {}
 
 
-def _scheduled(folder: Path) -> dict[str, Any]:
-    """The shift by which a folder of diffusers says its model is sampled, if it is a fixed one."""
+def _scheduled(folder: Path, channels: int) -> dict[str, Any]:
+    """The shift by which a folder of diffusers says its model is sampled, if it says one.
+
+    channels: of its latents. Where the shift is said to depend on the size, diffusers' pipeline
+    of these models asks for the length of `latents.shape[1]`, which is their channels: so one
+    number it is there too (`DYNAMIC`).
+    """
     file = folder / SCHEDULER
     said = read_json(file, folder) if file.is_file() else {}
-    if said.get("shift") is None or said.get("use_dynamic_shifting"):
+    if said.get("use_dynamic_shifting"):
+        return {"shift": _dynamic(file, said, channels)}
+    if said.get("shift") is None:
         return {}
     return {"shift": _drawing_value(file, "shift", said["shift"])}
+
+
+def _dynamic(file: Path, said: Mapping[str, Any], length: int) -> float:
+    """What a line through two lengths says of a third, or its exponential, as diffusers has it."""
+    values = {name: said.get(name, value) for name, value in DYNAMIC.items()}
+    if odd := [name for name, value in values.items() if type(value) not in (int, float)]:
+        raise _odd(file, f"{odd[0]} is a number", values[odd[0]])
+    first, last, low, high = values.values()
+    kind = said.get("time_shift_type", "exponential")
+    if kind not in ("exponential", "linear") or first == last:
+        rule = "a shift by size is exponential or linear, between two lengths"
+        raise _odd(file, rule, f"{kind}, {first} and {last}")
+    shift = low + (high - low) * (length - first) / (last - first)
+    if kind == "exponential":
+        shift = math.exp(min(shift, 99.0))
+    if not 0 < shift < math.inf:
+        raise _odd(file, "a shift is above zero", f"{shift}")
+    return float(shift)
 
 
 def title_of(path: Path) -> str:

@@ -50,11 +50,13 @@ WAYS: Mapping[str, Way] = {
 class Quantising:
     """The tensors that some weights become, by their new names.
 
-    weights: by their names, as plain floats would be promised.
+    weights: by their names, as plain floats would be promised. root: what stands before the
+    marker beside all weights.
     """
 
     way: Way
     weights: Mapping[str, Promised]
+    root: str = ""
     _scales: dict[str, Tensor] = field(default_factory=dict)
 
     def promised(self) -> dict[str, Promised]:
@@ -67,7 +69,7 @@ class Quantising:
             if way.format:
                 made[stem + SAID] = Promised("U8", (len(self._said),))
         if not way.format:
-            made[MARKER] = Promised(way.form.dtype, (0,))
+            made[self.root + MARKER] = Promised(way.form.dtype, (0,))
         return made
 
     def weight_of(self, name: str) -> str:

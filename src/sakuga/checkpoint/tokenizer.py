@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sakuga.checkpoint.families.detect import detect
+from sakuga.checkpoint.parts import components_of
 from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.errors import CorruptFile, ModelNotFound, WeightsError
 from sakuga.tokenizer.sentencepiece import (
@@ -22,7 +22,6 @@ from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.gguf import open_gguf
 from sakuga.weights.llama_cpp import has_words, pieces_of
 from sakuga.weights.store import Store
-from sakuga.weights.translated import names
 from sakuga.weights.untrusted import confine
 
 WEIGHTS = ("*.safetensors", "*.gguf")
@@ -41,14 +40,17 @@ def carrier(places: Iterable[tuple[Path, str]], component: str) -> Path | None:
                 confine(file, root)
                 store = Store.open(file)
                 carries = _tensor(store) is not None or has_words(store.metadata)
-                if carries and detect(names(store)).layout.component == component:
+                if carries and component in components_of(store):
                     return file
     return None
 
 
-def carried(store: Store) -> SentencePieceModel | None:
-    """The vocabulary within weights, None where there is none. Raises CorruptFile."""
-    key = _tensor(store)
+def carried(store: Store, prefix: str = "") -> SentencePieceModel | None:
+    """The vocabulary within weights, None where there is none. Raises CorruptFile.
+
+    prefix: how the names of its encoder begin, of whose there may be several.
+    """
+    key = _tensor(store, prefix)
     if key is not None:
         return read_sentencepiece(_bytes(store, key), f"{key} of {store.path}")
     if has_words(store.metadata):
@@ -56,18 +58,23 @@ def carried(store: Store) -> SentencePieceModel | None:
     return None
 
 
-def carried_model(store: Store) -> bytes | None:
-    """The vocabulary within weights as a SentencePiece model, as `tokenizer.model` holds it."""
-    key = _tensor(store)
+def carried_model(store: Store, prefix: str = "") -> bytes | None:
+    """The same as a SentencePiece model, as `tokenizer.model` holds it."""
+    key = _tensor(store, prefix)
     if key is not None:
         return _bytes(store, key)
     pieces = carried(store)
     return write_sentencepiece(pieces) if pieces is not None else None
 
 
-def _tensor(store: Store) -> str | None:
-    """The name of the tensor that holds a SentencePiece model, with whatever prefix."""
-    return next((key for key in store if key.endswith(TENSOR)), None)
+def _tensor(store: Store, prefix: str = "") -> str | None:
+    """The name of the tensor that holds a SentencePiece model: nearest to where names begin so."""
+
+    def near(key: str) -> int:
+        home = key.removesuffix(TENSOR)
+        return len(home) if prefix.startswith(home) else -1
+
+    return max((key for key in store if key.endswith(TENSOR)), key=near, default=None)
 
 
 def _bytes(store: Store, key: str) -> bytes:

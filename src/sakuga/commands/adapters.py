@@ -25,9 +25,11 @@ def show(
 ) -> None:
     """Say what adapters are, and what they change; exit 1 if they do not fit the model."""
     from sakuga.commands.lora import as_text, read_shown
+    from sakuga.commands.streams import fold, page_width
 
     shown = [read_shown(text, model) for text in adapters]
-    print(as_text(shown, as_json=as_json))
+    text = as_text(shown, as_json=as_json)
+    print(text if as_json else "\n".join(fold(text, page_width())))
     if not all(each.fits for each in shown):
         raise typer.Exit(1)
 

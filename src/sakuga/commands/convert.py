@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,18 +22,27 @@ from sakuga.adapters.file import is_adapter, read_adapter
 from sakuga.adapters.spec import AdapterSpec
 from sakuga.api.codec import unknown
 from sakuga.checkpoint.convert import (
-    GOALS,
+    JOINED,
+    LAYOUT_NAMES,
     PIECES_FILES,
     Conversion,
     Goal,
     Written,
+    goals_of,
     plan_conversion,
-    write_conversion,
+    write_conversions,
 )
 from sakuga.checkpoint.folder import ENCODERS, Checkpoint, Component, open_checkpoint, understand
 from sakuga.checkpoint.manifest import MANIFEST, write_manifest
 from sakuga.checkpoint.model_index import INDEX
-from sakuga.checkpoint.parts import ARCHIVES, KINDS, Opener, components_of, is_model
+from sakuga.checkpoint.parts import (
+    ARCHIVES,
+    FOLDERS,
+    KINDS,
+    Opener,
+    components_of,
+    is_model,
+)
 from sakuga.checkpoint.save import refuse_itself, write_json, writing
 from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.checkpoint.vocabulary import VOCABULARY
@@ -67,10 +76,10 @@ def convert(
 
     source: as `open_checkpoint` or `open_component` take it, or torch archives in its place.
     state: of several state dicts in an archive, the one that is meant. out: a folder, or the
-    .safetensors file of one component. layout: a key of GOALS; of an adapter, which keeps its
-    names and its dtypes, it makes no difference. dtype: as `plan_conversion` takes it; keep
-    unfolds quantised tensors to float32. A manifest.json holds the
-    SHA-256 of every file. Equal tensors give equal files, however the source spelled them.
+    .safetensors file of one component, or of all as JOINED. layout: one of LAYOUT_NAMES; of an
+    adapter, which keeps its names and its dtypes, it makes no difference. dtype: as
+    `plan_conversion` takes it; keep unfolds quantised tensors to float32. A manifest.json holds
+    the SHA-256 of every file. Equal tensors give equal files, however the source spelled them.
 
     Raises OutputExists unless `force`, RequestError on an unknown layout or dtype, or a dtype
     that some value is too large for, CorruptFile where weights are not finite, SpecMismatch
@@ -78,32 +87,76 @@ def convert(
     whatever opening the source raises. Nothing but what is whole is ever at `out`; what else
     a folder holds stays in it.
     """
-    if layout is not None and layout not in GOALS:
-        raise unknown("layout", layout, tuple(GOALS))
+    if layout is not None and layout not in LAYOUT_NAMES:
+        raise unknown("layout", layout, LAYOUT_NAMES)
     opens = partial(open_source, state=state)
     store = None if is_model(source, opens, ALL_KINDS) else opens(source, None)
     if store is not None and is_adapter(store):
         return (_convert_adapter(source, out, dtype, opens, force),)
     if layout is None:
         raise RequestError(
-            "a model is written in a layout", "none", f"Give --layout: {', '.join(GOALS)}."
+            "a model is written in a layout", "none", f"Give --layout: {', '.join(LAYOUT_NAMES)}."
         )
     model, parts = _understood(source, store, opens)
-    jobs = [plan_conversion(part, GOALS[layout][part.name], dtype) for part in parts]
+    goals = goals_of(layout, pooled=len(parts) == len(FOLDERS))
+    jobs = [plan_conversion(part, goals[part.name], dtype) for part in parts]
     lone = out.suffix == ".safetensors"
-    if lone and model:
-        raise RequestError("a model is written to a folder", f"{out}", "Name a folder.")
-    places = [_place(job, out, model) for job in jobs]
+    _check_shape(model, parts, layout, out)
+    files: dict[str, list[Conversion]] = {}
+    for job in jobs:
+        files.setdefault(_place(job, out, model), []).append(job)
+    words = _words(model, lone) if model and layout == JOINED else {}
     with writing(out):
-        _refuse(out, lone, force, places)
-        targets = [(out.parent if lone else out) / place for place in places]
+        _refuse(out, lone, force, files)
+        targets = [(out.parent if lone else out) / place for place in files]
         refuse_itself(targets, [job.part.store for job in jobs])
-        return _write(jobs, places, out, model, GOALS[layout])
+        return _write(files, words, out, model, goals)
+
+
+def _check_shape(
+    model: Checkpoint | None, parts: tuple[Component, ...], layout: str, out: Path
+) -> None:
+    """Refuse a model in one file of a component, and a component in a file of all."""
+    if layout == JOINED and model is None:
+        names = ", ".join(part.name for part in parts)
+        raise RequestError(
+            f"{JOINED} is a whole model in one file", f"{names} alone",
+            "Name the folder of a model, or write a component as single-file.",
+        )  # fmt: skip
+    if layout != JOINED and model and out.suffix == ".safetensors":
+        raise RequestError(
+            "a model is written to a folder", f"{out}", f"Name a folder, or give --layout {JOINED}."
+        )
+
+
+def _words(model: Checkpoint, lone: bool) -> dict[str, bytes]:
+    """The SentencePiece models that lie beside weights, by encoder.
+
+    lone: whether nothing may lie beside what is written. Raises RequestError where one that has
+    no such model is needed then.
+    """
+    words: dict[str, bytes] = {}
+    for name, component in ENCODERS.items():
+        if component not in {part.name for part in model.components}:
+            continue
+        found = model.tokenizer(name)
+        home = found.parent if isinstance(found, Path) else None
+        files = [home / each for each in FILES if each.endswith(".model")] if home else []
+        file = next((each for each in files if each.is_file()), None)
+        if file is not None:
+            confine(file, file.parent)
+            words[component] = file.read_bytes()
+        elif home is not None and lone:
+            raise RequestError(
+                f"a lone file carries the tokenizer.model of its {component}", f"none in {home}",
+                "Name a folder: the tokenizer is written beside the file there.",
+            )  # fmt: skip
+    return words
 
 
 def _write(
-    jobs: list[Conversion],
-    places: list[str],
+    files: Mapping[str, list[Conversion]],
+    words: Mapping[str, bytes],
     out: Path,
     model: Checkpoint | None,
     goals: Mapping[str, Goal],
@@ -112,18 +165,19 @@ def _write(
     lone = out.suffix == ".safetensors"
     out = out if lone else out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(out.parent, jobs)
+    _check_room(out.parent, [job for jobs in files.values() for job in jobs])
     staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         written = tuple(
-            write_conversion(job, staging, place, lone)
-            for job, place in zip(jobs, places, strict=True)
+            each
+            for place, jobs in files.items()
+            for each in write_conversions(jobs, staging, place, lone, words)
         )
-        if model:
+        if model and not lone:
             _write_beside_weights(model, staging, goals)
-        files = (path for path in staging.rglob("*") if path.is_file())
+        whole = (path for path in staging.rglob("*") if path.is_file())
         digests = {each.file: each.sha256 for each in written}
-        write_manifest(staging, files, digests, f"{out.stem}.{MANIFEST}" if lone else MANIFEST)
+        write_manifest(staging, whole, digests, f"{out.stem}.{MANIFEST}" if lone else MANIFEST)
         os.chmod(staging, 0o755)
         if lone:
             _install_files(staging, out.parent)
@@ -169,12 +223,12 @@ def _open_model(path: Path | None, parts: Mapping[str, Path], opens: Opener) -> 
 
 def _place(job: Conversion, out: Path, model: Checkpoint | None) -> str:
     """The path of a component's file within what is written."""
-    if model:
-        return job.goal.file
-    return out.name if out.suffix == ".safetensors" else Path(job.goal.file).name
+    if out.suffix == ".safetensors":
+        return out.name
+    return job.goal.file if model else Path(job.goal.file).name
 
 
-def _refuse(out: Path, lone: bool, force: bool, files: list[str]) -> None:
+def _refuse(out: Path, lone: bool, force: bool, files: Collection[str]) -> None:
     """Refuse to overwrite, and to leave weights beside new ones that nobody could tell apart."""
     if not force and (out.exists() or out.is_symlink()):
         raise OutputExists("what is there stays unless --force is given", f"{out}", "Give --force.")

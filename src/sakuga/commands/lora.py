@@ -22,7 +22,7 @@ from sakuga.printable import columns, listed
 from sakuga.printable import shown as printable
 from sakuga.weights.untrusted import reading
 
-COLUMNS = ("modules", "named", "kind", "shape", "rank", "alpha", "scale")
+COLUMNS = ("modules", "kind", "shape", "rank", "alpha", "scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _lines(shown: Shown) -> Iterator[str]:
     values = sum(part.values for part in adapter.parts)
     yield f"{adapter.spec}: {len(adapter.parts)} modules ({counts}), {values:,} values"
     yield f"sha256 {adapter.store.sha256()}"
-    yield from columns(_rows(adapter.parts))
+    yield from _table(adapter.parts)
     yield from remarks(adapter)
     if adapter.odd:
         yield f"of no adapter: {listed(adapter.odd)}"
@@ -126,18 +126,26 @@ def as_text(shown: Sequence[Shown], *, as_json: bool) -> str:
     return "\n\n".join("\n".join(describe_adapter(each)) for each in shown)
 
 
-def _rows(parts: Sequence[AdapterPart]) -> list[tuple[str, ...]]:
-    """A table of modules; those that differ in their numbers alone share a row."""
-    counts = Counter(_row(part) for part in parts)
-    return [COLUMNS, *((str(count), *row) for row, count in counts.items())]
+def _table(parts: Sequence[AdapterPart]) -> Iterator[str]:
+    """A row for each kind of module, its name below; those that differ in numbers share one."""
+    counts = Counter((_name(part), _row(part)) for part in parts)
+    rows = [COLUMNS, *((str(count), *row) for (_, row), count in counts.items())]
+    head, *lines = columns(rows)
+    yield head
+    for line, (name, _) in zip(lines, counts, strict=True):
+        yield line
+        yield f"  {name}"
+
+
+def _name(part: AdapterPart) -> str:
+    return printable(re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem))
 
 
 def _row(part: AdapterPart) -> tuple[str, ...]:
-    named = printable(re.sub(r"(?<=[._])\d+(?=[._])", "N", part.stem))
     alpha = "-" if part.alpha is None else f"{part.alpha:g} ({part.alpha_from})"
     sides = part.shape[:1] if part.is_bias else part.shape
     shape = "x".join(str(side) if side else "?" for side in sides)  # an OFT tells one side alone
-    return named, BY_NAME[part.kind].title, shape, str(part.rank or "-"), alpha, f"{part.scale:g}"
+    return BY_NAME[part.kind].title, shape, str(part.rank or "-"), alpha, f"{part.scale:g}"
 
 
 def _change(change: Change) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+PAGE = 80  # columns where nobody says how many there are
 INDENT = "  "  # before what goes on on the next line of a terminal
 _unsaid: list[OSError] = []  # why standard output did not take what was told
 
@@ -53,7 +54,7 @@ def say(text: str, *, err: bool = False, wrap: bool = True) -> None:
     Raises OSError where standard output takes no more.
     """
     stream = sys.stderr if err else sys.stdout
-    print("\n".join(_wrapped(text, stream)) if wrap else text, file=stream)
+    print("\n".join(fold(text, _width(stream))) if wrap else text, file=stream)
 
 
 def tell(text: str, *, err: bool = False, wrap: bool = True) -> None:
@@ -85,9 +86,13 @@ def give_up() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _wrapped(text: str, stream: TextIO) -> Iterator[str]:
-    """The lines of a text, each broken between words where the stream is a narrower terminal."""
-    width = _width(stream)
+def page_width() -> int:
+    """Columns of what standard output is read on: of its terminal, else as many as most have."""
+    return _width(sys.stdout) or PAGE
+
+
+def fold(text: str, width: int | None) -> Iterator[str]:
+    """The lines of a text, each broken between words where it has more columns than there are."""
     for line in text.split("\n"):
         if width is None or _columns(line) <= width:
             yield line

@@ -51,7 +51,10 @@ def convert(
     out: Annotated[Path, typer.Argument(help="A folder, or a .safetensors file.")],
     layout: Annotated[
         str | None,
-        typer.Option(help="diffusers, original or single-file; an adapter keeps its names."),
+        typer.Option(
+            help="diffusers, original or single-file; all-in-one joins a model's components in "
+            "one file; an adapter keeps its names."
+        ),
     ] = None,
     *,
     dtype: Annotated[

@@ -9,13 +9,14 @@ float32 and in the same order, so the values are the same to the bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from sakuga.weights.gguf import BLOCKS
 
-CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache
+CHUNK = 2**19  # values at once: a few megabytes of float32 stay in a cache
 # What the four bits of IQ4_NL and IQ4_XS stand for: kvalues_iq4nl in ggml-common.h.
 IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
@@ -35,47 +36,45 @@ def dequantise_blocks(raw: Tensor, kind: str, shape: tuple[int, ...], dtype: tor
 
 
 def _q4_0(blocks: Tensor) -> Tensor:
-    return _half(blocks, 0) * (_nibbles(blocks[:, 2:]).float() - 8)
+    return _nibbles(blocks[:, 2:]).float().sub_(8).mul_(_half(blocks, 0))
 
 
 def _q4_1(blocks: Tensor) -> Tensor:
-    return _half(blocks, 0) * _nibbles(blocks[:, 4:]).float() + _half(blocks, 2)
+    return _nibbles(blocks[:, 4:]).float().mul_(_half(blocks, 0)).add_(_half(blocks, 2))
 
 
 def _q5_0(blocks: Tensor) -> Tensor:
-    q = _nibbles(blocks[:, 6:]) | _bits(blocks[:, 2:6]) << 4
-    return _half(blocks, 0) * (q.float() - 16)
+    q = _nibbles(blocks[:, 6:]).bitwise_or_(_bits(blocks[:, 2:6], 16))
+    return q.float().sub_(16).mul_(_half(blocks, 0))
 
 
 def _q5_1(blocks: Tensor) -> Tensor:
-    q = _nibbles(blocks[:, 8:]) | _bits(blocks[:, 4:8]) << 4
-    return _half(blocks, 0) * q.float() + _half(blocks, 2)
+    q = _nibbles(blocks[:, 8:]).bitwise_or_(_bits(blocks[:, 4:8], 16))
+    return q.float().mul_(_half(blocks, 0)).add_(_half(blocks, 2))
 
 
 def _q8_0(blocks: Tensor) -> Tensor:
-    return _half(blocks, 0) * blocks[:, 2:].view(torch.int8).float()
+    return blocks[:, 2:].view(torch.int8).float().mul_(_half(blocks, 0))
 
 
 def _q2_k(blocks: Tensor) -> Tensor:
     # Sixteen bytes of a scale and a least value of 4 bits each, then four values a byte.
-    scales, q = blocks[:, :16, None], _pairs(blocks[:, 16:80]).view(-1, 16, 16)
+    scales, q = blocks[:, :16, None], _planes(blocks[:, 16:80], 2).view(-1, 16, 16)
     scale = _half(blocks, 80)[:, :, None] * (scales & 15).float()
     least = _half(blocks, 82)[:, :, None] * (scales >> 4).float()
-    return (scale * q.float() - least).flatten(1)
+    return q.float().mul_(scale).sub_(least).flatten(1)
 
 
 def _q3_k(blocks: Tensor) -> Tensor:
     # The third bit of a value, where it is 0, takes 4 from it: 32 bytes of them lie first.
-    low = _pairs(blocks[:, 32:96]).view(-1, 8, 32)
-    high = blocks[:, None, :32] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1
-    q = (low | high << 2).view(-1, 16, 16).float() - 4
-    fine = _nibbles(blocks[:, 96:104]) | _pairs(blocks[:, 104:108], 4) << 4
+    q = _planes(blocks[:, 32:96], 2).bitwise_or_(_planes(blocks[:, :32], 1, 4))
+    fine = _nibbles(blocks[:, 96:104]) | _planes(blocks[:, 104:108], 2, 16, width=4)
     scale = _half(blocks, 108) * (fine.float() - 32)
-    return (scale[:, :, None] * q).flatten(1)
+    return q.view(-1, 16, 16).float().sub_(4).mul_(scale[:, :, None]).flatten(1)
 
 
 def _iq4_nl(blocks: Tensor) -> Tensor:
-    return _half(blocks, 0) * _iq4(blocks[:, 2:])
+    return _iq4(blocks[:, 2:]).mul_(_half(blocks, 0))
 
 
 def _iq4_xs(blocks: Tensor) -> Tensor:
@@ -85,32 +84,28 @@ def _iq4_xs(blocks: Tensor) -> Tensor:
     low = torch.stack((blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4), dim=2).flatten(1)
     scale = _half(blocks, 0) * ((low | high << 4).float() - 32)
     q = _iq4(blocks[:, 8:].reshape(-1, 16)).view(-1, 8, 32)
-    return (scale[:, :, None] * q).flatten(1)
+    return q.mul_(scale[:, :, None]).flatten(1)
 
 
 def _q4_k(blocks: Tensor) -> Tensor:
     scale, least = _scales_k(blocks)
-    q = _nibbles(blocks[:, 16:].reshape(-1, 32)).view(-1, 8, 32)
-    return (scale * q.float() - least).flatten(1)
+    q = _planes(blocks[:, 16:], 4).view(-1, 8, 32)
+    return q.float().mul_(scale).sub_(least).flatten(1)
 
 
 def _q5_k(blocks: Tensor) -> Tensor:
     scale, least = _scales_k(blocks)
-    q = _nibbles(blocks[:, 48:].reshape(-1, 32)).view(-1, 8, 32)
     # Bit j of byte l is the fifth bit of value l in the j-th 32.
-    high = blocks[:, None, 16:48] >> torch.arange(8, dtype=torch.uint8)[:, None] & 1
-    return (scale * (q | high << 4).float() - least).flatten(1)
+    q = _planes(blocks[:, 48:], 4).bitwise_or_(_planes(blocks[:, 16:48], 1, 16))
+    return q.view(-1, 8, 32).float().mul_(scale).sub_(least).flatten(1)
 
 
 def _q6_k(blocks: Tensor) -> Tensor:
     # Twice 128 values: 64 bytes of low nibbles, 32 of four high pairs of bits each.
-    low = blocks[:, :128].reshape(-1, 2, 64)
-    low = torch.cat((low & 15, low >> 4), dim=2).view(-1, 2, 4, 32)
-    pairs = torch.arange(0, 8, 2, dtype=torch.uint8)[:, None]
-    high = blocks[:, 128:192].reshape(-1, 2, 1, 32) >> pairs & 3
-    q = (low | high << 4).float() - 32
+    low = _planes(blocks[:, :128], 4, width=64)
+    q = low.bitwise_or_(_planes(blocks[:, 128:192], 2, 16))
     scale = _half(blocks, 208) * blocks[:, 192:208].view(torch.int8).float()
-    return (scale[:, :, None] * q.view(-1, 16, 16)).flatten(1)
+    return q.view(-1, 16, 16).float().sub_(32).mul_(scale[:, :, None]).flatten(1)
 
 
 def _scales_k(blocks: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,15 +138,34 @@ def _iq4(packed: Tensor) -> Tensor:
     return table.index_select(0, _nibbles(packed).int().flatten()).view(len(packed), -1)
 
 
-def _pairs(packed: Tensor, width: int = 32) -> Tensor:
-    """Pairs of bits, of each `width` bytes the lowest first: (N, bytes) to (N, 4 * bytes)."""
-    shifts = torch.arange(0, 8, 2, dtype=torch.uint8)[:, None]
-    return (packed.reshape(len(packed), -1, 1, width) >> shifts & 3).flatten(1)
+def _planes(packed: Tensor, bits: int, unit: int = 1, width: int = 32) -> Tensor:
+    """Fields of a few bits of bytes, of each `width` bytes the lowest first: (N, B · 8 / bits).
+
+    unit: what the lowest bit of a field counts for. Four bytes are shifted as one.
+    """
+    words = packed.clone(memory_format=torch.contiguous_format)  # which lies where words may
+    words = words.view(torch.int32).view(-1, width // 4)
+    made = torch.empty(len(words), 8 // bits, width // 4, dtype=torch.int32)
+    mask, left = (1 << bits) - 1, unit.bit_length() - 1
+    for place in range(8 // bits):
+        right = place * bits - left
+        moved = words >> right if right > 0 else words << -right if right else words
+        torch.bitwise_and(moved, mask * unit * 0x01010101, out=made[:, place])
+    return made.view(torch.uint8).view(len(packed), -1)
 
 
-def _bits(packed: Tensor) -> Tensor:
-    """The bits of bytes, lowest first: (N, bytes) to (N, 8 * bytes)."""
-    return (packed[:, :, None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten(1)
+def _bits(packed: Tensor, unit: int) -> Tensor:
+    """The bits of bytes, lowest first, each as a unit or zero: (N, bytes) to (N, 8 * bytes)."""
+    found = _bit_table(unit).index_select(0, packed.flatten().int())
+    return found.view(torch.uint8).view(len(packed), -1)
+
+
+@cache
+def _bit_table(unit: int) -> Tensor:
+    """What `_bits` makes of each byte, moved as one number of eight bytes."""
+    places = torch.arange(8, dtype=torch.uint8)
+    table = (torch.arange(256, dtype=torch.uint8)[:, None] >> places & 1) * unit
+    return table.view(torch.int64).flatten()
 
 
 KERNELS: Mapping[str, Callable[[Tensor], Tensor]] = {

@@ -29,7 +29,7 @@ from sakuga.weights.quantise import all_finite, floats
 from sakuga.weights.schemes import Quantised
 from sakuga.weights.untrusted import AGAIN
 
-CHUNK = 2**18  # values at once: a few megabytes of float32 stay in a cache
+CHUNK = 2**19  # values at once: a few megabytes of float32 stay in a cache
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TILE = 128, 4  # rows and columns of scales
 BASES = {  # whose Kronecker powers turn: those of 4 where the size of a group is one, else of 2
@@ -159,10 +159,10 @@ def _scaled(values: Tensor, scale: Tensor) -> Tensor:
 def _tiled(scale: Tensor, first: int, last: int, blocks: int) -> Tensor:
     """Rows of scales that lie in tiles, as many as a row has blocks; what fills tiles is left."""
     rows, columns = TILE
-    tiles = scale.view(-1, scale.shape[1] // columns, 32, rows // 32, columns)
-    row = torch.arange(first, last)
-    some = tiles[row // rows, :, row % 32, row % rows // 32]
-    return some.flatten(1)[:, :blocks]
+    start, end = first // rows, -(-last // rows)  # tiles that hold these rows
+    tiles = scale.view(-1, scale.shape[1] // columns, 32, rows // 32, columns)[start:end]
+    plain = tiles.permute(0, 3, 2, 1, 4).reshape(-1, scale.shape[1])
+    return plain[first - start * rows : last - start * rows, :blocks]
 
 
 def _looked_up(packed: Tensor, pairs: Tensor) -> Tensor:

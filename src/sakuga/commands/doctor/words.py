@@ -54,7 +54,9 @@ def _source(folder: Path, name: str, components: Components) -> Path | SentenceP
     """What tokenizes for an encoder: a file of its own, or the vocabulary within its weights."""
     file = own_file((folder, one) for one in TOKENIZERS[name])
     encoder = components.get(ENCODERS[name])
-    found = carried(encoder.store) if file is None and encoder is not None else file
+    found: Path | SentencePieceModel | None = file
+    if file is None and encoder is not None:
+        found = carried(encoder.store, encoder.match.prefix)
     if found is None:
         places = ", ".join(TOKENIZERS[name])
         rule = f"an encoder has one of {', '.join(FILES)}, or a vocabulary in its weights"
