@@ -1,0 +1,160 @@
+"""Weights as people type them: `(tag:1.2)`, `(tag)`, `[tag]`, and `\\(` for a bracket that is meant.
+
+A weight with a number may stand anywhere, in sentences too. One without must enclose whole tags,
+or `saber (fate)` would be a weight. A bracket right behind `_` belongs to a name: `saber_(fate)`.
+Sources: A1111's web UI, which made this syntax (Features, "Attention/emphasis"), and ComfyUI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sakuga.prompt.tags import SEPARATORS
+
+STEP = 1.1  # what a pair of brackets without a number multiplies or divides by
+MOST = 4.0  # what is said to weigh more counts as this
+DIGITS = 4  # behind the point
+
+_NUMBER = re.compile(r"[0-9]{0,3}(?:\.[0-9]{0,4})?")
+_TAIL = re.compile(r":\s{0,8}([0-9.]{1,8})\s{0,8}\Z")
+_LONGEST_TAIL = 25
+_PAIRS = {")": "(", "]": "["}
+_EDGES = f"{SEPARATORS}([)]"  # what a tag in brackets may have beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Emphasis:
+    """A range of a text that is meant more than the rest (above 1), or less."""
+
+    start: int
+    end: int
+    weight: float
+
+
+def weight_of(text: str) -> float | None:
+    """A weight from 0 to `MOST` as people write it; None where it is none."""
+    text = text.strip()
+    if not _NUMBER.fullmatch(text) or not any(map(str.isdigit, text)):
+        return None
+    return min(float(text), MOST)
+
+
+def emphasised(
+    text: str, *, prose: bool = False, factor: float = 1.0
+) -> tuple[str, tuple[Emphasis, ...]]:
+    """A text without the syntax of weights, and which of it weighs other than 1.
+
+    prose: brackets without a number are those of a sentence. factor: of all of it. What is nested
+    is multiplied.
+    """
+    if not any(sign in text for sign in "([\\"):
+        return text, tuple(_emphasis(text, 0, factor))
+    scan = _Scan(text, prose)
+    scan.run()
+    return _without(text, scan, factor)
+
+
+@dataclass(slots=True)
+class _Bracket:
+    """One that is open: how many words, colons and bars stood before it."""
+
+    at: int
+    words: int
+    marks: int
+
+
+@dataclass(slots=True)
+class _Scan:
+    """One way through a text: which brackets are weights, and which backslashes escape one.
+
+    `cuts`: ranges that are syntax, by where they begin. `factors`: what begins (above) or ends
+    to weigh at a bracket.
+    """
+
+    text: str
+    prose: bool
+    cuts: dict[int, int] = field(default_factory=dict)
+    factors: dict[int, tuple[float, bool]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Find everything, in one pass."""
+        opened: list[_Bracket] = []
+        words = marks = at = 0
+        text = self.text
+        while at < len(text):
+            letter = text[at]
+            if letter == "\\" and text[at + 1 : at + 2] in tuple("()[]"):
+                self.cuts[at] = at + 1
+                at += 1
+            elif letter in "([":
+                opened.append(_Bracket(at, words, marks))
+            elif letter in ")]":
+                if opened and text[opened[-1].at] == _PAIRS[letter]:
+                    begin = opened.pop()
+                    self._close(begin, at, words > begin.words, marks > begin.marks)
+            else:
+                words += letter.isalpha() and text[at - 1 : at].isalpha()
+                marks += letter in ":|"
+            at += 1
+
+    def _close(self, begin: _Bracket, end: int, worded: bool, marked: bool) -> None:
+        """Tell what a pair of brackets is."""
+        start, round_ = begin.at, self.text[begin.at] == "("
+        tail = _TAIL.search(self.text, max(start + 1, end - _LONGEST_TAIL), end)
+        if self.text[start - 1 : start] == "_":
+            return
+        if round_ and tail:
+            weight = weight_of(tail[1])
+            said = self.text[start + 1 : tail.start()].strip() if weight is not None else ""
+            if said and not said.isdigit() and (worded or "." in tail[1]):
+                assert weight is not None
+                self._mark(start, tail.start(), end, weight)
+        elif not self.prose and worded and self._whole(start, end) and (round_ or not marked):
+            self._mark(start, end, end, STEP if round_ else 1 / STEP)
+
+    def _whole(self, start: int, end: int) -> bool:
+        """Whether brackets enclose whole tags."""
+        before = self.text[max(start - 40, 0) : start].rstrip(" ")
+        after = self.text[end + 1 : end + 40].lstrip(" ")
+        return (not before or before[-1] in _EDGES) and (
+            not after or after[0] in _EDGES or bool(re.match(r":\s*[0-9.]+\s*\)", after))
+        )
+
+    def _mark(self, start: int, tail: int, end: int, factor: float) -> None:
+        """A weight: its syntax goes, with the space within it."""
+        inner = start + 1
+        while inner < tail and self.text[inner].isspace():
+            inner += 1
+        while tail > inner and self.text[tail - 1].isspace():
+            tail -= 1
+        self.cuts[start], self.cuts[tail] = inner, end + 1
+        self.factors[start], self.factors[tail] = (factor, True), (factor, False)
+
+
+def _without(text: str, scan: _Scan, factor: float) -> tuple[str, tuple[Emphasis, ...]]:
+    """The text without what is syntax, and its weights where they then stand."""
+    pieces: list[str] = []
+    found: list[Emphasis] = []
+    products = [factor]  # of the brackets that are open, which close in turn
+    length = at = 0
+    for cut in [*sorted(scan.cuts), len(text)]:
+        if cut > at:
+            piece = text[at:cut]
+            found += _emphasis(piece, length, products[-1])
+            pieces.append(piece)
+            length += len(piece)
+        at = max(at, scan.cuts.get(cut, cut))
+        if cut in scan.factors:
+            times, begins = scan.factors[cut]
+            products[len(products) - (not begins) :] = [products[-1] * times] * begins
+    return "".join(pieces), tuple(found)
+
+
+def _emphasis(piece: str, start: int, product: float) -> Iterator[Emphasis]:
+    weight = min(round(product, DIGITS), MOST)
+    bare = piece.strip(f" {SEPARATORS}")
+    if weight != 1 and bare:
+        begin = start + piece.index(bare)
+        yield Emphasis(begin, begin + len(bare), weight)
