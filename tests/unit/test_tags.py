@@ -39,7 +39,7 @@ def test_what_separates_and_lists_tags_is_none_of_them(text: str, tags: list[str
         ("black t-shirt", "black_t-shirt"),
         ("black t shirt", "black_t_shirt"),
         ("two tone hair", "two-tone_hair"),
-        ("(pink hair:1.2)", "(pink hair:1.2)"),
+        ("(pink hair:1.2)", "(pink_hair:1.2)"),
         ("green hair", "green hair"),
     ],
 )

@@ -29,6 +29,8 @@ SCHEDULES = ("shifted", "linear_quadratic")
 NORMALISATIONS = ("off", "rows")
 UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
+WEIGHTINGS = ("interpolate", "empty", "off")
+ENCODINGS = ("whole", "per-character")
 MAX_SEED = 2**63 - 1
 RANDOM = -1  # as seeds are left open elsewhere
 
@@ -134,6 +136,21 @@ class Request:
     max_tokens: int | None = option(
         Option("Cut Gemma's text after this many tokens; whole when left out.", low=1, high=131_072)
     )
+    weighting: str | None = option(
+        Option(
+            "What (tag:1.2), (tag), [tag] and weight= do: blend with the text without the tag, "
+            "with an empty text, or nothing; by the model when left out.",
+            choices=WEIGHTINGS,
+            otherwise="off",
+        )
+    )
+    encoding: str | None = option(
+        Option(
+            "Read an XML prompt as one text, or each block by itself.",
+            choices=ENCODINGS,
+            otherwise="whole",
+        )
+    )
 
     lora: tuple[str, ...] = option(
         Option(
@@ -154,7 +171,8 @@ class Request:
     )
     sent: tuple[str, ...] = option(
         Option(
-            "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative."
+            "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative; "
+            "then marks of what has a weight in them or is read apart."
         ),
         default=(),
     )
