@@ -119,6 +119,10 @@ def draw(
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or _preset_of_parts(spec))
+            if asked.get("verbatim"):
+                profile = replace(profile, weighting="off")
+            elif "weighting" in asked:
+                profile = replace(profile, weighting=asked["weighting"])
             show_findings(read or Prompt("prompt", asked["prompt"]), profile, strict=strict)
         elif told.receipt is None:
             fix = "Write it, or name a --from file."

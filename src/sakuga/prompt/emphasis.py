@@ -19,6 +19,7 @@ DIGITS = 4  # behind the point
 
 _NUMBER = re.compile(r"[0-9]{0,3}(?:\.[0-9]{0,4})?")
 _TAIL = re.compile(r":\s{0,8}([0-9.]{1,8})\s{0,8}\Z")
+_ODD = re.compile(r":\s{0,8}[-+.0-9]{1,8}\s{0,8}\Z")  # a number that is no weight
 _LONGEST_TAIL = 25
 _PAIRS = {")": "(", "]": "["}
 _EDGES = f"{SEPARATORS}([)]"  # what a tag in brackets may have beside it
@@ -56,6 +57,24 @@ def emphasised(
     return _without(text, scan, factor)
 
 
+@dataclass(frozen=True, slots=True)
+class Brackets:
+    """Where brackets stand that are a weight, and whether a number says so."""
+
+    start: int
+    end: int
+    numbered: bool
+
+
+def brackets_of(text: str, *, prose: bool = False) -> tuple[Brackets, ...]:
+    """The brackets of a text that `emphasised` takes for weights."""
+    if not any(sign in text for sign in "(["):
+        return ()
+    scan = _Scan(text, prose)
+    scan.run()
+    return tuple(scan.found)
+
+
 @dataclass(slots=True)
 class _Bracket:
     """One that is open: how many words, colons and bars stood before it."""
@@ -77,6 +96,7 @@ class _Scan:
     prose: bool
     cuts: dict[int, int] = field(default_factory=dict)
     factors: dict[int, tuple[float, bool]] = field(default_factory=dict)
+    found: list[Brackets] = field(default_factory=list)
 
     def run(self) -> None:
         """Find everything, in one pass."""
@@ -102,7 +122,8 @@ class _Scan:
     def _close(self, begin: _Bracket, end: int, worded: bool, marked: bool) -> None:
         """Tell what a pair of brackets is."""
         start, round_ = begin.at, self.text[begin.at] == "("
-        tail = _TAIL.search(self.text, max(start + 1, end - _LONGEST_TAIL), end)
+        reach = max(start + 1, end - _LONGEST_TAIL), end
+        tail = _TAIL.search(self.text, *reach)
         if self.text[start - 1 : start] == "_":
             return
         if round_ and tail:
@@ -111,7 +132,9 @@ class _Scan:
             if said and not said.isdigit() and (worded or "." in tail[1]):
                 assert weight is not None
                 self._mark(start, tail.start(), end, weight)
-        elif not self.prose and worded and self._whole(start, end) and (round_ or not marked):
+        elif self.prose or not worded or _ODD.search(self.text, *reach):
+            return
+        elif self._whole(start, end) and (round_ or not marked):
             self._mark(start, end, end, STEP if round_ else 1 / STEP)
 
     def _whole(self, start: int, end: int) -> bool:
@@ -124,6 +147,7 @@ class _Scan:
 
     def _mark(self, start: int, tail: int, end: int, factor: float) -> None:
         """A weight: its syntax goes, with the space within it."""
+        self.found.append(Brackets(start, end + 1, tail < end))
         inner = start + 1
         while inner < tail and self.text[inner].isspace():
             inner += 1
@@ -138,14 +162,16 @@ def _without(text: str, scan: _Scan, factor: float) -> tuple[str, tuple[Emphasis
     pieces: list[str] = []
     found: list[Emphasis] = []
     products = [factor]  # of the brackets that are open, which close in turn
+    run: list[str] = []  # of one product
     length = at = 0
     for cut in [*sorted(scan.cuts), len(text)]:
-        if cut > at:
-            piece = text[at:cut]
+        run.append(text[at:cut])
+        at = max(at, scan.cuts.get(cut, cut))
+        if cut in scan.factors or cut == len(text):
+            piece, run = "".join(run), []
             found += _emphasis(piece, length, products[-1])
             pieces.append(piece)
             length += len(piece)
-        at = max(at, scan.cuts.get(cut, cut))
         if cut in scan.factors:
             times, begins = scan.factors[cut]
             products[len(products) - (not begins) :] = [products[-1] * times] * begins
