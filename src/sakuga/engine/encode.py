@@ -234,9 +234,13 @@ Join = Callable[[Parts, Features], Tensor]
 
 
 def joined(parts: Parts, features: Features) -> Tensor:
-    """The features of all tokens in order; of those that parts share, once."""
-    first, *others = (features[text] for text in parts.texts)
-    return torch.cat((first, *(one[parts.shared :] for one in others))) if others else first
+    """The features of all tokens in order; of what stands around every part, once."""
+    found = [features[text] for text in parts.texts]
+    if len(found) == 1:
+        return found[0]
+    found[1:] = (one[parts.before :] for one in found[1:])
+    found[:-1] = (one[: len(one) - parts.behind] for one in found[:-1])
+    return torch.cat(found)
 
 
 def mean_of(parts: Parts, features: Features) -> Tensor:

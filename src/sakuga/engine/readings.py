@@ -25,16 +25,18 @@ Ids = tuple[int, ...]
 class Parts:
     """What an encoder reads one by one of a text.
 
-    `shared`: how many tokens every part begins with, which count once where parts are joined.
+    `before`, `behind`: how many tokens every part begins and ends with; where parts are joined,
+    those of the first and of the last count.
     """
 
     texts: tuple[Ids, ...]
-    shared: int = 0
+    before: int = 0
+    behind: int = 0
 
     @property
     def length(self) -> int:
         """How many tokens they are when joined."""
-        return sum(map(len, self.texts)) - self.shared * (len(self.texts) - 1)
+        return sum(map(len, self.texts)) - (self.before + self.behind) * (len(self.texts) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +155,5 @@ def _parts(tokens: Tokens, groups: Sequence[range], kept: Sequence[int]) -> Part
 
     before = tuple(of(range(groups[0].start)))
     behind = tuple(of(range(groups[-1].stop, len(ids))))
-    return Parts(tuple((*before, *of(one), *behind) for one in groups), len(before))
+    texts = tuple((*before, *of(one), *behind) for one in groups)
+    return Parts(texts, len(before), len(behind))
