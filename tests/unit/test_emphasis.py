@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sakuga.prompt.canonical import Systems, canonical, encoder_texts
+from sakuga.prompt.canonical import Systems, blocks_apart, canonical, encoder_texts
 from sakuga.prompt.document import read, write
 from sakuga.prompt.emphasis import Emphasis, brackets_of, emphasised, weight_of
 from sakuga.prompt.tags import spelling_of
@@ -142,3 +142,11 @@ def test_blocks_are_parts_where_there_are_characters() -> None:
     assert encoder_texts("1girl", systems=Systems()).positive.parts == ()
     general = "<general_tags><count>1girl</count></general_tags><caption>x</caption>"
     assert encoder_texts(general, systems=Systems()).positive.parts == ()
+
+
+def test_blocks_apart_are_the_text() -> None:
+    document = read(XML)
+    apart = blocks_apart(document)
+    assert len(apart) == 2
+    assert "".join(apart) == encoder_texts(XML, systems=Systems()).positive.jina
+    assert blocks_apart(read("1girl, smile")) == ("1girl, smile",)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from sakuga.prompt import document as documents
@@ -154,6 +155,15 @@ def plain_lines(
         yield from lines(unweighted(document), spelling)
 
 
+def blocks_apart(document: Document, spelling: Spelling | None = None) -> tuple[str, ...]:
+    """The text that encoders read, block by block as `--encoding per-character` has it.
+
+    Put together they are the text. One alone, if no block is a character.
+    """
+    found = _apart(plain_lines(document, spelling))
+    return tuple(found) if _peopled(document) else ("".join(found),)
+
+
 def unweighted(document: Document) -> Document:
     """The same with every element as much meant as the others."""
     if all(part.weight == 1 for block in document.blocks for part in block.fields):
@@ -250,19 +260,23 @@ def _encoder_text(
     if verbatim:
         return EncoderText(before + text, text)
     written = list(plain_lines(document, spelling, weighted=weighted))
-    user = "\n".join(line.text for line in written)
-    emphases: list[Emphasis] = []
-    starts: dict[int, int] = {}  # of sections
-    at = len(before)
+    apart = _apart(written)
+    emphases, at = list[Emphasis](), len(before)
     for line in written:
-        starts.setdefault(line.section, at)
-        emphases += (
-            replace(one, start=one.start + at, end=one.end + at) for one in line.emphases
-        )
+        emphases += (replace(one, start=one.start + at, end=one.end + at) for one in line.emphases)
         at += len(line.text) + 1
-    ends = [*starts.values(), at - 1][1:]
-    parts = tuple(zip(starts.values(), ends, strict=True)) if _peopled(document) else ()
+    ends = list(accumulate(map(len, apart), initial=len(before)))
+    parts = tuple(pairwise(ends)) if _peopled(document) else ()
+    user = "".join(apart)
     return EncoderText(before + user, user, tuple(emphases), parts)
+
+
+def _apart(written: Iterable[Line]) -> list[str]:
+    """The text of each section; all but the last end in a line break."""
+    groups = groupby(written, key=lambda line: line.section)
+    found = ["".join(f"{line.text}\n" for line in each) for _, each in groups]
+    found[-1:] = [last.removesuffix("\n") for last in found[-1:]]
+    return found
 
 
 def _peopled(document: Document) -> bool:
