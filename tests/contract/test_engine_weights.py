@@ -70,7 +70,8 @@ def test_parts_are_drawn_otherwise_and_as_long(engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["1girl, smile", "<general_tags><count>1girl</count></general_tags><caption>A.</caption>"]
+    "prompt",
+    ["1girl, smile", "<general_tags><count>1girl</count></general_tags><caption>A.</caption>"],
 )
 def test_a_prompt_without_characters_is_whole_and_says_so(engine, prompt) -> None:
     ask = replace(ASK, prompt=prompt, encoding="per-character")

@@ -15,7 +15,11 @@ WEIGHTS = [
     ("(red eyes:1.2), smile", "red eyes, smile", {"red eyes": 1.2}),
     ("((smile)), [hat]", "smile, hat", {"smile": 1.21, "hat": 0.9091}),
     ("(blue hair, red eyes)", "blue hair, red eyes", {"blue hair, red eyes": 1.1}),
-    ("(blue hair, (red eyes:1.5):0.5)", "blue hair, red eyes", {"blue hair": 0.5, "red eyes": 0.75}),
+    (
+        "(blue hair, (red eyes:1.5):0.5)",
+        "blue hair, red eyes",
+        {"blue hair": 0.5, "red eyes": 0.75},
+    ),
     ("a girl in a (red dress:1.3) at sea", "a girl in a red dress at sea", {"red dress": 1.3}),
     ("(saber_(fate):1.3), x", "saber_(fate), x", {"saber_(fate)": 1.3}),
     ("(saber_\\(fate\\):1.3)", "saber_(fate)", {"saber_(fate)": 1.3}),
@@ -25,8 +29,10 @@ WEIGHTS = [
     ("少女(红裙:1.3)，(长发)", "少女红裙，长发", {"红裙": 1.3, "长发": 1.1}),
 ]
 LITERAL = [
-    "saber_(fate), saber (fate), ghost_(call_of_duty:_modern_warfare_2)", ":), ;), >:(, (:", "(o)_(o)",
-    "16:9, (16:9), (1:2)", "[from:to:0.5], [cat|dog]", "(smile:-1)", "((smile", "smile))", "()", "[]",
+    "saber_(fate), saber (fate), ghost_(call_of_duty:_modern_warfare_2)", ":), ;), >:(, (:",
+    "(o)_(o)",
+    "16:9, (16:9), (1:2)", "[from:to:0.5], [cat|dog]", "(smile:-1)", "((smile", "smile))", "()",
+    "[]",
     "{smile}, 1.2::smile::", "(long hair) girl", "(x), (9)",
 ]  # fmt: skip
 

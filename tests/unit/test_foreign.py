@@ -64,7 +64,9 @@ def test_one_cause_is_one_finding() -> None:
 def test_a_model_that_heeds_weights_is_told_of_none() -> None:
     heeded = "(smile, red_eyes:1.2), [hat_x], ((long hair)), saber_(fate)"
     assert not [one for one in lint(heeded, weighted=True) if "weight" in one.rule]
-    (other,) = (one for one in lint(f"{heeded}, {{{{smile}}}}", weighted=True) if "weight" in one.rule)
+    (other,) = (
+        one for one in lint(f"{heeded}, {{{{smile}}}}", weighted=True) if "weight" in one.rule
+    )
     assert "{{smile}}" in other.reason
 
 

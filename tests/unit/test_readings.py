@@ -7,7 +7,7 @@ import torch
 from tiny import TINY
 
 from sakuga.api.marks import Mark, marks_of
-from sakuga.engine.encode import Features, joined, mean_of, weighed
+from sakuga.engine.encode import joined, mean_of, weighed
 from sakuga.engine.readings import MOST_WEIGHTS, Ids, Parts, Reading, Weighing, read_tokens
 from sakuga.errors import RequestError
 from sakuga.model.layers import Segments
@@ -126,9 +126,7 @@ def test_the_vector_of_parts_is_the_mean_of_all_their_tokens() -> None:
     reading = read_tokens(tokens(), GROUPS, OFF)
     known = features("jina", reading)
     first, second = (known[text] for text in reading.texts)
-    torch.testing.assert_close(
-        weighed(reading, known, mean_of), (7 * first + 6 * second) / 13
-    )
+    torch.testing.assert_close(weighed(reading, known, mean_of), (7 * first + 6 * second) / 13)
 
 
 def test_parts_may_have_weights() -> None:
@@ -159,7 +157,9 @@ def test_a_mark_is_written_and_read() -> None:
     assert marks_of(map(str, marks), "prompt") == (marks[2], marks[0])
 
 
-@pytest.mark.parametrize("text", ["", "prompt", "prompt 3-3", "other 1-2", "prompt 1-2 x", "prompt 1-2 x99"])
+@pytest.mark.parametrize(
+    "text", ["", "prompt", "prompt 3-3", "other 1-2", "prompt 1-2 x", "prompt 1-2 x99"]
+)
 def test_what_is_no_mark_is_refused(text: str) -> None:
     with pytest.raises(RequestError):
         Mark.parse(text)

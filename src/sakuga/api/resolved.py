@@ -14,7 +14,6 @@ from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
-
 SENT = 4  # texts; what follows them are marks
 
 

@@ -308,9 +308,9 @@ class TextEncoders:
                 trouble = self._keep(stage, ids, run.stages[stage.name], features)
                 if trouble:
                     yield Warned("cache", trouble)
-        features = {ids: one for ids, one in found.items() if one is not None}
+        known = {ids: kept for ids, kept in found.items() if kept is not None}
         join = mean_of if stage is JINA else joined
-        return [weighed(one, features, join) for one in readings]
+        return [weighed(one, known, join) for one in readings]
 
     def _kept(self, stage: Stage, ids: tuple[int, ...], how: StagePlan) -> Tensor | None:
         """What the cache has for a text."""

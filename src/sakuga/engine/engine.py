@@ -48,7 +48,6 @@ from sakuga.sample.solvers import grid
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.sha256 import file_sha256
 
-
 WHOLE = "The prompt is encoded as one text: it has no <character_1> beside another block."
 
 

@@ -9,7 +9,7 @@ token by token for Gemma, and for Jina's one vector. Without contrasts they are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sakuga.api.marks import Mark
@@ -120,7 +120,11 @@ def _groups(tokens: Tokens, marks: Sequence[Mark]) -> list[range]:
     """The tokens of each part: those that begin in it."""
     if len(marks) < 2:
         return []
-    groups = (_those(tokens, lambda start, _, m=one: m.start <= start < m.end) for one in marks)
+    groups = [
+        [at for at, (start, end) in enumerate(tokens.offsets)
+         if start < end and one.start <= start < one.end]
+        for one in marks
+    ]  # fmt: skip
     found = [range(each[0], each[-1] + 1) for each in groups if each]
     return found if len(found) > 1 else []
 
@@ -130,15 +134,10 @@ def _weights(tokens: Tokens, marks: Sequence[Mark]) -> list[float]:
     weights = [1.0] * len(tokens.ids)
     for mark in reversed(marks):
         assert mark.weight is not None
-        for at in _those(tokens, lambda start, end, m=mark: start < m.end and end > m.start):
-            weights[at] = mark.weight
+        for at, (start, end) in enumerate(tokens.offsets):
+            if start < end and start < mark.end and end > mark.start:
+                weights[at] = mark.weight
     return weights
-
-
-def _those(tokens: Tokens, chosen: Callable[[int, int], bool]) -> list[int]:
-    """Where the tokens of the text itself are whose range is chosen."""
-    ranges = enumerate(tokens.offsets)
-    return [at for at, (start, end) in ranges if start < end and chosen(start, end)]
 
 
 def _parts(tokens: Tokens, groups: Sequence[range], kept: Sequence[int]) -> Parts:

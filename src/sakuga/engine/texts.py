@@ -117,8 +117,7 @@ class Side:
     def pooled(self, how: Weighing) -> Reading:
         """What Jina reads; an empty text has no counterpart among its vectors."""
         moved = (
-            replace(one, start=one.start - self.lead, end=one.end - self.lead)
-            for one in self.marks
+            replace(one, start=one.start - self.lead, end=one.end - self.lead) for one in self.marks
         )
         kind = "off" if how.kind == "empty" else how.kind
         return read_tokens(self.jina, tuple(moved), replace(how, kind=kind))
@@ -140,8 +139,8 @@ def _check_length(request: Resolved, counts: TokenCounts) -> None:
 def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) -> SentTexts:
     """The strings that each encoder reads of a prompt and its negative, and what marks them."""
     if request.sent:
-        gemma, jina, negative_gemma, negative_jina, *marks = request.sent
-        return SentTexts(gemma, jina, negative_gemma, negative_jina, tuple(marks))
+        gemma, jina, negative_gemma, negative_jina, *told = request.sent
+        return SentTexts(gemma, jina, negative_gemma, negative_jina, tuple(told))
     texts = encoder_texts(
         request.prompt,
         request.negative,

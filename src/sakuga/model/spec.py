@@ -159,8 +159,8 @@ class DrawingSpec:
 
     `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt;
     `system_negative`: before a negative, None for the same as before a prompt of its kind.
-    `normalisation`, `weighting`: see `api.request.Request`. `trained_min`, `trained_max`: the shortest and
-    longest side of the pictures of training, 0 if not known.
+    `normalisation`, `weighting`: see `api.request.Request`. `trained_min`, `trained_max`: the
+    shortest and longest side of the pictures of training, 0 if not known.
     """
 
     steps: int

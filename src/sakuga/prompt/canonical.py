@@ -18,7 +18,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from sakuga.prompt import document as documents
-from sakuga.prompt.emphasis import Emphasis, emphasised
+from sakuga.prompt.emphasis import Emphasis, emphasised, weight_attribute
 from sakuga.prompt.names import (
     CAPTION,
     CHARACTER_FIELDS,
@@ -29,7 +29,7 @@ from sakuga.prompt.names import (
     standard_name,
 )
 from sakuga.prompt.nodes import Block, Document, Field
-from sakuga.prompt.reader import escape, weight_attribute
+from sakuga.prompt.reader import escape
 from sakuga.prompt.settings import unlabelled
 from sakuga.prompt.tags import Spelling, is_list, respelled, tidied
 

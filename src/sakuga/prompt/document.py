@@ -24,16 +24,11 @@ from functools import lru_cache
 from sakuga.errors import PromptRefused
 from sakuga.prompt import annotation
 from sakuga.prompt.around import OF_CAPTIONS, beside_caption, peel
+from sakuga.prompt.emphasis import weight_attribute
 from sakuga.prompt.names import CAPTION
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Kind, Offsets, Remark, Span
 from sakuga.prompt.passage import Passage
-from sakuga.prompt.reader import (
-    escape,
-    parse,
-    refuse_declarations,
-    text_field,
-    weight_attribute,
-)
+from sakuga.prompt.reader import escape, parse, refuse_declarations, text_field
 from sakuga.prompt.settings import without_settings
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Weights as people type them: `(tag:1.2)`, `(tag)`, `[tag]`, and `\\(` for a bracket that is meant.
+"""Weights as people type them: `(tag:1.2)`, `(tag)`, `[tag]`, and `\\(` for a plain bracket.
 
 A weight with a number may stand anywhere, in sentences too. One without must enclose whole tags,
 or `saber (fate)` would be a weight. A bracket right behind `_` belongs to a name: `saber_(fate)`.
@@ -16,6 +16,7 @@ from sakuga.prompt.tags import SEPARATORS
 STEP = 1.1  # what a pair of brackets without a number multiplies or divides by
 MOST = 4.0  # what is said to weigh more counts as this
 DIGITS = 4  # behind the point
+WEIGHT = "weight"  # the attribute of an element
 
 _NUMBER = re.compile(r"[0-9]{0,3}(?:\.[0-9]{0,4})?")
 _TAIL = re.compile(r":\s{0,8}([0-9.]{1,8})\s{0,8}\Z")
@@ -40,6 +41,11 @@ def weight_of(text: str) -> float | None:
     if not _NUMBER.fullmatch(text) or not any(map(str.isdigit, text)):
         return None
     return min(float(text), MOST)
+
+
+def weight_attribute(weight: float) -> str:
+    """What an element says of its weight: nothing of 1."""
+    return f' {WEIGHT}="{weight:g}"' if weight != 1 else ""
 
 
 def emphasised(

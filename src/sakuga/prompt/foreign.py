@@ -113,6 +113,7 @@ PATTERNS = (
     ),
 )
 
+
 def foreign(document: Document, *, weighted: bool = False) -> Iterator[Found]:
     """What other programs would obey; of each kind the first, with how many there are.
 

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt.emphasis import DIGITS, MOST, weight_of
+from sakuga.prompt.emphasis import DIGITS, MOST, WEIGHT, weight_of
 from sakuga.prompt.names import CAPTION, UNNUMBERED, WRAPPERS, character_number
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Offsets, Span
 from sakuga.prompt.regex import Regex
@@ -60,7 +60,6 @@ MAX_ELEMENTS = 2_000
 MAX_ATTRIBUTES = 64
 MAX_DEPTH = 32
 _ROOT = "prompt"
-WEIGHT = "weight"  # the one attribute that fields have, too
 _WRAPPER_TAG = Regex(r"<(?P<closing>/?)im(?:age|g)\s*+>", re.I | re.A)
 
 
@@ -74,11 +73,6 @@ def escape(text: str) -> str:
     if "<" not in text and "&" not in text:
         return text
     return _READS_AS_MARKUP.compiled.sub(lambda match: ESCAPES[match[0]], text)
-
-
-def weight_attribute(weight: float) -> str:
-    """What a tag says of a weight: nothing of 1."""
-    return f' {WEIGHT}="{weight:g}"' if weight != 1 else ""
 
 
 def find_declaration(text: str) -> Span | None:
