@@ -136,21 +136,6 @@ class Request:
     max_tokens: int | None = option(
         Option("Cut Gemma's text after this many tokens; whole when left out.", low=1, high=131_072)
     )
-    weighting: str | None = option(
-        Option(
-            "What (tag:1.2), (tag), [tag] and weight= do: blend with the text without the tag, "
-            "with an empty text, or nothing; by the model when left out.",
-            choices=WEIGHTINGS,
-            otherwise="off",
-        )
-    )
-    encoding: str | None = option(
-        Option(
-            "Read an XML prompt as one text, or each block by itself.",
-            choices=ENCODINGS,
-            otherwise="whole",
-        )
-    )
 
     lora: tuple[str, ...] = option(
         Option(
@@ -182,6 +167,21 @@ class Request:
             "one, as diffusers does for Lumina 2.",
             choices=NORMALISATIONS,
             otherwise="off",
+        )
+    )
+    weighting: str | None = option(
+        Option(
+            "What (tag:1.2), (tag), [tag] and weight= do: blend with the text without the tag, "
+            "with an empty text, or nothing; by the model when left out.",
+            choices=WEIGHTINGS,
+            otherwise="off",
+        )
+    )
+    encoding: str | None = option(
+        Option(
+            "Read an XML prompt as one text, or each block by itself.",
+            choices=ENCODINGS,
+            otherwise="whole",
         )
     )
 
