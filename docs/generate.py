@@ -82,7 +82,8 @@ EXAMPLES = {
     "own-system-prompt": (
         "You are an assistant designed to generate high-quality anime images. <Prompt Start> 1girl"
     ),
-    "weighted-tag": "<character_1><appearance>(blue_hair:1.2)</appearance></character_1>",
+    "unheeded-weight": "<character_1><appearance>(blue_hair:1.2)</appearance></character_1>",
+    "weighted-tag": "<character_1><appearance>[blue_hair]</appearance></character_1>",
     "other-name": "<character_1><appearance>twin_tails</appearance></character_1>",
     "unknown-word": "1girl, blue_hair, smiling",
 }

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -165,11 +165,13 @@ def test_flags_reach_the_receipt(draw) -> None:
         "--normalisation", "rows",
         "--truncation", "0.75", "--uncond", "keep-pooled", "--system", "S", "--verbatim",
         "--text-mode", "comfy", "--max-tokens", "9", "--negative", "long_hair", "--recipe", "demo",
+        "--weighting", "empty", "--encoding", "per-character",
     )  # fmt: skip
     assert draw(PROMPT, "--seed", "3", "--out", "a.png", *flags)[0] == 0
     assert plain(receipt("a.png").request) == plain(Request(
         PROMPT, "long_hair", 3, 96, 32, 1, "demo", 2, 2.5, "heun2", 4.0, "linear_quadratic",
-        0.5, 0.75, "keep-pooled", "S", True, "comfy", 9, normalisation="rows",
+        0.5, 0.75, "keep-pooled", "S", True, "comfy", 9, normalisation="rows", weighting="empty",
+        encoding="per-character",
     ))  # fmt: skip
 
 
@@ -240,13 +242,13 @@ def test_it_is_drawn_from_the_texts_that_were_sent_then(draw, tiny_model) -> Non
     (result,) = [
         e.result for e in open_engine(tiny_model).generate(asked) if isinstance(e, Finished)
     ]
-    assert astuple(result.receipt.texts) == sent
+    assert result.receipt.texts.as_asked == sent
     assert result.receipt.request.sent == ()
     result.save("a.png")
     assert draw("--from", "a.png", "--out", "b.png")[2] == "Equal pixels, compared with a.png.\n"
     assert receipt("b.png") == receipt("a.png")
     draw("--from", "a.png", "--seed", "4", "--out", "c.png")
-    assert astuple(receipt("c.png").texts) == sent
+    assert receipt("c.png").texts.as_asked == sent
     draw("--from", "a.png", "--negative", "", "--out", "d.png")
     assert receipt("d.png").texts.jina == "1girl, smile"
 

@@ -51,7 +51,8 @@ def _plain(text: str) -> str:
 def fields(names: tuple[str, ...]) -> st.SearchStrategy[Field]:
     """One field under a known name, an alias or an unknown name, now and then nested."""
     known = st.sampled_from((*names, *(old for old, new in ALIASES.items() if new in names)))
-    flat = st.builds(Field, known | unknown_names, texts)
+    weights = st.sampled_from((1.0, 1.0, 1.0, 0.0, 0.85, 1.2))
+    flat = st.builds(Field, known | unknown_names, texts, st.just(False), weights)
     nested = st.builds(Field, unknown_names, nested_texts, st.just(True))
     return st.one_of(flat, flat, flat, nested)
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import assume, given
 from strategies import documents, rearranged, wild
 
-from sakuga.prompt.canonical import Systems, canonical, encoder_texts, lines
+from sakuga.prompt.canonical import (
+    Systems,
+    blocks_apart,
+    canonical,
+    encoder_texts,
+    lines,
+    unweighted,
+)
 from sakuga.prompt.document import read, write
 from sakuga.prompt.nodes import Document
 from sakuga.prompt.reader import find_declaration
@@ -57,4 +64,26 @@ def test_both_encoders_read_the_user_and_only_gemma_the_system(text: str) -> Non
     assume(find_declaration(text) is None)
     sent = encoder_texts(text, systems=Systems("X ", "T ")).positive
     assert sent.gemma.endswith(sent.jina)
-    assert sent.jina == (canonical(read(text)) if text.strip() else "")
+    plain = canonical(unweighted(read(text)))
+    assert sent.jina == (plain if text.strip() else "")
+
+
+@given(documents())
+def test_weights_change_no_letter_of_what_is_read(document: Document) -> None:
+    text = write(document)
+    plain = encoder_texts(write(unweighted(document)), systems=Systems("X ", "T ")).positive
+    off = encoder_texts(text, systems=Systems("X ", "T ")).positive
+    assert off == plain
+    assert "".join(blocks_apart(document)) == plain.jina or not text.strip()
+    for one in encoder_texts(text, systems=Systems("X "), weighted=True).positive.emphases:
+        assert one.weight != 1
+
+
+@given(wild)
+def test_weights_of_any_text_are_read_the_same_in_canonical_form(text: str) -> None:
+    assume(find_declaration(text) is None)
+    first = encoder_texts(text, systems=Systems(), weighted=True).positive
+    again = encoder_texts(canonical(read(text)), systems=Systems(), weighted=True).positive
+    assert first.jina == again.jina
+    assert first.emphases == again.emphases
+    assert all(0 <= one.start < one.end <= len(first.gemma) for one in first.emphases)

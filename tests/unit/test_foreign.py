@@ -31,7 +31,7 @@ SAID = [
     ("1girl, <lora:a b:0.8>", "lora-tag", "<lora:a b:0.8>, "),
     ("1girl, <lyco:x>", "lora-tag", "<lyco:x>"),
     ("<hypernet:x:1>, 1girl", "lora-tag", "<hypernet:x:1>"),
-    ("1girl, (smile:1.2)", "weighted-tag", "(smile:1.2)"),
+    ("1girl, (smile:1.2)", "unheeded-weight", "(smile:1.2)"),
     ("1.2::smile::, 1girl", "weighted-tag", "1.2::smile::"),
     ("1girl, ((smile))", "weighted-tag", "((smile))"),
     ("1girl, {{smile}}", "weighted-tag", "{{smile}}"),
@@ -65,7 +65,7 @@ def test_tags_that_look_alike_are_not(tags: str) -> None:
 
 def test_one_cause_is_one_finding() -> None:
     many = ", ".join(f"(tag{i}:1.2)" for i in range(9))
-    (one,) = (one for one in lint(many) if one.rule == "weighted-tag")
+    (one,) = (one for one in lint(many) if one.rule == "unheeded-weight")
     assert "(and 8 more)" in one.reason
     (lora,) = (one for one in lint("<lora:a:1>, <lora:b:1>, x"))
     assert "(and 1 more)" in lora.reason
@@ -79,3 +79,20 @@ def test_a_setting_among_tags_is_no_name_of_a_thing(vocabulary: frozenset[str] |
     found = lint("Steps: 20, 1girl, Seed= 7", vocabulary=vocabulary)
     assert [one.rule for one in found] == ["other-syntax"]
     assert "--steps" in found[0].fix
+
+
+def test_a_model_that_heeds_weights_is_told_of_none() -> None:
+    heeded = "(smile, red_eyes:1.2), [hat_x], ((long hair)), saber_(fate)"
+    assert not [one for one in lint(heeded, weighted=True) if "weight" in one.rule]
+    (other,) = (
+        one for one in lint(f"{heeded}, {{{{smile}}}}", weighted=True) if "weight" in one.rule
+    )
+    assert "{{smile}}" in other.reason
+
+
+def test_the_weight_of_an_element_is_told_where_it_does_nothing() -> None:
+    text = '<character_1><appearance weight="1.2">red_eyes</appearance></character_1>'
+    (found,) = lint(text)
+    assert found.rule == "unheeded-weight"
+    assert "--weighting" in found.fix
+    assert lint(text, weighted=True) == ()

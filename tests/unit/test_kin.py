@@ -36,6 +36,7 @@ from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, open_component
 from sakuga.checkpoint.parts import is_model
 from sakuga.commands.cli import app
 from sakuga.commands.convert import convert
+from sakuga.commands.prompts import findings
 from sakuga.engine.engine import Engine
 from sakuga.engine.networks import Networks
 from sakuga.errors import BindError, LayoutError, ModelNotFound, SpecMismatch, WeightsError
@@ -396,6 +397,24 @@ def test_presets_are_planned_without_any_files() -> None:
         assert "jina" not in told
     profile = lint_profile("netayume-lumina")
     assert (profile.limit, profile.system_xml) == (256, NETAYUME_LUMINA.drawing.system_xml)
+
+
+def test_weights_are_heeded_as_other_programs_do(kin: Path) -> None:
+    one, heavy = engine(kin), "1girl, (blue_hair:1.4)"
+    plain, none, weighed = (
+        event.result.picture.rgb
+        for prompt in ("1girl, blue_hair", "1girl, (blue_hair:1)", heavy)
+        for event in one.generate(replace(request(), prompt=prompt))
+        if isinstance(event, Finished)
+    )
+    assert plain == none != weighed
+    resolved = one.resolve(Request(heavy))
+    assert resolved.weighting == "interpolate"
+    assert one.plan(resolved).texts.sent.gemma.endswith("1girl, blue_hair")
+    for model in ("netayume-lumina", str(kin)):
+        assert lint_profile(model).weighting == "interpolate"
+        assert not [each for each in findings(heavy, lint_profile(model)) if "weight" in each.rule]
+    assert lint_profile("newbie-3.5b").weighting == lint_profile("chibi").weighting == "off"
 
 
 @pytest.mark.parametrize(

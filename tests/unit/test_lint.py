@@ -60,6 +60,7 @@ def test_severities_are_as_promised() -> None:
             "not-well-formed", "too-many-characters", "duplicate-number", "count-mismatch",
             "too-long", "slot-blurred", "around-prompt", "outside-text", "wrapper", "escaped-tags",
             "zero-width", "inner-caption", "negative", "settings-text", "lora-tag",
+            "unheeded-weight",
         },
     }  # fmt: skip
 
@@ -384,7 +385,7 @@ def test_bare_markup_other_names_attributes_weights_and_loose_text_are_infos() -
         "attribute": "<character_1 name='x'>",
         "renamed-field": "pose",
         "bare-markup": "&",
-        "weighted-tag": "(red_eyes:1.2)",
+        "unheeded-weight": "(red_eyes:1.2)",
         "empty-tag": ",, ",
     }
 

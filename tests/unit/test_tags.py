@@ -50,7 +50,7 @@ def test_signs_of_full_width_part_flat_tags_but_no_sentences(sign: str) -> None:
         ("black t-shirt", "black_t-shirt"),
         ("black t shirt", "black_t_shirt"),
         ("two tone hair", "two-tone_hair"),
-        ("(pink hair:1.2)", "(pink hair:1.2)"),
+        ("(pink hair:1.2)", "(pink_hair:1.2)"),
         ("green hair", "green hair"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from sakuga.api.marks import SIDES, marks_of
 from sakuga.api.receipt import Plan, Receipt, StagePlan
 from sakuga.api.request import Request
 
@@ -31,6 +32,8 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "solver formula", receipt.solver
     yield "guidance formula", receipt.guidance
     yield from _read_by_encoders(receipt)
+    for side in SIDES:
+        yield from _marked(receipt, side)
     past = f", past the trained {tokens.trained} from {tokens.past!r}" if tokens.past else ""
     jina = f", {tokens.jina} for Jina" if tokens.jina else ""
     yield "tokens", f"{tokens.gemma} for Gemma{past}{jina}"
@@ -62,6 +65,22 @@ def _read_by_encoders(receipt: Receipt) -> Iterator[tuple[str, str]]:
         yield "Gemma read", f"{texts.gemma.removesuffix(texts.jina).strip()} [and {told}]"
     else:
         yield "Gemma read", texts.gemma
+
+
+def _marked(receipt: Receipt, side: str) -> Iterator[tuple[str, str]]:
+    """What of a text had a weight, and in how many parts it was read."""
+    texts = receipt.texts
+    text = texts.gemma if side == "prompt" else texts.negative_gemma
+    marks = marks_of(texts.marks, side)
+    weights = [
+        f"{_spaced(text[one.start : one.end])} {one.weight:g}"
+        for one in marks if one.weight is not None
+    ]  # fmt: skip
+    parts = sum(one.weight is None for one in marks)
+    if weights:
+        yield f"weights in the {side}", "; ".join(weights)
+    if parts:
+        yield f"parts of the {side}", f"{parts}, each encoded by itself"
 
 
 def _spaced(text: str) -> str:

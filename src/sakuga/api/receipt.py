@@ -68,12 +68,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SentTexts:
-    """The exact string each encoder read; Jina's are empty for a model without."""
+    """The exact string each encoder read; Jina's are empty for a model without.
+
+    `marks`: which of it had a weight or was read apart, as `api.marks.Mark` writes it.
+    """
 
     gemma: str
     jina: str
     negative_gemma: str
     negative_jina: str
+    marks: tuple[str, ...] = ()
+
+    @property
+    def as_asked(self) -> tuple[str, ...]:
+        """What `Request.sent` takes to have all of it read again."""
+        return self.gemma, self.jina, self.negative_gemma, self.negative_jina, *self.marks
 
 
 @dataclass(frozen=True, slots=True)

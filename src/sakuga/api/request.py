@@ -29,6 +29,8 @@ SCHEDULES = ("shifted", "linear_quadratic")
 NORMALISATIONS = ("off", "rows")
 UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
+WEIGHTINGS = ("interpolate", "empty", "off")
+ENCODINGS = ("whole", "per-character")
 MAX_SEED = 2**63 - 1
 RANDOM = -1  # as seeds are left open elsewhere
 
@@ -155,7 +157,8 @@ class Request:
     )
     sent: tuple[str, ...] = option(
         Option(
-            "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative."
+            "Texts the encoders read in place of the prompt's: Gemma, Jina, both of the negative; "
+            "then marks of what has a weight in them or is read apart."
         ),
         default=(),
     )
@@ -165,6 +168,21 @@ class Request:
             "one, as diffusers does for Lumina 2.",
             choices=NORMALISATIONS,
             otherwise="off",
+        )
+    )
+    weighting: str | None = option(
+        Option(
+            "What (tag:1.2), (tag), [tag] and weight= do: blend with the text without the tag, "
+            "with an empty text, or nothing; by the model when left out.",
+            choices=WEIGHTINGS,
+            otherwise="off",
+        )
+    )
+    encoding: str | None = option(
+        Option(
+            "Read an XML prompt as one text, or each block by itself.",
+            choices=ENCODINGS,
+            otherwise="whole",
         )
     )
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
+from sakuga.api.marks import Mark
 from sakuga.api.options import option_of, settled
 from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
 from sakuga.errors import RequestError
 from sakuga.printable import cut
+
+SENT = 4  # texts; what follows them are marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Resolved(Request):
     truncation: float = field(kw_only=True)
     uncond: str = field(kw_only=True)
     text_mode: Literal["training", "comfy"] = field(kw_only=True)
+    weighting: str = field(kw_only=True, default="off")
+    encoding: str = field(kw_only=True, default="whole")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,10 +130,12 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
             f"seed {request.seed} for {request.number} pictures",
             "Choose a smaller seed.",
         )
-    if len(request.sent) not in (0, 4):
+    if 0 < len(request.sent) < SENT:
         raise RequestError(
             "four texts are sent, or none", f"{len(request.sent)}", "Give those of one receipt."
         )
+    for mark in request.sent[SENT:]:
+        Mark.parse(mark)
     if request.solver.startswith("dpm") and request.steps < int(request.solver[-1]):
         raise RequestError(
             f"{request.solver} needs at least {request.solver[-1]} steps",

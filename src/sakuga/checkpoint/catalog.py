@@ -49,7 +49,8 @@ class LintProfile:
 
     `limit` counts Gemma tokens. `tokenizer` is a file that `checkpoint.tokenizer` reads, None
     without the model's files; `vocabulary` is None for a model that does not list what it can
-    draw. The system prompts are what Gemma reads before an XML or a plain prompt.
+    draw. The system prompts are what Gemma reads before an XML or a plain prompt; `weighting`
+    is what weights of tags do.
     """
 
     limit: int
@@ -57,6 +58,7 @@ class LintProfile:
     vocabulary: frozenset[str] | None
     system_xml: str
     system_text: str
+    weighting: str = "off"
 
 
 def locate(model: str) -> Path:
@@ -87,10 +89,10 @@ def lint_profile(model: str) -> LintProfile:
     """
     if model in ELSEWHERE and not Path(model).is_dir():
         preset = PRESETS[model]
-        return LintProfile(preset.gemma.trained_tokens, None, None, **_systems(preset))
+        return LintProfile(preset.gemma.trained_tokens, None, None, **_reading(preset))
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
     preset = _preset(folder)
-    limit, defaults = preset.gemma.trained_tokens, _systems(preset)
+    limit, defaults = preset.gemma.trained_tokens, _reading(preset)
     defaults |= {
         key: text
         for key, text in _drawing_entry(folder).items()
@@ -115,9 +117,10 @@ def drawing_defaults(model: str | None) -> DrawingSpec:
     return read_model_index(folder, _preset(folder)).drawing
 
 
-def _systems(preset: ModelSpec) -> dict[str, str]:
-    """What Gemma reads before an XML or a plain prompt."""
-    return {key: getattr(preset.drawing, key) for key in ("system_xml", "system_text")}
+def _reading(preset: ModelSpec) -> dict[str, str]:
+    """How a model reads a prompt, where nobody says otherwise."""
+    keys = ("system_xml", "system_text", "weighting")
+    return {key: getattr(preset.drawing, key) for key in keys}
 
 
 def _preset(folder: Path) -> ModelSpec:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,8 @@ from sakuga.memory.report import files as report_files
 from sakuga.model.spec import preset_of
 from sakuga.printable import LISTED, cut, shown
 
-READ = {"prompt", "negative", "system", "verbatim", "text_mode"}  # decide what encoders read
+# Decide what encoders read.
+READ = {"prompt", "negative", "system", "verbatim", "text_mode", "weighting", "encoding"}
 MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
 
 
@@ -118,6 +119,10 @@ def draw(
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or _preset_of_parts(spec))
+            if asked.get("verbatim"):
+                profile = replace(profile, weighting="off")
+            elif "weighting" in asked:
+                profile = replace(profile, weighting=asked["weighting"])
             show_findings(
                 read or Prompt("prompt", asked["prompt"]), profile,
                 strict=strict, verbatim=bool(asked.get("verbatim")),
@@ -252,7 +257,7 @@ def _again(old: Receipt, asked: Mapping[str, Any]) -> tuple[Request, bool]:
     }
     # Its texts are sent as they were: another version may read its prompt otherwise.
     if not READ & changes.keys():
-        place["sent"] = astuple(old.texts)
+        place["sent"] = old.texts.as_asked
     if not changes:
         return replace(old.request, **place), True
     told = ", ".join(

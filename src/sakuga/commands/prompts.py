@@ -114,6 +114,7 @@ def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
         vocabulary=profile.vocabulary,
         system_xml=profile.system_xml,
         system_text=profile.system_text,
+        weighted=profile.weighting != "off",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from torch import Tensor
 from sakuga.api.events import Encoded, Warned
 from sakuga.api.receipt import StagePlan
 from sakuga.engine.networks import Networks
+from sakuga.engine.readings import Ids, Parts, Reading
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import Runner, check_finite
 from sakuga.files.shelf import Shelf
@@ -228,6 +229,46 @@ def encode(inputs: EncodeInputs, device: Device) -> Events[list[Tensor]]:
     return [device.to_host(one) for one in features]
 
 
+Features = Mapping[Ids, Tensor]  # of each text by its tokens
+Join = Callable[[Parts, Features], Tensor]
+
+
+def joined(parts: Parts, features: Features) -> Tensor:
+    """The features of all tokens in order; of what stands around every part, once."""
+    found = [features[text] for text in parts.texts]
+    if len(found) == 1:
+        return found[0]
+    found[1:] = (one[parts.before :] for one in found[1:])
+    found[:-1] = (one[: len(one) - parts.behind] for one in found[:-1])
+    return torch.cat(found)
+
+
+def mean_of(parts: Parts, features: Features) -> Tensor:
+    """The mean over the tokens of all parts, each of which is one over its own."""
+    first, *others = (features[text] for text in parts.texts)
+    if not others:
+        return first
+    lengths = torch.tensor([float(len(text)) for text in parts.texts])
+    stacked = torch.stack((first, *others)).float()
+    return ((lengths / lengths.sum()) @ stacked).to(first.dtype)
+
+
+def weighed(reading: Reading, features: Features, join: Join) -> Tensor:
+    """What a text is drawn with: its features, moved from those it is held against."""
+    own = join(reading.parts, features)
+    if not reading.contrasts:
+        return own
+    moved = own.float()
+    for one in reading.contrasts:
+        other = join(one.parts, features).float()
+        if own.dim() == 1:
+            moved = moved + one.share * (own.float() - other)
+        else:
+            shares = torch.tensor(one.shares)[:, None]
+            moved = moved + shares * (own.float() - other[list(one.places)])
+    return moved.to(own.dtype)
+
+
 class TextEncoders:
     """Runs the encoders of a model over what is not in `cache`; digest: how a file is hashed."""
 
@@ -253,7 +294,8 @@ class TextEncoders:
 
     def _features(self, run: Run, stage: Stage) -> Events[list[Tensor]]:
         """What an encoder makes of each text, on the host; it reads only what is not kept."""
-        texts = run.texts.ids[stage.name]
+        readings = run.texts.readings[stage.name]
+        texts = dict.fromkeys(text for one in readings for text in one.texts)
         found = {ids: self._kept(stage, ids, run.stages[stage.name]) for ids in texts}
         missing = [ids for ids, features in found.items() if features is None]
         if missing:
@@ -266,7 +308,9 @@ class TextEncoders:
                 trouble = self._keep(stage, ids, run.stages[stage.name], features)
                 if trouble:
                     yield Warned("cache", trouble)
-        return [kept for ids in texts if (kept := found[ids]) is not None]
+        known = {ids: kept for ids, kept in found.items() if kept is not None}
+        join = mean_of if stage is JINA else joined
+        return [weighed(one, known, join) for one in readings]
 
     def _kept(self, stage: Stage, ids: tuple[int, ...], how: StagePlan) -> Tensor | None:
         """What the cache has for a text."""

@@ -48,6 +48,8 @@ from sakuga.sample.solvers import grid
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.sha256 import file_sha256
 
+WHOLE = "The prompt is encoded as one text: it has no <character_1> beside another block."
+
 
 class Engine:
     """Draws with one model on one device; an ImageGenerator. Weights load at first use."""
@@ -108,7 +110,7 @@ class Engine:
         times = grid(request.steps, request.solver, request.schedule, request.shift)
         fits = _fitted(self, request.lora, request.lora_partial)
         inventory = with_adapters(self._inventory, fits)
-        work = work_of(request, times, texts.lengths)
+        work = work_of(request, times, texts)
         options = plan_options(self.spec.budget, self.dtype, self.device)
         memory = self.runner.plan(inventory, work, options)
         return Run(
@@ -211,6 +213,9 @@ def _warnings(engine: Engine, run: Run) -> Events[None]:
     yield from engine.runner.say_learned(run)
     if note := untrained_size(run.request, engine.model.drawing):
         yield Warned("size", note)
+    if run.request.encoding == "per-character" and not run.texts.apart:
+        run.notes.append(WHOLE)
+        yield Warned("encoding", WHOLE)
     for each in run.fits:
         if each.unmatched or any(remarks(each.adapter)):
             yield Warned("adapter", str(each))

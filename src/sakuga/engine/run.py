@@ -60,24 +60,21 @@ class Run:
             observer(place, *tensors)
 
 
-def work_of(
-    request: Resolved, times: Sequence[float], lengths: Mapping[str, tuple[int, ...]]
-) -> Work:
-    """How much a request asks of a device.
-
-    times: the grid of the solver. lengths: tokens of each text that is read, by stage.
-    """
+def work_of(request: Resolved, times: Sequence[float], texts: TokenizedTexts) -> Work:
+    """How much a request asks of a device. times: the grid of the solver."""
+    lengths, captions = texts.lengths, texts.captions
     solver = find_solver(request.solver, request.steps)
     return Work(
         request.width,
         request.height,
         request.number,
         evaluations=request.steps * solver.evaluations,
-        branches=len(lengths[GEMMA.name]),
+        branches=len(captions),
         gemma_tokens=lengths[GEMMA.name],
         jina_tokens=lengths.get(JINA.name, ()),
         times=len(evaluation_times(times, request.solver)),
         held=solver.held,
+        captions=captions,
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from sakuga.api.marks import SIDES, Mark, marks_of
 from sakuga.api.receipt import SentTexts, TokenCounts
 from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.folder import Checkpoint
+from sakuga.engine.readings import Reading, Weighing, read_tokens
 from sakuga.errors import CorruptFile, RequestError, SpecMismatch
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.spec import (
@@ -20,7 +23,7 @@ from sakuga.model.spec import (
     ModelSpec,
 )
 from sakuga.printable import cut
-from sakuga.prompt.canonical import Systems, encoder_texts
+from sakuga.prompt.canonical import EncoderText, Systems, encoder_texts
 from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
@@ -32,18 +35,31 @@ BELONGS = "Copy the tokenizer that belongs to this encoder into its folder."
 class TokenizedTexts:
     """The texts of a request as they are sent, how long they are, and their token ids.
 
-    `ids` by stage: those of the prompt, then those of the negative if the guidance looks at
+    `readings` by stage: that of the prompt, then that of the negative if the guidance looks at
     what that encoder makes of it.
     """
 
     sent: SentTexts
     counts: TokenCounts
-    ids: dict[str, tuple[tuple[int, ...], ...]]
+    readings: dict[str, tuple[Reading, ...]]
 
     @property
     def lengths(self) -> dict[str, tuple[int, ...]]:
         """Tokens of each text that is read, by stage."""
-        return {stage: tuple(map(len, texts)) for stage, texts in self.ids.items()}
+        return {
+            stage: tuple(len(text) for one in readings for text in one.texts)
+            for stage, readings in self.readings.items()
+        }
+
+    @property
+    def captions(self) -> tuple[int, ...]:
+        """Tokens of each text as the transformer takes it."""
+        return tuple(one.parts.length for one in self.readings[GEMMA.name])
+
+    @property
+    def apart(self) -> bool:
+        """Whether the prompt is encoded in parts."""
+        return len(self.readings[GEMMA.name][0].parts.texts) > 1
 
 
 def tokenize(
@@ -58,32 +74,53 @@ def tokenize(
     `jina`: None for a model without. `spelling`: how a model that lists its words writes them,
     for it obeys other spellings less.
     """
-    sent = SentTexts(*request.sent) if request.sent else _sent(request, spec.drawing, spelling)
+    sent = _sent(request, spec.drawing, spelling)
     if jina is None:
         sent = replace(sent, jina="", negative_jina="")
-    positive, negative = (
-        (gemma.encode(for_gemma), jina.encode(for_jina) if jina else Tokens((), ()))
-        for for_gemma, for_jina in (
-            (sent.gemma, sent.jina), (sent.negative_gemma, sent.negative_jina),
+    sides = tuple(
+        Side(gemma.encode(for_gemma), jina.encode(for_jina) if jina else Tokens((), ()),
+             marks_of(sent.marks, side), len(for_gemma) - len(for_jina))
+        for side, for_gemma, for_jina in (
+            ("prompt", sent.gemma, sent.jina),
+            ("negative", sent.negative_gemma, sent.negative_jina),
         )
     )  # fmt: skip
-    cut = request.max_tokens
+    positive, negative = (replace(each, gemma=each.gemma[: request.max_tokens]) for each in sides)
     trained = spec.gemma.trained_tokens
     counts = TokenCounts(
-        gemma=len(positive[0].ids[:cut]),
-        jina=len(positive[1].ids),
-        negative_gemma=len(negative[0].ids[:cut]),
-        negative_jina=len(negative[1].ids),
+        gemma=len(positive.gemma),
+        jina=len(positive.jina),
+        negative_gemma=len(negative.gemma),
+        negative_jina=len(negative.jina),
         trained=trained,
-        past=_word_at(sent.gemma, positive[0], trained),
+        past=_word_at(sent.gemma, sides[0].gemma, trained),
     )
     _check_length(request, counts)
-    sides = (positive, negative) if request.guided else (positive,)
-    pooled = sides[:1] if request.uncond == "keep-pooled" else sides
-    ids = {GEMMA.name: tuple(tuple(side[0].ids[:cut]) for side in sides)}
+    looked = (positive, negative) if request.guided else (positive,)
+    how = Weighing(request.weighting, spec.gemma.pad_token_id)
+    readings = {GEMMA.name: tuple(read_tokens(side.gemma, side.marks, how) for side in looked)}
     if jina is not None:
-        ids[JINA.name] = tuple(tuple(side[1].ids) for side in pooled)
-    return TokenizedTexts(sent, counts, ids)
+        pooled = looked[:1] if request.uncond == "keep-pooled" else looked
+        readings[JINA.name] = tuple(side.pooled(how) for side in pooled)
+    return TokenizedTexts(sent, counts, readings)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The prompt or the negative in tokens. `lead`: characters that Gemma alone reads before it."""
+
+    gemma: Tokens
+    jina: Tokens
+    marks: tuple[Mark, ...]
+    lead: int
+
+    def pooled(self, how: Weighing) -> Reading:
+        """What Jina reads; an empty text has no counterpart among its vectors."""
+        moved = (
+            replace(one, start=one.start - self.lead, end=one.end - self.lead) for one in self.marks
+        )
+        kind = "off" if how.kind == "empty" else how.kind
+        return read_tokens(self.jina, tuple(moved), replace(how, kind=kind))
 
 
 def _check_length(request: Resolved, counts: TokenCounts) -> None:
@@ -100,7 +137,10 @@ def _check_length(request: Resolved, counts: TokenCounts) -> None:
 
 
 def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) -> SentTexts:
-    """The strings that each encoder reads of a prompt and its negative."""
+    """The strings that each encoder reads of a prompt and its negative, and what marks them."""
+    if request.sent:
+        gemma, jina, negative_gemma, negative_jina, *told = request.sent
+        return SentTexts(gemma, jina, negative_gemma, negative_jina, tuple(told))
     texts = encoder_texts(
         request.prompt,
         request.negative,
@@ -109,10 +149,23 @@ def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) ->
         verbatim=request.verbatim,
         spelling=spelling,
         mode=request.text_mode,
+        weighted=request.weighting != "off",
+    )
+    marks = (
+        str(mark)
+        for side, text in zip(SIDES, (texts.positive, texts.negative), strict=True)
+        for mark in _marks(side, text, request.encoding == "per-character")
     )
     return SentTexts(
-        texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina
-    )
+        texts.positive.gemma, texts.positive.jina, texts.negative.gemma, texts.negative.jina,
+        tuple(marks),
+    )  # fmt: skip
+
+
+def _marks(side: str, text: EncoderText, apart: bool) -> Iterator[Mark]:
+    yield from (Mark(side, one.start, one.end, one.weight) for one in text.emphases)
+    if apart and len(text.parts) > 1:
+        yield from (Mark(side, start, end) for start, end in text.parts)
 
 
 @dataclass(frozen=True, slots=True)

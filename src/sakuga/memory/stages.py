@@ -135,7 +135,7 @@ def _segments(costs: Costs, pictures: int) -> tuple[Segment, ...]:
     """The segments of a group of pictures, branch by branch."""
     side = costs.spec.vae.downscale * costs.spec.transformer.patch_size
     image = (costs.work.width // side) * (costs.work.height // side)  # tokens of a picture
-    texts = costs.work.gemma_tokens[: costs.work.branches]
+    texts = costs.work.captions or costs.work.gemma_tokens[: costs.work.branches]
     return tuple(Segment(image, text) for text in texts for _ in range(pictures))
 
 

@@ -159,8 +159,8 @@ class DrawingSpec:
 
     `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt;
     `system_negative`: before a negative, None for the same as before a prompt of its kind.
-    `normalisation`: see `api.request.Request`. `trained_min`, `trained_max`: the shortest and
-    longest side of the pictures of training, 0 if not known.
+    `normalisation`, `weighting`: see `api.request.Request`. `trained_min`, `trained_max`: the
+    shortest and longest side of the pictures of training, 0 if not known.
     """
 
     steps: int
@@ -177,6 +177,7 @@ class DrawingSpec:
     system_negative: str | None = None
     schedule: str = "shifted"
     normalisation: str = "off"
+    weighting: str = "off"
     size_multiple: int = 16
     trained_min: int = 0
     trained_max: int = 0
@@ -364,6 +365,7 @@ LUMINA_2 = ModelSpec(
         steps=30,
         guidance=4.0,
         normalisation="rows",
+        weighting="interpolate",
         system_xml=_SUPERIOR,
         system_text=_SUPERIOR,
         system_negative="",

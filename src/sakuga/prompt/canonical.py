@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from sakuga.prompt import document as documents
+from sakuga.prompt.emphasis import Emphasis, emphasised, weight_attribute
 from sakuga.prompt.names import (
     CAPTION,
     CHARACTER_FIELDS,
@@ -42,11 +45,15 @@ _ORDER = {name: rank for rank, name in enumerate(CHARACTER_FIELDS + GENERAL_FIEL
 
 @dataclass(frozen=True, slots=True)
 class CanonicalField:
-    """A canonical field: its standard name, its text, and the fields it was joined from."""
+    """A canonical field: its standard name, its text, and the fields it was joined from.
+
+    `weight`: that of all of them; where they differ, brackets in the text tell.
+    """
 
     name: str
     text: str
     fields: tuple[Field, ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +71,33 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the canonical text; from `begin` on, it holds the text of `fields`."""
+    """One line of the canonical text; from `begin` on, it holds the text of `fields`.
+
+    `name`, `weight`: of the element that it is. `section`: where it stands among all. `prose`: it
+    is a sentence or a name. `emphases`: what of it weighs other than 1, once its syntax is gone.
+    """
 
     text: str
     fields: tuple[Field, ...] = ()
     begin: int = 0
+    name: str = ""
+    weight: float = 1.0
+    section: int = 0
+    prose: bool = False
+    emphases: tuple[Emphasis, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderText:
-    """What Gemma and Jina read."""
+    """What Gemma and Jina read, each text ending in the user's.
+
+    Ranges count in Gemma's: `emphases`, and `parts`, the blocks of a prompt with characters.
+    """
 
     gemma: str
     jina: str
+    emphases: tuple[Emphasis, ...] = ()
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +151,41 @@ def lines(document: Document, spelling: Spelling | None = None) -> Iterator[Line
             else:
                 yield Line(respelled(text, spelling) if spelling else text, block.fields)
         return
-    for section in sections(document, spelling):
-        yield from _section_lines(section)
+    for place, section in enumerate(sections(document, spelling)):
+        yield from (replace(line, section=place) for line in _section_lines(section))
+
+
+def plain_lines(
+    document: Document, spelling: Spelling | None = None, *, weighted: bool = False
+) -> Iterator[Line]:
+    """The lines as encoders read them: no element has a weight.
+
+    weighted: brackets are weights as well, and go; each line tells of what it lost.
+    """
+    if weighted:
+        yield from map(_plain, lines(document, spelling))
+    else:
+        yield from lines(unweighted(document), spelling)
+
+
+def blocks_apart(document: Document, spelling: Spelling | None = None) -> tuple[str, ...]:
+    """The text that encoders read, block by block as `--encoding per-character` has it.
+
+    Put together they are the text. One alone, if no block is a character.
+    """
+    found = _apart(plain_lines(document, spelling))
+    return tuple(found) if _peopled(document) else ("".join(found),)
+
+
+def unweighted(document: Document) -> Document:
+    """The same with every element as much meant as the others."""
+    if all(part.weight == 1 for block in document.blocks for part in block.fields):
+        return document
+    blocks = (
+        replace(block, fields=tuple(replace(part, weight=1.0) for part in block.fields))
+        for block in document.blocks
+    )
+    return replace(document, blocks=tuple(blocks))
 
 
 def sections(document: Document, spelling: Spelling | None = None) -> list[Section]:
@@ -179,6 +233,7 @@ def encoder_texts(
     verbatim: bool = False,
     spelling: Spelling | None = None,
     mode: Literal["training", "comfy"] = "training",
+    weighted: bool = False,
 ) -> Texts:
     """What each encoder reads for a prompt and its negative.
 
@@ -187,15 +242,16 @@ def encoder_texts(
     system prompt is `system` if given ("community" names the usual one of workflows), else
     the one the user put in front of the text, else the model's own, of `systems`. A negative
     with one of its own has that, whatever `system` is.
-    `verbatim` sends the user's text untouched; else its tags are in `spelling`.
-    Raises PromptRefused as `read` does.
+    `verbatim` sends the user's text untouched; else its tags are in `spelling`, and, if
+    `weighted`, without the syntax of weights. Raises PromptRefused as `read` does.
     """
-    positive = _encoder_text(prompt, systems, system, verbatim, spelling)
+    read = partial(_encoder_text, verbatim=verbatim, spelling=spelling, weighted=weighted)
+    positive = read(prompt, systems, system)
     if systems.negative is not None:
         systems, system = Systems(systems.negative, systems.negative), None
-    other = _encoder_text(unlabelled(negative), systems, system, verbatim, spelling)
+    other = read(unlabelled(negative), systems, system)
     if mode == "comfy":
-        positive, other = (EncoderText(each.gemma, each.gemma) for each in (positive, other))
+        positive, other = (replace(each, jina=each.gemma) for each in (positive, other))
     return Texts(positive, other)
 
 
@@ -203,35 +259,76 @@ def _encoder_text(
     text: str,
     systems: Systems,
     system: str | None,
+    *,
     verbatim: bool,
     spelling: Spelling | None,
+    weighted: bool,
 ) -> EncoderText:
     document = documents.read(text)
     if not text.strip():
         return EncoderText("", "")
     if verbatim and system is None and document.system:
         return EncoderText(text, text)
-    user = text if verbatim else canonical(document, spelling)
-    return EncoderText(system_prompt(document, system, systems.xml, systems.text) + user, user)
+    before = system_prompt(document, system, systems.xml, systems.text)
+    if verbatim:
+        return EncoderText(before + text, text)
+    written = list(plain_lines(document, spelling, weighted=weighted))
+    apart = _apart(written)
+    emphases, at = list[Emphasis](), len(before)
+    for line in written:
+        emphases += (replace(one, start=one.start + at, end=one.end + at) for one in line.emphases)
+        at += len(line.text) + 1
+    ends = list(accumulate(map(len, apart), initial=len(before)))
+    parts = tuple(pairwise(ends)) if _peopled(document) else ()
+    user = "".join(apart)
+    return EncoderText(before + user, user, tuple(emphases), parts)
+
+
+def _apart(written: Iterable[Line]) -> list[str]:
+    """The text of each section; all but the last end in a line break."""
+    groups = groupby(written, key=lambda line: line.section)
+    found = ["".join(f"{line.text}\n" for line in each) for _, each in groups]
+    found[-1:] = [last.removesuffix("\n") for last in found[-1:]]
+    return found
+
+
+def _peopled(document: Document) -> bool:
+    return any(character_number(block.name) is not None for block in document.blocks)
 
 
 def _section_lines(section: Section) -> Iterator[Line]:
     if not section.parts:
         return
     if section.name == "":
-        yield from (Line(part.text, part.fields) for part in section.parts)
+        yield from (Line(part.text, part.fields, prose=True) for part in section.parts)
     elif len(section.parts) == 1 and section.parts[0].name == "":
         part = section.parts[0]
         yield _element_line(section.name, part)
     else:
         yield Line(f"<{section.name}>")
         for part in section.parts:
-            yield _element_line(part.name, part) if part.name else Line(part.text, part.fields)
+            if part.name:
+                yield _element_line(part.name, part)
+            else:
+                yield Line(part.text, part.fields, prose=True)
         yield Line(f"</{section.name}>")
 
 
 def _element_line(name: str, part: CanonicalField) -> Line:
-    return Line(f"<{name}>{part.text}</{name}>", part.fields, len(name) + 2)
+    head = f"<{name}{weight_attribute(part.weight)}>"
+    text, prose = f"{head}{part.text}</{name}>", name in (CAPTION, "n")
+    return Line(text, part.fields, len(head), name, part.weight, prose=prose)
+
+
+def _plain(line: Line) -> Line:
+    """A line without the syntax of weights, with what they were of."""
+    if not line.fields:
+        return line
+    head, tail = (f"<{line.name}>", f"</{line.name}>") if line.name else ("", "")
+    body = line.text[line.begin : len(line.text) - len(tail)]
+    text, found = emphasised(body, prose=line.prose, factor=line.weight)
+    moved = (replace(one, start=one.start + len(head), end=one.end + len(head)) for one in found)
+    return replace(line, text=f"{head}{text}{tail}", begin=len(head), emphases=tuple(moved))
 
 
 def _section(
@@ -253,6 +350,10 @@ def _section(
 def _part(name: str, fields: list[Field], spelling: Spelling | None) -> CanonicalField:
     """Fields of one meaning joined: those under its standard name first."""
     fields = sorted(fields, key=lambda part: name != "" and lowered(part.name) != name)
+    weights = {part.weight for part in fields if part.text}
+    weight = weights.pop() if len(weights) == 1 else 1.0
+    if weights:
+        fields = [_bracketed(part) for part in fields]
     if any(part.nested for part in fields):
         texts = (part.text if part.nested else escape(part.text) for part in fields)
         text = (", " if name else " ").join(filter(None, map(_collapsed, texts)))
@@ -260,7 +361,14 @@ def _part(name: str, fields: list[Field], spelling: Spelling | None) -> Canonica
         # Each field begins a line, so that its list mark is seen to be one.
         text = "\n".join(part.text for part in fields if part.text)
         text = escape(tidied(text, spelling if name != "n" else None) if name else _collapsed(text))
-    return CanonicalField(name, text, tuple(part for part in fields if part.text))
+    return CanonicalField(name, text, tuple(part for part in fields if part.text), weight)
+
+
+def _bracketed(part: Field) -> Field:
+    """A field whose weight is told in its text, so that it can stand beside one of another."""
+    if part.weight == 1 or not part.text:
+        return part
+    return replace(part, text=f"({part.text}:{part.weight:g})", weight=1.0)
 
 
 def _numbers(blocks: Iterable[Block]) -> list[int | None]:

@@ -24,6 +24,7 @@ from functools import lru_cache
 from sakuga.errors import PromptRefused
 from sakuga.prompt import annotation
 from sakuga.prompt.around import OF_CAPTIONS, beside_caption, peel
+from sakuga.prompt.emphasis import weight_attribute
 from sakuga.prompt.names import CAPTION
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Kind, Offsets, Remark, Span
 from sakuga.prompt.passage import Passage
@@ -201,9 +202,11 @@ def _written(block: Block) -> str:
     if block.name == "":
         return escape(block.fields[0].text)
     if len(block.fields) <= 1 and all(part.name == "" for part in block.fields):
-        return _element(block.name, "".join(map(_text, block.fields)))
+        weight = block.fields[0].weight if block.fields else 1.0
+        return _element(block.name, "".join(map(_text, block.fields)), weight)
     lines = [
-        _element(part.name, _text(part)) if part.name else _text(part) for part in block.fields
+        _element(part.name, _text(part), part.weight) if part.name else _text(part)
+        for part in block.fields
     ]
     return _element(block.name, "\n".join(["", *lines, ""]))
 
@@ -212,5 +215,5 @@ def _text(part: Field) -> str:
     return part.text if part.nested else escape(part.text)
 
 
-def _element(name: str, content: str) -> str:
-    return f"<{name}>{content}</{name}>"
+def _element(name: str, content: str, weight: float = 1.0) -> str:
+    return f"<{name}{weight_attribute(weight)}>{content}</{name}>"

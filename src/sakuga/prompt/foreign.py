@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sakuga.prompt.emphasis import brackets_of
 from sakuga.prompt.names import CAPTION, lowered, standard_name
 from sakuga.prompt.nodes import Document, Field
 from sakuga.prompt.regex import Regex
@@ -19,6 +20,10 @@ from sakuga.prompt.tags import tags
 
 WEIGHTS = "weighted-tag"
 OTHER = "other-syntax"
+UNHEEDED = "unheeded-weight"
+HEED = "Remove it, or draw with --weighting interpolate."
+
+Hit = tuple[Field, int, int]  # where in which field
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,25 +134,50 @@ PATTERNS = (
             re.S,
         ),
         "the encoders read %s as text, not as a weight",
-        "Write the tag alone.",
+        "Write the tag alone, or (tag:1.2) with --weighting interpolate.",
         prose=False,
         of_tags=True,
     ),
 )
 
 
-def foreign(document: Document) -> Iterator[Found]:
-    """What other programs would obey; of each kind the first, with how many there are."""
-    hits: dict[int, list[tuple[Field, int, int]]] = {}
+def foreign(document: Document, *, weighted: bool = False) -> Iterator[Found]:
+    """What other programs would obey; of each kind the first, with how many there are.
+
+    weighted: weights that people type, and those of elements, are heeded.
+    """
+    hits: dict[int, list[Hit]] = {}
+    unheeded: list[Hit] = []
     for part, prose in _parts(document):
         taken = bytearray(len(part.text))
+        for one in brackets_of(part.text, prose=prose):
+            if weighted:
+                taken[one.start] = taken[one.end - 1] = 1
+            elif one.numbered:
+                unheeded.append((part, one.start, one.end))
+                taken[one.start : one.end] = b"x" * (one.end - one.start)
         for index, kind in enumerate(PATTERNS):
             for start, end in _matches(kind, part) if kind.prose or not prose else ():
                 if not any(taken[start:end]):
                     hits.setdefault(index, []).append((part, start, end))
                     taken[start:end] = b"x" * (end - start)
     for index in sorted(hits):
-        yield _found(PATTERNS[index], hits[index])
+        kind = PATTERNS[index]
+        yield _found(kind.rule, kind.reason, kind.fix, hits[index])
+    if unheeded:
+        yield _found(UNHEEDED, "the encoders read %s as text, not as a weight", HEED, unheeded)
+    elif not weighted:
+        yield from _elements(document)
+
+
+def _elements(document: Document) -> Iterator[Found]:
+    """The first element with a weight."""
+    for block in document.blocks:
+        for part in block.fields:
+            if part.weight != 1:
+                reason = f"the weight {part.weight:g} of <{part.name or CAPTION}> is not heeded"
+                yield Found(UNHEEDED, part.span, reason, HEED)
+                return
 
 
 def _matches(kind: Pattern, part: Field) -> Iterator[tuple[int, int]]:
@@ -163,12 +193,12 @@ def _matches(kind: Pattern, part: Field) -> Iterator[tuple[int, int]]:
         )
 
 
-def _found(kind: Pattern, hits: list[tuple[Field, int, int]]) -> Found:
+def _found(rule: str, reason: str, fix: str, hits: list[Hit]) -> Found:
     part, start, end = hits[0]
     text = " ".join(part.text[start:end].split())
     shown = text if len(text) <= 60 else f"{text[:57]}..."
     more = f" (and {len(hits) - 1} more)" if len(hits) > 1 else ""
-    return Found(kind.rule, part.locate(start, end), kind.reason % shown + more, kind.fix)
+    return Found(rule, part.locate(start, end), reason % shown + more, fix)
 
 
 def _parts(document: Document) -> Iterator[tuple[Field, bool]]:

@@ -44,6 +44,7 @@ def check_length(
     limit: int,
     tokenizer: Callable[[], Tokenizer] | None,
     systems: tuple[str, str],
+    weighted: bool = False,
 ) -> list[Found]:
     """Whether Gemma reads more than `limit` tokens; `systems` are the model's prompts.
 
@@ -54,7 +55,7 @@ def check_length(
     """
     if len(document.source.encode()) < limit:
         return []
-    lines = list(canonical.lines(document))
+    lines = list(canonical.plain_lines(document, weighted=weighted))
     user = "\n".join(line.text for line in lines)
     system = canonical.system_prompt(document, None, *systems)
     count, past = _tokens(system + user, limit, tokenizer)
@@ -158,23 +159,24 @@ def lint(
     vocabulary: frozenset[str] | None = None,
     system_xml: str = "",
     system_text: str = "",
+    weighted: bool = False,
 ) -> tuple[Finding, ...]:
     """Findings in reading order. Never raises: what `read` refuses is a finding, too.
 
     `limit` is the trained length in Gemma tokens, the model's system prompt (`system_xml`
     or `system_text`) included. `tokenizer` is called only for a text of `limit` bytes or
     more; without one its length is estimated. Words outside `vocabulary` are remarked on,
-    unless it is None.
+    unless it is None. `weighted`: the weights of tags are heeded.
     """
     try:
         document = read(text)
     except PromptRefused as refused:
         return tuple(_placed([_refusal(text, refused)], text))
-    found = _found(document)
+    found = _found(document, weighted)
     if any(one.rule not in STAYING for one in document.around):
         # It is cleaned first; until then edits may lie inside what goes.
         found = [replace(one, edits=()) for one in found]
-    found += check_length(document, limit, tokenizer, (system_xml, system_text))
+    found += check_length(document, limit, tokenizer, (system_xml, system_text), weighted)
     if vocabulary is None:
         found += tag_rules.other_names(document)
     else:
@@ -182,7 +184,7 @@ def lint(
     return tuple(_placed(found, text))
 
 
-def _found(document: Document) -> list[Found]:
+def _found(document: Document, weighted: bool) -> list[Found]:
     """Everything that can be said without knowing the model."""
     sections = canonical.sections(document) if document.structured else []
     drawn = [section for section in sections if section.number is not None and section.parts]
@@ -195,7 +197,7 @@ def _found(document: Document) -> list[Found]:
         *tag_rules.slots(document, flat, drawn),
         *structure_rules.names(sections),
         *tag_rules.tag_homes(sections, bool(drawn)),
-        *foreign(document),
+        *foreign(document, weighted=weighted),
         *structure_rules.inner_captions(document),
         *structure_rules.spare_commas(document),
         *structure_rules.empty_elements(document, sections),

@@ -25,13 +25,15 @@ class Field:
     """One `<name>text</name>`, or the text that stands in a block without a tag.
 
     `text` is trimmed and its references are resolved, unless `nested`: then it holds tags
-    of its own, exactly as written. `names` are the spans of the name in both tags, `deep`
-    is the first tag past the two levels, `runs` maps offsets of `text` to the source.
+    of its own, exactly as written. `weight`: how much it is meant, by its attribute or its
+    block's. `names` are the spans of the name in both tags, `deep` is the first tag past the
+    two levels, `runs` maps offsets of `text` to the source.
     """
 
     name: str
     text: str
     nested: bool = False
+    weight: float = 1.0
     span: Span = field(default=Span(0, 0), compare=False)
     names: tuple[Span, ...] = field(default=(), compare=False)
     deep: Span | None = field(default=None, compare=False)

@@ -15,6 +15,7 @@ from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
+from sakuga.prompt.emphasis import DIGITS, MOST, WEIGHT, weight_of
 from sakuga.prompt.names import CAPTION, UNNUMBERED, WRAPPERS, character_number
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Offsets, Span
 from sakuga.prompt.regex import Regex
@@ -247,6 +248,7 @@ class _Open:
     fields: list[Field] = field(default_factory=list)
     deep: Span | None = None
     nested: bool = False
+    weight: float = 1.0
 
     @property
     def caption(self) -> bool:
@@ -305,10 +307,13 @@ class _Reader:
         elif opened.level != "wrapper":
             self._flush(at)
             self._done = opened.content
-            if attributes:
+            weight = weight_of(attributes.get(WEIGHT, ""))
+            opened.weight = 1.0 if weight is None else weight
+            if attributes.keys() - (set() if weight is None else {WEIGHT}):
                 self._attributes.append(self._origin.span(at, opened.content))
             if opened.level == "block":
-                opened.fields += self._markup.attribute_fields(at, opened.content)
+                told = self._markup.attribute_fields(at, opened.content)
+                opened.fields += (one for one in told if weight is None or one.name != WEIGHT)
         self._stack.append(opened)
 
     def _opened(self, name: str, at: int) -> _Open:
@@ -349,7 +354,7 @@ class _Reader:
             self._flush(at)
         self._stack.pop()
         if closed.level == "block":
-            name, fields = _numbered(name, closed.fields)
+            name, fields = _numbered(name, _weighted(closed))
             self._blocks.append(Block(name, fields, *self._tags_of(closed, at)))
         elif closed.level == "leaf":
             self._close_leaf(closed, at)
@@ -373,9 +378,10 @@ class _Reader:
         parent = self._stack[-1]
         if parent.level == "block":
             part = replace(text, name=closed.name, span=span, names=names, deep=closed.deep)
-            parent.fields.append(replace(part, nested=closed.nested))
+            parent.fields.append(replace(part, nested=closed.nested, weight=closed.weight))
         else:
-            inside = (replace(text, nested=closed.nested),) if text.text else ()
+            part = replace(text, nested=closed.nested, weight=closed.weight)
+            inside = (part,) if text.text else ()
             self._blocks.append(Block(closed.name, inside, span, names))
 
     def _tags_of(self, closed: _Open, at: int) -> tuple[Span, tuple[Span, ...]]:
@@ -387,6 +393,18 @@ class _Reader:
             self._done = self._markup.tag_end(at)
             names.append(self._origin.span(at + 2, at + 2 + size))
         return self._origin.span(closed.start, self._done), tuple(names)
+
+
+def _weighted(block: _Open) -> list[Field]:
+    """The fields of a block, each with the weight of both; text beside others has no tag for it."""
+    if block.weight == 1:
+        return block.fields
+    alone = len(block.fields) == 1
+    return [
+        replace(part, weight=min(round(part.weight * block.weight, DIGITS), MOST))
+        if part.name or alone else part
+        for part in block.fields
+    ]  # fmt: skip
 
 
 def _numbered(name: str, fields: list[Field]) -> tuple[str, tuple[Field, ...]]:

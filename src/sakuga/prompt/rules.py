@@ -32,6 +32,7 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "negative": "warning",
         "settings-text": "warning",
         "lora-tag": "warning",
+        "unheeded-weight": "warning",
         "length-estimated": "info",
         "unnumbered-character": "info",
         "empty-element": "info",

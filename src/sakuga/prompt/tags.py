@@ -117,17 +117,23 @@ def spelling_of(words: Iterable[str]) -> Spelling:
 
 
 def spelled(tag: str, spelling: Spelling) -> str:
-    """A tag as a model spells it; as it is, when it is weighted or unknown."""
-    key = "_".join(tag.lower().split())
+    """A tag as a model spells it, brackets and weights around it kept; as it is, when unknown."""
+    bare = _bare(tag)
+    key = "_".join(bare.lower().split())
     other = _SPACING.sub("_", key)
-    return spelling.get(key) or (spelling.get(other) if other == normal(tag) else None) or tag
+    found = spelling.get(key) or (spelling.get(other) if other == normal(tag) else None)
+    return tag.replace(bare, found, 1) if found else tag
 
 
 @lru_cache(4096)
 def normal(text: str) -> str:
     """A tag as tables spell it: `(Red Eyes:1.2)` is `red_eyes`."""
+    return _SPACING.sub("_", _bare(text).replace("\\", "").lower()).strip("_")
+
+
+def _bare(text: str) -> str:
+    """A tag without the brackets and the weight around it."""
     bare = text.strip().lstrip("([{")
     while bare and bare.count(bare[-1]) > bare.count(_BRACKETS.get(bare[-1], bare[-1])):
         bare = bare[:-1]
-    bare = _WEIGHT.sub("", bare).replace("\\", "").lower()
-    return _SPACING.sub("_", bare).strip("_")
+    return _WEIGHT.sub("", bare)

@@ -30,6 +30,9 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, some: slice) -> Tokens:
+        return Tokens(self.ids[some], self.offsets[some])
+
     @property
     def text_ids(self) -> tuple[int, ...]:
         """The ids without those of special tokens."""
