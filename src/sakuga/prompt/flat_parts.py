@@ -1,0 +1,118 @@
+"""A flat prompt taken apart: its regions, its lines, and what each piece of them says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from sakuga.prompt.mention import Mention, Role, mention
+from sakuga.prompt.nodes import Field
+from sakuga.prompt.phrases import read_phrase, sentences
+from sakuga.prompt.tags import normal, pieces
+
+_JOINTS = re.compile(
+    r"(?<![^\s,，])(BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"
+    r"|\{[^{}\n]{0,400}\}|(?<!\|)(\|{1,2})(?!\|)"
+)
+_LABEL = re.compile(r"([^:,;()\[\]{}<>]{1,40}):\s+(?=\S)")
+_LETTERED = re.compile(r"(?:character|char|girl|boy|person|subject|woman|man)_?(?:[1-9]|[a-f])", re.A)
+_CAPTION = re.compile(r"caption:\s*", re.I)
+_PHRASE = 3  # words that may be more than a tag
+_COMMON = {"ADDCOMM", "ADDBASE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the pieces of a flat prompt say, in reading order.
+
+    `regions`: how many there are; `common`: whether the first is said to be for all.
+    """
+
+    mentions: tuple[Mention, ...]
+    regions: int
+    common: bool
+
+
+def take_apart(field: Field) -> Parts:
+    """The mentions of a flat prompt."""
+    found: list[Mention] = []
+    region, common, start = 0, False, 0
+    for match in (*_JOINTS.finditer(field.text), None):
+        if match and not (match[1] or match[2]):
+            continue  # a choice in braces
+        end = match.start() if match else len(field.text)
+        said = list(_region(field, start, end))
+        found += (replace(one, region=region) for one in said)
+        region += bool(said)
+        if match:
+            common = common or (region == 1 and match[1] in _COMMON)
+            start = match.end()
+    return Parts(tuple(found), region, common)
+
+
+def _region(field: Field, start: int, end: int) -> Iterator[Mention]:
+    line, at = 0, start
+    for match in (*re.finditer(r"\n", field.text[start:end]), None):
+        stop = start + match.start() if match else end
+        said = list(_line(field, at, stop))
+        yield from (replace(one, line=line) for one in said)
+        line += bool(said)
+        at = stop + 1
+
+
+def _line(field: Field, start: int, end: int) -> Iterator[Mention]:
+    at = start
+    for begin, stop in sentences(field.text, start, end):
+        yield from _tags(field, at, begin)
+        yield from _sentence(field, begin, stop)
+        at = stop
+    yield from _tags(field, at, end)
+
+
+def _sentence(field: Field, start: int, end: int) -> Iterator[Mention]:
+    text = field.text[start:end]
+    start += len(text) - len(text.lstrip())
+    if marked := _CAPTION.match(field.text, start, end):
+        start = marked.end()
+    text = field.text[start:end].strip()
+    span = field.locate(start, start + len(text))
+    yield Mention(" ".join(text.split()), "", span, Role.CAPTION, "caption")
+    yield from read_phrase(text, field, start, prose=True).mentions
+
+
+def _tags(field: Field, start: int, end: int) -> Iterator[Mention]:
+    text = field.text[start:end]
+    for first, last in pieces(text):
+        piece, place = text[first:last], start + first
+        label = _LABEL.match(piece)
+        if label and (said := _label(label[1], field, place)):
+            yield from said
+            place += label.end()
+            piece = piece[label.end() :]
+        yield from _piece(piece, field, place)
+
+
+def _label(text: str, field: Field, place: int) -> list[Mention]:
+    """Whom a text before a colon names; nothing where it names nobody."""
+    said = mention(text, field, place)
+    if _LETTERED.fullmatch(normal(text)):
+        kind = next((kind for kind in ("girl", "boy") if normal(text).startswith(kind)), "")
+        words = ((kind, kind),) if kind else ()
+        return [replace(said[0], role=Role.LABEL, kind=kind, words=words)]
+    return said if all(one.role in {Role.NAME, Role.SIDE, Role.PERSON} for one in said) else []
+
+
+def _piece(text: str, field: Field, place: int) -> Iterator[Mention]:
+    said = mention(text, field, place)
+    phrase = text.count(" ") + text.count("_") + 1 >= _PHRASE
+    if said[0].role is not Role.UNKNOWN or not phrase:
+        yield from said
+        return
+    read = read_phrase(text.replace("_", " "), field, place, prose=False)
+    if not read.whole or not read.mentions:
+        owned = {Role.PERSON, Role.SIDE} & {one.role for one in read.mentions}
+        yield from (replace(one, role=Role.CAPTION) if owned else one for one in said)
+        if not owned:
+            return
+    yield from read.mentions
