@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sakuga.prompt import canonical
 from sakuga.prompt.document import read
+from sakuga.prompt.mention import PEOPLE
 from sakuga.prompt.structured import structured
 from sakuga.prompt.tags import normal, pieces
 
@@ -105,7 +106,10 @@ def score(pair: Pair, got: Said) -> tuple[int, int, int, int, list[str]]:
 
 
 def _who(slots: Slots) -> Slots:
-    return frozenset((field, tag) for field, tag in slots if field in {"n", "gender"})
+    """Name and gender; however a prompt calls that, the blocks have 1girl, 1boy or 1other."""
+    genders = {tag: f"1{kind}" for tag, kind in PEOPLE.items()}
+    named = ((field, tag) for field, tag in slots if field in {"n", "gender"})
+    return frozenset((field, genders.get(tag, tag)) for field, tag in named)
 
 
 def _shown(slots: Slots | None) -> str:

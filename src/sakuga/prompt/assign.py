@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sakuga.prompt import genders
 from sakuga.prompt.flat_parts import Parts
 from sakuga.prompt.grouping import ANCHORS, Groups, group_by_anchors
-from sakuga.prompt.mention import PEOPLE, Mention, Role
+from sakuga.prompt.mention import Mention, Role
 from sakuga.prompt.genders import Person
 from sakuga.prompt.rules import Found
 from sakuga.prompt.sharing import is_sorted, share
@@ -26,7 +26,7 @@ MOST = 12  # characters; more are a crowd
 _OWNED = {Role.OWN, Role.MUTUAL, Role.SHARED}
 _PICTURE = {Role.GENERAL, Role.UNKNOWN}
 _WHO = {Role.PERSON, Role.NAME, Role.LABEL}
-_PLAIN = PEOPLE.keys() - {"1girl", "1boy", "1other"}  # which a count does not need
+_NUMERALS = "1一"  # by which one is counted, not only spoken of
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Cast:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many there are by counts: of each kind, in all, and how the text calls one of a kind.
+    """How many there are by counts, of each kind and in all.
 
     `exact`: whether there are just as many. `written`: what is told of it in <count>.
     """
@@ -49,7 +49,6 @@ class Census:
     each: Mapping[str, int]
     number: int
     exact: bool
-    words: Mapping[str, str]
     written: tuple[Mention, ...]
 
 
@@ -69,7 +68,7 @@ def assign(parts: Parts) -> Cast:
         cast.general += [one for one in common if one.role in _PICTURE]
     else:
         _in_order(mentions, census, cast)
-    genders.name(cast.people, census.each, census.words)
+    genders.name(cast.people, census.each)
     cast.found += _unknown(mentions)
     return cast
 
@@ -91,29 +90,38 @@ def _count(mentions: Sequence[Mention], regions: int) -> tuple[Census, list[Ment
     rest = [one for one in mentions if one.role is not Role.COUNT]
     people = [one for one in rest if one.role is Role.PERSON]
     owned = next((at for at, one in enumerate(rest) if one.role is Role.OWN), len(rest))
-    before = [one for one in rest[:owned] if one.role is Role.PERSON and not one.region]
+    before = _first_of_each(one for one in rest[:owned] if one.role is Role.PERSON)
     behind = len(people) - len(before)
-    counting: list[Mention] = []
-    if not any(kind != "people" for one in stated for kind, *_ in one.people):
-        if len(before) > 1 or not behind:
-            counting = before
+    said = {kind for one in stated for kind, *_ in one.people} - {"people"}
+    counting = [one for one in before if one.kind not in said and (said or len(before) > 1)]
+    if not behind and not said:
+        counting = before
     each: dict[str, int] = {}
     more = False
     for kind, number, least in (count for one in stated for count in one.people):
         each[kind] = max(each.get(kind, 0), number)
         more = more or least
-    for one in counting or ([] if each.keys() - {"people"} else people):
+    for one in counting or ([] if said else people):
         each[one.kind] = each.get(one.kind, 0) + 1
     everybody = each.pop("people", 0)
-    words = {kind: word for one in (*people, *stated)[::-1] for kind, word in one.words}
     digits = counting if regions > 1 else people
-    written = [*stated, *(one for one in digits if one.key not in _PLAIN)]
+    written = [*stated, *(one for one in digits if one.key[:1] in _NUMERALS)]
     written.sort(key=lambda one: one.span.start)
     number = max(sum(each.values()), everybody)
     once = tuple({one.key: one for one in written}.values())
-    census = Census(each, number, bool(number) and not more, words, once)
+    census = Census(each, number, bool(number) and not more, once)
     counted = {id(one) for one in counting}
     return census, [one for one in rest if id(one) not in counted]
+
+
+def _first_of_each(people: Iterable[Mention]) -> list[Mention]:
+    """Persons of the first region up to the first who is counted twice."""
+    found: dict[str, Mention] = {}
+    for one in people:
+        if one.kind in found or one.region:
+            break
+        found[one.kind] = one
+    return list(found.values())
 
 
 def _regions(

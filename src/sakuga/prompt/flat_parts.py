@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sakuga.prompt.mention import Mention, Role, mention
+from sakuga.prompt.mention import PEOPLE, Mention, Role, mention
 from sakuga.prompt.nodes import Field
 from sakuga.prompt.phrases import read_phrase, sentences
 from sakuga.prompt.tags import normal, pieces
@@ -15,7 +15,8 @@ _JOINTS = re.compile(
     r"(?<![^\s,，])(BREAK|AND|ADD(?:COMM|BASE|ROW|COL))(?![^\s,，])"
     r"|\{[^{}\n]{0,400}\}|(?<!\|)(\|{1,2})(?!\|)"
 )
-_LABEL = re.compile(r"([^:,;()\[\]{}<>]{1,40}):\s+(?=\S)")
+_LABEL = re.compile(r"([^:,;()\[\]{}<>]{1,40}?)\s*(?::\s+(?=\S)|(?<!\\)(\()(?=[^()]+\Z))")
+_OPENED = re.compile(r"[(\[{]\s*(?=[^()\[\]{}]*\Z)")
 _LETTERED = re.compile(r"(?:character|char|girl|boy|person|subject|woman|man)_?(?:[1-9]|[a-f])", re.A)
 _CAPTION = re.compile(r"caption:\s*", re.I)
 _PHRASE = 3  # words that may be more than a tag
@@ -85,34 +86,39 @@ def _tags(field: Field, start: int, end: int) -> Iterator[Mention]:
     text = field.text[start:end]
     for first, last in pieces(text):
         piece, place = text[first:last], start + first
+        if opened := _OPENED.match(piece):
+            place += opened.end()
+            piece = piece[opened.end() :]
         label = _LABEL.match(piece)
-        if label and (said := _label(label[1], field, place)):
+        if label and (said := _label(label[1], field, place, listed=bool(label[2]))):
             yield from said
             place += label.end()
             piece = piece[label.end() :]
         yield from _piece(piece, field, place)
 
 
-def _label(text: str, field: Field, place: int) -> list[Mention]:
-    """Whom a text before a colon names; nothing where it names nobody."""
+def _label(text: str, field: Field, place: int, *, listed: bool) -> list[Mention]:
+    """Whom a text before a colon or a list in brackets names; nothing where it names nobody."""
     said = mention(text, field, place)
+    if listed and said[0].role is Role.UNKNOWN:
+        return [replace(said[0], role=Role.NAME, field="n", guessed=True)]
     if _LETTERED.fullmatch(normal(text)):
         kind = next((kind for kind in ("girl", "boy") if normal(text).startswith(kind)), "")
-        words = ((kind, kind),) if kind else ()
-        return [replace(said[0], role=Role.LABEL, kind=kind, words=words)]
+        return [replace(said[0], role=Role.LABEL, kind=kind)]
     return said if all(one.role in {Role.NAME, Role.SIDE, Role.PERSON} for one in said) else []
 
 
 def _piece(text: str, field: Field, place: int) -> Iterator[Mention]:
     said = mention(text, field, place)
-    phrase = text.count(" ") + text.count("_") + 1 >= _PHRASE
+    words = text.replace("_", " ").split(" ")
+    phrase = len(words) >= _PHRASE or (len(words) > 1 and words[-1].lower() in PEOPLE)
     if said[0].role is not Role.UNKNOWN or not phrase:
         yield from said
         return
     read = read_phrase(text.replace("_", " "), field, place, prose=False)
-    if not read.whole or not read.mentions:
-        owned = {Role.PERSON, Role.SIDE} & {one.role for one in read.mentions}
-        yield from (replace(one, role=Role.CAPTION) if owned else one for one in said)
-        if not owned:
-            return
+    if not read.whole:
+        read = read_phrase(text.replace("_", " "), field, place, prose=True)
+        yield from (replace(one, role=Role.CAPTION) if read.mentions else one for one in said)
+    elif not read.mentions:
+        yield from said
     yield from read.mentions

@@ -1,4 +1,4 @@
-"""Of which gender each character is, and how the text calls it."""
+"""Of which gender each character is: girl, boy or other."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from sakuga.prompt.sharing import gender_of
 
 @dataclass(slots=True)
 class Person:
-    """A character: what says who it is, what it has, and how the text calls its gender."""
+    """A character: what says who it is, what it has, its gender, or nothing for one unknown."""
 
     anchors: list[Mention] = field(default_factory=list)
     own: list[Mention] = field(default_factory=list)
     kind: str = ""
-    gender: str = ""
 
     def of(self, role: Role) -> Iterator[Mention]:
         """What of this role says who it is."""
         return (one for one in self.anchors if one.role is role)
 
 
-def name(people: Sequence[Person], each: Mapping[str, int], words: Mapping[str, str]) -> None:
+def name(people: Sequence[Person], each: Mapping[str, int]) -> None:
     """Give each its gender: as said, else by a known name, else by what it has, else in order.
 
-    each: how many there are of a kind, in the order of the text; words: how it calls one.
+    each: how many there are of a kind, in the order of the text.
     """
     left = dict(each)
 
@@ -38,7 +37,6 @@ def name(people: Sequence[Person], each: Mapping[str, int], words: Mapping[str, 
         said = [one for one in person.anchors if one.role in {Role.PERSON, Role.LABEL} and one.kind]
         if said:
             take(person, said[0].kind)
-            person.gender = said[0].words[0][1]
     for told in (_by_name, _by_looks, lambda person: next((k for k in left if left[k] > 0), "")):
         for person in people:
             kind = "" if person.kind else told(person)
@@ -47,8 +45,6 @@ def name(people: Sequence[Person], each: Mapping[str, int], words: Mapping[str, 
     for person in people:
         if not person.kind and any(person.of(Role.NAME)):
             person.kind = "girl"  # as most are who have a name
-        if person.kind and not person.gender:
-            person.gender = words.get(person.kind, f"1{person.kind}")
 
 
 def _by_name(person: Person) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from sakuga.prompt.mention import Mention, Role
 from sakuga.prompt.slots import decides
 
+# Who comes to speak of these is done with the characters; of objects one may speak between.
+_PLACES = {"background", "environment", "perspective", "lighting", "atmosphere", "style", "quality"}
 ANCHORS = {Role.PERSON, Role.NAME, Role.SIDE, Role.LABEL}
 
 
@@ -86,7 +88,7 @@ def _without_tail(mentions: Sequence[Mention]) -> tuple[list[Mention], list[Ment
     cuts = [
         at
         for at, one in enumerate(mentions)
-        if at > last and one.role in {Role.GENERAL, Role.MUTUAL}
+        if at > last and (one.role is Role.MUTUAL or one.field in _PLACES)
     ]
     tail = cuts[0] if cuts and any(one.role is Role.OWN for one in mentions[last:]) else None
     behind = [one for one in mentions[tail:] if one.role is Role.OWN] if tail else []

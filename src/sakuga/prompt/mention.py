@@ -37,8 +37,7 @@ class Mention:
     """A piece as it is to be written, what it is about, and where it stands.
 
     `kind`: girl, boy or other, of a person or a name. `people`: what a count comes to, each
-    with whether that many is the least. `words`: how the text calls one of them. `guessed`: by
-    its look alone. `definite`: one who may have been spoken of before.
+    with whether that many is the least. `guessed`: by its look alone. `definite`: one who may have been spoken of before.
     """
 
     text: str
@@ -49,7 +48,6 @@ class Mention:
     slot: str = ""
     kind: str = ""
     people: tuple[tuple[str, int, bool], ...] = ()
-    words: tuple[tuple[str, str], ...] = ()
     region: int = 0
     line: int = 0
     guessed: bool = False
@@ -173,13 +171,12 @@ def _people(base: Mention, tag: Tag) -> list[Mention]:
     known = [(count.kind, count.number, count.more) for count in counts]
     if len(known) == 1 and known[0][1:] == (1, False) and known[0][0] in {"girl", "boy", "other"}:
         return [person(base, f"1{known[0][0]}")]
-    words = tuple((kind, f"1{kind}") for kind in ("girl", "boy", "other"))
-    return [replace(base, role=Role.COUNT, field="count", people=tuple(known), words=words)]
+    return [replace(base, role=Role.COUNT, field="count", people=tuple(known))]
 
 
 def person(base: Mention, word: str) -> Mention:
     """One person, by the word that the text has."""
-    return replace(base, role=Role.PERSON, field="count", kind=PEOPLE[word], words=((PEOPLE[word], word),))
+    return replace(base, role=Role.PERSON, field="count", kind=PEOPLE[word])
 
 
 def _counted(base: Mention, people: list[tuple[str, int]]) -> Mention:
@@ -189,9 +186,8 @@ def _counted(base: Mention, people: list[tuple[str, int]]) -> Mention:
     each: dict[str, int] = {}
     for word, number in people:
         each[PEOPLE[word]] = each.get(PEOPLE[word], 0) + number
-    words = tuple((PEOPLE[word], word) for word, _ in people)
     known = tuple((kind, number, False) for kind, number in each.items())
-    return replace(base, role=Role.COUNT, field="count", people=known, words=words)
+    return replace(base, role=Role.COUNT, field="count", people=known)
 
 
 def _wide_people(key: str) -> list[tuple[str, int]]:

@@ -21,7 +21,7 @@ _FILLER = frozenset(
     they it her his their them its while as also very some there , ; : . ! ? under near beside
     through stands stand one other next""".split()
 )
-_BEFORE_PLACES = frozenset("in on at under by near inside through before".split())
+_BEFORE_PLACES = frozenset("in on at under by near inside through".split())
 _ARTICLES = frozenset("a an the".split())
 _ENDS = re.compile(r"[.!?](?=\s|\Z)|[。！？]")
 _BEGINS = re.compile(r"(?:a|an|the|she|he|they|it|her|his|there|two|three|this|in|on|under)\s", re.I)
@@ -73,14 +73,29 @@ def read_phrase(text: str, field: Field, start: int, *, prose: bool) -> Read:
     """What a phrase says of people and places; of `prose`, only what is sure."""
     words = list(_WORD.finditer(text))
     found: list[Mention] = []
-    whole, at = True, 0
+    whole, at, close = True, 0, False
     while at < len(words):
         size, said = _longest(words, at, field, start, prose=prose)
-        found += said
+        role = said[0].role if said else None
+        found[_place(found, role, close) :] = [*said, *found[_place(found, role, close) :]]
+        close = role is Role.OWN
         if not size:
             whole = whole and words[at][0].lower() in _FILLER
         at += size or 1
     return Read(found, whole)
+
+
+def _place(found: list[Mention], role: Role | None, close: bool) -> int:
+    """Where something said belongs among what was: who somebody is before what is beside that."""
+    if role is Role.PERSON and close:  # blue-haired girl
+        return len(found) - 1
+    if role is Role.SIDE:  # a girl with blue hair on the left
+        for at in range(len(found), 0, -1):
+            if found[at - 1].role is Role.SIDE:
+                break
+            if found[at - 1].role is Role.PERSON:
+                return at
+    return len(found)
 
 
 def _longest(
@@ -118,7 +133,7 @@ def _said(text: str, key: str, field: Field, place: int) -> Mention | None:
         one = mention(f"{first} {_HEADS[last.lower()]}", field, place)[0]
         return replace(one, span=field.locate(place, place + len(text)))
     adjectives = key.split("_")[:-1]
-    coloured = adjectives and all(decides(f"{word}_hair") for word in adjectives)
+    coloured = adjectives and decides(f"{adjectives[0]}_hair")
     if not (known_tag(key) or decides(key) or (coloured and slot_of(key))):
         return None
     one = mention(text, field, place)[0]

@@ -50,7 +50,7 @@ def structured(document: Document) -> Structured:
 
 def _blocks(cast: Cast, before: int) -> Iterator[Block]:
     for number, person in enumerate(cast.people, before + 1):
-        fields = {"gender": [person.gender] if person.gender else []}
+        fields = {"gender": [f"1{person.kind}"] if person.kind else []}
         for one in [*person.anchors, *person.own]:
             if one.role not in {Role.PERSON, Role.LABEL}:
                 fields.setdefault(one.field, []).append(one.text)
@@ -62,7 +62,7 @@ def _blocks(cast: Cast, before: int) -> Iterator[Block]:
     if general:
         yield _block(GENERAL, GENERAL_FIELDS, general)
     if cast.captions:
-        yield Block(CAPTION, (Field("", " ".join(_texts(cast.captions))),))
+        yield Block(CAPTION, (Field("", _joined(cast.captions)),))
 
 
 def _block(name: str, order: Iterable[str], fields: dict[str, list[str]]) -> Block:
@@ -70,5 +70,10 @@ def _block(name: str, order: Iterable[str], fields: dict[str, list[str]]) -> Blo
     return Block(name, tuple(Field(each, ", ".join(dict.fromkeys(fields[each]))) for each in known))
 
 
-def _texts(mentions: Iterable[Mention]) -> Iterator[str]:
-    return (one.text for one in mentions)
+def _joined(captions: Iterable[Mention]) -> str:
+    """Sentences one after the other, phrases with commas between."""
+    text = ""
+    for one in captions:
+        joint = "" if not text else " " if text[-1] in ".!?。！？" else ", "
+        text = f"{text}{joint}{one.text}"
+    return text
