@@ -20,6 +20,7 @@ _OPENED = re.compile(r"[(\[{]\s*(?=[^()\[\]{}]*\Z)")
 _LETTERED = re.compile(r"(?:character|char|girl|boy|person|subject|woman|man)_?(?:[1-9]|[a-f])", re.A)
 _CAPTION = re.compile(r"caption:\s*", re.I)
 _PHRASE = 3  # words that may be more than a tag
+_DESCRIBING = {Role.COUNT, Role.PERSON, Role.NAME, Role.OWN}
 _COMMON = {"ADDCOMM", "ADDBASE"}
 
 
@@ -49,6 +50,9 @@ def take_apart(field: Field) -> Parts:
         if match:
             common = common or (region == 1 and match[1] in _COMMON)
             start = match.end()
+    if any(one.role in _DESCRIBING and not one.prose for one in found):
+        # Beside tags a sentence speaks of the same people again.
+        found = [one for one in found if not one.prose or one.role is Role.CAPTION]
     return Parts(tuple(found), region, common)
 
 
@@ -79,7 +83,8 @@ def _sentence(field: Field, start: int, end: int) -> Iterator[Mention]:
     text = field.text[start:end].strip()
     span = field.locate(start, start + len(text))
     yield Mention(" ".join(text.split()), "", span, Role.CAPTION, "caption")
-    yield from read_phrase(text, field, start, prose=True).mentions
+    for one in read_phrase(text, field, start, prose=True).mentions:
+        yield replace(one, prose=True)
 
 
 def _tags(field: Field, start: int, end: int) -> Iterator[Mention]:

@@ -38,6 +38,7 @@ class Mention:
 
     `kind`: girl, boy or other, of a person or a name. `people`: what a count comes to, each
     with whether that many is the least. `guessed`: by its look alone. `definite`: one who may have been spoken of before.
+    `prose`: of a sentence.
     """
 
     text: str
@@ -52,6 +53,7 @@ class Mention:
     line: int = 0
     guessed: bool = False
     definite: bool = False
+    prose: bool = False
 
 
 PEOPLE: Mapping[str, str] = MappingProxyType(

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from sakuga.prompt.assign import Cast, assign
+from sakuga.prompt.document import read, write
 from sakuga.prompt.flat_parts import take_apart
 from sakuga.prompt.genders import Person
 from sakuga.prompt.mention import Mention, Role
@@ -22,6 +23,13 @@ class Structured(NamedTuple):
 
     document: Document
     found: tuple[Found, ...]
+
+
+def as_xml(text: str) -> str:
+    """A prompt as XML; as it is where it has blocks already. Raises PromptRefused."""
+    document = read(text)
+    made = structured(document).document
+    return text if made is document else write(made)
 
 
 @lru_cache(maxsize=16)
