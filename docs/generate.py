@@ -11,10 +11,11 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 import typer.main
 from provoked import examples
@@ -83,9 +84,15 @@ EXAMPLES = {
         "You are an assistant designed to generate high-quality anime images. <Prompt Start> 1girl"
     ),
     "weighted-tag": "<character_1><appearance>(blue_hair:1.2)</appearance></character_1>",
+    "flat-prompt": "1girl, blue_hair",
+    "unsure-owner": "2girls, school_uniform",
+    "unsure-tag": "1girl, frimbly",
     "other-name": "<character_1><appearance>twin_tails</appearance></character_1>",
     "unknown-word": "1girl, blue_hair, smiling",
 }
+FORMS: Mapping[str, Literal["better as xml", "as xml"]] = {
+    "flat-prompt": "better as xml", "unsure-owner": "as xml", "unsure-tag": "as xml",
+}  # fmt: skip
 WORDS = frozenset({"1girl", "blue_hair", "smile"})
 
 
@@ -177,7 +184,9 @@ def rules() -> str:
     for rule, severity in RULES.items():
         prompt = EXAMPLES[rule]
         vocabulary = WORDS if rule == "unknown-word" else None
-        said = next(one for one in lint(prompt, vocabulary=vocabulary) if one.rule == rule)
+        form = FORMS.get(rule, "as given")
+        found = lint(prompt, vocabulary=vocabulary, form=form)
+        said = next(one for one in found if one.rule == rule)
         shown = f"`{prompt}`" if len(prompt) < 100 else f"{len(prompt):,} characters"
         words = escape(f"{said.reason}. {said.fix}", quote=False)
         rows.append((f"`{rule}`", severity, shown, words))

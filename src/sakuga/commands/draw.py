@@ -39,7 +39,7 @@ from sakuga.memory.report import files as report_files
 from sakuga.model.spec import preset_of
 from sakuga.printable import LISTED, cut, shown
 
-READ = {"prompt", "negative", "system", "verbatim", "text_mode"}  # decide what encoders read
+READ = {"prompt", "negative", "system", "verbatim", "as_xml", "text_mode"}  # decide what encoders read
 MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
 
 
@@ -118,7 +118,9 @@ def draw(
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or _preset_of_parts(spec))
-            show_findings(read or Prompt("prompt", asked["prompt"]), profile, strict=strict)
+            asked_prompt = read or Prompt("prompt", asked["prompt"])
+            as_xml = asked.get("as_xml", bool(told.receipt and told.receipt.request.as_xml))
+            show_findings(asked_prompt, profile, strict=strict, as_xml=as_xml)
         elif told.receipt is None:
             fix = "Write it, or name a --from file."
             raise RequestError("a drawing needs a prompt", "none", fix)

@@ -103,7 +103,7 @@ def quoted_path(name: str) -> str:
     return shlex.quote(name)
 
 
-def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
+def findings(text: str, profile: LintProfile, *, as_xml: bool = False) -> tuple[Finding, ...]:
     """What lint says of a text. The tokenizer is opened only if the text may be too long."""
     path = profile.tokenizer
     return lint(
@@ -113,6 +113,7 @@ def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
         vocabulary=profile.vocabulary,
         system_xml=profile.system_xml,
         system_text=profile.system_text,
+        form="as xml" if as_xml else "better as xml" if profile.xml else "as given",
     )
 
 
@@ -127,14 +128,16 @@ def open_tokenizer(path: Path) -> Tokenizer:
     return Tokenizer.open(read_tokenizer(path))
 
 
-def show_findings(prompt: Prompt, profile: LintProfile, *, strict: bool) -> None:
+def show_findings(
+    prompt: Prompt, profile: LintProfile, *, strict: bool, as_xml: bool = False
+) -> None:
     """Print findings before a drawing: one line for each rule that is broken, notes as a count.
 
     Raises PromptRefused, and RequestError if strict.
     """
     read(prompt.text)  # what no tool should parse stops even a drawing that is not strict
     by_rule: dict[str, list[Finding]] = {}
-    for finding in findings(prompt.text, profile):
+    for finding in findings(prompt.text, profile, as_xml=as_xml):
         by_rule.setdefault(finding.rule, []).append(finding)
     notes = 0
     for first, *others in by_rule.values():

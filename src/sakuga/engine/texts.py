@@ -21,6 +21,7 @@ from sakuga.model.spec import (
 )
 from sakuga.printable import cut
 from sakuga.prompt.canonical import Systems, encoder_texts
+from sakuga.prompt.structured import as_xml
 from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
@@ -102,7 +103,7 @@ def _check_length(request: Resolved, counts: TokenCounts) -> None:
 def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) -> SentTexts:
     """The strings that each encoder reads of a prompt and its negative."""
     texts = encoder_texts(
-        request.prompt,
+        as_xml(request.prompt) if request.as_xml else request.prompt,
         request.negative,
         systems=Systems(drawing.system_xml, drawing.system_text, drawing.system_negative),
         system=request.system,

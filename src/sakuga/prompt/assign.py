@@ -21,6 +21,7 @@ from sakuga.prompt.sharing import is_sorted, share
 
 OWNER = "unsure-owner"
 TAG = "unsure-tag"
+UNSURE = (OWNER, TAG)
 MOST = 12  # characters; more are a crowd
 
 _OWNED = {Role.OWN, Role.MUTUAL, Role.SHARED}
@@ -64,7 +65,9 @@ def assign(parts: Parts) -> Cast:
         common, groups = split
         for group in groups:
             cast.people.append(_person(group, cast))
-        _to_all([one for one in common if one.role in _OWNED], cast, "it stands apart from each")
+        held = share([one for one in common if one.role in _OWNED], 1, mixed=False)
+        _to_all([*held.owned[0], *held.shared], cast, "it stands apart from each")
+        _to_picture(held.unsure, cast, "nothing says whose it is")
         cast.general += [one for one in common if one.role in _PICTURE]
     else:
         _in_order(mentions, census, cast)

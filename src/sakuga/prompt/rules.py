@@ -48,6 +48,9 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "weighted-tag": "info",
         "other-syntax": "info",
         "own-system-prompt": "info",
+        "flat-prompt": "info",
+        "unsure-owner": "info",
+        "unsure-tag": "info",
         "other-name": "info",
         "unknown-word": "info",
     }
