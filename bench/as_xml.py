@@ -85,8 +85,7 @@ def measure(painter: Painter, judge: Judge, number: int, prompts: int, seed: int
     """Rows of the table: atoms right and pictures all right, flat and as XML."""
     rng, scenes = Random(f"{seed} {number}"), scenes_of(number, prompts, seed)
     said = [
-        [said_of(one, 4 if number == 1 else 3, rng) for one in scene.characters]
-        for scene in scenes
+        [said_of(one, 4 if number == 1 else 3, rng) for one in scene.characters] for scene in scenes
     ]
     flat = [
         written(scene, own, spaces=at % 2 == 1)

@@ -57,7 +57,7 @@ PUBLIC = {
                "text_mode: str | None = None, max_tokens: int | None = None, "
                "lora: tuple[str, ...] = (), lora_partial: bool = False, "
                "long: bool = False, sent: tuple[str, ...] = (), "
-               "normalisation: str | None = None) -> None",
+               "normalisation: str | None = None, as_xml: bool = False) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "
@@ -66,7 +66,8 @@ PUBLIC = {
     "lint": "(text: str, *, limit: int = 512, "
             "tokenizer: Callable[[], Tokenizer] | None = None, "
             "vocabulary: frozenset[str] | None = None, system_xml: str = '', "
-            "system_text: str = '') -> tuple[Finding, ...]",
+            "system_text: str = '', form: Literal['as given', 'better as xml', 'as xml'] = "
+            "'as given') -> tuple[Finding, ...]",
     "open": "(model: str | Path = 'chibi', *, device: str | torch.device = 'auto', "
             "dtype: str | torch.dtype = 'auto', vram: str = 'auto', "
             "threads: int | None = None, cache: str | Path | None = None) -> Engine",

@@ -94,7 +94,9 @@ def score(pair: Pair, got: Said) -> tuple[int, int, int, int, list[str]]:
     number = max(len(pair.said.people), len(got.people))
     right = 0
     for at in range(number):
-        mine, theirs = (who[at] if at < len(who) else None for who in (pair.said.people, got.people))
+        mine, theirs = (
+            who[at] if at < len(who) else None for who in (pair.said.people, got.people)
+        )
         if mine is not None and theirs is not None and _who(mine) == _who(theirs):
             right += 1
         else:
@@ -118,7 +120,9 @@ def _shown(slots: Slots | None) -> str:
 
 def _all(said: Said) -> Iterator[tuple[str, str, str]]:
     for number, slots in enumerate(said.people, 1):
-        yield from ((str(number), field, tag) for field, tag in slots if field not in {"n", "gender"})
+        yield from (
+            (str(number), field, tag) for field, tag in slots if field not in {"n", "gender"}
+        )
     yield from (("*", field, tag) for field, tag in said.general)
     if said.caption:
         yield "*", "caption", ""

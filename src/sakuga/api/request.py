@@ -124,13 +124,6 @@ class Request:
         ),
         default=False,
     )
-    as_xml: bool = option(
-        Option(
-            "Draw flat tags and sentences as XML, as `convert-prompt` writes them.",
-            flags=("--as-xml/--no-as-xml",),
-        ),
-        default=False,
-    )
     text_mode: str | None = option(
         Option(
             "What Jina reads: the user's text, as in training, or Gemma's text, as in ComfyUI.",
@@ -172,6 +165,13 @@ class Request:
             choices=NORMALISATIONS,
             otherwise="off",
         )
+    )
+    as_xml: bool = option(
+        Option(
+            "Draw flat tags and sentences as XML, as `convert-prompt` writes them.",
+            flags=("--as-xml/--no-as-xml",),
+        ),
+        default=False,
     )
 
 

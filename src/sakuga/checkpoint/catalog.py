@@ -89,7 +89,9 @@ def lint_profile(model: str) -> LintProfile:
     """
     if model in ELSEWHERE and not Path(model).is_dir():
         preset = PRESETS[model]
-        return LintProfile(preset.gemma.trained_tokens, None, None, **_systems(preset), xml=_on_xml(preset))
+        return LintProfile(
+            preset.gemma.trained_tokens, None, None, **_systems(preset), xml=_on_xml(preset)
+        )
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
     preset = _preset(folder)
     limit, defaults = preset.gemma.trained_tokens, _systems(preset)

@@ -39,7 +39,14 @@ from sakuga.memory.report import files as report_files
 from sakuga.model.spec import preset_of
 from sakuga.printable import LISTED, cut, shown
 
-READ = {"prompt", "negative", "system", "verbatim", "as_xml", "text_mode"}  # decide what encoders read
+READ = {
+    "prompt",
+    "negative",
+    "system",
+    "verbatim",
+    "as_xml",
+    "text_mode",
+}  # decide what encoders read
 MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
 
 

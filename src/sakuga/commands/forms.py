@@ -19,7 +19,8 @@ from sakuga.prompt.structured import structured
 
 def convert_prompt(
     prompts: Annotated[
-        list[str], typer.Argument(metavar="PROMPT...", help="Texts, files, or - for standard input.")
+        list[str],
+        typer.Argument(metavar="PROMPT...", help="Texts, files, or - for standard input."),
     ],
     to: Annotated[
         Literal["xml", "flat"] | None, typer.Option(help="The form; the other one when left out.")

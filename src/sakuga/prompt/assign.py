@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from sakuga.prompt import genders
 from sakuga.prompt.flat_parts import Parts
+from sakuga.prompt.genders import Person
 from sakuga.prompt.grouping import ANCHORS, Groups, group_by_anchors
 from sakuga.prompt.mention import Mention, Role
-from sakuga.prompt.genders import Person
 from sakuga.prompt.rules import Found
 from sakuga.prompt.sharing import is_sorted, share
 
@@ -133,9 +133,7 @@ def _regions(
     """What is for all, and what each character's region says; None without such regions."""
     if parts.regions < 2:
         return None
-    groups = [
-        [one for one in mentions if one.region == region] for region in range(parts.regions)
-    ]
+    groups = [[one for one in mentions if one.region == region] for region in range(parts.regions)]
     own = [group for group in groups if _tells(group)]
     first_is_common = parts.common or (census.number > 1 and len(own) > census.number)
     if first_is_common and own and own[0] is groups[0]:

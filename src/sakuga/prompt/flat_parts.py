@@ -17,7 +17,9 @@ _JOINTS = re.compile(
 )
 _LABEL = re.compile(r"([^:,;()\[\]{}<>]{1,40}?)\s*(?::\s+(?=\S)|(?<!\\)(\()(?=[^()]+\Z))")
 _OPENED = re.compile(r"[(\[{]\s*(?=[^()\[\]{}]*\Z)")
-_LETTERED = re.compile(r"(?:character|char|girl|boy|person|subject|woman|man)_?(?:[1-9]|[a-f])", re.A)
+_LETTERED = re.compile(
+    r"(?:character|char|girl|boy|person|subject|woman|man)_?(?:[1-9]|[a-f])", re.A
+)
 _CAPTION = re.compile(r"caption:\s*", re.I)
 _PHRASE = 3  # words that may be more than a tag
 _DESCRIBING = {Role.COUNT, Role.PERSON, Role.NAME, Role.OWN}

@@ -1,4 +1,4 @@
-"""XML as flat tags: counts, then each character's tags behind its name or side, then the picture's."""
+"""XML as flat tags: counts, then the tags of each character, then those of the picture"""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def flattened(document: Document, *, spaces: bool = False, joint: Joint = "comma
     joint = joint if len(people) > 1 else "comma"
     general = [tag for section in sections if section.name == GENERAL for tag in _of(section)]
     counts = [tag for field, tag in general if field == "count"]
-    parts = [
-        _character(section, counted=joint == "comma" and bool(counts)) for section in people
-    ]
+    parts = [_character(section, counted=joint == "comma" and bool(counts)) for section in people]
     behind = [tag for field, tag in general if field not in {"count", *_BEHIND}]
     last = [tag for field, tag in general if field in _BEHIND]
     captions = [part.text for s in sections if s.name == CAPTION for part in s.parts]

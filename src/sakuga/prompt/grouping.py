@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from sakuga.prompt.mention import Mention, Role
 from sakuga.prompt.slots import decides
@@ -64,9 +65,7 @@ def group_by_anchors(mentions: Sequence[Mention]) -> Groups:
 
 def _closed(groups: list[Group]) -> list[Group]:
     """Groups whose anchors stand behind them."""
-    return [
-        Group(behind.anchors, group.own) for group, behind in zip(groups, groups[1:], strict=False)
-    ]
+    return [Group(behind.anchors, group.own) for group, behind in pairwise(groups)]
 
 
 def _groups(stream: Sequence[Mention]) -> list[Group]:

@@ -1,7 +1,8 @@
-"""Lines sorted by their first cell, searched where they lie: no line is parsed that nobody asks for.
+"""Lines sorted by their first cell, searched where they lie
 
-A listing is a file of blocks of lines, with a head of comments before the first block. It is
-read at the first look-up; to find a key takes one search among the blocks and one within one.
+No line is parsed that nobody asks for. A listing is a file of blocks of lines, with a head of
+comments before the first block. It is read at the first look-up; to find a key takes one search
+among the blocks and one within one.
 """
 
 from __future__ import annotations

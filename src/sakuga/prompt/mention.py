@@ -37,8 +37,8 @@ class Mention:
     """A piece as it is to be written, what it is about, and where it stands.
 
     `kind`: girl, boy or other, of a person or a name. `people`: what a count comes to, each
-    with whether that many is the least. `guessed`: by its look alone. `definite`: one who may have been spoken of before.
-    `prose`: of a sentence.
+    with whether that many is the least. `guessed`: by its look alone. `definite`: one who may
+    have been spoken of before. `prose`: of a sentence.
     """
 
     text: str
@@ -122,25 +122,32 @@ def _read(text: str, field: Field, start: int) -> list[Mention]:
     base = Mention(_bare(text), key, field.locate(start, start + len(text)), Role.UNKNOWN)
     if found := _people(base, Tag(text, key, field, start)):
         return found
-    if _ARTIST.match(key) and not known_tag(key):
-        return [replace(base, role=Role.GENERAL, field="artists")]
-    if _RATING.fullmatch(key):
-        return [replace(base, role=Role.GENERAL)]
-    if _QUALITY.fullmatch(key):
-        return [replace(base, role=Role.GENERAL, field="quality")]
     if SIDE.fullmatch(key):
         return [replace(base, role=Role.SIDE, field="position")]
+    if field_name := _named_by_form(key):
+        return [replace(base, role=Role.GENERAL, field=field_name)]
     if slot := slot_of(key):
         return [_of_slot(base, slot)]
-    name = known_name(key)
+    return [_named(base)]
+
+
+def _named_by_form(key: str) -> str | None:
+    """The field of what is told by how it is written: artists, ratings, scores and years."""
+    if _ARTIST.match(key) and not known_tag(key):
+        return "artists"
+    return "other" if _RATING.fullmatch(key) else "quality" if _QUALITY.fullmatch(key) else None
+
+
+def _named(base: Mention) -> Mention:
+    """A name of a character or of a work; what is neither, as it is."""
+    name = known_name(base.key)
     if name and name.kind == "character":
-        kind = "boy" if name.boy else ""
-        return [replace(base, role=Role.NAME, field="n", kind=kind)]
-    if name or key == "original":
-        return [replace(base, role=Role.GENERAL)]
-    if _NAMED.fullmatch(text):
-        return [replace(base, role=Role.NAME, field="n", guessed=True)]
-    return [base]
+        return replace(base, role=Role.NAME, field="n", kind="boy" if name.boy else "")
+    if name or base.key == "original":
+        return replace(base, role=Role.GENERAL)
+    if _NAMED.fullmatch(base.text):
+        return replace(base, role=Role.NAME, field="n", guessed=True)
+    return base
 
 
 def _of_slot(base: Mention, slot: str) -> Mention:
@@ -195,12 +202,14 @@ def _counted(base: Mention, people: list[tuple[str, int]]) -> Mention:
 def _wide_people(key: str) -> list[tuple[str, int]]:
     if key.isascii():
         return []
-    matches = [_WIDE_COUNT.fullmatch(part.strip("_")) for part in _WIDE_JOINT.split(key)]
-    return [
-        (match[2], int(match[1]) if (match[1] or "").isdecimal() else NUMBERS.get(match[1] or "一", 1))
-        for match in matches
-        if match
-    ] if all(matches) else []  # fmt: skip
+    found: list[tuple[str, int]] = []
+    for part in _WIDE_JOINT.split(key):
+        match = _WIDE_COUNT.fullmatch(part.strip("_"))
+        if match is None:
+            return []
+        number = match[1] or "1"
+        found.append((match[2], int(number) if number.isdecimal() else NUMBERS[number]))
+    return found
 
 
 def _plain_people(key: str) -> list[tuple[str, int]] | None:
@@ -212,7 +221,10 @@ def _plain_people(key: str) -> list[tuple[str, int]] | None:
             return None
         number = match[1] or "1"
         found.append(
-            (PLURALS.get(match[2], match[2]), int(number) if number.isdecimal() else NUMBERS[number])
+            (
+                PLURALS.get(match[2], match[2]),
+                int(number) if number.isdecimal() else NUMBERS[number],
+            )
         )
     return found
 

@@ -17,14 +17,18 @@ _LONGEST = 5  # words of what is looked up
 _LISTED_WORDS = 5  # a piece of more may be a sentence
 _SHORTEST = 4  # words of a sentence
 _FILLER = frozenset(
-    """a an the and with in on at of to from by is are was has have wearing wears who that she he
+    """
+    a an the and with in on at of to from by is are was has have wearing wears who that she he
     they it her his their them its while as also very some there , ; : . ! ? under near beside
-    through stands stand one other next""".split()
+    through stands stand one other next
+    """.split()  # noqa: SIM905 (a list would be forty lines)
 )
-_BEFORE_PLACES = frozenset("in on at under by near inside through".split())
-_ARTICLES = frozenset("a an the".split())
+_BEFORE_PLACES = frozenset(["in", "on", "at", "under", "by", "near", "inside", "through"])
+_ARTICLES = frozenset(["a", "an", "the"])
 _ENDS = re.compile(r"[.!?](?=\s|\Z)|[。！？]")
-_BEGINS = re.compile(r"(?:a|an|the|she|he|they|it|her|his|there|two|three|this|in|on|under)\s", re.I)
+_BEGINS = re.compile(
+    r"(?:a|an|the|she|he|they|it|her|his|there|two|three|this|in|on|under)\s", re.I
+)
 _VERBS = re.compile(r"\b(?:is|are|was|were|has|have|wears|stands|sits|looks|holds|walks|runs)\b")
 _SURE = frozenset(
     ("hair colour", "hair length", "hair style", "eye colour", "skin", "features", "clothing",
@@ -128,7 +132,7 @@ def _longest(
 
 def _said(text: str, key: str, field: Field, place: int) -> Mention | None:
     """A tag among words: known as it stands, or a thing behind its colours."""
-    first, _, last = text.rpartition("-" if "-" in text.split()[-1] else " ")
+    first, _, last = text.rpartition("-" if "-" in text.rsplit(maxsplit=1)[-1] else " ")
     if last.lower() in _HEADS and first:
         one = mention(f"{first} {_HEADS[last.lower()]}", field, place)[0]
         return replace(one, span=field.locate(place, place + len(text)))

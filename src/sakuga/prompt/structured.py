@@ -9,13 +9,14 @@ from typing import NamedTuple
 from sakuga.prompt.assign import Cast, assign
 from sakuga.prompt.document import read, write
 from sakuga.prompt.flat_parts import take_apart
-from sakuga.prompt.genders import Person
 from sakuga.prompt.mention import Mention, Role
 from sakuga.prompt.names import CAPTION, CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS
 from sakuga.prompt.nodes import Block, Document, Field
 from sakuga.prompt.rules import Found
 
-_MOST_PIECES = 512  # more are no prompt of a person's making
+# More is no prompt of a person's making, and stays a text.
+_MOST_PIECES = 512
+_LONGEST = 16_384  # characters
 
 
 class Structured(NamedTuple):
@@ -40,9 +41,10 @@ def structured(document: Document) -> Structured:
     captions: list[Block] = []
     casts: list[Cast] = []
     for block in document.blocks:
-        parts = take_apart(block.fields[0])
-        if len(parts.mentions) > _MOST_PIECES:
-            captions.append(Block(CAPTION, (Field("", block.fields[0].text),)))
+        part = block.fields[0]
+        parts = take_apart(part) if len(part.text) <= _LONGEST else None
+        if parts is None or len(parts.mentions) > _MOST_PIECES:
+            captions.append(Block(CAPTION, (Field("", part.text),)))
         else:
             casts.append(assign(parts))
     blocks: list[Block] = []
