@@ -55,7 +55,8 @@ def take_apart(field: Field) -> Parts:
     if any(one.role in _DESCRIBING and not one.prose for one in found):
         # Beside tags a sentence speaks of the same people again.
         found = [one for one in found if not one.prose or one.role is Role.CAPTION]
-    return Parts(tuple(found), region, common)
+    placed = (replace(one, place=place) for place, one in enumerate(found))
+    return Parts(tuple(placed), region, common)
 
 
 def _region(field: Field, start: int, end: int) -> Iterator[Mention]:

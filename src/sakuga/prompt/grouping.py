@@ -82,7 +82,12 @@ def _groups(stream: Sequence[Mention]) -> list[Group]:
 
 
 def _without_tail(mentions: Sequence[Mention]) -> tuple[list[Mention], list[Mention]]:
-    """The list up to its last group, and what stands behind that and something of the picture."""
+    """The list up to its last group, and what stands behind that and something of the picture.
+
+    Where names or sides tell of each, what follows is of the last.
+    """
+    if any(one.role in ANCHORS for one in mentions):
+        return [*mentions], []
     last = max((at for at, one in enumerate(mentions) if _begins(one)), default=len(mentions))
     cuts = [
         at

@@ -34,7 +34,7 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A piece as it is to be written, what it is about, and where it stands.
+    """A piece as it is to be written, what it is about, and where it stands: the `place`-th.
 
     `kind`: girl, boy or other, of a person or a name. `people`: what a count comes to, each
     with whether that many is the least. `guessed`: by its look alone. `definite`: one who may
@@ -51,6 +51,7 @@ class Mention:
     people: tuple[tuple[str, int, bool], ...] = ()
     region: int = 0
     line: int = 0
+    place: int = 0
     guessed: bool = False
     definite: bool = False
     prose: bool = False
@@ -98,23 +99,20 @@ _RATING = re.compile(
 )
 _QUALITY = re.compile(r"score_\d\w*|year[_ ]?\d{4}")
 _NAMED = re.compile(r"[A-Z][\w'.-]+(?: [A-Z][\w'.-]+){0,2}")
+_FEW = 3  # words
+_THINGS = {"background", "objects", "lighting"}
 _OWN_FIELDS = {"appearance", "clothing", "body_type", "expression", "action"}
 
 
 def mention(text: str, field: Field, start: int) -> list[Mention]:
     """What a piece says; a person's with a side is two. Nothing known is UNKNOWN, in <other>."""
-    found = _read(text, field, start)
-    if found[0].role is Role.UNKNOWN:
-        for prefix in (_ALL, _WORN):
-            match = prefix.match(text)
-            if match and match.end():
-                inner = _read(text[match.end() :], field, start + match.end())
-                if inner[0].role is Role.UNKNOWN:
-                    inner = mention(text[match.end() :], field, start + match.end())
-                if inner[0].role in {Role.OWN, Role.MUTUAL, Role.SHARED}:
-                    role = Role.SHARED if prefix is _ALL else inner[0].role
-                    return [replace(inner[0], role=role)]
-    return found
+    for prefix, role in (_ALL, Role.SHARED), (_WORN, None):
+        match = prefix.match(text)
+        if match and match.end() and not known_tag(normal(text)):
+            inner = mention(text[match.end() :], field, start + match.end())[0]
+            if inner.role in {Role.OWN, Role.MUTUAL, Role.SHARED}:
+                return [replace(inner, role=role or inner.role)]
+    return _read(text, field, start)
 
 
 def _read(text: str, field: Field, start: int) -> list[Mention]:
@@ -128,7 +126,17 @@ def _read(text: str, field: Field, start: int) -> list[Mention]:
         return [replace(base, role=Role.GENERAL, field=field_name)]
     if slot := slot_of(key):
         return [_of_slot(base, slot)]
-    return [_named(base)]
+    named = _named(base)
+    if named.role is Role.UNKNOWN and (slot := _head_of(key)):
+        return [_of_slot(base, slot)]
+    return [named]
+
+
+def _head_of(key: str) -> str | None:
+    """The slot of the thing that a few words end in, where that is no part of anybody."""
+    words = key.split("_")
+    slot = slot_of(words[-1]) if 1 < len(words) <= _FEW else None
+    return slot if slot in _THINGS else None
 
 
 def _named_by_form(key: str) -> str | None:

@@ -66,6 +66,8 @@ def _decided(one: Mention, *, mixed: bool) -> Mapping[str, frozenset[str]]:
 
 def _in_rows(own: Sequence[Mention], number: int) -> Shares | None:
     """`blue hair, pink hair, red eyes, green eyes`: the first of each for the first."""
+    if own and own[-1].place - own[0].place != len(own) - 1:
+        return None  # something stands between
     runs = [list(run) for _, run in groupby(own, key=lambda one: one.slot)]
     deciding = [run for run in runs if decides(run[0].key)]
     if number < 2 or not deciding or any(len(run) != number for run in deciding):
