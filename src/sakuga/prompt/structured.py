@@ -50,6 +50,8 @@ def structured(document: Document) -> Structured:
     blocks: list[Block] = []
     for cast in casts:
         blocks += _blocks(cast, len(blocks))
+    if not blocks and not captions:
+        return Structured(document, ())
     found = tuple(one for cast in casts for one in cast.found)
     made = Document(
         "xml", (*blocks, *captions), document.system, document.source,
