@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from html import escape
 from pathlib import Path
-from typing import Literal
 
 import typer.main
 from provoked import examples
@@ -31,7 +30,7 @@ from sakuga.commands.cli import app
 from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
 from sakuga.prompt.lint import lint
-from sakuga.prompt.rules import RULES
+from sakuga.prompt.rules import RULES, Form
 from sakuga.weights.formats import UNREAD as DTYPES_UNREAD
 from sakuga.weights.gguf import TYPES
 from sakuga.weights.gguf import UNREAD as TYPES_UNREAD
@@ -90,7 +89,7 @@ EXAMPLES = {
     "other-name": "<character_1><appearance>twin_tails</appearance></character_1>",
     "unknown-word": "1girl, blue_hair, smiling",
 }
-FORMS: Mapping[str, Literal["better as xml", "as xml"]] = {
+FORMS: Mapping[str, Form] = {
     "flat-prompt": "better as xml", "unsure-owner": "as xml", "unsure-tag": "as xml",
 }  # fmt: skip
 WORDS = frozenset({"1girl", "blue_hair", "smile"})

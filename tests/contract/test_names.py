@@ -66,8 +66,7 @@ PUBLIC = {
     "lint": "(text: str, *, limit: int = 512, "
             "tokenizer: Callable[[], Tokenizer] | None = None, "
             "vocabulary: frozenset[str] | None = None, system_xml: str = '', "
-            "system_text: str = '', form: Literal['as given', 'better as xml', 'as xml'] = "
-            "'as given') -> tuple[Finding, ...]",
+            "system_text: str = '', form: Form = 'as given') -> tuple[Finding, ...]",
     "open": "(model: str | Path = 'chibi', *, device: str | torch.device = 'auto', "
             "dtype: str | torch.dtype = 'auto', vram: str = 'auto', "
             "threads: int | None = None, cache: str | Path | None = None) -> Engine",

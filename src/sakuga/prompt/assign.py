@@ -71,6 +71,7 @@ def assign(parts: Parts) -> Cast:
         cast.general += [one for one in common if one.role in _PICTURE]
     else:
         _in_order(mentions, census, cast)
+    _keep_the_rest(mentions, cast)
     genders.name(cast.people, census.each)
     cast.found += _unknown(mentions)
     return cast
@@ -250,6 +251,14 @@ def _to_picture(mentions: Iterable[Mention], cast: Cast, why: str) -> None:
         reason = f"{one.text} is nobody's, for {why}"
         fix = "Write the tags of each character together, behind a name or a side, or parted by |."
         cast.found.append(Found(OWNER, one.span, reason, fix))
+
+
+def _keep_the_rest(mentions: Iterable[Mention], cast: Cast) -> None:
+    """To the picture what has found nobody: nothing that is said gets lost."""
+    placed = {one.place for person in cast.people for one in (*person.anchors, *person.own)}
+    placed |= {one.place for one in cast.general}
+    said = [one for one in mentions if one.role not in {Role.PERSON, Role.LABEL}]
+    _to_picture([one for one in said if one.place not in placed], cast, "it stands beside nobody")
 
 
 def _unknown(mentions: Iterable[Mention]) -> Iterator[Found]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, takewhile
 from string import ascii_letters
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sakuga.errors import PromptRefused
 from sakuga.printable import cut
@@ -24,7 +24,7 @@ from sakuga.prompt.document import MAX_BYTES, bytes_of, clean, read
 from sakuga.prompt.foreign import foreign
 from sakuga.prompt.nodes import Document, Field, Span
 from sakuga.prompt.reader import find_declaration
-from sakuga.prompt.rules import RULES, Edit, Found, Severity
+from sakuga.prompt.rules import RULES, Edit, Form, Found, Severity
 from sakuga.prompt.settings import STAYING
 from sakuga.prompt.tags import SEPARATORS
 
@@ -158,7 +158,7 @@ def lint(
     vocabulary: frozenset[str] | None = None,
     system_xml: str = "",
     system_text: str = "",
-    form: Literal["as given", "better as xml", "as xml"] = "as given",
+    form: Form = "as given",
 ) -> tuple[Finding, ...]:
     """Findings in reading order. Never raises: what `read` refuses is a finding, too.
 
@@ -185,7 +185,7 @@ def lint(
     return tuple(_placed(found, text))
 
 
-def _form(document: Document, form: str) -> Iterable[Found]:
+def _form(document: Document, form: Form) -> Iterable[Found]:
     """What there is to say of flat tags that are, or could be, drawn as XML."""
     flat = tag_rules.flat_tags(document) if form != "as given" else []
     if len(flat) < 2:  # `1girl` alone has no tags that could be another's
