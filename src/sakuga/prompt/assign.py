@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sakuga.prompt import genders
 from sakuga.prompt.flat_parts import Parts
 from sakuga.prompt.genders import Person
-from sakuga.prompt.grouping import ANCHORS, Groups, group_by_anchors
+from sakuga.prompt.grouping import ANCHORS, Claims, group_by_anchors
 from sakuga.prompt.mention import Mention, Role
 from sakuga.prompt.rules import Found
 from sakuga.prompt.sharing import is_sorted, share
@@ -27,6 +27,7 @@ MOST = 12  # characters; more are a crowd
 _OWNED = {Role.OWN, Role.MUTUAL, Role.SHARED}
 _PICTURE = {Role.GENERAL, Role.UNKNOWN}
 _WHO = {Role.PERSON, Role.NAME, Role.LABEL}
+_NAME_WORDS = 3
 _NUMERALS = "1一"  # by which one is counted, not only spoken of
 
 
@@ -59,6 +60,7 @@ def assign(parts: Parts) -> Cast:
     captions = [one for one in mentions if one.role is Role.CAPTION]
     mentions = [one for one in mentions if one.role is not Role.CAPTION]
     census, mentions = _count(mentions, parts.regions)
+    mentions = _guessed_names(mentions, census)
     cast = Cast([], list(census.written), captions, [])
     split = _regions(mentions, parts, census) or _lines(mentions, census)
     if split:
@@ -116,6 +118,19 @@ def _count(mentions: Sequence[Mention], regions: int) -> tuple[Census, list[Ment
     census = Census(each, number, bool(number) and not more, once)
     counted = {id(one) for one in counting}
     return census, [one for one in rest if id(one) not in counted]
+
+
+def _guessed_names(mentions: Sequence[Mention], census: Census) -> list[Mention]:
+    """Unknown words beside a name are one, too, where fewer are known than there are people."""
+    places = {one.place for one in mentions if one.role is Role.NAME}
+    if not 0 < len(places) < census.number:
+        return list(mentions)
+    return [
+        replace(one, role=Role.NAME, field="n", guessed=True)
+        if one.role is Role.UNKNOWN and {one.place - 1, one.place + 1} & places
+        and one.text.count(" ") + one.text.count("_") < _NAME_WORDS else one
+        for one in mentions
+    ]  # fmt: skip
 
 
 def _first_of_each(people: Iterable[Mention]) -> list[Mention]:
@@ -203,14 +218,17 @@ def _number(mentions: Sequence[Mention], census: Census) -> int:
     """How many characters there are: by exact counts, else by names, else one who has something."""
     if census.exact and census.number:
         return min(census.number, MOST)
-    names = len({one.key for one in mentions if one.role is Role.NAME and not one.guessed})
+    sure = [one for one in mentions if not one.guessed]
+    names = max(
+        len({one.key for one in sure if one.role is role}) for role in (Role.NAME, Role.LABEL)
+    )
     if "no_humans" in census.each:
         return 0
     least = 1 if any(one.role in {*ANCHORS, Role.OWN, Role.SHARED} for one in mentions) else 0
     return min(max(census.number, names, least), MOST)
 
 
-def _deal(groups: Groups, cast: Cast, *, mixed: bool) -> None:
+def _deal(groups: Claims, cast: Cast, *, mixed: bool) -> None:
     """The tags of groups to characters: a group for each, or fewer groups that hold several."""
     people, given = cast.people, groups.groups[: len(cast.people)]
     over = [one for group in groups.groups[len(people) :] for one in group.own]
@@ -268,5 +286,5 @@ def _unknown(mentions: Iterable[Mention]) -> Iterator[Found]:
             reason = f"nobody knows what {one.text} describes, so it stands in <other>"
             yield Found(TAG, one.span, reason, "Move it where it belongs.")
         elif one.guessed:
-            reason = f"{one.text} is read as a name, as it is written like one"
-            yield Found(TAG, one.span, reason, "Write it without capitals if it is none.")
+            reason = f"{one.text} is read as a name, as it is written, or stands, like one"
+            yield Found(TAG, one.span, reason, "Move it to <other> if it is none.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sakuga.prompt.mention import PEOPLE, Mention, Role, mention
+from sakuga.prompt.names import ALIASES, CHARACTER_FIELDS, GENERAL_FIELDS
 from sakuga.prompt.nodes import Field
 from sakuga.prompt.phrases import read_phrase, sentences
 from sakuga.prompt.tags import normal, pieces
@@ -22,6 +23,7 @@ _LETTERED = re.compile(
 )
 _CAPTION = re.compile(r"caption:\s*", re.I)
 _PHRASE = 3  # words that may be more than a tag
+_FIELDS = {*CHARACTER_FIELDS, *GENERAL_FIELDS, *ALIASES}
 _DESCRIBING = {Role.COUNT, Role.PERSON, Role.NAME, Role.OWN}
 _COMMON = {"ADDCOMM", "ADDBASE"}
 
@@ -98,7 +100,8 @@ def _tags(field: Field, start: int, end: int) -> Iterator[Mention]:
             place += opened.end()
             piece = piece[opened.end() :]
         label = _LABEL.match(piece)
-        if label and (said := _label(label[1], field, place, listed=bool(label[2]))):
+        said = _label(label[1], field, place, listed=bool(label[2])) if label else []
+        if label and (said or normal(label[1]) in _FIELDS):
             yield from said
             place += label.end()
             piece = piece[label.end() :]

@@ -15,7 +15,7 @@ ANCHORS = {Role.PERSON, Role.NAME, Role.SIDE, Role.LABEL}
 
 
 @dataclass(slots=True)
-class Group:
+class Claim:
     """What says who somebody is, and the tags beside it."""
 
     anchors: list[Mention] = field(default_factory=list)
@@ -27,20 +27,20 @@ class Group:
 
 
 @dataclass(slots=True)
-class Groups:
-    """Groups in the order of characters; `block`: who was told of before, in that order.
+class Claims:
+    """Claims in the order of characters; `block`: who was told of before, in that order.
 
     `before` and `after`: tags that stand before the first group, and behind the last one and
     something that belongs to the picture.
     """
 
-    groups: list[Group]
+    groups: list[Claim]
     block: list[list[Mention]] = field(default_factory=list)
     before: list[Mention] = field(default_factory=list)
     after: list[Mention] = field(default_factory=list)
 
 
-def group_by_anchors(mentions: Sequence[Mention]) -> Groups:
+def group_by_anchors(mentions: Sequence[Mention]) -> Claims:
     """The groups of a list; one without anchors where nothing cuts it."""
     stream, after = _without_tail(mentions)
     groups = _groups(stream)
@@ -51,30 +51,31 @@ def group_by_anchors(mentions: Sequence[Mention]) -> Groups:
         block.append(marked.pop(0).anchors)
     if block and (len(marked) == 1 or not marked[-1].own):
         if len(marked) > 1:  # the list ends in sides, which close what stands before them
-            return Groups(_closed(marked), [*block, marked[0].anchors], [], after)
+            return Claims(_closed(marked), [*block, marked[0].anchors], [], after)
         last = marked[0]
-        return Groups([Group([], last.own)], [*block, last.anchors], [], after)
-    if block:
-        return Groups(marked, block, before, after)
+        return Claims([Claim([], last.own)], [*block, last.anchors], [], after)
     if not marked:
-        return Groups([Group([], before)], [], [], after)
+        return Claims([Claim([], before)], [], [], after)
+    if before and len(marked) > 1 and not any(claim.own for claim in marked):
+        # All tags, then all names.
+        return Claims([Claim([], before)], [claim.anchors for claim in marked], [], after)
     if before and not marked[-1].own:
-        return Groups(_closed(groups), [], [], after)
-    return Groups(marked, [], before, after)
+        marked, before = _closed(groups), []
+    return Claims(marked, block, before, after)
 
 
-def _closed(groups: list[Group]) -> list[Group]:
-    """Groups whose anchors stand behind them."""
-    return [Group(behind.anchors, group.own) for group, behind in pairwise(groups)]
+def _closed(groups: list[Claim]) -> list[Claim]:
+    """Claims whose anchors stand behind them."""
+    return [Claim(behind.anchors, group.own) for group, behind in pairwise(groups)]
 
 
-def _groups(stream: Sequence[Mention]) -> list[Group]:
+def _groups(stream: Sequence[Mention]) -> list[Claim]:
     """What stands before the first anchor, then a group for each."""
-    groups = [Group()]
+    groups = [Claim()]
     for one in stream:
         if one.role in ANCHORS:
             if len(groups) == 1 or not groups[-1].takes(one):
-                groups.append(Group())
+                groups.append(Claim())
             groups[-1].anchors.append(one)
         elif one.role is Role.OWN:
             groups[-1].own.append(one)

@@ -98,6 +98,7 @@ _RATING = re.compile(
     r"|source_\w+"
 )
 _QUALITY = re.compile(r"score_\d\w*|year[_ ]?\d{4}")
+_AND = re.compile(r"[ _](?:and|&)[ _](?=.)")
 _NAMED = re.compile(r"[A-Z][\w'.-]+(?: [A-Z][\w'.-]+){0,2}")
 _FEW = 3  # words
 _THINGS = {"background", "objects", "lighting"}
@@ -112,7 +113,13 @@ def mention(text: str, field: Field, start: int) -> list[Mention]:
             inner = mention(text[match.end() :], field, start + match.end())[0]
             if inner.role in {Role.OWN, Role.MUTUAL, Role.SHARED}:
                 return [replace(inner, role=role or inner.role)]
-    return _read(text, field, start)
+    found = _read(text, field, start)
+    if found[0].role is Role.UNKNOWN and (joint := _AND.search(text)):
+        ends = ((0, joint.start()), (joint.end(), len(text)))
+        both = [_read(text[first:last], field, start + first)[0] for first, last in ends]
+        if all(one.role is Role.NAME for one in both):
+            return both
+    return found
 
 
 def _read(text: str, field: Field, start: int) -> list[Mention]:

@@ -24,6 +24,8 @@ _FILLER = frozenset(
     """.split()  # noqa: SIM905 (a list would be forty lines)
 )
 _BEFORE_PLACES = frozenset(["in", "on", "at", "under", "by", "near", "inside", "through"])
+_STANDING = frozenset(["on", "at", "in"])
+_LIMBS = frozenset(["hand", "arm", "eye", "leg", "foot", "shoulder", "cheek", "side"])
 _ARTICLES = frozenset(["a", "an", "the"])
 _ENDS = re.compile(r"[.!?](?=\s|\Z)|[。！？]")
 _BEGINS = re.compile(
@@ -114,7 +116,7 @@ def _longest(
         place = start + chosen[0].start()
         base = Mention(text, key, field.locate(place, place + len(text)), Role.UNKNOWN)
         side = SIDE.fullmatch(key)
-        if side and (size > 1 or not prose):
+        if side and _is_side(words, at, size):
             return size, [
                 replace(base, role=Role.SIDE, field="position", text=side[1].replace("_", " "))
             ]
@@ -128,6 +130,13 @@ def _longest(
             if said and (not prose or _is_sure(said, words, at)):
                 return size, [said]
     return 0, []
+
+
+def _is_side(words: list[re.Match[str]], at: int, size: int) -> bool:
+    """Whether words say where somebody is: not `her left hand`, not `looking to the left`."""
+    first = words[at][0].lower()
+    behind = words[at + size][0].lower() if at + size < len(words) else ""
+    return (size > 2 and first in _STANDING and behind not in _LIMBS) or behind in PEOPLE
 
 
 def _said(text: str, key: str, field: Field, place: int) -> Mention | None:
