@@ -71,15 +71,25 @@ def _closed(groups: list[Claim]) -> list[Claim]:
 
 def _groups(stream: Sequence[Mention]) -> list[Claim]:
     """What stands before the first anchor, then a group for each."""
-    groups = [Claim()]
+    groups, behind = [Claim()], _sides_are_behind(stream)
     for one in stream:
         if one.role in ANCHORS:
-            if len(groups) == 1 or not groups[-1].takes(one):
+            closes = behind and one.role is Role.SIDE
+            if not closes and (len(groups) == 1 or not groups[-1].takes(one)):
                 groups.append(Claim())
             groups[-1].anchors.append(one)
         elif one.role is Role.OWN:
             groups[-1].own.append(one)
     return groups
+
+
+def _sides_are_behind(stream: Sequence[Mention]) -> bool:
+    """Whether each begins with who it is and something of it, and only then says where it is."""
+    anchors = [(at, one.role is Role.SIDE) for at, one in enumerate(stream) if one.role in ANCHORS]
+    turns = [side for _, side in anchors]
+    if len(turns) < 4 or turns != [False, True] * (len(turns) // 2):
+        return False
+    return all(side or stream[at + 1].role is Role.OWN for at, side in anchors)
 
 
 def _without_tail(mentions: Sequence[Mention]) -> tuple[list[Mention], list[Mention]]:
