@@ -8,6 +8,7 @@ names. Who is a boy is our own knowledge, in cast_boys.txt, since on Danbooru mo
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ HEAD = """\
 """
 BLOCK = 64  # lines
 LEAST = 200  # uses
+# What sexualises children has no place here, either.
+_LEFT_OUT = re.compile(r"(?:^|[_(])(?:loli|shota|toddlercon)")
 SHORTEST = {"c": 3, "w": 5}  # letters of another name: those of works are often acronyms
 
 
@@ -57,6 +60,7 @@ def _often(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _free(key: str, lines: dict[str, str]) -> bool:
     plain = key and not key.startswith("/") and "\t" not in key
+    plain = plain and not _LEFT_OUT.search(key)
     return bool(plain) and key not in lines and not known_tag(key) and not slot_of(key)
 
 
