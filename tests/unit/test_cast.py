@@ -50,7 +50,8 @@ def test_every_other_name_leads_to_somebody_and_none_is_a_tag() -> None:
 
 def test_the_list_has_names_that_are_drawn_often_and_nothing_else() -> None:
     spec = spec_from_file_location("cast_script", SCRIPT)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
     entries = [
