@@ -33,7 +33,7 @@ def convert_prompt(
         typer.Option(help="What parts characters in flat tags: commas, NovelAI's bars, or BREAK."),
     ] = "comma",
 ) -> None:
-    """Write flat tags as XML, and XML as flat tags; what is not sure is told on standard error."""
+    """Write flat tags as XML, and XML as flat tags."""
     for each in map(read_prompt, prompts):
         document = read(each.text)
         if to == "flat" or (to is None and document.structured):
@@ -44,6 +44,7 @@ def convert_prompt(
 
 
 def _tell(prompt: Prompt) -> None:
+    """Say on standard error what is not sure of a flat prompt as XML."""
     for finding in findings(prompt.text, lint_profile(EMBEDDED), as_xml=True):
         if finding.rule in UNSURE:
             say(line_of(prompt.name, finding), err=True)
