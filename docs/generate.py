@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from html import escape
 from pathlib import Path
@@ -30,7 +30,7 @@ from sakuga.commands.cli import app
 from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
 from sakuga.prompt.lint import lint
-from sakuga.prompt.rules import RULES
+from sakuga.prompt.rules import RULES, Form
 from sakuga.weights.formats import UNREAD as DTYPES_UNREAD
 from sakuga.weights.gguf import TYPES
 from sakuga.weights.gguf import UNREAD as TYPES_UNREAD
@@ -84,9 +84,15 @@ EXAMPLES = {
     ),
     "unheeded-weight": "<character_1><appearance>(blue_hair:1.2)</appearance></character_1>",
     "weighted-tag": "<character_1><appearance>[blue_hair]</appearance></character_1>",
+    "flat-prompt": "1girl, blue_hair",
+    "unsure-owner": "2girls, school_uniform",
+    "unsure-tag": "1girl, frimbly",
     "other-name": "<character_1><appearance>twin_tails</appearance></character_1>",
     "unknown-word": "1girl, blue_hair, smiling",
 }
+FORMS: Mapping[str, Form] = {
+    "flat-prompt": "better as xml", "unsure-owner": "as xml", "unsure-tag": "as xml",
+}  # fmt: skip
 WORDS = frozenset({"1girl", "blue_hair", "smile"})
 
 
@@ -178,7 +184,9 @@ def rules() -> str:
     for rule, severity in RULES.items():
         prompt = EXAMPLES[rule]
         vocabulary = WORDS if rule == "unknown-word" else None
-        said = next(one for one in lint(prompt, vocabulary=vocabulary) if one.rule == rule)
+        form = FORMS.get(rule, "as given")
+        found = lint(prompt, vocabulary=vocabulary, form=form)
+        said = next(one for one in found if one.rule == rule)
         shown = f"`{prompt}`" if len(prompt) < 100 else f"{len(prompt):,} characters"
         words = escape(f"{said.reason}. {said.fix}", quote=False)
         rows.append((f"`{rule}`", severity, shown, words))

@@ -23,6 +23,7 @@ from sakuga.api.receipt import Receipt
 from sakuga.api.request import Request
 from sakuga.commands.cli import app, main
 from sakuga.files.texts import read_texts
+from sakuga.prompt.structured import as_xml
 
 PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1>"
 Run = Callable[..., tuple[int, str, str]]
@@ -173,6 +174,23 @@ def test_flags_reach_the_receipt(draw) -> None:
         0.5, 0.75, "keep-pooled", "S", True, "comfy", 9, normalisation="rows", weighting="empty",
         encoding="per-character",
     ))  # fmt: skip
+
+
+def test_flat_tags_are_drawn_as_xml_and_redrawn_so(draw) -> None:
+    flat = "1girl, red_eyes, blue_hair, frimbly, beach"
+    code, _, err = draw(flat, "--as-xml", "--seed", "3", "--out", "a.png", "--steps", "2")
+    assert code == 0
+    assert "1 note" in err  # frimbly
+    told = receipt("a.png")
+    assert (told.request.prompt, told.request.as_xml) == (flat, True)
+    assert told.texts.jina.startswith("<character_1>\n<gender>1girl</gender>\n<appearance>red_eyes")
+    assert told.texts.jina in told.texts.gemma
+    assert "Equal pixels" in draw("--from", "a.png", "--out", "b.png")[2]
+    draw(as_xml(flat), "--seed", "3", "--out", "c.png", "--steps", "2")
+    draw(flat, "--seed", "3", "--out", "d.png", "--steps", "2")
+    assert pixels("c.png") == pixels("a.png") != pixels("d.png")
+    code, _, err = draw(flat, "--as-xml", "--verbatim", "--out", "e.png")
+    assert (code, "untouched, or as XML" in err) == (2, True)
 
 
 def test_a_picture_is_never_overwritten_unasked(draw, monkeypatch) -> None:

@@ -58,7 +58,7 @@ PUBLIC = {
                "lora: tuple[str, ...] = (), lora_partial: bool = False, "
                "long: bool = False, sent: tuple[str, ...] = (), "
                "normalisation: str | None = None, weighting: str | None = None, "
-               "encoding: str | None = None) -> None",
+               "encoding: str | None = None, as_xml: bool = False) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "
@@ -67,7 +67,8 @@ PUBLIC = {
     "lint": "(text: str, *, limit: int = 512, "
             "tokenizer: Callable[[], Tokenizer] | None = None, "
             "vocabulary: frozenset[str] | None = None, system_xml: str = '', "
-            "system_text: str = '', weighted: bool = False) -> tuple[Finding, ...]",
+            "system_text: str = '', weighted: bool = False, form: Form = 'as given') "
+            "-> tuple[Finding, ...]",
     "open": "(model: str | Path = 'chibi', *, device: str | torch.device = 'auto', "
             "dtype: str | torch.dtype = 'auto', vram: str = 'auto', "
             "threads: int | None = None, cache: str | Path | None = None) -> Engine",

@@ -67,7 +67,8 @@ def test_every_setting_of_ours_comes_back_from_the_text_alone(solver, schedule) 
     asked = Request(
         "1girl", "low", 3, 256, 320, 2, steps=9, guidance=1 / 3, solver=solver, shift=5.1,
         schedule=schedule, renorm=0.5, truncation=0.25, uncond="keep-pooled",
-        system='Draw: "this", Steps: 9\nSeed: 8', verbatim=True, text_mode="comfy", max_tokens=99,
+        system='Draw: "this", Steps: 9\nSeed: 8', text_mode="comfy", max_tokens=99,
+        verbatim=solver != "euler", as_xml=solver == "euler",
     )  # fmt: skip
     request = resolve(asked, CHIBI.drawing)
     lora = AdapterRecord("style.safetensors", "ab" * 32, 0.8)

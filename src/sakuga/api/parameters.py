@@ -17,7 +17,7 @@ SCHEDULES: Mapping[str, str] = {"shifted": "Simple"}
 # Fields that others have no word for: they are written where they say something.
 OWN = (
     "shift", "renorm", "normalisation", "truncation", "uncond", "text_mode", "system", "verbatim",
-    "max_tokens", "weighting", "encoding",
+    "as_xml", "max_tokens", "weighting", "encoding",
 )  # fmt: skip
 
 

@@ -185,6 +185,13 @@ class Request:
             otherwise="whole",
         )
     )
+    as_xml: bool = option(
+        Option(
+            "Draw flat tags and sentences as XML, as `convert-prompt` writes them.",
+            flags=("--as-xml/--no-as-xml",),
+        ),
+        default=False,
+    )
 
 
 def as_request(asked: object) -> Request:

@@ -136,6 +136,10 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
         )
     for mark in request.sent[SENT:]:
         Mark.parse(mark)
+    if request.verbatim and request.as_xml:
+        raise RequestError(
+            "a prompt is sent untouched, or as XML", "--verbatim and --as-xml", "Take one."
+        )
     if request.solver.startswith("dpm") and request.steps < int(request.solver[-1]):
         raise RequestError(
             f"{request.solver} needs at least {request.solver[-1]} steps",

@@ -50,7 +50,8 @@ class LintProfile:
     `limit` counts Gemma tokens. `tokenizer` is a file that `checkpoint.tokenizer` reads, None
     without the model's files; `vocabulary` is None for a model that does not list what it can
     draw. The system prompts are what Gemma reads before an XML or a plain prompt; `weighting`
-    is what weights of tags do.
+    is what weights of tags do. `xml`: whether it was trained on XML, as models with a pooled text
+    were.
     """
 
     limit: int
@@ -59,6 +60,7 @@ class LintProfile:
     system_xml: str
     system_text: str
     weighting: str = "off"
+    xml: bool = False
 
 
 def locate(model: str) -> Path:
@@ -89,7 +91,9 @@ def lint_profile(model: str) -> LintProfile:
     """
     if model in ELSEWHERE and not Path(model).is_dir():
         preset = PRESETS[model]
-        return LintProfile(preset.gemma.trained_tokens, None, None, **_reading(preset))
+        return LintProfile(
+            preset.gemma.trained_tokens, None, None, **_reading(preset), xml=_on_xml(preset)
+        )
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
     preset = _preset(folder)
     limit, defaults = preset.gemma.trained_tokens, _reading(preset)
@@ -101,7 +105,7 @@ def lint_profile(model: str) -> LintProfile:
     words = None
     with suppress(CorruptFile):
         words = vocabulary(folder)
-    return LintProfile(limit, _tokenizer(folder), words, **defaults)
+    return LintProfile(limit, _tokenizer(folder), words, **defaults, xml=_on_xml(preset))
 
 
 def drawing_defaults(model: str | None) -> DrawingSpec:
@@ -115,6 +119,10 @@ def drawing_defaults(model: str | None) -> DrawingSpec:
         return PRESETS[model].drawing
     folder = locate(model)
     return read_model_index(folder, _preset(folder)).drawing
+
+
+def _on_xml(preset: ModelSpec) -> bool:
+    return preset.jina is not None
 
 
 def _reading(preset: ModelSpec) -> dict[str, str]:

@@ -62,6 +62,9 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
     "format": Command(
         "lint:format_prompts", "Print the canonical form of a prompt: what the encoders read."
     ),
+    "convert-prompt": Command(
+        "forms:convert_prompt", "Write flat tags as XML, and XML as flat tags."
+    ),
     "words": Command("words:words", "Print the words a model was taught, by what they describe."),
     "show": Command("show:show", "Print what a picture says of how it was made."),
     "fetch": Command(

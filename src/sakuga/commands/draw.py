@@ -22,7 +22,7 @@ from sakuga.api.options import Option, option
 from sakuga.api.page import differences
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
-from sakuga.checkpoint.catalog import lint_profile
+from sakuga.checkpoint.catalog import LintProfile, lint_profile
 from sakuga.commands import interrupts
 from sakuga.commands.environment import caches, faults, local_model
 from sakuga.commands.flags import AsJson, Given, Size, Without, flags
@@ -40,7 +40,9 @@ from sakuga.model.spec import preset_of
 from sakuga.printable import LISTED, cut, shown
 
 # Decide what encoders read.
-READ = {"prompt", "negative", "system", "verbatim", "text_mode", "weighting", "encoding"}
+READ = {
+    "prompt", "negative", "system", "verbatim", "as_xml", "text_mode", "weighting", "encoding",
+}  # fmt: skip
 MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
 
 
@@ -119,13 +121,10 @@ def draw(
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or _preset_of_parts(spec))
-            if asked.get("verbatim"):
-                profile = replace(profile, weighting="off")
-            elif "weighting" in asked:
-                profile = replace(profile, weighting=asked["weighting"])
+            as_xml = asked.get("as_xml", bool(told.receipt and told.receipt.request.as_xml))
             show_findings(
-                read or Prompt("prompt", asked["prompt"]), profile,
-                strict=strict, verbatim=bool(asked.get("verbatim")),
+                read or Prompt("prompt", asked["prompt"]), _heeding(profile, asked),
+                strict=strict, verbatim=bool(asked.get("verbatim")), as_xml=as_xml,
             )  # fmt: skip
         elif told.receipt is None:
             fix = "Write it, or name a --from file."
@@ -135,6 +134,12 @@ def draw(
         if as_json:
             _print_json({"event": "failed", "code": error.code, "message": str(error)})
         raise
+
+
+def _heeding(profile: LintProfile, asked: Mapping[str, Any]) -> LintProfile:
+    """The profile with what is asked to be done with weights of tags."""
+    weighting = "off" if asked.get("verbatim") else asked.get("weighting", profile.weighting)
+    return replace(profile, weighting=weighting)
 
 
 def _preset_of_parts(spec: EngineSpec) -> str:

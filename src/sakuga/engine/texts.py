@@ -24,6 +24,7 @@ from sakuga.model.spec import (
 )
 from sakuga.printable import cut
 from sakuga.prompt.canonical import EncoderText, Systems, encoder_texts
+from sakuga.prompt.structured import as_xml
 from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
 
@@ -142,7 +143,7 @@ def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) ->
         gemma, jina, negative_gemma, negative_jina, *told = request.sent
         return SentTexts(gemma, jina, negative_gemma, negative_jina, tuple(told))
     texts = encoder_texts(
-        request.prompt,
+        as_xml(request.prompt) if request.as_xml else request.prompt,
         request.negative,
         systems=Systems(drawing.system_xml, drawing.system_text, drawing.system_negative),
         system=request.system,

@@ -24,7 +24,7 @@ from sakuga.prompt.document import MAX_BYTES, bytes_of, clean, read
 from sakuga.prompt.foreign import foreign
 from sakuga.prompt.nodes import Document, Field, Span
 from sakuga.prompt.reader import find_declaration
-from sakuga.prompt.rules import RULES, Edit, Found, Severity
+from sakuga.prompt.rules import RULES, Edit, Form, Found, Severity
 from sakuga.prompt.settings import STAYING
 from sakuga.prompt.tags import SEPARATORS
 
@@ -160,13 +160,16 @@ def lint(
     system_xml: str = "",
     system_text: str = "",
     weighted: bool = False,
+    form: Form = "as given",
 ) -> tuple[Finding, ...]:
     """Findings in reading order. Never raises: what `read` refuses is a finding, too.
 
     `limit` is the trained length in Gemma tokens, the model's system prompt (`system_xml`
     or `system_text`) included. `tokenizer` is called only for a text of `limit` bytes or
     more; without one its length is estimated. Words outside `vocabulary` are remarked on,
-    unless it is None. `weighted`: the weights of tags are heeded.
+    unless it is None. `weighted`: the weights of tags are heeded. `form`: how it is drawn, or
+    that the model was trained on XML; of a flat prompt drawn as XML it is told what was not sure
+    of whom.
     """
     try:
         document = read(text)
@@ -176,12 +179,28 @@ def lint(
     if any(one.rule not in STAYING for one in document.around):
         # It is cleaned first; until then edits may lie inside what goes.
         found = [replace(one, edits=()) for one in found]
+    found += _form(document, form)
     found += check_length(document, limit, tokenizer, (system_xml, system_text), weighted)
     if vocabulary is None:
         found += tag_rules.other_names(document)
     else:
         found += tag_rules.unknown_words(document, vocabulary)
     return tuple(_placed(found, text))
+
+
+def _form(document: Document, form: Form) -> Iterable[Found]:
+    """What there is to say of flat tags that are, or could be, drawn as XML."""
+    flat = tag_rules.flat_tags(document) if form != "as given" else []
+    if len(flat) < 2:  # `1girl` alone has no tags that could be another's
+        return ()
+    if form == "as xml":
+        from sakuga.prompt.structured import structured  # only such prompts need it
+
+        return structured(document).found
+    span = Span(flat[0].span.start, flat[-1].span.end)
+    reason = "these are flat tags, and the model was trained on XML, which says what is whose"
+    fix = "Draw with --as-xml, or see what it draws then: `sakuga convert-prompt`."
+    return (Found("flat-prompt", span, reason, fix),)
 
 
 def _found(document: Document, weighted: bool) -> list[Found]:

@@ -10,6 +10,8 @@ from typing import Literal
 from sakuga.prompt.nodes import Span
 
 Severity = Literal["error", "warning", "info"]
+Form = Literal["as given", "better as xml", "as xml"]
+"""How a flat prompt is drawn; `better as xml`: as given, by a model that was trained on XML."""
 
 RULES: Mapping[str, Severity] = MappingProxyType(
     {
@@ -49,6 +51,9 @@ RULES: Mapping[str, Severity] = MappingProxyType(
         "weighted-tag": "info",
         "other-syntax": "info",
         "own-system-prompt": "info",
+        "flat-prompt": "info",
+        "unsure-owner": "info",
+        "unsure-tag": "info",
         "other-name": "info",
         "unknown-word": "info",
     }
