@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass
 
 from sakuga.api.options import Option, option
 from sakuga.errors import RequestError
+from sakuga.files.pictures import as_source
 from sakuga.printable import cut
 
 SOLVER_NAMES = (
@@ -133,6 +134,68 @@ class Request:
     )
     max_tokens: int | None = option(
         Option("Cut Gemma's text after this many tokens; whole when left out.", low=1, high=131_072)
+    )
+
+    image: str | None = option(
+        Option(
+            "A picture to start from: a path, or in Python its bytes or a picture of Pillow's.",
+            metavar="PICTURE",
+            read=as_source,
+        )
+    )
+    strength: float | None = option(
+        Option(
+            "Share of the steps that are walked from the picture: 0 keeps it, 1 forgets it. "
+            "0.6 when left out, 1 with a mask.",
+            low=0,
+            high=1,
+            needs=("image",),
+        )
+    )
+    mask: str | None = option(
+        Option(
+            "A picture of the same size, white where that one is drawn anew.",
+            metavar="PICTURE",
+            needs=("image",),
+            read=as_source,
+        )
+    )
+    mask_invert: bool = option(
+        Option("Draw where the mask is black.", flags=("--mask-invert",), needs=("mask",)),
+        default=False,
+    )
+    mask_grow: int | None = option(
+        Option(
+            "Pixels that the mask grows by.", low=0, high=512, otherwise=0,
+            needs=("mask", "outpaint"),
+        )
+    )
+    mask_feather: int | None = option(
+        Option(
+            "Pixels around the mask over which old passes into new.", low=0, high=512,
+            otherwise=8, needs=("mask", "outpaint"),
+        )
+    )
+    only_masked: bool = option(
+        Option(
+            "Draw the part around the mask alone, at the size asked for, or else the model's.",
+            flags=("--only-masked",),
+            needs=("mask",),
+        ),
+        default=False,
+    )
+    mask_padding: int | None = option(
+        Option(
+            "Pixels around the mask that --only-masked draws with it.", low=0, high=2048,
+            otherwise=32, needs=("only_masked",),
+        )
+    )
+    outpaint: str | None = option(
+        Option(
+            "Make the picture larger: left=128,top=64, or one number for every side.",
+            metavar="SIDES",
+            needs=("image",),
+        )
     )
 
     lora: tuple[str, ...] = option(

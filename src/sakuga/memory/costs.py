@@ -119,7 +119,8 @@ class Work:
     `branches`: 2 with guidance, else 1. `evaluations` of the velocity, at `times` different
     times; None if each is at its own. `held`: of each picture, latents that the solver holds
     meanwhile. The token counts have one entry per text that is read, the prompt first;
-    `jina_tokens` has none for a model without.
+    `jina_tokens` has none for a model without. `encodes`: whether a picture to start
+    from is.
     """
 
     width: int
@@ -131,6 +132,7 @@ class Work:
     jina_tokens: tuple[int, ...]
     times: int | None = None
     held: int = 6
+    encodes: bool = False
 
 
 class Costs:
