@@ -116,7 +116,12 @@ def _within(picture: Size, scale: float, limits: Limits) -> Size:
 def around(region: Box, by: int, canvas: Size) -> Box:
     """A region with `by` pixels more on every side, as far as the canvas goes."""
     left, top, right, bottom = region
-    return max(left - by, 0), max(top - by, 0), min(right + by, canvas[0]), min(bottom + by, canvas[1])
+    return (
+        max(left - by, 0),
+        max(top - by, 0),
+        min(right + by, canvas[0]),
+        min(bottom + by, canvas[1]),
+    )
 
 
 def frame_of(region: Box, size: Size, canvas: Size) -> Box:

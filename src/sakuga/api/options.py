@@ -90,9 +90,9 @@ def rule_of(kind: type, name: str) -> Option:
     return option_of(declared)
 
 
-def check_needs(value: Any) -> None:
-    """Raise RequestError for a field that means nothing without another, which is not given."""
-    for declared in fields(value):
+def check_needs(kind: Any, value: Any) -> None:
+    """Raise RequestError for a field of `kind` that says nothing without another, not given."""
+    for declared in fields(kind):
         needs, name = option_of(declared).needs, declared.name
         alone = not any(getattr(value, other) not in (None, False) for other in needs)
         if needs and alone and getattr(value, name) not in (None, False):

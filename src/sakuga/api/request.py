@@ -166,14 +166,20 @@ class Request:
     )
     mask_grow: int | None = option(
         Option(
-            "Pixels that the mask grows by.", low=0, high=512, otherwise=0,
+            "Pixels that the mask grows by.",
+            low=0,
+            high=512,
+            otherwise=0,
             needs=("mask", "outpaint"),
         )
     )
     mask_feather: int | None = option(
         Option(
-            "Pixels around the mask over which old passes into new.", low=0, high=512,
-            otherwise=8, needs=("mask", "outpaint"),
+            "Pixels around the mask over which old passes into new.",
+            low=0,
+            high=512,
+            otherwise=8,
+            needs=("mask", "outpaint"),
         )
     )
     only_masked: bool = option(
@@ -186,8 +192,11 @@ class Request:
     )
     mask_padding: int | None = option(
         Option(
-            "Pixels around the mask that --only-masked draws with it.", low=0, high=2048,
-            otherwise=32, needs=("only_masked",),
+            "Pixels around the mask that --only-masked draws with it.",
+            low=0,
+            high=2048,
+            otherwise=32,
+            needs=("only_masked",),
         )
     )
     outpaint: str | None = option(

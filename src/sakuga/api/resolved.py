@@ -102,7 +102,7 @@ def resolve(request: Request | str, defaults: Defaults) -> Resolved:
     Raises RequestError before any work.
     """
     request = as_request(request)
-    check_needs(request)
+    check_needs(Request, request)
     if request.recipe is not None and request.recipe not in tuple(RECIPES):
         raise unknown("recipe", str(request.recipe), tuple(RECIPES))
     recipe = RECIPES[request.recipe].values if request.recipe else {}

@@ -127,7 +127,8 @@ def _mask(
 
     from sakuga.files.masks import read_mask  # noqa: PLC0415
 
-    mask, notes = np.zeros((size[1], size[0]), np.bool_), ()
+    mask: NDArray[Any] = np.zeros((size[1], size[0]), np.bool_)
+    notes: tuple[str, ...] = ()
     if request.mask is not None:
         mask, notes = read_mask(request.mask, size, invert=request.mask_invert)
     edges = ((margins.top, margins.bottom), (margins.left, margins.right))

@@ -150,7 +150,7 @@ def picture_of(pixels: Tensor) -> Picture:
 
 
 def finished(run: Run, pixels: Tensor) -> Picture:
-    """What comes out: pixels as they are, or laid into the picture that the drawing started from."""
+    """What comes out: pixels as they are, or laid into the picture that was started from."""
     if run.start is None:
         return picture_of(pixels)
     return picture_of(torch.from_numpy(run.start.canvas.with_drawn(pixels.numpy())))

@@ -234,9 +234,9 @@ def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> 
 def _warnings(engine: Engine, run: Run) -> Events[None]:
     """What should be known before it is drawn."""
     yield from engine.runner.say_learned(run)
-    for note in run.start.notes if run.start else ():
-        run.notes.append(note)
-        yield Warned("picture", note)
+    for said in run.start.notes if run.start else ():
+        run.notes.append(said)
+        yield Warned("picture", said)
     if note := untrained_size(run.request, engine.model.drawing):
         yield Warned("size", note)
     for each in run.fits:

@@ -3,8 +3,8 @@
 A plan of faults is a text such as `nan@decode:1,oom@step3:1`: what happens, where, and
 how many times (1 if not said). What: `nan` (one value becomes NaN), `oom` (the allocator
 gives up), `stop` (the user presses Ctrl-C), `hang` (a second passes), `kill` (the process
-dies at once), `eio` (the disk fails). Where: `gemma`, `jina`, `encode`, `step1`, `step2` ..., `decode`,
-`save`. It is an observer of drawings (`engine.run`); without a plan there is none.
+dies at once), `eio` (the disk fails). Where: `gemma`, `jina`, `encode`, `step1`, `step2` ...,
+`decode`, `save`. It is an observer of drawings (`engine.run`); without a plan there is none.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ class Run:
 
     `began`: when, as time.perf_counter counts. `fits`, `adapters`: what changes the transformer,
     as modules and as a receipt tells it. `weights`: SHA-256 by component. `inventory`: with the
-    adapters. `start`: the picture it starts from, if there is one. `options`: what its plans may choose. `stages`: how each is run, as planned and then
-    as it was. `observers` are told of every place that a drawing passes. `notes`: what went
-    otherwise, a sentence each.
+    adapters. `options`: what its plans may choose. `stages`: how each is run, as planned and then
+    as it was. `start`: the picture it starts from, if there is one. `observers` are told of every
+    place that a drawing passes. `notes`: what went otherwise, a sentence each.
     """
 
     began: float
@@ -109,9 +109,7 @@ def receipt_of(run: Run, index: int, model: str, plan: Plan) -> Receipt:
         model=model,
         # Where files lie is nobody's business; `adapters`, `image` and `mask` say which they are,
         # and `texts` what was sent.
-        request=replace(
-            request, lora=(), lora_partial=False, sent=(), image=None, mask=None
-        ),
+        request=replace(request, lora=(), lora_partial=False, sent=(), image=None, mask=None),
         index=index,
         seed=request.seed + index,
         texts=run.texts.sent,

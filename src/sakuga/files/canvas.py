@@ -37,10 +37,9 @@ class Canvas:
         """Which cells of `cell` x `cell` pixels of the frame are drawn, (h, w); None if all are."""
         if self.alpha is None:
             return None
-        seen = scaled(cropped(self.alpha, self.frame), self.size) > 0
+        seen: Array = np.asarray(scaled(cropped(self.alpha, self.frame), self.size) > 0)
         high, wide = seen.shape[0] // cell, seen.shape[1] // cell
-        found: Array = seen.reshape(high, cell, wide, cell).any(axis=(1, 3))
-        return found
+        return np.asarray(seen.reshape(high, cell, wide, cell).any(axis=(1, 3)))
 
     def with_drawn(self, drawn: Array) -> Array:
         """The canvas with what was drawn of its frame, (h, w, 3), in place."""
@@ -53,7 +52,9 @@ class Canvas:
             inside[1].start - left : inside[1].stop - left,
         ]
         whole = self.pixels.copy()
-        whole[inside] = seen if self.alpha is None else _mixed(whole[inside], seen, self.alpha[inside])
+        whole[inside] = (
+            seen if self.alpha is None else _mixed(whole[inside], seen, self.alpha[inside])
+        )
         return whole
 
 

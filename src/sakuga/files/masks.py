@@ -43,7 +43,7 @@ def read_mask(source: str, size: tuple[int, int], *, invert: bool) -> tuple[Arra
 
 def grown(mask: Array, by: int) -> Array:
     """A mask (H, W) with all pixels within `by` of it, along either side."""
-    return mask if by == 0 else _counted(mask, by) > 0
+    return mask if by == 0 else np.greater(_counted(mask, by), 0)
 
 
 def feathered(mask: Array, over: int) -> Array:
@@ -53,7 +53,8 @@ def feathered(mask: Array, over: int) -> Array:
     if reach == 0:
         return wide.astype(np.uint8) * np.uint8(255)
     every = _counted(np.ones_like(mask), reach)
-    return ((_counted(wide, reach) * 255 + every // 2) // every).astype(np.uint8)
+    share: Array = (_counted(wide, reach) * 255 + every // 2) // every
+    return share.astype(np.uint8)
 
 
 def _counted(mask: Array, reach: int) -> Array:

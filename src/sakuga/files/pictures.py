@@ -110,8 +110,10 @@ def look_at(source: str) -> Look:
 def record_of(source: str) -> PictureRecord:
     """The digest of its file, or of the bytes that were given. Raises RequestError."""
     with _file(source) as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return PictureRecord(name_of(source), sha256, file.seek(0, os.SEEK_END))
+        sha256 = hashlib.sha256()
+        while block := file.read(1 << 20):
+            sha256.update(block)
+        return PictureRecord(name_of(source), sha256.hexdigest(), file.tell())
 
 
 def load_rgb(source: str) -> Loaded:
@@ -120,7 +122,7 @@ def load_rgb(source: str) -> Loaded:
 
 
 def load_grey(source: str) -> Loaded:
-    """How bright each pixel is, as it is seen; what is transparent is black. Raises RequestError."""
+    """How bright each pixel is, as it is seen; transparent ones are black. Raises RequestError."""
     return _loaded(source, _grey)
 
 
