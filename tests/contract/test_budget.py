@@ -194,9 +194,7 @@ def test_memory_may_run_out_on_every_rung_but_the_last(tiny_model, stage) -> Non
 
     It starts from a picture, so that it has every stage.
     """
-    ask = replace(
-        SMALL, steps=4, image=file_of(noise(64, 64)), strength=0.5
-    )
+    ask = replace(SMALL, steps=4, image=file_of(noise(64, 64)), strength=0.5)
     ladder = ladders(opened(tiny_model), ask)[stage]
     (expected,) = results(opened(tiny_model).generate(ask))
     for failures in range(1, len(ladder)):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pictures import file_of, noise, window
+from pictures import noise, window
 from sakuga.errors import RequestError
 from sakuga.files.canvas import Canvas, covering, cropped
 from sakuga.files.masks import box_of, feathered, grown, read_mask
@@ -56,7 +56,7 @@ def test_a_mask_of_another_size_or_of_nothing_is_refused(mask, invert, said) -> 
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.integers(-9, 20), st.integers(-9, 20), st.integers(1, 40), st.integers(1, 40),
+    st.integers(-9, 20), st.integers(-9, 15), st.integers(10, 40), st.integers(10, 40),
     st.booleans(), st.integers(0, 99),
 )  # fmt: skip
 def test_what_is_not_drawn_keeps_every_bit(left, top, wide, high, larger, seed) -> None:
@@ -91,7 +91,7 @@ def test_beyond_its_edge_a_picture_repeats_its_last_pixels() -> None:
 def test_a_picture_of_another_shape_is_cut_to_its_centre() -> None:
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:, 10:30] = 255
-    assert (covering(pixels, (10, 10)) == 255).mean() > 0.9
+    assert covering(pixels, (10, 10)).min() > 240
     assert (covering(pixels, (40, 20)) == pixels).all()
 
 
@@ -101,4 +101,3 @@ def test_a_cell_is_drawn_if_any_pixel_of_it_is() -> None:
     free = Canvas(noise(24, 16), alpha, (0, 0, 24, 16), (24, 16)).free(8)
     assert free is not None
     assert free.tolist() == [[False, True, False], [False, False, False]]
-    assert file_of(alpha)
