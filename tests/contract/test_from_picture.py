@@ -183,7 +183,7 @@ def test_its_own_size_is_kept_as_far_as_the_model_goes(
         ({"outpaint": "left=99"}, "keeps its size.*163x64.*--only-masked"),
         ({"mask": file_of(noise(32, 64))}, "a mask has the size of its picture"),
         ({"mask": file_of(np.zeros((64, 64), np.uint8))}, "all black"),
-        ({"solver": "dpm3", "steps": 4, "strength": 0.5}, "dpm3 needs at least 3 steps; got 2 of 4"),
+        ({"solver": "dpm3", "steps": 4, "strength": 0.5}, "needs at least 3 steps; got 2 of 4"),
         ({"image": 7}, "image must be text"),
     ],
 )  # fmt: skip

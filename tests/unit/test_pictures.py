@@ -30,13 +30,12 @@ def refused(source: str) -> RequestError:
     begin = time.perf_counter()
     tracemalloc.start()
     with pytest.raises(RequestError) as caught:
-        look_at(source)
         load_rgb(source)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert time.perf_counter() - begin < 1  # a tenth of that where nobody else computes
     assert most < 16 << 20
-    assert caught.value.rule and caught.value.got and caught.value.fix
+    assert all((caught.value.rule, caught.value.got, caught.value.fix))
     return caught.value
 
 
@@ -108,7 +107,8 @@ def _with_gamma(gamma: float) -> bytes:
 def test_cmyk_and_16_bits_are_converted() -> None:
     cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     red = load_rgb(as_source(file_of(cmyk, "JPEG"))).pixels[0, 0]
-    assert red[0] > 200 > 60 > red[1]
+    assert red[0] > 200
+    assert red[1] < 60
     deep = np.linspace(0, 65535, 16 * 16).reshape(16, 16).astype(np.uint16)
     for load in (load_rgb, load_grey):
         pixels = load(as_source(file_of(deep))).pixels.reshape(16, 16, -1)
