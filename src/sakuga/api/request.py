@@ -30,6 +30,8 @@ SCHEDULES = ("shifted", "linear_quadratic")
 NORMALISATIONS = ("off", "rows")
 UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
+IN_PART = ("mask", "outpaint")  # fields that have a part of a picture drawn
+PATH = "PICTURE"
 MAX_SEED = 2**63 - 1
 RANDOM = -1  # as seeds are left open elsewhere
 
@@ -136,77 +138,6 @@ class Request:
         Option("Cut Gemma's text after this many tokens; whole when left out.", low=1, high=131_072)
     )
 
-    image: str | None = option(
-        Option(
-            "A picture to start from: a path, or in Python its bytes or a picture of Pillow's.",
-            metavar="PICTURE",
-            read=as_source,
-        )
-    )
-    strength: float | None = option(
-        Option(
-            "Share of the steps that are walked from the picture: 0 keeps it, 1 forgets it. "
-            "0.6 when left out, 1 with a mask.",
-            low=0,
-            high=1,
-            needs=("image",),
-        )
-    )
-    mask: str | None = option(
-        Option(
-            "A picture of the same size, white where that one is drawn anew.",
-            metavar="PICTURE",
-            needs=("image",),
-            read=as_source,
-        )
-    )
-    mask_invert: bool = option(
-        Option("Draw where the mask is black.", flags=("--mask-invert",), needs=("mask",)),
-        default=False,
-    )
-    mask_grow: int | None = option(
-        Option(
-            "Pixels that the mask grows by.",
-            low=0,
-            high=512,
-            otherwise=0,
-            needs=("mask", "outpaint"),
-        )
-    )
-    mask_feather: int | None = option(
-        Option(
-            "Pixels around the mask over which old passes into new.",
-            low=0,
-            high=512,
-            otherwise=8,
-            needs=("mask", "outpaint"),
-        )
-    )
-    only_masked: bool = option(
-        Option(
-            "Draw the part around the mask alone, at the size asked for, or else the model's.",
-            flags=("--only-masked",),
-            needs=("mask",),
-        ),
-        default=False,
-    )
-    mask_padding: int | None = option(
-        Option(
-            "Pixels around the mask that --only-masked draws with it.",
-            low=0,
-            high=2048,
-            otherwise=32,
-            needs=("only_masked",),
-        )
-    )
-    outpaint: str | None = option(
-        Option(
-            "Make the picture larger: left=128,top=64, or one number for every side.",
-            metavar="SIDES",
-            needs=("image",),
-        )
-    )
-
     lora: tuple[str, ...] = option(
         Option(
             "FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]...; may be repeated.", metavar="ADAPTER"
@@ -237,6 +168,40 @@ class Request:
             choices=NORMALISATIONS,
             otherwise="off",
         )
+    )
+    image: str | None = option(
+        Option(
+            "A picture to start from: a path; in Python also bytes.", metavar=PATH, read=as_source
+        )
+    )
+    strength: float | None = option(
+        Option(
+            "Share of the steps that are walked from the picture: 0 keeps it, 1 forgets it. "
+            "0.6 when left out, 1 where a part is drawn.", low=0, high=1, needs=("image",),
+        )
+    )  # fmt: skip
+    mask: str | None = option(
+        Option("White where the picture changes.", metavar=PATH, needs=("image",), read=as_source)
+    )
+    mask_invert: bool = option(
+        Option("Draw where the mask is black.", flags=("--mask-invert",), needs=("mask",)),
+        default=False,
+    )
+    mask_grow: int | None = option(
+        Option("Pixels that the mask grows by.", low=0, high=512, otherwise=0, needs=IN_PART)
+    )
+    mask_feather: int | None = option(
+        Option("Pixels of passage around it.", low=0, high=512, otherwise=8, needs=IN_PART)
+    )
+    only_masked: bool = option(
+        Option("Draw the part around the mask alone.", flags=("--only-masked",), needs=("mask",)),
+        default=False,
+    )
+    mask_padding: int | None = option(
+        Option("Pixels around that part.", low=0, high=2048, otherwise=32, needs=("only_masked",))
+    )
+    outpaint: str | None = option(
+        Option("Make it larger: left=128,top=64, or a number.", metavar="SIDES", needs=("image",))
     )
 
 

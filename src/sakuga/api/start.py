@@ -28,7 +28,6 @@ from sakuga.files.pictures import PictureRecord, load_rgb, look_at, record_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sakuga.api.resolved import Resolved
     from sakuga.files.canvas import Canvas
 
 IMAGE_STRENGTH, MASK_STRENGTH = 0.6, 1.0  # when nobody says, for a picture whole and in part
@@ -81,11 +80,11 @@ def drawn_size(request: Request, limits: Limits) -> Size:
     return size
 
 
-def load_start(request: Resolved, limits: Limits) -> Start:
-    """All that a request starts from, decoded. Raises RequestError."""
+def load_start(request: Request, size: Size, limits: Limits) -> Start:
+    """All that a request starts from, decoded, to be drawn in `size`. Raises RequestError."""
     assert request.image is not None
     margins, seen = parse_margins(request.outpaint), look_at(request.image).size
-    canvas, size, notes = margins.around(seen), request.size, list[str]()
+    canvas, notes = margins.around(seen), list[str]()
     mask, said = _mask(request, seen, margins)  # first: it may end here, before the larger one
     loaded = load_rgb(request.image)
     notes += [*loaded.notes, *said]

@@ -109,7 +109,9 @@ class Engine:
         """
         began = time.perf_counter()
         self.device.measure()
-        start = None if request.image is None else load_start(request, self.model.drawing)
+        start = (
+            None if request.image is None else load_start(request, request.size, self.model.drawing)
+        )
         texts = self.tokenizers.read(request)
         times = grid(request.steps, request.solver, request.schedule, request.shift)
         times = times[request.steps - request.walked :]
@@ -141,7 +143,7 @@ class Engine:
         yield Planned(run.request, plan, name, run.weights, run.adapters)
         yield from _warnings(self, run)
         self._settle(run)
-        latents = yield from self._latents(run)
+        latents = yield from _latents(self, run)
         prepare = partial(decode.prepare, self.networks, run, latents)
         pictures = yield from self.runner.run(run, DECODE, prepare, decode.decode)
         for index, pixels in enumerate(pictures):
@@ -167,26 +169,6 @@ class Engine:
             yield from self.run(self.plan(self.resolve(request)))
         finally:
             self._free.release()
-
-    def _latents(self, run: Run) -> Events[Tensor]:
-        """What is decoded (B, C, h, w): drawn from noise, or from a picture, or a picture's own."""
-        origin, texts = None, list[Conditioning]()
-        if DENOISE.name in run.stages:
-            texts = yield from self.encoders.read(run)
-        if run.start is not None and ENCODE.name in run.stages:
-            prepare = partial(encode_picture.prepare, self.networks, run, run.start)
-            latents = yield from self.runner.run(run, ENCODE, prepare, encode_picture.encode)
-            origin = beginning_of(run, latents)
-        if DENOISE.name not in run.stages:
-            assert origin is not None  # a drawing without a step is of a picture
-            return origin.latents.repeat(run.request.number, 1, 1, 1)
-        return (
-            yield from self.runner.run(
-                run, DENOISE,
-                partial(denoise.prepare, self.networks, run, texts, self._previews, origin),
-                denoise.denoise,
-            )
-        )  # fmt: skip
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
@@ -229,6 +211,27 @@ def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> 
     if not specs:
         return ()
     return fit_adapters(specs, transformer_targets(engine.model.transformer), partial=partial)
+
+
+def _latents(engine: Engine, run: Run) -> Events[Tensor]:
+    """What is decoded (B, C, h, w): drawn from noise, or from a picture, or a picture's own."""
+    origin, texts = None, list[Conditioning]()
+    if DENOISE.name in run.stages:
+        texts = yield from engine.encoders.read(run)
+    if run.start is not None and ENCODE.name in run.stages:
+        prepare = partial(encode_picture.prepare, engine.networks, run, run.start)
+        latents = yield from engine.runner.run(run, ENCODE, prepare, encode_picture.encode)
+        origin = beginning_of(run, latents)
+    if DENOISE.name not in run.stages:
+        assert origin is not None  # a drawing without a step is of a picture
+        return origin.latents.repeat(run.request.number, 1, 1, 1)
+    return (
+        yield from engine.runner.run(
+            run, DENOISE,
+            partial(denoise.prepare, engine.networks, run, texts, engine._previews, origin),
+            denoise.denoise,
+        )
+    )  # fmt: skip
 
 
 def _warnings(engine: Engine, run: Run) -> Events[None]:
