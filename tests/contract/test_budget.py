@@ -211,7 +211,7 @@ def test_memory_may_run_out_on_every_rung_but_the_last(tiny_model, stage) -> Non
         assert apart(expected, events[-1].result)[0] <= 1
     engine = opened(tiny_model, faults=f"oom@{PLACES[stage]}:{len(ladder)}")
     with pytest.raises(OutOfMemory, match=f"'{stage}' needs a budget of at least .* (GB|MB)"):
-        list(engine.generate(SMALL))
+        list(engine.generate(ask))
     assert engine.device.memory() == (0, 0)
 
 
