@@ -24,7 +24,7 @@ def ladders(engine: Engine, request: Request) -> dict[str, tuple[StagePlan, ...]
     options = replace(run.options, pinned=None)
     return {
         stage.name: Priced.of(stage, run.inventory, run.work, engine.runner.card, options).rungs
-        for stage in stages_of(run.inventory)
+        for stage in stages_of(run.inventory, run.work)
     }
 
 

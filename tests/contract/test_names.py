@@ -58,7 +58,11 @@ PUBLIC = {
                "lora: tuple[str, ...] = (), lora_partial: bool = False, "
                "long: bool = False, sent: tuple[str, ...] = (), "
                "normalisation: str | None = None, weighting: str | None = None, "
-               "encoding: str | None = None, as_xml: bool = False) -> None",
+               "encoding: str | None = None, as_xml: bool = False, image: str | None = None, "
+               "strength: float | None = None, mask: str | None = None, "
+               "mask_invert: bool = False, mask_grow: int | None = None, "
+               "mask_feather: int | None = None, only_masked: bool = False, "
+               "mask_padding: int | None = None, outpaint: str | None = None) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "

@@ -35,6 +35,7 @@ def works(draw: st.DrawFn) -> Work:
         branches=branches,
         gemma_tokens=draw(texts),
         jina_tokens=draw(texts),
+        encodes=draw(st.booleans()),
     )
 
 
@@ -71,7 +72,7 @@ def test_a_plan_never_passes_its_budget(
     assume(isinstance(plan, MemoryPlan))
     assert isinstance(plan, MemoryPlan)
     assert [stage.stage for stage in plan.stages] == [
-        stage.name for stage in stages_of(INVENTORIES[model])
+        stage.name for stage in stages_of(INVENTORIES[model], work)
     ]
     assert limit is None or plan.peak_bytes <= plan.reserved_bytes <= usable(limit) < limit
 
@@ -117,7 +118,7 @@ def test_a_budget_too_small_names_the_smallest_that_works(
 def test_rungs_lead_from_the_fastest_to_the_smallest(
     model: str, work: Work, card: Card, chosen: Options, stage: Stage
 ) -> None:
-    assume(stage.of(INVENTORIES[model]))
+    assume(stage in stages_of(INVENTORIES[model], work))
     ladder = Priced.of(stage, INVENTORIES[model], work, card, chosen).rungs
     needs = [rung.reserved_bytes for rung in ladder]
     assert needs == sorted(set(needs), reverse=True)
@@ -137,7 +138,7 @@ def test_every_block_is_resident_or_streamed_and_none_is_both(
     assume(isinstance(plan, MemoryPlan))
     assert isinstance(plan, MemoryPlan)
     inventory = INVENTORIES[model]
-    parts = [stage.network(inventory) for stage in stages_of(inventory)]
+    parts = [stage.network(inventory) for stage in stages_of(inventory, work)]
     for stage, part in zip(plan.stages, parts, strict=True):
         assert stage.resident + stage.streamed == len(part.blocks)
         assert not (plan.kept and stage.streamed)

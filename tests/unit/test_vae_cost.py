@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sakuga.memory.activations import decode_flops, decode_peak, strip_choices
+from sakuga.memory.activations import (
+    decode_flops,
+    decode_peak,
+    encode_flops,
+    encode_peak,
+    strip_choices,
+)
 from sakuga.memory.ledger import Ledger
 from sakuga.model.spec import CHIBI, NEWBIE_3_5B, VAESpec
 from sakuga.model.vae import VAE
@@ -108,3 +114,41 @@ def test_choices_keep_strips_of_16_rows() -> None:
     assert strip_choices(256) == ((1, False), (8, False), (16, False), (8, True), (16, True))
     assert strip_choices(128)[1:] == ((8, False), (8, True))
     assert len(strip_choices(2048)) == 9
+
+
+@pytest.mark.parametrize(
+    ("spec", "width", "height", "dtype"),
+    [
+        (NEWBIE_3_5B.vae, 1024, 1024, torch.bfloat16),
+        (NEWBIE_3_5B.vae, 832, 1216, torch.float32),
+        (CHIBI.vae, 384, 256, torch.bfloat16),
+        (CHIBI.vae, 256, 256, torch.float32),
+        (PLAIN, 512, 320, torch.float32),
+    ],
+)
+def test_the_predicted_peak_of_encoding_is_at_most_5_percent_over(
+    spec, width, height, dtype
+) -> None:
+    vae = empty(spec, dtype)
+    for strips, recompute in strip_choices(height):
+        with torch.inference_mode(), Ledger() as ledger:
+            image = torch.empty((1, 3, height, width), dtype=dtype, device="meta")
+            vae.encode(image, strips, recompute)
+        predicted = encode_peak(spec, width, height, dtype.itemsize, strips, recompute)
+        assert ledger.peak <= predicted <= 1.05 * ledger.peak, (strips, recompute)
+
+
+@pytest.mark.parametrize(("side", "share"), [(1024, 0.3), (2048, 0.3)])
+def test_in_strips_the_real_encoder_takes_a_third_of_the_whole(side, share) -> None:
+    whole = encode_peak(NEWBIE_3_5B.vae, side, side, 2, 1, False)
+    assert encode_peak(NEWBIE_3_5B.vae, side, side, 2, 16, True) < share * whole
+
+
+@pytest.mark.parametrize(("strips", "recompute"), [(1, False), (8, False), (8, True)])
+@pytest.mark.parametrize("spec", [CHIBI.vae, NEWBIE_3_5B.vae], ids=["one layer", "two"])
+def test_operations_of_encoding_are_those_that_torch_counts(spec, strips, recompute) -> None:
+    vae = empty(spec, torch.float32)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        vae.encode(torch.empty((1, 3, 256, 192), device="meta"), strips, recompute)
+    counted = counter.get_total_flops()
+    assert encode_flops(spec, 192, 256, strips, recompute) == pytest.approx(counted, rel=0.002)

@@ -9,9 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 
 SAMPLERS = "Ancestral, SDE and DPM++ samplers are not here; euler, heun2 and res_multistep are."
-NO_PICTURE_IN = (
-    "A drawing starts from noise and a prompt: no picture goes in, and --from draws one again."
-)
+NO_CONTROL = "No picture steers a drawing here; --image starts from one."
 FAST_ANYWAY = "Attention is torch's own, the fastest that the device has; nothing is to be asked."
 VRAM = ("--vram",)
 
@@ -66,10 +64,16 @@ FLAGS: Mapping[tuple[str, ...], tuple[str, ...] | str] = {
     ("highvram", "high-vram", "gpu-only"): ("--keep-resident",),
     ("cpu", "use-cpu", "gpu", "cuda", "gpu-id", "device-id"): ("--device",),
     ("xformers", "flash-attn", "fa", "sdpa", "opt-sdp-attention", "diffusion-fa"): FAST_ANYWAY,
-    (
-        "i", "image", "init-img", "init-image", "input-image", "img2img", "strength",
-        "denoising-strength", "mask", "control-net", "controlnet",
-    ): NO_PICTURE_IN,
+    ("i", "init-img", "init-image", "input-image", "img2img", "source-image"): ("--image",),
+    ("denoising-strength", "denoise", "denoising", "img2img-strength"): ("--strength",),
+    ("mask-image", "mask-img", "inpaint-mask", "inpaint"): ("--mask",),
+    ("invert-mask", "inpainting-mask-invert"): ("--mask-invert",),
+    ("mask-blur", "blur-mask", "mask-feather-radius"): ("--mask-feather",),
+    ("grow-mask", "grow-mask-by", "mask-dilate"): ("--mask-grow",),
+    ("inpaint-full-res", "masked-only", "crop-mask"): ("--only-masked",),
+    ("inpaint-full-res-padding", "padding-mask-crop"): ("--mask-padding",),
+    ("outpainting", "extend", "expand"): ("--outpaint",),
+    ("control-net", "controlnet", "control-image"): NO_CONTROL,
     ("clip-skip",): "Both encoders are read as in training; no layer of theirs can be skipped.",
     ("hires-fix", "upscale", "hr-scale"): "No picture is enlarged here; ask for the --size itself.",
     ("eta",): SAMPLERS,

@@ -28,6 +28,8 @@ class Option:
     `otherwise` is the value of a field left at None when neither the recipe nor the
     model has one; None there means that the model decides. `flags`: how the command line
     spells it, where that is not --the-field's-name; `metavar`: what stands for its value there.
+    `needs`: fields of which one has to be given too, or this one means nothing and stays as it
+    is. `read`: makes a value of the field's type of what is meant plainly.
     """
 
     help: str
@@ -38,6 +40,8 @@ class Option:
     otherwise: str | float | None = None
     flags: tuple[str, ...] = ()
     metavar: str | None = None
+    needs: tuple[str, ...] = ()
+    read: Callable[[Any], Any] | None = None
 
     def refuse(self, name: str, value: Any) -> RequestError | None:
         """The error for a value outside the range or the choices, or None."""
@@ -90,6 +94,18 @@ def rule_of(kind: type, name: str) -> Option:
     return option_of(declared)
 
 
+def check_needs(kind: Any, value: Any) -> None:
+    """Raise RequestError for a field of `kind` that says nothing without another, not given."""
+    for declared in fields(kind):
+        needs, name = option_of(declared).needs, declared.name
+        alone = not any(getattr(value, other) not in (None, False) for other in needs)
+        if needs and alone and getattr(value, name) not in (None, False):
+            flags = " or ".join(f"--{other.replace('_', '-')}" for other in needs)
+            raise RequestError(
+                f"{name} is said of {' or '.join(needs)}", f"{name} alone", f"Give {flags} too."
+            )
+
+
 def settled(value: T) -> T:
     """A dataclass whose every field is of its type and accepted by its rule, as it was given.
 
@@ -116,8 +132,9 @@ def _settled(declared: Field[Any], kind: Any, got: Any) -> Any:
     if get_origin(kind) is tuple:
         several = got if isinstance(got, (list, tuple)) else (got,)
         return typed_value(kind, [_plain_kind(one) for one in several], name)
-    value = typed_value(kind, _plain_kind(got), name)
-    error = None if value is None else option_of(declared).refuse(name, value)
+    rule = option_of(declared)
+    value = typed_value(kind, _plain_kind(rule.read(got) if rule.read else got), name)
+    error = None if value is None else rule.refuse(name, value)
     if error:
         raise error
     return value

@@ -24,6 +24,7 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
     # Each of these has a line of its own; what became of adapters is told below.
     apart = {
         "prompt", "negative", "sent", "seed", "width", "height", "number", "lora", "lora_partial",
+        "image", "mask", *(("mask_invert", "only_masked") if receipt.mask is None else ()),
     }  # fmt: skip
     for declared in fields(Request):
         value = getattr(request, declared.name)
@@ -50,6 +51,10 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
         alpha = () if adapter.alpha is None else (f"alpha={adapter.alpha:g}",)
         yield "adapter", ":".join((adapter.file, f"{adapter.strength:g}", *alpha, *adapter.blocks))
         yield f"sha256 of {adapter.file}", adapter.sha256
+    for label, picture in (("image", receipt.image), ("mask", receipt.mask)):
+        if picture is not None:
+            yield label, f"{picture.file}, {picture.bytes:,} bytes"
+            yield f"sha256 of the {label}", picture.sha256
 
 
 def _read_by_encoders(receipt: Receipt) -> Iterator[tuple[str, str]]:
@@ -125,6 +130,10 @@ def differences(before: Receipt, now: Receipt) -> tuple[str, ...]:
                 found.append(f"{title} {_shown(key)}: {was} then, {came} now")
     if before.adapters != now.adapters:
         found.append("adapters: other ones, or applied otherwise, than then")
+    for name in ("image", "mask"):
+        first, second = getattr(before, name), getattr(now, name)
+        if first and (second is None or second.sha256 != first.sha256):
+            found.append(f"{name}: another picture than then")
     if before.texts != now.texts:
         found.append("texts: the encoders read other text than then")
     return tuple(found)

@@ -45,6 +45,7 @@ def write_infotext(receipt: Receipt) -> str:
         "CFG scale": request.guidance,
         "Seed": receipt.seed,
         "Size": f"{request.width}x{request.height}",
+        "Denoising strength": "" if request.strength is None else request.strength,
         "Model hash": receipt.weights.get("transformer", "")[:10],
         "Model": receipt.model,
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sakuga.api.resolved import Resolved
+from sakuga.files.pictures import PictureRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Receipt:
     """Everything that is needed to draw one picture again. `index` counts within the request.
 
     `notes`: what went otherwise than first planned, a sentence each. `adapters`: in the order
-    in which they were applied.
+    in which they were applied. `image`, `mask`: which pictures it started from.
     """
 
     model: str
@@ -134,3 +135,5 @@ class Receipt:
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
     adapters: tuple[AdapterRecord, ...] = ()
+    image: PictureRecord | None = None
+    mask: PictureRecord | None = None

@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass
 
 from sakuga.api.options import Option, asked, option
 from sakuga.errors import RequestError
+from sakuga.files.pictures import as_source
 from sakuga.printable import cut
 
 SOLVER_NAMES = (
@@ -31,6 +32,8 @@ UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
 WEIGHTINGS = ("interpolate", "empty", "off")
 ENCODINGS = ("whole", "per-character")
+IN_PART = ("mask", "outpaint")  # fields that have a part of a picture drawn
+PATH = "PICTURE"
 MAX_SEED = 2**63 - 1
 RANDOM = -1  # as seeds are left open elsewhere
 
@@ -191,6 +194,40 @@ class Request:
             flags=("--as-xml/--no-as-xml",),
         ),
         default=False,
+    )
+    image: str | None = option(
+        Option(
+            "A picture to start from: a path; in Python also bytes.", metavar=PATH, read=as_source
+        )
+    )
+    strength: float | None = option(
+        Option(
+            "Share of the steps that are walked from the picture: 0 keeps it, 1 forgets it. "
+            "0.6 when left out, 1 where a part is drawn.", low=0, high=1, needs=("image",),
+        )
+    )  # fmt: skip
+    mask: str | None = option(
+        Option("White where the picture changes.", metavar=PATH, needs=("image",), read=as_source)
+    )
+    mask_invert: bool = option(
+        Option("Draw where the mask is black.", flags=("--mask-invert",), needs=("mask",)),
+        default=False,
+    )
+    mask_grow: int | None = option(
+        Option("Pixels that the mask grows by.", low=0, high=512, otherwise=0, needs=IN_PART)
+    )
+    mask_feather: int | None = option(
+        Option("Pixels of passage around it.", low=0, high=512, otherwise=8, needs=IN_PART)
+    )
+    only_masked: bool = option(
+        Option("Draw the part around the mask alone.", flags=("--only-masked",), needs=("mask",)),
+        default=False,
+    )
+    mask_padding: int | None = option(
+        Option("Pixels around that part.", low=0, high=2048, otherwise=32, needs=("only_masked",))
+    )
+    outpaint: str | None = option(
+        Option("Make it larger: left=128,top=64, or a number.", metavar="SIDES", needs=("image",))
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
 from sakuga.api.marks import Mark
-from sakuga.api.options import option_of, settled
+from sakuga.api.options import check_needs, option_of, settled
 from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
 from sakuga.errors import RequestError
 from sakuga.printable import cut
@@ -19,7 +19,10 @@ SENT = 4  # texts; what follows them are marks
 
 @dataclass(frozen=True, slots=True)
 class Resolved(Request):
-    """A request that says everything; only `recipe`, `system` and `max_tokens` may be None."""
+    """A request that says everything; only `recipe`, `system` and `max_tokens` may be None.
+
+    So may what is said of a picture, where there is none.
+    """
 
     seed: int = field(kw_only=True)
     width: int = field(kw_only=True)
@@ -41,6 +44,13 @@ class Resolved(Request):
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         return self.width, self.height
+
+    @property
+    def walked(self) -> int:
+        """Steps that are walked: of a strength as many as diffusers walks, to the last bit."""
+        if self.strength is None:
+            return self.steps
+        return self.steps - int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
 
     @property
     def guided(self) -> bool:
@@ -97,23 +107,43 @@ def resolve(request: Request | str, defaults: Defaults) -> Resolved:
     Raises RequestError before any work.
     """
     request = as_request(request)
+    check_needs(Request, request)
     if request.recipe is not None and request.recipe not in tuple(RECIPES):
         raise unknown("recipe", str(request.recipe), tuple(RECIPES))
     recipe = RECIPES[request.recipe].values if request.recipe else {}
     values: dict[str, Any] = {}
     for declared in fields(Request):
         name, value = declared.name, getattr(request, declared.name)
-        if value is None:
+        if value is None and _means(request, declared):
             general = option_of(declared).otherwise
             value = recipe.get(name, getattr(defaults, name, general))
         values[name] = value
     if request.seed in (None, RANDOM):
         values["seed"] = secrets.randbelow(2**32)
     request = settled(Request(**values))
+    if request.image is not None:
+        request = _started(request, defaults)
     values = {one.name: _sound(getattr(request, one.name)) for one in fields(Request)}
     resolved = Resolved(**values)
     _check_together(resolved, defaults)
     return resolved
+
+
+def _means(request: Request, declared: Field[Any]) -> bool:
+    """Whether a field that was left open is the request's, not the picture's or without meaning."""
+    if request.image is not None and declared.name in ("width", "height"):
+        return False
+    needs = option_of(declared).needs
+    return not needs or any(getattr(request, name) not in (None, False) for name in needs)
+
+
+def _started(request: Request, defaults: Defaults) -> Request:
+    """A request with a picture, with the strength and the size that follow from that."""
+    from sakuga.api.start import drawn_size, usual_strength  # noqa: PLC0415  # few have one
+
+    strength = usual_strength(request) if request.strength is None else request.strength
+    width, height = drawn_size(request, defaults)
+    return replace(request, strength=strength, width=width, height=height)
 
 
 def _sound(value: Any) -> Any:
@@ -140,10 +170,12 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
         raise RequestError(
             "a prompt is sent untouched, or as XML", "--verbatim and --as-xml", "Take one."
         )
-    if request.solver.startswith("dpm") and request.steps < int(request.solver[-1]):
+    least = int(request.solver[-1]) if request.solver.startswith("dpm") else 0
+    if request.walked < least and (request.walked or request.strength is None):
+        walked = "" if request.strength is None else f" of {request.steps} at this strength"
         raise RequestError(
-            f"{request.solver} needs at least {request.solver[-1]} steps",
-            str(request.steps),
+            f"{request.solver} needs at least {least} steps",
+            f"{request.walked}{walked}",
             "Ask for more steps or a lower order.",
         )
 

@@ -27,6 +27,7 @@ from sakuga.commands import interrupts
 from sakuga.commands.environment import caches, faults, local_model
 from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.meter import Meter, open_meter
+from sakuga.commands.pictures import NAMES, find_picture, remember, same_picture
 from sakuga.commands.places import STDOUT, picture_paths, prove_writable, write_or_keep
 from sakuga.commands.prompts import Prompt, read_prompt, show_findings
 from sakuga.commands.sources import open_source
@@ -191,7 +192,10 @@ def _draw(
     unsaved = list[SakugaError]()
     try:
         with _opened(spec, output, as_json, unsaved) as (generator, save):
-            request, exact = (Request(**asked), False) if old is None else _again(old, asked)
+            request, exact = (
+                (Request(**asked), False) if old is None
+                else _again(old, asked, output.source, spec.cache)
+            )  # fmt: skip
             session = Session(request, output, old, exact, as_json, started, save, unsaved=unsaved)
             finished = draw_with(generator, session)
     except KeyboardInterrupt:
@@ -200,6 +204,7 @@ def _draw(
         ) from None
     for result in finished:
         _say_done(result, session)
+        remember(result.receipt, {name: getattr(request, name) for name in NAMES}, spec.cache)
     if old is not None and exact and finished:
         _compare(session, old, finished[0])
     for error in unsaved[1:]:
@@ -249,12 +254,21 @@ def _save_report(
     return error
 
 
-def _again(old: Receipt, asked: Mapping[str, Any]) -> tuple[Request, bool]:
+def _again(
+    old: Receipt, asked: Mapping[str, Any], source: Path | None, cache: str | None
+) -> tuple[Request, bool]:
     """The request of a receipt, and whether it is that; changed, this one picture is varied.
 
-    Adapters are named anew: a receipt knows which they were, not where they are.
+    Adapters are named anew: a receipt knows which they were, not where they are. So it is with
+    the pictures it started from, which are looked for.
     """
     place = {name: asked[name] for name in ("lora", "lora_partial") if name in asked}
+    for name in NAMES:
+        record = getattr(old, name)
+        if name in asked:
+            place |= {name: asked[name]} if same_picture(record, asked[name]) else {}
+        elif record is not None:
+            place[name] = find_picture(record, name, source or Path(), cache)
     changes = {
         key: value
         for key, value in asked.items()

@@ -149,6 +149,13 @@ def picture_of(pixels: Tensor) -> Picture:
     return Picture(width, height, pixels.contiguous().numpy().tobytes())
 
 
+def finished(run: Run, pixels: Tensor) -> Picture:
+    """What comes out: pixels as they are, or laid into the picture that was started from."""
+    if run.start is None:
+        return picture_of(pixels)
+    return picture_of(torch.from_numpy(run.start.canvas.with_drawn(pixels.numpy())))
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeInputs:
     """The autoencoder, latents (B, C, h, w) on the device, and how they are decoded."""

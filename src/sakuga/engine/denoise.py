@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sakuga.api.events import Stepped
 from sakuga.api.receipt import StagePlan
 from sakuga.api.resolved import Resolved
+from sakuga.engine.beginning import Beginning
 from sakuga.engine.decode import Preview, PreviewMap, delayed
 from sakuga.engine.networks import Networks
 from sakuga.engine.run import Events, Run
@@ -214,7 +215,7 @@ class DenoiseInputs:
     """What the host prepares: noise and packings, group of pictures by group.
 
     `texts`: both sides of the guidance, or one; `positions`: where their tokens
-    stand.
+    stand. `origin`: what pictures begin with besides noise.
     """
 
     run: Run
@@ -225,6 +226,7 @@ class DenoiseInputs:
     packings: Sequence[Packings]
     resident: int
     previews: PreviewMap | None
+    origin: Beginning | None = None
 
 
 def prepare(
@@ -232,6 +234,7 @@ def prepare(
     run: Run,
     texts: Sequence[Conditioning],
     previews: PreviewMap | None,
+    origin: Beginning | None,
     how: StagePlan,
 ) -> DenoiseInputs:
     """On the host: the network as planned, the noise, and where all tokens stand."""
@@ -245,7 +248,7 @@ def prepare(
     ]
     positions = [text_positions(transformer.spec, (length,)) for length in lengths]
     return DenoiseInputs(
-        run, transformer, texts, positions, groups, packings, how.resident, previews
+        run, transformer, texts, positions, groups, packings, how.resident, previews, origin
     )
 
 
@@ -264,11 +267,23 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
             for group, packings in zip(inputs.noise, inputs.packings, strict=True):
                 denoiser = Denoiser(transformer, prepared, packings.to(device.where), blocks)
-                velocity, x = _guided(denoiser, run.request), device.to_device(group)
+                velocity, x = _begun(inputs, _guided(denoiser, run.request), group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
                 latents.append((yield from _shown(inputs, device, steps, done)))
     return torch.cat(latents)
+
+
+def _begun(
+    inputs: DenoiseInputs, velocity: Velocity, noise: Tensor, device: Device
+) -> tuple[Velocity, Tensor]:
+    """The velocity of some pictures and where they begin, on the device."""
+    origin = inputs.origin
+    if origin is None:
+        return velocity, device.to_device(noise)
+    with device.host():
+        state = origin.state(noise)
+    return origin.bounded(velocity, noise, device), device.to_device(state)
 
 
 def _prepared(inputs: DenoiseInputs, device: Device) -> Prepared:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 
+from torch import Tensor
+
 from sakuga.adapters.fit import (
     Fit,
     fit_adapters,
@@ -30,10 +32,12 @@ from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
 from sakuga.api.options import settled
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve, untrained_size
+from sakuga.api.start import load_start
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
-from sakuga.engine import decode, denoise
-from sakuga.engine.decode import picture_of, stored_preview
+from sakuga.engine import decode, denoise, encode_picture
+from sakuga.engine.beginning import beginning_of
+from sakuga.engine.decode import finished, stored_preview
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
 from sakuga.engine.networks import Networks
 from sakuga.engine.run import Events, Observer, Run, plan_options, receipt_of, work_of
@@ -41,9 +45,10 @@ from sakuga.engine.runner import Runner
 from sakuga.engine.texts import Tokenizers
 from sakuga.errors import Busy
 from sakuga.memory.device import Device, choose_device, choose_dtype
-from sakuga.memory.stages import DECODE, DENOISE
+from sakuga.memory.stages import DECODE, DENOISE, ENCODE
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import COMPONENTS
+from sakuga.model.text import Conditioning
 from sakuga.sample.solvers import grid
 from sakuga.weights.digests import DigestCache
 from sakuga.weights.sha256 import file_sha256
@@ -106,11 +111,15 @@ class Engine:
         """
         began = time.perf_counter()
         self.device.measure()
+        start = (
+            None if request.image is None else load_start(request, request.size, self.model.drawing)
+        )
         texts = self.tokenizers.read(request)
         times = grid(request.steps, request.solver, request.schedule, request.shift)
+        times = times[request.steps - request.walked :]
         fits = _fitted(self, request.lora, request.lora_partial)
         inventory = with_adapters(self._inventory, fits)
-        work = work_of(request, times, texts)
+        work = work_of(request, times, texts, start)
         options = plan_options(self.spec.budget, self.dtype, self.device)
         memory = self.runner.plan(inventory, work, options)
         return Run(
@@ -126,6 +135,7 @@ class Engine:
             options=options,
             plan=memory,
             stages={one.stage: one for one in memory.stages},
+            start=start,
             observers=self.observers,
         )
 
@@ -135,16 +145,13 @@ class Engine:
         yield Planned(run.request, plan, name, run.weights, run.adapters)
         yield from _warnings(self, run)
         self._settle(run)
-        texts = yield from self.encoders.read(run)
-        latents = yield from self.runner.run(
-            run, DENOISE,
-            partial(denoise.prepare, self.networks, run, texts, self._previews), denoise.denoise,
-        )  # fmt: skip
+        latents = yield from _latents(self, run)
         prepare = partial(decode.prepare, self.networks, run, latents)
         pictures = yield from self.runner.run(run, DECODE, prepare, decode.decode)
         for index, pixels in enumerate(pictures):
             receipt = receipt_of(run, index, name, self.runner.record(run))
-            yield Finished(Result(picture_of(pixels), receipt, time.perf_counter() - run.began))
+            picture = finished(run, pixels)
+            yield Finished(Result(picture, receipt, time.perf_counter() - run.began))
 
     def generate(self, request: Request | str) -> Generator[Event, None, None]:
         """Draw a request or a text. Close the generator to cancel: the step under way ends.
@@ -208,9 +215,33 @@ def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> 
     return fit_adapters(specs, transformer_targets(engine.model.transformer), partial=partial)
 
 
+def _latents(engine: Engine, run: Run) -> Events[Tensor]:
+    """What is decoded (B, C, h, w): drawn from noise, or from a picture, or a picture's own."""
+    origin, texts = None, list[Conditioning]()
+    if DENOISE.name in run.stages:
+        texts = yield from engine.encoders.read(run)
+    if run.start is not None and ENCODE.name in run.stages:
+        prepare = partial(encode_picture.prepare, engine.networks, run, run.start)
+        latents = yield from engine.runner.run(run, ENCODE, prepare, encode_picture.encode)
+        origin = beginning_of(run, latents)
+    if DENOISE.name not in run.stages:
+        assert origin is not None  # a drawing without a step is of a picture
+        return origin.latents.repeat(run.request.number, 1, 1, 1)
+    return (
+        yield from engine.runner.run(
+            run, DENOISE,
+            partial(denoise.prepare, engine.networks, run, texts, engine._previews, origin),
+            denoise.denoise,
+        )
+    )  # fmt: skip
+
+
 def _warnings(engine: Engine, run: Run) -> Events[None]:
     """What should be known before it is drawn."""
     yield from engine.runner.say_learned(run)
+    for said in run.start.notes if run.start else ():
+        run.notes.append(said)
+        yield Warned("picture", said)
     if note := untrained_size(run.request, engine.model.drawing):
         yield Warned("size", note)
     if run.request.encoding == "per-character" and not run.texts.apart:

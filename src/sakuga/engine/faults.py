@@ -3,8 +3,8 @@
 A plan of faults is a text such as `nan@decode:1,oom@step3:1`: what happens, where, and
 how many times (1 if not said). What: `nan` (one value becomes NaN), `oom` (the allocator
 gives up), `stop` (the user presses Ctrl-C), `hang` (a second passes), `kill` (the process
-dies at once), `eio` (the disk fails). Where: `gemma`, `jina`, `step1`, `step2` ..., `decode`,
-`save`. It is an observer of drawings (`engine.run`); without a plan there is none.
+dies at once), `eio` (the disk fails). Where: `gemma`, `jina`, `encode`, `step1`, `step2` ...,
+`decode`, `save`. It is an observer of drawings (`engine.run`); without a plan there is none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from sakuga.errors import RequestError
 
 KINDS = ("nan", "oom", "stop", "hang", "kill", "eio")
-PLACES = re.compile(r"gemma|jina|step[1-9]\d*|decode|save")
+PLACES = re.compile(r"gemma|jina|encode|step[1-9]\d*|decode|save")
 
 
 class Faults:
@@ -34,7 +34,7 @@ class Faults:
                     "a fault must be WHAT@WHERE or WHAT@WHERE:TIMES",
                     repr(entry),
                     f"WHAT is one of {', '.join(KINDS)}; "
-                    "WHERE gemma, jina, step1 ..., decode or save.",
+                    "WHERE gemma, jina, encode, step1 ..., decode or save.",
                 )
             self._left[match[2], match[1]] += int(match[3] or 1)
 

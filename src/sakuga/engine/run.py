@@ -15,6 +15,7 @@ from sakuga.api.engine_spec import Budget
 from sakuga.api.events import Event
 from sakuga.api.receipt import AdapterRecord, Plan, Receipt, StagePlan
 from sakuga.api.resolved import Resolved
+from sakuga.api.start import Start
 from sakuga.engine.texts import TokenizedTexts
 from sakuga.memory.costs import Work
 from sakuga.memory.device import Device
@@ -24,6 +25,7 @@ from sakuga.model.inventory import Inventory
 from sakuga.sample.solvers import SOLVERS, evaluation_times, find_solver
 
 T = TypeVar("T")
+MASKED = 3  # of each picture: latents that a mask holds, the course of the original and where
 Events: TypeAlias = Generator[Event, None, T]  # what happens meanwhile, and what it returns
 Observer = Callable[..., None]  # told (place, *tensors): a stage that begins, what leaves one
 
@@ -35,8 +37,8 @@ class Run:
     `began`: when, as time.perf_counter counts. `fits`, `adapters`: what changes the transformer,
     as modules and as a receipt tells it. `weights`: SHA-256 by component. `inventory`: with the
     adapters. `options`: what its plans may choose. `stages`: how each is run, as planned and then
-    as it was. `observers` are told of every place that a drawing passes. `notes`: what went
-    otherwise, a sentence each.
+    as it was. `start`: the picture it starts from, if there is one. `observers` are told of every
+    place that a drawing passes. `notes`: what went otherwise, a sentence each.
     """
 
     began: float
@@ -51,6 +53,7 @@ class Run:
     options: Options
     plan: MemoryPlan
     stages: dict[str, StagePlan]
+    start: Start | None = None
     observers: tuple[Observer, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -60,21 +63,31 @@ class Run:
             observer(place, *tensors)
 
 
-def work_of(request: Resolved, times: Sequence[float], texts: TokenizedTexts) -> Work:
-    """How much a request asks of a device. times: the grid of the solver."""
+def work_of(
+    request: Resolved,
+    times: Sequence[float],
+    texts: TokenizedTexts,
+    start: Start | None = None,
+) -> Work:
+    """How much a request asks of a device.
+
+    times: the grid of the solver, as far as it is walked. start: the picture to start from.
+    """
     lengths, captions = texts.lengths, texts.captions
-    solver = find_solver(request.solver, request.steps)
+    solver, steps = find_solver(request.solver, request.steps), len(times) - 1
+    masked = start is not None and start.canvas.alpha is not None
     return Work(
         request.width,
         request.height,
         request.number,
-        evaluations=request.steps * solver.evaluations,
+        evaluations=steps * solver.evaluations,
         branches=len(captions),
         gemma_tokens=lengths[GEMMA.name],
         jina_tokens=lengths.get(JINA.name, ()),
-        times=len(evaluation_times(times, request.solver)),
-        held=solver.held,
+        times=len(evaluation_times(times, request.solver)) if steps else 0,
+        held=solver.held + MASKED * masked,
         captions=captions,
+        encodes=start is not None and (masked or steps < request.steps),
     )
 
 
@@ -95,9 +108,9 @@ def receipt_of(run: Run, index: int, model: str, plan: Plan) -> Receipt:
     request = run.request
     return Receipt(
         model=model,
-        # Where adapters lie is nobody's business; `adapters` says which files they are, and
-        # `texts` what was sent.
-        request=replace(request, lora=(), lora_partial=False, sent=()),
+        # Where files lie is nobody's business; `adapters`, `image` and `mask` say which they are,
+        # and `texts` what was sent.
+        request=replace(request, lora=(), lora_partial=False, sent=(), image=None, mask=None),
         index=index,
         seed=request.seed + index,
         texts=run.texts.sent,
@@ -109,4 +122,6 @@ def receipt_of(run: Run, index: int, model: str, plan: Plan) -> Receipt:
         versions={"sakuga": version("sakuga"), "torch": torch.__version__},
         notes=tuple(run.notes),
         adapters=run.adapters,
+        image=run.start.image if run.start else None,
+        mask=run.start.mask if run.start else None,
     )

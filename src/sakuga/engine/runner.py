@@ -67,12 +67,12 @@ class Runner:
 
     def record(self, run: Run) -> Plan:
         """The plan as a receipt keeps it."""
-        on_card = self.device.on_card
+        on_card, denoised = self.device.on_card, run.stages.get(DENOISE.name)
         return Plan(
             device=str(self.device.where),
             chip=chip(self.device.where),
             dtype=run.options.dtype,
-            batch=-(-run.request.number // run.stages[DENOISE.name].batches),
+            batch=-(-run.request.number // denoised.batches) if denoised else 1,
             threads=0 if on_card else self.device.threads or torch.get_num_threads(),
             limit=self.device.limit,
             kept=run.plan.kept,

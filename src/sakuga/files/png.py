@@ -58,7 +58,7 @@ def png_texts(path: Path) -> dict[str, str]:
     room = MAX_TEXT_BYTES
     try:
         with path.open("rb") as file:
-            for kind, length in _chunks(file, path):
+            for kind, length in chunks(file, str(path)):
                 if kind not in (b"tEXt", b"iTXt", b"zTXt", b"eXIf"):
                     file.seek(length + 4, os.SEEK_CUR)
                     continue
@@ -95,19 +95,22 @@ def shows(path: Path, picture: Picture) -> bool:
         return False
 
 
-def _chunks(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
-    """Kind and length of each chunk; the reader leaves the file behind the chunk's CRC."""
+def chunks(file: BinaryIO, name: str) -> Iterator[tuple[bytes, int]]:
+    """Kind and length of each chunk; the reader leaves the file behind the chunk's CRC.
+
+    Raises RequestError if `name` is not a PNG, or is cut short.
+    """
     if file.read(8) != SIGNATURE:
-        raise _unreadable(path, "no PNG")
+        raise _unreadable(name, "no PNG")
     for _ in range(MAX_CHUNKS):
         header = file.read(8)
         if len(header) < 8:
-            raise _unreadable(path, "a PNG cut short")
+            raise _unreadable(name, "a PNG cut short")
         length, kind = struct.unpack(">I4s", header)
         if kind == b"IEND":
             return
         yield kind, length
-    raise _unreadable(path, f"more than {MAX_CHUNKS:,} chunks")
+    raise _unreadable(name, f"more than {MAX_CHUNKS:,} chunks")
 
 
 def _text(kind: bytes, body: bytes, room: int, path: Path) -> tuple[str, str]:
@@ -132,5 +135,5 @@ def _text(kind: bytes, body: bytes, room: int, path: Path) -> tuple[str, str]:
     return key.decode("latin-1"), rest.decode(encoding, "replace")
 
 
-def _unreadable(path: Path, what: str) -> RequestError:
-    return RequestError("a picture must be a sound PNG file", f"{path}: {what}", "Use another.")
+def _unreadable(name: Path | str, what: str) -> RequestError:
+    return RequestError("a picture must be a sound PNG file", f"{name}: {what}", "Use another.")

@@ -113,11 +113,71 @@ def decode_flops(spec: VAESpec, width: int, height: int, strips: int, recompute:
     mid = 4 * 9 * widest**2 + 4 * widest**2 + 2 * first.map * widest
     total = first.map * (9 * spec.latent_channels * widest + mid)
     for scale in larger:
-        total += _resnets(scale, spec, 1)
+        total += _resnets(scale, spec.layers_per_block, 1)
         total += 9 * scale.channels**2 * 4 * scale.map * (3 if again and scale is larger[-1] else 1)
-    total += _resnets(last, spec, 2 if again else 1)
+    total += _resnets(last, spec.layers_per_block, 2 if again else 1)
     total += 9 * last.channels * spec.in_channels * last.map
     return 2.0 * total
+
+
+def encode_peak(
+    spec: VAESpec,
+    width: int,
+    height: int,
+    itemsize: int,
+    strips: int,
+    recompute: bool,
+    copied: bool = False,
+) -> int:
+    """Return the peak bytes of encoding one picture, without the weights.
+
+    As `decode_peak`. The picture itself is there all the time. The peak of the real model is at
+    the full size, of 128 channels: in its ResNets, of which `recompute` stores one map.
+    """
+    latent = height * width // spec.downscale**2
+    moments = [9 * spec.block_out_channels[-1] * latent]
+    scales = tuple(_down_scales(spec, width, height, itemsize, strips, 2 if copied else 1))
+    for scale in scales:
+        if strips == 1:
+            moments += _whole(scale, spec.layers_per_block)
+        else:
+            again = recompute and scale is scales[0]
+            moments += _refilled(scale) if again else _banded(scale)
+        if scale is not scales[-1]:
+            moments += _downsampled(scale, strips)
+    kept = 0 if strips == 1 else STATISTICS
+    return (max(moments) + spec.in_channels * width * height) * itemsize + kept
+
+
+def encode_flops(spec: VAESpec, width: int, height: int, strips: int, recompute: bool) -> float:
+    """Return the operations of encoding one picture: two for each multiplication.
+
+    Strips repeat nothing. With `recompute`, at the full size, the first convolution of every
+    ResNet is made twice.
+    """
+    again = recompute and strips > 1
+    scales = tuple(_down_scales(spec, width, height, 4, strips, 1))
+    full, last, widest = scales[0], scales[-1], spec.block_out_channels[-1]
+    mid = 4 * 9 * widest**2 + 4 * widest**2 + 2 * last.map * widest
+    total = 9 * spec.in_channels * full.before * full.map
+    total += last.map * (mid + 9 * widest * 2 * spec.latent_channels)
+    for scale in scales:
+        total += _resnets(scale, spec.layers_per_block - 1, 2 if again and scale is full else 1)
+        if scale is not last:
+            total += 9 * scale.channels**2 * scale.map // 4
+    return 2.0 * total
+
+
+def _down_scales(
+    spec: VAESpec, width: int, height: int, itemsize: int, strips: int, times: int
+) -> Iterator[Scale]:
+    """Yield the down blocks, the full size first. Each begins with bands of equal height."""
+    widths, rows = spec.block_out_channels, -(-height // strips)
+    for place, (before, channels) in enumerate(pairwise((widths[0], *widths))):
+        high = height >> place
+        band = 0 if strips == 1 else min(high, rows)
+        copy = 4 // itemsize if itemsize < 4 else 0
+        yield Scale(before, channels, high, width >> place, band, copy, times)
 
 
 def _scales(
@@ -137,12 +197,13 @@ def _scales(
         yield Scale(before, channels, high, width // down, band, copy, times)
 
 
-def _whole(at: Scale) -> list[int]:
-    """The first ResNet's input, normed, activated; its convolution; a later one's second."""
+def _whole(at: Scale, resnets: int = 2) -> list[int]:
+    """The first ResNet's input, normed, activated; its convolution; the last one's second."""
+    held = at.channels * (1 if resnets == 1 else 2)
     return [
         3 * at.before * at.map,
         (at.before + at.times * (at.before + at.channels)) * at.map,
-        (at.before + 2 * at.channels + at.times * 2 * at.channels) * at.map,
+        (at.before + held + at.times * 2 * at.channels) * at.map,
     ]
 
 
@@ -174,6 +235,21 @@ def _recomputed(at: Scale) -> list[int]:
     ]
 
 
+def _refilled(at: Scale) -> list[int]:
+    """The one map, which is emptied as it is filled, and what a pass holds beside it."""
+    most = max(at.copy + 1, 2 * at.times)  # a band and its copy, or what a convolution holds
+    return [at.channels * (at.map + most * at.strip + 6 * at.halo)]
+
+
+def _downsampled(at: Scale, strips: int) -> list[int]:
+    """Numbers while the next, smaller map is made, and while its bands are joined and cut."""
+    made, full = at.channels * at.map // 4, at.channels * at.map
+    if strips == 1:
+        return [at.before * at.map + full + at.times * (full + made)]
+    strip, halo = at.channels * at.strip, at.channels * at.halo
+    return [full + at.times * (2 * strip + strip // 4) + 2 * halo, 2 * made]
+
+
 def _upsampled(at: Scale, strips: int) -> int:
     """Numbers at the end of a step up: the map it makes, and what it is made of."""
     made, strip = 4 * at.channels * at.map, at.channels * at.strip
@@ -182,11 +258,14 @@ def _upsampled(at: Scale, strips: int) -> int:
     return made - strip + at.times * 4 * strip + 4 * at.channels * at.halo
 
 
-def _resnets(at: Scale, spec: VAESpec, times: int) -> int:
-    """Multiplications of a block's ResNets, whose first convolutions are made `times` times."""
+def _resnets(at: Scale, later: int, times: int) -> int:
+    """Multiplications of a block's ResNets, whose first convolutions are made `times` times.
+
+    later: how many follow the first.
+    """
     shortcut = 0 if at.before == at.channels else at.before * at.channels
-    first = 9 * at.channels * (at.before + spec.layers_per_block * at.channels)
-    second = 9 * at.channels**2 * (spec.layers_per_block + 1)
+    first = 9 * at.channels * (at.before + later * at.channels)
+    second = 9 * at.channels**2 * (later + 1)
     return at.map * (times * first + second + shortcut)
 
 

@@ -133,12 +133,12 @@ def make_plan(
 ) -> MemoryPlan:
     """The fastest plan whose every stage stays within the usable part of `limit`, if any.
 
-    stages: by default all that the model has.
+    stages: by default all that the drawing has.
 
     Raises BudgetTooSmall where there is none, naming the smallest limit that has one, and
     RequestError for a storage format that nobody knows.
     """
-    stages = stages_of(inventory) if stages is None else stages
+    stages = stages_of(inventory, work) if stages is None else stages
     asked = [Priced.of(stage, inventory, work, card, options) for stage in stages]
     rooms = _rooms(asked, limit, options.most)
     chosen = _best(asked, rooms)
@@ -269,11 +269,12 @@ def _kept(asked: Sequence[Priced], rooms: Rooms, alone: Stages) -> Stages | None
 
 
 def _held(asked: Sequence[Priced], stages: Stages) -> dict[str, int]:
-    """Bytes of each network if all of it stays on the card, whichever stages run it."""
-    return {
-        priced.stage.component.name: priced.costs.weights(plan.weights).total
-        for priced, plan in zip(asked, stages, strict=True)
-    }
+    """Bytes of each network if all of it stays on the card; stages share no weights."""
+    found: dict[str, int] = {}
+    for priced, plan in zip(asked, stages, strict=True):
+        name = priced.stage.component.name
+        found[name] = found.get(name, 0) + priced.costs.weights(plan.weights).total
+    return found
 
 
 def _release(asked: Sequence[Priced], stages: Stages, options: Options, kept: bool) -> Reason:

@@ -44,8 +44,8 @@ PARTS = Lever(
 STRIPS = Lever(
     "strips",
     lambda plan: plan.strips > 1,
-    lambda plan: f"pictures are decoded in {plan.strips} strips",
-    lambda plan: "pictures are decoded whole",
+    lambda plan: f"pictures are {plan.stage}d in {plan.strips} strips",
+    lambda plan: f"pictures are {plan.stage}d whole",
 )
 RECOMPUTE = Lever(
     "recompute",

@@ -10,7 +10,7 @@ the real modules, counted by `memory.ledger` at the real size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sakuga.api.receipt import StagePlan
 from sakuga.memory.activations import (
@@ -18,6 +18,8 @@ from sakuga.memory.activations import (
     Segment,
     decode_flops,
     decode_peak,
+    encode_flops,
+    encode_peak,
     gemma_layer_peak,
     jina_layer,
     modulation_table,
@@ -167,37 +169,54 @@ def _evaluation(costs: Costs, form: str, pictures: int, parts: int) -> float:
     )
 
 
+def encode_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
+    """A picture to start from, in the same way; the latents of all come later."""
+    for form in forms:
+        for strips, recompute in strip_choices(costs.work.height):
+            yield _coded(costs, form, strips, recompute, encoding=True)
+
+
 def decode_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
     """Whole, or in every number of strips that is of use."""
     for form in forms:
         for strips, recompute in strip_choices(costs.work.height):
-            yield _decode(costs, form, strips, recompute)
+            yield _coded(costs, form, strips, recompute)
 
 
-def _decode(costs: Costs, form: str, strips: int, recompute: bool) -> StagePlan:
-    """One picture after the other, each in `strips`."""
+def _coded(
+    costs: Costs, form: str, strips: int, recompute: bool, *, encoding: bool = False
+) -> StagePlan:
+    """One picture after the other, each in `strips`; of those to start from there is one."""
     spec, work, card = costs.spec.vae, costs.work, costs.card
+    pictures = 1 if encoding else work.batch
     rest = costs.weights(form).rest
     copied = not card.unified  # by cuDNN, into its own layout
-    peak = decode_peak(spec, work.width, work.height, costs.size, strips, recompute, copied)
-    operations = decode_flops(spec, work.width, work.height, strips, recompute)
+    price = encode_peak if encoding else decode_peak
+    peak = price(spec, work.width, work.height, costs.size, strips, recompute, copied)
+    count = encode_flops if encoding else decode_flops
+    operations = count(spec, work.width, work.height, strips, recompute)
     seconds = operations / card.convolution_peak(costs.compute)
     if strips > 1:
         seconds += strips * STRIP
     elif not card.unified:
         seconds *= WHOLE
-    beside = peak + costs.latents(work.batch) + card.workspace
+    beside = peak + costs.latents(pictures) + card.workspace
     return StagePlan(
         costs.stage,
         form,
         costs.compute,
-        batches=work.batch,
+        batches=pictures,
         strips=strips,
         recompute=recompute,
         peak_bytes=rest + beside,
         reserved_bytes=rest + with_holes(beside),
-        seconds=costs.copying(rest) + work.batch * seconds,
+        seconds=costs.copying(rest) + pictures * seconds,
     )
+
+
+def the_other_way(network: NetworkWeights) -> NetworkWeights:
+    """The weights of an autoencoder while it encodes: what idles while it decodes."""
+    return replace(network, rest=network.idle, idle=network.rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +225,8 @@ class Stage:
 
     `ways`: every way to run it, priced. `levers`: what it can do to save memory. `storage`:
     the matrices of its blocks may lie in a storage format. `half`: it stays finite in float16;
-    otherwise it computes in float32 where a request computes in float16.
+    otherwise it computes in float32 where a request computes in float16. `needed`: whether a
+    drawing has this stage. `part`: its network's weights, as they are while it runs.
     """
 
     name: str
@@ -215,6 +235,8 @@ class Stage:
     levers: tuple[Lever, ...]
     storage: bool = False
     half: bool = False
+    needed: Callable[[Work], bool] = lambda work: work.evaluations > 0
+    part: Callable[[NetworkWeights], NetworkWeights] = lambda network: network
 
     def compute(self, dtype: str) -> str:
         """The dtype it computes in, where the request computes in `dtype`."""
@@ -224,7 +246,7 @@ class Stage:
         """The weights of its network."""
         part = getattr(inventory, self.component.field)
         assert isinstance(part, NetworkWeights)
-        return part
+        return self.part(part)
 
     def of(self, inventory: Inventory) -> bool:
         """Whether a model has its network."""
@@ -243,14 +265,18 @@ JINA = Stage("jina", TEXT_ENCODER_2, jina_ways, (STREAM,))
 DENOISE = Stage(
     "denoise", TRANSFORMER, denoise_ways, (STREAM, PARTS, BATCHES, FORMAT), storage=True, half=True
 )
-DECODE = Stage("decode", AUTOENCODER, decode_ways, (STRIPS, RECOMPUTE))
+DECODE = Stage("decode", AUTOENCODER, decode_ways, (STRIPS, RECOMPUTE), needed=lambda work: True)
+ENCODE = Stage(
+    "encode", AUTOENCODER, encode_ways, (STRIPS, RECOMPUTE), needed=lambda work: work.encodes,
+    part=the_other_way,
+)  # fmt: skip
 
-STAGES = (GEMMA, JINA, DENOISE, DECODE)  # in the order a drawing runs them
+STAGES = (GEMMA, JINA, ENCODE, DENOISE, DECODE)  # in the order a drawing runs them
 
 
-def stages_of(inventory: Inventory) -> tuple[Stage, ...]:
+def stages_of(inventory: Inventory, work: Work) -> tuple[Stage, ...]:
     """The stages of a drawing with a model, in the order it runs them."""
-    return tuple(stage for stage in STAGES if stage.of(inventory))
+    return tuple(stage for stage in STAGES if stage.of(inventory) and stage.needed(work))
 
 
 BY_NAME: Mapping[str, Stage] = {stage.name: stage for stage in STAGES}
