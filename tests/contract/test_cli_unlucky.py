@@ -141,15 +141,19 @@ def test_no_message_sends_anybody_to_a_size_at_the_edge(run) -> None:
     assert code == 2
     assert err.endswith("got 1024. Leave it out for the model's own, 256x256.\n")
     assert run("draw", "1girl", "--size", "250")[2].endswith("The nearest is 256.\n")
-    # 512 can be drawn, and was never learned.
-    assert "256x256" in run("draw", "1girl", "--size", "510")[2]
+    assert run("draw", "1girl", "--size", "510")[2].endswith("The nearest is 512.\n")
+    # 448 can be drawn, and was never learned.
+    assert "256x256" in run("draw", "1girl", "--size", "450")[2]
 
 
 def test_a_size_that_a_model_was_not_trained_on_is_told(run) -> None:
     code, _, err = run("draw", "1girl", "--size", "128", "--steps", "1")
     assert code == 0
-    assert "trained on pictures with sides of 256: at 128x128 figures may repeat" in err
+    assert "not trained on 128x128: figures may repeat" in err
+    assert "The nearest size that it was trained on is 192x192" in " ".join(err.split())
     assert "trained" not in run("draw", "1girl", "--steps", "1", "--out", "b.png")[2]
+    wide = ("--size", "384x256", "--steps", "1", "--out", "c.png")
+    assert "trained" not in run("draw", "1girl", *wide)[2]
 
 
 def test_a_text_without_end_is_refused_unless_it_is_asked_for(run, tiny_model) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from sakuga.chibi.data import Gallery, Lesson, draw_renders, prompt_batches
 from sakuga.chibi.losses import importance, sample_times
 from sakuga.chibi.progress import TrainingFolder
-from sakuga.chibi.regime import SMOKE, Sized
+from sakuga.chibi.regime import REAL, SMOKE, Sized
 from sakuga.chibi.train import train_chibi
 from sakuga.model.spec import CHIBI
 
@@ -89,6 +89,12 @@ def test_a_gallery_fills_with_what_its_seed_says() -> None:
     assert np.array_equal(usual.codes[:4], first.codes)
     assert torch.equal(wide.pixels, second.pixels[:2])
     assert torch.equal(wide.boxes, second.boxes[:2])
+
+
+def test_the_model_says_what_sizes_it_was_trained_on() -> None:
+    sizes = [f"{width}x{height}" for width, height in (one.size for one in REAL.sizes)]
+    assert CHIBI.drawing.trained_sizes.split() == sizes
+    assert sum(one.share for one in REAL.sizes) == pytest.approx(1)
 
 
 def test_faces_weigh_most_and_times_lean_towards_noise() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from dataclasses import Field, dataclass, field, fields, replace
@@ -96,9 +97,7 @@ class Defaults(Protocol):
     @property
     def size_multiple(self) -> int: ...  # noqa: D102
     @property
-    def trained_min(self) -> int: ...  # noqa: D102
-    @property
-    def trained_max(self) -> int: ...  # noqa: D102
+    def trained_sizes(self) -> str: ...  # noqa: D102
 
 
 def resolve(request: Request | str, defaults: Defaults) -> Resolved:
@@ -183,15 +182,15 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
 def check_size(width: int, height: int, defaults: Defaults) -> None:
     """Raise RequestError for a size that the model cannot draw."""
     unit, low, high = defaults.size_multiple, defaults.min_side, defaults.max_side
-    for name, side in (("width", width), ("height", height)):
+    near = [(side + unit // 2 - 1) // unit * unit for side in (width, height)]
+    for name, side, other in (("width", width, near[0]), ("height", height, near[1])):
         if side % unit or not low <= side <= high:
-            near = min(max((side + unit // 2 - 1) // unit * unit, low), high)
             # Nobody is sent to a size that the model can draw and never learned.
-            good = low <= side <= high and _is_trained(near, defaults)
+            good = low <= side <= high and _is_trained(near[0], near[1], defaults)
             raise RequestError(
                 f"{name} must be a multiple of {unit} from {low} to {high}",
                 cut(str(side)),
-                f"The nearest is {near}." if good
+                f"The nearest is {other}." if good
                 else f"Leave it out for the model's own, {defaults.width}x{defaults.height}.",
             )  # fmt: skip
     if width * height > defaults.max_pixels:
@@ -204,17 +203,23 @@ def check_size(width: int, height: int, defaults: Defaults) -> None:
 
 def untrained_size(request: Resolved, defaults: Defaults) -> str | None:
     """What to know of a size that the model draws but was not trained on; None where it was."""
-    if all(_is_trained(side, defaults) for side in request.size):
+    width, height = request.size
+    if _is_trained(width, height, defaults):
         return None
-    low, high = defaults.trained_min, defaults.trained_max
-    known = f"{low}" if low == high else f"{low} to {high}"
+
+    def farness(size: str) -> float:
+        across, down = map(int, size.split("x"))
+        return abs(math.log(across / width)) + abs(math.log(down / height))
+
+    near = min(defaults.trained_sizes.split(), key=farness)
     return (
-        f"The model was trained on pictures with sides of {known}: at "
-        f"{request.width}x{request.height} figures may repeat or be cut. "
-        f"Its own size is {defaults.width}x{defaults.height}."
+        f"The model was not trained on {width}x{height}: figures may repeat or be cut. "
+        f"The nearest size that it was trained on is {near}, its own {defaults.width}x"
+        f"{defaults.height}."
     )
 
 
-def _is_trained(side: int, defaults: Defaults) -> bool:
+def _is_trained(width: int, height: int, defaults: Defaults) -> bool:
     """Also where nothing is known of the training."""
-    return not defaults.trained_max or defaults.trained_min <= side <= defaults.trained_max
+    sizes = defaults.trained_sizes.split()
+    return not sizes or f"{width}x{height}" in sizes

@@ -9,6 +9,7 @@ shift in diffusers' scheduler/scheduler_config.json.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -124,6 +125,10 @@ def _drawing_value(file: Path, key: str, value: Any) -> Any:
         raise _odd(file, f"{key} is of type {kinds[key]}", value)
     if type(value) in (int, float) and not 0 <= value < 2**31:
         raise _odd(file, f"{key} is finite and not negative", value)
+    if key == "trained_sizes" and not all(
+        re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", size) for size in value.split()
+    ):
+        raise _odd(file, f"{key} are written as 256x256, with spaces between", value)
     return value
 
 

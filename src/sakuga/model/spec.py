@@ -159,8 +159,8 @@ class DrawingSpec:
 
     `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt;
     `system_negative`: before a negative, None for the same as before a prompt of its kind.
-    `normalisation`, `weighting`: see `api.request.Request`. `trained_min`, `trained_max`: the
-    shortest and longest side of the pictures of training, 0 if not known.
+    `normalisation`, `weighting`: see `api.request.Request`. `trained_sizes`: those of
+    the pictures of training, as `256x256 384x256`; empty if not known.
     """
 
     steps: int
@@ -179,8 +179,7 @@ class DrawingSpec:
     normalisation: str = "off"
     weighting: str = "off"
     size_multiple: int = 16
-    trained_min: int = 0
-    trained_max: int = 0
+    trained_sizes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +252,10 @@ CHIBI = ModelSpec(
         max_pixels=512 * 512,
         system_xml="",
         system_text="",
-        trained_min=256,
-        trained_max=256,
+        trained_sizes=(
+            "256x256 192x192 320x320 384x384 512x512 192x256 256x192 256x320 320x256 256x384 "
+            "384x256 256x512 512x256 384x512 512x384"
+        ),
     ),
 )
 
