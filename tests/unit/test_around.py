@@ -295,3 +295,8 @@ def test_settings_a_line_each_are_told_as_flags() -> None:
 def test_a_closing_sentence_is_left_out(said: str) -> None:
     block = "<character_1><n>a</n></character_1>"
     assert form(f"{block}\n{said}") == form(block)
+
+
+def test_marks_behind_an_opening_tag_are_no_fence() -> None:
+    text = "<character_1><n>```</n></character_1><character_2><n>miku</n></character_2>"
+    assert [block.name for block in read(text).blocks] == ["character_1", "character_2"]

@@ -75,10 +75,9 @@ class Request:
     seed: int | None = option(
         Option(
             "Where the noise starts; picture i uses seed + i. Random when left out, or -1.",
-            low=RANDOM,
-            high=MAX_SEED,
+            low=RANDOM, high=MAX_SEED,
         )
-    )
+    )  # fmt: skip
     width: int | None = option(Option("Width in pixels.", low=1))
     height: int | None = option(Option("Height in pixels.", low=1))
     number: int = option(
@@ -103,26 +102,21 @@ class Request:
     renorm: float | None = option(
         Option(
             "Cap on the guided norm, as a multiple of the conditional one; 0 is off.",
-            low=0,
-            high=100,
-            otherwise=0.0,
+            low=0, high=100, otherwise=0.0,
         )
-    )
+    )  # fmt: skip
     truncation: float | None = option(
         Option(
             "Guide only while the time (0 noise, 1 picture) is below this; at 1 always.",
-            low=0,
-            high=1,
-            otherwise=1.0,
+            low=0, high=1, otherwise=1.0,
         )
-    )
+    )  # fmt: skip
     uncond: str | None = option(
         Option(
             "Pooled vector of the negative branch: that of its own text, or the prompt's.",
-            choices=UNCONDS,
-            otherwise="empty",
+            choices=UNCONDS, otherwise="empty",
         )
-    )
+    )  # fmt: skip
     system: str | None = option(Option("System prompt for Gemma instead of the model's own."))
     verbatim: bool = option(
         Option(
@@ -133,18 +127,14 @@ class Request:
     text_mode: str | None = option(
         Option(
             "What Jina reads: the user's text, as in training, or Gemma's text, as in ComfyUI.",
-            choices=TEXT_MODES,
-            otherwise="training",
+            choices=TEXT_MODES, otherwise="training",
         )
-    )
+    )  # fmt: skip
     max_tokens: int | None = option(
         Option("Cut Gemma's text after this many tokens; whole when left out.", low=1, high=131_072)
     )
-
     lora: tuple[str, ...] = option(
-        Option(
-            "FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]...; may be repeated.", metavar="ADAPTER"
-        ),
+        Option("FILE[:STRENGTH][:alpha=NUMBER][:BLOCKS=FACTOR]..., repeatable.", metavar="ADAPTER"),
         default=(),
     )
     lora_partial: bool = option(
@@ -169,25 +159,22 @@ class Request:
         Option(
             "The guided norm: as it comes, or of each row of latents that of the conditional "
             "one, as diffusers does for Lumina 2.",
-            choices=NORMALISATIONS,
-            otherwise="off",
+            choices=NORMALISATIONS, otherwise="off",
         )
-    )
+    )  # fmt: skip
     weighting: str | None = option(
         Option(
             "What (tag:1.2), (tag), [tag] and weight= do: blend with the text without the tag, "
             "with an empty text, or nothing; by the model when left out.",
-            choices=WEIGHTINGS,
-            otherwise="off",
+            choices=WEIGHTINGS, otherwise="off",
         )
-    )
+    )  # fmt: skip
     encoding: str | None = option(
         Option(
             "Read an XML prompt as one text, or each block by itself.",
-            choices=ENCODINGS,
-            otherwise="whole",
+            choices=ENCODINGS, otherwise="whole",
         )
-    )
+    )  # fmt: skip
     as_xml: bool = option(
         Option(
             "Draw flat tags and sentences as XML, as `convert-prompt` writes them.",

@@ -85,8 +85,8 @@ class _RenderStream(IterableDataset[tuple[int, Tensor, Tensor, Tensor]]):
     """Chunks of renders for each pool, in turn; every worker draws seeds of its own."""
 
     def __init__(self, seed: int, chunk: int, pools: Sequence[Pool]) -> None:
-        self.seed, self.chunk = seed, chunk
-        self.sizes = [pool.size for pool in pools]
+        self.seed = seed
+        self.kinds = [(min(chunk, pool.capacity), pool.size) for pool in pools]
         chunks = [math.ceil(pool.capacity / chunk) for pool in pools]
         # Spread evenly, so that all pools are full at about the same time.
         places = [((k + 0.5) / many, i) for i, many in enumerate(chunks) for k in range(many)]
@@ -96,7 +96,7 @@ class _RenderStream(IterableDataset[tuple[int, Tensor, Tensor, Tensor]]):
         worker, workers = _worker()
         for index in range(worker, len(self.turns), workers):
             pool = self.turns[index]
-            renders = draw_renders((self.seed, index), self.chunk, self.sizes[pool])
+            renders = draw_renders((self.seed, index), *self.kinds[pool])
             yield pool, renders.pixels, renders.codes, renders.boxes
 
 

@@ -65,7 +65,10 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
     "convert-prompt": Command(
         "forms:convert_prompt", "Write flat tags as XML, and XML as flat tags."
     ),
-    "words": Command("words:words", "Print the words a model was taught, by what they describe."),
+    "words": Command(
+        "words:words",
+        "Print the words a model was taught, by what they describe, or what it knows of some.",
+    ),
     "show": Command("show:show", "Print what a picture says of how it was made."),
     "fetch": Command(
         "weights:fetch", "Download a model, or find it in the cache, and print its folder."

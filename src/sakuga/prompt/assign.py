@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sakuga.prompt import genders
-from sakuga.prompt.flat_parts import Parts
+from sakuga.prompt.flat_parts import FlatParts
 from sakuga.prompt.genders import Person
 from sakuga.prompt.grouping import ANCHORS, Claims, group_by_anchors
 from sakuga.prompt.mention import Mention, Role
@@ -54,7 +54,7 @@ class Census:
     written: tuple[Mention, ...]
 
 
-def assign(parts: Parts) -> Cast:
+def assign(parts: FlatParts) -> Cast:
     """The characters of a prompt."""
     mentions = _known_again(parts.mentions)
     captions = [one for one in mentions if one.role is Role.CAPTION]
@@ -144,7 +144,7 @@ def _first_of_each(people: Iterable[Mention]) -> list[Mention]:
 
 
 def _regions(
-    mentions: Sequence[Mention], parts: Parts, census: Census
+    mentions: Sequence[Mention], parts: FlatParts, census: Census
 ) -> tuple[list[Mention], list[list[Mention]]] | None:
     """What is for all, and what each character's region says; None without such regions."""
     if parts.regions < 2:

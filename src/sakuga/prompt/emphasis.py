@@ -35,6 +35,11 @@ class Emphasis:
     weight: float
 
 
+def capped(weight: float) -> float:
+    """A product of weights as it counts."""
+    return min(round(weight, DIGITS), MOST)
+
+
 def weight_of(text: str) -> float | None:
     """A weight from 0 to `MOST` as people write it; None where it is none."""
     text = text.strip()
@@ -185,7 +190,7 @@ def _without(text: str, scan: _Scan, factor: float) -> tuple[str, tuple[Emphasis
 
 
 def _emphasis(piece: str, start: int, product: float) -> Iterator[Emphasis]:
-    weight = min(round(product, DIGITS), MOST)
+    weight = capped(product)
     bare = piece.strip(f" {SEPARATORS}")
     if weight != 1 and bare:
         begin = start + piece.index(bare)

@@ -13,6 +13,7 @@ from sakuga.prompt.regex import Regex
 
 _FENCE = Regex(r"(?P<mark>`{3,}+|^[ \t]*+~{3,}+)(?P<info>[\w+.\-]*+(?=\s|[<{\[]|\Z))?", re.M)
 _MOST_MARKS = 400
+_IN_FIELD = re.compile(r"<\w[^<>]*>[ \t]*\Z")  # behind an opening tag, marks are what is said there
 _NAME = Regex(r"</?([^\s/>]+)")
 _ANNOTATION = Regex(r'"(?:image|tags|caption)"\s*:')
 _NEGATIVE = Regex(r"negative|负面|負面|反向|ネガティブ|부정", re.I)
@@ -34,7 +35,8 @@ def fences(text: str) -> list[Fence]:
     opened: re.Match[str] | None = None
     for match in _FENCE.compiled.finditer(text):
         if opened is None:
-            opened = match
+            inside = _IN_FIELD.search(text, max(0, match.start() - 80), match.start())
+            opened = None if inside else match
         elif match["mark"].strip()[0] == opened["mark"].strip()[0]:
             inner = Span(opened.end(), match.start())
             found.append(Fence(Span(opened.start(), match.end("mark")), inner))

@@ -29,7 +29,7 @@ _COMMON = {"ADDCOMM", "ADDBASE"}
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class FlatParts:
     """What the pieces of a flat prompt say, in reading order.
 
     `regions`: how many there are; `common`: whether the first is said to be for all.
@@ -40,7 +40,7 @@ class Parts:
     common: bool
 
 
-def take_apart(field: Field) -> Parts:
+def take_apart(field: Field) -> FlatParts:
     """The mentions of a flat prompt."""
     found: list[Mention] = []
     region, common, start = 0, False, 0
@@ -58,7 +58,7 @@ def take_apart(field: Field) -> Parts:
         # Beside tags a sentence speaks of the same people again.
         found = [one for one in found if not one.prose or one.role is Role.CAPTION]
     placed = (replace(one, place=place) for place, one in enumerate(found))
-    return Parts(tuple(placed), region, common)
+    return FlatParts(tuple(placed), region, common)
 
 
 def _region(field: Field, start: int, end: int) -> Iterator[Mention]:

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
-from sakuga.prompt.emphasis import DIGITS, MOST, WEIGHT, weight_of
+from sakuga.prompt.emphasis import WEIGHT, capped, weight_of
 from sakuga.prompt.names import CAPTION, UNNUMBERED, WRAPPERS, character_number
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Offsets, Span
 from sakuga.prompt.regex import Regex
@@ -52,7 +52,6 @@ _READS_AS_MARKUP = Regex(
     rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
 )
 ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;"}
-
 _NUMBERS = frozenset({"id", "number", "num", "no", "index"})
 _NUMBER = Regex(r"(?:char(?:acter)?[_\- ]?)?([0-9]{1,3})", re.I | re.A)
 
@@ -397,24 +396,19 @@ class _Reader:
 
 def _weighted(block: _Open) -> list[Field]:
     """The fields of a block, each with the weight of both; text beside others has no tag for it."""
+    fields, alone = block.fields, len(block.fields) == 1
     if block.weight == 1:
-        return block.fields
-    alone = len(block.fields) == 1
-    return [
-        replace(part, weight=min(round(part.weight * block.weight, DIGITS), MOST))
-        if part.name or alone else part
-        for part in block.fields
-    ]  # fmt: skip
+        return fields
+    weights = (capped(part.weight * block.weight) if part.name or alone else 1.0 for part in fields)
+    return [replace(part, weight=one) for part, one in zip(fields, weights, strict=True)]
 
 
 def _numbered(name: str, fields: list[Field]) -> tuple[str, tuple[Field, ...]]:
     """A block's name and fields; `<character id="2">` is character_2."""
     if character_number(name) == UNNUMBERED:
         for part in fields:
-            number = (
-                _NUMBER.compiled.fullmatch(part.text) if part.name.lower() in _NUMBERS else None
-            )
-            if number and part.names == ():
+            named = part.name.lower() in _NUMBERS and part.names == ()
+            if named and (number := _NUMBER.compiled.fullmatch(part.text)):
                 rest = tuple(other for other in fields if other is not part)
                 return f"character_{int(number[1])}", rest
     return name, tuple(fields)

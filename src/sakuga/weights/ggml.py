@@ -151,7 +151,7 @@ def _planes(packed: Tensor, bits: int, unit: int = 1, width: int = 32) -> Tensor
         right = place * bits - left
         moved = words >> right if right > 0 else words << -right if right else words
         torch.bitwise_and(moved, mask * unit * 0x01010101, out=made[:, place])
-    return made.view(torch.uint8).view(len(packed), -1)
+    return made.view(torch.uint8).view(len(packed), packed.shape[1] * 8 // bits)
 
 
 def _bits(packed: Tensor, unit: int) -> Tensor:
