@@ -141,6 +141,9 @@ def test_an_index_of_someone_else_changes_nothing(model: Path) -> None:
         {"drawing": {"guidance": float("nan")}},
         {"drawing": {"guidance": float("inf")}},
         {"drawing": {"width": 9999}},
+        {"drawing": {"trained_sizes": "256"}},
+        {"drawing": {"trained_sizes": "0x256 256x256"}},
+        {"drawing": {"trained_sizes": 256}},
     ],
 )
 def test_habits_that_make_no_sense_are_refused(model: Path, ours: Any) -> None:

@@ -149,7 +149,8 @@ def test_a_seed_left_out_differs_each_time() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 200}, "multiple of 16 from 128 to 512; got 200.*model.s own, 256x256"),
+        ({"width": 200}, "multiple of 16 from 128 to 512; got 200. The nearest is 192"),
+        ({"width": 440}, "from 128 to 512; got 440.*model.s own, 256x256"),
         ({"height": 112}, "from 128 to 512.*model's own, 256x256"),
         ({"width": 528}, "model's own, 256x256"),
         ({"steps": 0}, "steps must be 1 to 200"),
