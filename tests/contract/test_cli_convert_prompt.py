@@ -2,32 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Callable
-
-import pytest
-
-from sakuga.commands.cli import main
-
-Run = Callable[..., tuple[int, str, str]]
 FLAT = "2girls, hatsune miku, blue hair, twintails, kagamine rin, yellow hair, frimbly, outdoors"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys) -> Run:
-    """Run `sakuga ARGUMENTS` in an empty folder on a text: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sakuga", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 def test_flat_tags_become_xml_and_what_is_not_sure_is_told_beside(run) -> None:

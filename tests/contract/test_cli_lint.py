@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sakuga.commands.cli import main
-
 GOOD = "<character_1>\n<gender>1girl</gender>\n<appearance>blue_hair</appearance>\n</character_1>"
 CONTRADICTED = "<character_1><appearance>red_eyes, blue_eyes</appearance></character_1>"
 LONG = "<general_tags><style>" + "blue_hair, red_eyes, " * 400 + "</style></general_tags>"
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys) -> Run:
-    """Run `sakuga ARGUMENTS` in an empty folder on a text: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sakuga", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return command
 
 
 @pytest.fixture

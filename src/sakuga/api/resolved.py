@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
+from sakuga.api.framing import Limits
 from sakuga.api.marks import Mark
 from sakuga.api.options import check_needs, option_of, settled
 from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
@@ -73,7 +74,7 @@ class Resolved(Request):
         return text
 
 
-class Defaults(Protocol):
+class Defaults(Limits, Protocol):
     """What a request needs to know of a model; `model.spec.DrawingSpec` is one."""
 
     @property
@@ -84,18 +85,6 @@ class Defaults(Protocol):
     def shift(self) -> float: ...  # noqa: D102
     @property
     def guidance(self) -> float: ...  # noqa: D102
-    @property
-    def width(self) -> int: ...  # noqa: D102
-    @property
-    def height(self) -> int: ...  # noqa: D102
-    @property
-    def min_side(self) -> int: ...  # noqa: D102
-    @property
-    def max_side(self) -> int: ...  # noqa: D102
-    @property
-    def max_pixels(self) -> int: ...  # noqa: D102
-    @property
-    def size_multiple(self) -> int: ...  # noqa: D102
     @property
     def trained_sizes(self) -> str: ...  # noqa: D102
 

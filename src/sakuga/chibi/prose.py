@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from sakuga.chibi.languages import EMPTY_WORDS, PHRASES
@@ -18,6 +18,7 @@ _COUNTS = {
     "zh": ("{}个人", ("两", "三", "四", "五", "六")),
 }
 _LIKED = ("hair_color", "hair_style", "eye_color")
+_MOOD = ("expression", "pose")
 _SAID = (*_LIKED, "garment", "garment_color", "expression", "pose", "accessory")
 Say = Callable[[str], str]  # the words of a slot, "" for one that is left out
 
@@ -75,8 +76,13 @@ def _phrase(slot: str, value: str, rng: Random, language: str) -> str:
     return rng.choice(TAGS[slot][value]).replace("_", " ")
 
 
+def _told(say: Say, slots: Sequence[str]) -> list[str]:
+    """The words of these slots, without those that are left out."""
+    return [word for slot in slots if (word := say(slot))]
+
+
 def _english(say: Say, rng: Random) -> str:
-    looks = [word for slot in _LIKED if (word := say(slot))]
+    looks = _told(say, _LIKED)
     text = f"a {say('gender')}"
     if looks:
         text += f" with {', '.join(looks[:-1])}{' and ' * (len(looks) > 1)}{looks[-1]}"
@@ -91,18 +97,18 @@ def _english(say: Say, rng: Random) -> str:
 
 
 def _japanese(say: Say, rng: Random) -> str:
-    looks = [word for slot in _LIKED if (word := say(slot))]
+    looks = _told(say, _LIKED)
     text = f"{'と'.join(looks)}の{say('gender')}" if looks else say("gender")
     garment = say("garment")
     if garment:
         text += f"が{say('garment_color')}{garment}を着て{rng.choice(('いる', 'おり'))}"
     if word := say("accessory"):
         text += f"、{word}をつけている"
-    return "、".join([text, *(word for slot in ("expression", "pose") if (word := say(slot)))])
+    return "、".join([text, *_told(say, _MOOD)])
 
 
 def _chinese(say: Say, rng: Random) -> str:
-    looks = [word for slot in _LIKED if (word := say(slot))]
+    looks = _told(say, _LIKED)
     text = (
         f"{rng.choice(('一个', '一位', ''))}{'、'.join(looks)}{'的' * bool(looks)}{say('gender')}"
     )
@@ -112,14 +118,14 @@ def _chinese(say: Say, rng: Random) -> str:
         text += f"，{rng.choice(('穿着', '身穿'))}{colour}{garment}"
     if word := say("accessory"):
         text += f"，戴着{word}"
-    return "，".join([text, *(word for slot in ("expression", "pose") if (word := say(slot)))])
+    return "，".join([text, *_told(say, _MOOD)])
 
 
 def _english_by_parts(say: Say, rng: Random) -> str:
     """The same in sentences of a few words."""
     gender = say("gender")
     who = "He" if gender == "boy" else "She"
-    looks = [word for slot in _LIKED if (word := say(slot))]
+    looks = _told(say, _LIKED)
     parts = [f"{rng.choice(('There is', 'This is'))} a {gender}"]
     parts += [f"{who} has {' and '.join(looks)}"] * bool(looks)
     if garment := say("garment"):
@@ -127,29 +133,29 @@ def _english_by_parts(say: Say, rng: Random) -> str:
         parts.append(f"{who} {wears} a {say('garment_color')} {garment}")
     if word := say("accessory"):
         parts.append(f"{who} has {word}")
-    mood = [word for slot in ("expression", "pose") if (word := say(slot))]
+    mood = _told(say, _MOOD)
     return ". ".join(parts + [", ".join(mood).capitalize()] * bool(mood)).replace("  ", " ")
 
 
 def _japanese_by_parts(say: Say, rng: Random) -> str:
-    looks = [word for slot in _LIKED if (word := say(slot))]
+    looks = _told(say, _LIKED)
     parts = [f"{say('gender')}が{rng.choice(('いる', 'います'))}"]
     parts += [f"{'、'.join(looks)}{rng.choice(('です', 'をしている'))}"] * bool(looks)
     if garment := say("garment"):
         parts.append(f"服は{say('garment_color')}{garment}")
-    rest = [word for slot in ("accessory", "expression", "pose") if (word := say(slot))]
+    rest = _told(say, ("accessory", "expression", "pose"))
     return "。".join(parts + ["、".join(rest)] * bool(rest))
 
 
 def _chinese_by_parts(say: Say, rng: Random) -> str:
     gender = say("gender")
     who = "他" if gender in PHRASES["zh"]["gender"]["1boy"].split("|") else "她"
-    looks = [word for slot in _LIKED if (word := say(slot))]
+    looks = _told(say, _LIKED)
     parts = [f"{rng.choice(('有一个', '画面里是一位'))}{gender}"]
     parts += [f"{who}有{'，'.join(looks)}"] * bool(looks)
     if garment := say("garment"):
         parts.append(f"{who}穿{say('garment_color')}{garment}")
-    rest = [word for slot in ("accessory", "expression", "pose") if (word := say(slot))]
+    rest = _told(say, ("accessory", "expression", "pose"))
     return "。".join(parts + ["，".join(rest)] * bool(rest))
 
 
