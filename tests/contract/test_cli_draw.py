@@ -172,7 +172,7 @@ def test_flags_reach_the_receipt(draw) -> None:
     assert plain(receipt("a.png").request) == plain(Request(
         PROMPT, "long_hair", 3, 96, 32, 1, "demo", 2, 2.5, "heun2", 4.0, "linear_quadratic",
         0.5, 0.75, "keep-pooled", "S", True, "comfy", 9, normalisation="rows", weighting="empty",
-        encoding="per-character",
+        encoding="per-character", as_xml=False,
     ))  # fmt: skip
 
 

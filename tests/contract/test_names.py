@@ -58,7 +58,7 @@ PUBLIC = {
                "lora: tuple[str, ...] = (), lora_partial: bool = False, "
                "long: bool = False, sent: tuple[str, ...] = (), "
                "normalisation: str | None = None, weighting: str | None = None, "
-               "encoding: str | None = None, as_xml: bool = False, image: str | None = None, "
+               "encoding: str | None = None, as_xml: bool | None = None, image: str | None = None, "
                "strength: float | None = None, mask: str | None = None, "
                "mask_invert: bool = False, mask_grow: int | None = None, "
                "mask_feather: int | None = None, only_masked: bool = False, "

@@ -175,13 +175,12 @@ class Request:
             choices=ENCODINGS, otherwise="whole",
         )
     )  # fmt: skip
-    as_xml: bool = option(
+    as_xml: bool | None = option(
         Option(
-            "Draw flat tags and sentences as XML, as `convert-prompt` writes them.",
-            flags=("--as-xml/--no-as-xml",),
-        ),
-        default=False,
-    )
+            "Draw flat tags and sentences as XML, as `convert-prompt` writes them; by the model "
+            "when left out.", otherwise=False, flags=("--as-xml/--no-as-xml",),
+        )
+    )  # fmt: skip
     image: str | None = option(
         Option(
             "A picture to start from: a path; in Python also bytes.", metavar=PATH, read=as_source

@@ -41,6 +41,7 @@ class Resolved(Request):
     text_mode: Literal["training", "comfy"] = field(kw_only=True)
     weighting: str = field(kw_only=True, default="off")
     encoding: str = field(kw_only=True, default="whole")
+    as_xml: bool = field(kw_only=True, default=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,6 +88,8 @@ class Defaults(Limits, Protocol):
     def guidance(self) -> float: ...  # noqa: D102
     @property
     def trained_sizes(self) -> str: ...  # noqa: D102
+    @property
+    def as_xml(self) -> bool: ...  # noqa: D102
 
 
 def resolve(request: Request | str, defaults: Defaults) -> Resolved:
@@ -99,6 +102,8 @@ def resolve(request: Request | str, defaults: Defaults) -> Resolved:
     if request.recipe is not None and request.recipe not in tuple(RECIPES):
         raise unknown("recipe", str(request.recipe), tuple(RECIPES))
     recipe = RECIPES[request.recipe].values if request.recipe else {}
+    if request.verbatim and request.as_xml is None:
+        request = replace(request, as_xml=False)
     values: dict[str, Any] = {}
     for declared in fields(Request):
         name, value = declared.name, getattr(request, declared.name)

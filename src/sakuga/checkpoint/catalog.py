@@ -51,7 +51,7 @@ class LintProfile:
     without the model's files; `vocabulary` is None for a model that does not list what it can
     draw. The system prompts are what Gemma reads before an XML or a plain prompt; `weighting`
     is what weights of tags do. `xml`: whether it was trained on XML, as models with a pooled text
-    were.
+    were; `as_xml`: whether flat tags are drawn as XML where nobody says otherwise.
     """
 
     limit: int
@@ -61,6 +61,7 @@ class LintProfile:
     system_text: str
     weighting: str = "off"
     xml: bool = False
+    as_xml: bool = False
 
 
 def locate(model: str) -> Path:
@@ -92,15 +93,16 @@ def lint_profile(model: str) -> LintProfile:
     if model in ELSEWHERE and not Path(model).is_dir():
         preset = PRESETS[model]
         return LintProfile(
-            preset.gemma.trained_tokens, None, None, **_reading(preset), xml=_on_xml(preset)
-        )
+            preset.gemma.trained_tokens, None, None, **_reading(preset.drawing),
+            xml=_on_xml(preset),
+        )  # fmt: skip
     folder = EMBEDDED_FOLDER if model == EMBEDDED else locate(model)
     preset = _preset(folder)
-    limit, defaults = preset.gemma.trained_tokens, _reading(preset)
+    limit, defaults = preset.gemma.trained_tokens, _reading(preset.drawing)
     defaults |= {
-        key: text
-        for key, text in _drawing_entry(folder).items()
-        if key in defaults and isinstance(text, str)
+        key: value
+        for key, value in _drawing_entry(folder).items()
+        if key in defaults and type(value) is type(defaults[key])
     }
     words = None
     with suppress(CorruptFile):
@@ -125,10 +127,10 @@ def _on_xml(preset: ModelSpec) -> bool:
     return preset.jina is not None
 
 
-def _reading(preset: ModelSpec) -> dict[str, str]:
+def _reading(drawing: DrawingSpec) -> dict[str, Any]:
     """How a model reads a prompt, where nobody says otherwise."""
-    keys = ("system_xml", "system_text", "weighting")
-    return {key: getattr(preset.drawing, key) for key in keys}
+    keys = ("system_xml", "system_text", "weighting", "as_xml")
+    return {key: getattr(drawing, key) for key in keys}
 
 
 def _preset(folder: Path) -> ModelSpec:

@@ -122,10 +122,9 @@ def draw(
         asked = {**(told.fields or {}), **asked}
         if "prompt" in asked:
             profile = lint_profile(spec.source or _preset_of_parts(spec))
-            as_xml = asked.get("as_xml", bool(told.receipt and told.receipt.request.as_xml))
             show_findings(
-                read or Prompt("prompt", asked["prompt"]), _heeding(profile, asked),
-                strict=strict, verbatim=bool(asked.get("verbatim")), as_xml=as_xml,
+                read or Prompt("prompt", asked["prompt"]), _heeding(profile, asked, told.receipt),
+                strict=strict, verbatim=bool(asked.get("verbatim")),
             )  # fmt: skip
         elif told.receipt is None:
             fix = "Write it, or name a --from file."
@@ -137,10 +136,17 @@ def draw(
         raise
 
 
-def _heeding(profile: LintProfile, asked: Mapping[str, Any]) -> LintProfile:
-    """The profile with what is asked to be done with weights of tags."""
-    weighting = "off" if asked.get("verbatim") else asked.get("weighting", profile.weighting)
-    return replace(profile, weighting=weighting)
+def _heeding(
+    profile: LintProfile, asked: Mapping[str, Any], receipt: Receipt | None
+) -> LintProfile:
+    """The profile with what is asked to be done with weights of tags, and with flat ones."""
+    verbatim = bool(asked.get("verbatim"))
+    usual = receipt.request.as_xml if receipt else profile.as_xml and not verbatim
+    return replace(
+        profile,
+        weighting="off" if verbatim else asked.get("weighting", profile.weighting),
+        as_xml=asked.get("as_xml", usual),
+    )
 
 
 def _preset_of_parts(spec: EngineSpec) -> str:

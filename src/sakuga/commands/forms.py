@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
@@ -45,6 +46,6 @@ def convert_prompt(
 
 def _tell(prompt: Prompt) -> None:
     """Say on standard error what is not sure of a flat prompt as XML."""
-    for finding in findings(prompt.text, lint_profile(EMBEDDED), as_xml=True):
+    for finding in findings(prompt.text, replace(lint_profile(EMBEDDED), as_xml=True)):
         if finding.rule in UNSURE:
             say(line_of(prompt.name, finding), err=True)

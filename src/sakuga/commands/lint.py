@@ -33,17 +33,19 @@ def lint(
         bool, typer.Option("--fix", help="First apply the fixes that keep the meaning, in place.")
     ] = False,
     as_xml: Annotated[
-        bool, typer.Option("--as-xml", help="Say what is not sure of flat tags drawn as XML.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--as-xml/--no-as-xml",
+            help="Say what is not sure of flat tags drawn as XML; by the model when left out.",
+        ),
+    ] = None,
 ) -> None:
     """Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors."""
     profile = lint_profile(model)
+    if as_xml is not None:
+        profile = replace(profile, as_xml=as_xml)
     read = [_mended(one) if fix else one for one in map(read_prompt, prompts)]
-    found = [
-        (each.name, finding)
-        for each in read
-        for finding in findings(each.text, profile, as_xml=as_xml)
-    ]
+    found = [(each.name, finding) for each in read for finding in findings(each.text, profile)]
     if as_json:
         rows = [{"file": name, **plain_finding(finding)} for name, finding in found]
         print(json.dumps(rows, indent=2))

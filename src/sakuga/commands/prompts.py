@@ -104,7 +104,7 @@ def quoted_path(name: str) -> str:
     return shlex.quote(name)
 
 
-def findings(text: str, profile: LintProfile, *, as_xml: bool = False) -> tuple[Finding, ...]:
+def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
     """What lint says of a text. The tokenizer is opened only if the text may be too long."""
     path = profile.tokenizer
     return lint(
@@ -115,7 +115,7 @@ def findings(text: str, profile: LintProfile, *, as_xml: bool = False) -> tuple[
         system_xml=profile.system_xml,
         system_text=profile.system_text,
         weighted=profile.weighting != "off",
-        form="as xml" if as_xml else "better as xml" if profile.xml else "as given",
+        form="as xml" if profile.as_xml else "better as xml" if profile.xml else "as given",
     )
 
 
@@ -136,7 +136,6 @@ def show_findings(
     *,
     strict: bool,
     verbatim: bool = False,
-    as_xml: bool = False,
 ) -> None:
     """Print findings before a drawing: one line for each rule that is broken, notes as a count.
 
@@ -145,7 +144,7 @@ def show_findings(
     """
     read(prompt.text)  # what no tool should parse stops even a drawing that is not strict
     by_rule: dict[str, list[Finding]] = {}
-    for finding in findings(prompt.text, profile, as_xml=as_xml):
+    for finding in findings(prompt.text, profile):
         if verbatim and finding.rule in OF_READING:
             continue
         by_rule.setdefault(finding.rule, []).append(finding)

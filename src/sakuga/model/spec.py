@@ -159,7 +159,7 @@ class DrawingSpec:
 
     `system_xml`, `system_text`: what Gemma reads before an XML or a plain prompt;
     `system_negative`: before a negative, None for the same as before a prompt of its kind.
-    `normalisation`, `weighting`: see `api.request.Request`. `trained_sizes`: those of
+    `normalisation`, `weighting`, `as_xml`: see `api.request.Request`. `trained_sizes`: those of
     the pictures of training, as `256x256 384x256`; empty if not known.
     """
 
@@ -180,6 +180,7 @@ class DrawingSpec:
     weighting: str = "off"
     size_multiple: int = 16
     trained_sizes: str = ""
+    as_xml: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +257,7 @@ CHIBI = ModelSpec(
             "256x256 192x192 320x320 384x384 512x512 192x256 256x192 256x320 320x256 256x384 "
             "384x256 256x512 512x256 384x512 512x384"
         ),
+        as_xml=True,
     ),
 )
 

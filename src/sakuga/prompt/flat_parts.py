@@ -10,6 +10,7 @@ from sakuga.prompt.mention import PEOPLE, Mention, Role, mention
 from sakuga.prompt.names import ALIASES, CHARACTER_FIELDS, GENERAL_FIELDS
 from sakuga.prompt.nodes import Field
 from sakuga.prompt.phrases import read_phrase, sentences
+from sakuga.prompt.speech import wide
 from sakuga.prompt.tags import normal, pieces
 
 _JOINTS = re.compile(
@@ -23,6 +24,7 @@ _LETTERED = re.compile(
 )
 _CAPTION = re.compile(r"caption:\s*", re.I)
 _PHRASE = 3  # words that may be more than a tag
+_WIDE_TAG = 4  # signs of a script without spaces that may be no more than one
 _FIELDS = {*CHARACTER_FIELDS, *GENERAL_FIELDS, *ALIASES}
 _DESCRIBING = {Role.COUNT, Role.PERSON, Role.NAME, Role.OWN}
 _COMMON = {"ADDCOMM", "ADDBASE"}
@@ -123,6 +125,9 @@ def _piece(text: str, field: Field, place: int) -> Iterator[Mention]:
     said = mention(text, field, place)
     words = text.replace("_", " ").split(" ")
     phrase = len(words) >= _PHRASE or (len(words) > 1 and words[-1].lower() in PEOPLE)
+    if said[0].role is Role.UNKNOWN and wide(text) > _WIDE_TAG:
+        yield replace(said[0], role=Role.CAPTION, field="caption")
+        return
     if said[0].role is not Role.UNKNOWN or not phrase:
         yield from said
         return

@@ -87,13 +87,18 @@ def divides(text: str) -> bool:
     return _COMMAS.compiled.search(text) is not None
 
 
+def wide(text: str) -> int:
+    """How many signs a text has of scripts that put no space between words."""
+    return len(_WIDE.compiled.findall(text))
+
+
 def is_prose(text: str) -> bool:
     """Whether a text is sentences rather than tags."""
     parts = _COMMAS.compiled.split(text)
     longest = max(len(part.split()) for part in parts)
-    wide = max(len(_WIDE.compiled.findall(part)) for part in parts)
+    most = max(map(wide, parts))
     ends = text.rstrip().endswith((".", "!", "?", "！", "？")) and len(text.split()) >= _LEAST_WORDS
-    return longest > _MOST_WORDS or wide > _MOST_SIGNS or "。" in text or ends
+    return longest > _MOST_WORDS or most > _MOST_SIGNS or "。" in text or ends
 
 
 def is_introduction(line: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sakuga.prompt.assign import Cast, assign
 from sakuga.prompt.document import read, write
-from sakuga.prompt.flat_parts import take_apart
+from sakuga.prompt.flat_parts import FlatParts, take_apart
 from sakuga.prompt.mention import Mention, Role
 from sakuga.prompt.names import CAPTION, CHARACTER_FIELDS, GENERAL, GENERAL_FIELDS
 from sakuga.prompt.nodes import Block, Document, Field
@@ -35,7 +35,7 @@ def as_xml(text: str) -> str:
 
 @lru_cache(maxsize=16)
 def structured(document: Document) -> Structured:
-    """A document with blocks; itself where it has some, or says nothing."""
+    """A document with blocks; itself where it has some, or says nothing that is a tag."""
     if document.structured or not document.blocks:
         return Structured(document, ())
     captions: list[Block] = []
@@ -43,14 +43,14 @@ def structured(document: Document) -> Structured:
     for block in document.blocks:
         part = block.fields[0]
         parts = take_apart(part) if len(part.text) <= _LONGEST else None
-        if parts is None or len(parts.mentions) > _MOST_PIECES:
+        if parts is None or len(parts.mentions) > _MOST_PIECES or _says_sentences(parts):
             captions.append(Block(CAPTION, (Field("", part.text),)))
         else:
             casts.append(assign(parts))
     blocks: list[Block] = []
     for cast in casts:
         blocks += _blocks(cast, len(blocks))
-    if not blocks and not captions:
+    if all(block.name == CAPTION for block in blocks):  # sentences alone stay a text
         return Structured(document, ())
     found = tuple(one for cast in casts for one in cast.found)
     made = Document(
@@ -58,6 +58,12 @@ def structured(document: Document) -> Structured:
         system_span=document.system_span, around=document.around,
     )  # fmt: skip
     return Structured(made, found)
+
+
+def _says_sentences(parts: FlatParts) -> bool:
+    """Whether a text has sentences, and nothing that is known as a tag."""
+    roles = {one.role for one in parts.mentions}
+    return Role.CAPTION in roles and roles <= {Role.CAPTION, Role.UNKNOWN}
 
 
 def _blocks(cast: Cast, before: int) -> Iterator[Block]:
