@@ -106,6 +106,13 @@ TAGS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "flower": ("hair_flower", "flower"),
             "beret": ("beret", "hat"),
             "scarf": ("scarf", "muffler"),
+            "halo": ("halo", "angel_halo"),
+            "horns": ("horns", "demon_horns", "devil_horns"),
+            "rabbit_ears": ("rabbit_ears", "bunny_ears", "usamimi"),
+            "hairband": ("hairband", "hair_band", "headband"),
+            "witch_hat": ("witch_hat", "wizard_hat"),
+            "straw_hat": ("straw_hat", "sun_hat"),
+            "crown": ("crown", "tiara", "mini_crown"),
         },
         "position": {
             "left": ("left", "left_side", "far_left"),
@@ -221,6 +228,7 @@ GENERAL = frozenset(
         "happy",
         "sunlight",
         "animal_ears",
+        "hat",
         "ribbon",
     }
 )
