@@ -98,6 +98,10 @@ JAPANESE: Table = MappingProxyType(
             "kimono": "着物|浴衣",
             "sweater": "セーター|ニット",
             "t-shirt": "Tシャツ|シャツ",
+            "maid": "メイド服|エプロンドレス",
+            "coat": "コート|ロングコート",
+            "armor": "鎧|甲冑",
+            "suit": "スーツ|背広|ブレザー",
         },
         "garment_color": {colour: _ja(colour, "") for colour in _CLOTH},
         "expression": {
@@ -106,6 +110,8 @@ JAPANESE: Table = MappingProxyType(
             "sad": "悲しそう|泣いている",
             "angry": "怒っている|不機嫌そう",
             "surprised": "驚いている|びっくりしている",
+            "blush": "頬を赤らめている|照れている|恥ずかしそう",
+            "one_eye_closed": "ウインクしている|片目を閉じている",
         },
         "pose": {
             "standing": "立っている",
@@ -114,6 +120,8 @@ JAPANESE: Table = MappingProxyType(
             "waving": "手を振っている|手を上げている",
             "hands_on_hips": "腰に手を当てている",
             "sitting": "座っている",
+            "outstretched_arms": "両腕を広げている|手を広げている",
+            "crossed_arms": "腕を組んでいる|腕組みをしている",
         },
         "accessory": {
             "none": "",
@@ -193,6 +201,10 @@ CHINESE: Table = MappingProxyType(
             "kimono": "和服|浴衣",
             "sweater": "毛衣",
             "t-shirt": "T恤|短袖",
+            "maid": "女仆装|女仆裙",
+            "coat": "大衣|长外套",
+            "armor": "盔甲|铠甲",
+            "suit": "西装|西服",
         },
         "garment_color": {colour: _ZH_COLOURS[colour] + "色" for colour in _CLOTH},
         "expression": {
@@ -201,6 +213,8 @@ CHINESE: Table = MappingProxyType(
             "sad": "悲伤|难过|流泪",
             "angry": "生气|愤怒",
             "surprised": "惊讶|吃惊",
+            "blush": "脸红|害羞",
+            "one_eye_closed": "眨眼|闭着一只眼",
         },
         "pose": {
             "standing": "站着|站立",
@@ -209,6 +223,8 @@ CHINESE: Table = MappingProxyType(
             "waving": "挥手|招手",
             "hands_on_hips": "双手叉腰|叉着腰",
             "sitting": "坐着",
+            "outstretched_arms": "张开双臂|伸开双臂",
+            "crossed_arms": "双臂交叉|抱着双臂",
         },
         "accessory": {
             "none": "",

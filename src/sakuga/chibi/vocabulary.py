@@ -43,6 +43,10 @@ _GARMENTS = {
     "kimono": ("yukata",),
     "sweater": ("pullover", "turtleneck"),
     "t-shirt": ("shirt", "tshirt", "t_shirt", "tee"),
+    "maid": ("maid_dress", "maid_outfit", "maid_apron", "apron"),
+    "coat": ("long_coat", "overcoat", "winter_coat"),
+    "armor": ("armour", "knight_armor", "breastplate", "plate_armor"),
+    "suit": ("business_suit", "formal_suit", "blazer", "tuxedo", "formal"),
 }
 GARMENT_COLORS = ("red", "blue", "green", "yellow", "purple", "pink", "white", "black")
 
@@ -88,6 +92,8 @@ TAGS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "sad": ("sad", "frown", "teary_eyes", "crying", "tears"),
             "angry": ("angry", "annoyed", "glaring", "pout"),
             "surprised": ("surprised", "shocked", ":o"),
+            "blush": ("blush", "embarrassed", "blushing", "shy"),
+            "one_eye_closed": ("one_eye_closed", "wink", "winking", ";d"),
         },
         "pose": {
             "standing": ("standing", "arms_at_sides"),
@@ -96,6 +102,8 @@ TAGS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "waving": ("waving", "hand_up", "raised_hand"),
             "hands_on_hips": ("hands_on_hips", "hand_on_hip"),
             "sitting": ("sitting", "seated"),
+            "outstretched_arms": ("outstretched_arms", "spread_arms", "arms_out"),
+            "crossed_arms": ("crossed_arms", "arms_crossed", "folded_arms"),
         },
         "accessory": {
             "none": ("no_accessories",),
@@ -205,6 +213,8 @@ GENERAL = frozenset(
         "very_short_hair",
         "shirt",
         "jacket",
+        "apron",
+        "formal",
         "sky",
         "outdoors",
         "indoors",
@@ -226,6 +236,7 @@ GENERAL = frozenset(
         "bright",
         "smile",
         "happy",
+        "blush",
         "sunlight",
         "animal_ears",
         "hat",
