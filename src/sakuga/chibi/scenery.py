@@ -47,9 +47,13 @@ class Scenery:
         if share == 1.0:
             self._draw.polygon(self._pixels(points), fill=color)
             return
-        mask = Image.new("L", self.image.size)
-        ImageDraw.Draw(mask).polygon(self._pixels(points), fill=round(255 * share))
-        self.image.paste(color, mask=mask)
+        pixels = np.array(self._pixels(points)).reshape(-1, 2)
+        corner, far = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0)) + 1
+        x, y, right, below = (int(edge) for edge in (*corner, *far))
+        mask = Image.new("L", (right - x, below - y))
+        inside = (pixels - corner).ravel().tolist()
+        ImageDraw.Draw(mask).polygon(inside, fill=round(255 * share))
+        self.image.paste(color, (x, y, right, below), mask)
 
     def line(self, points: Points, color: Color, width: float) -> None:
         """A line, `width` in picture heights."""
