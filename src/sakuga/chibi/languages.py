@@ -67,7 +67,8 @@ def _ja(colour: str, thing: str) -> str:
         return word + thing
     if colour in ("black", "red", "blue", "white"):
         return f"{word}い{thing}|{word}{thing}"
-    return f"{word}色の{thing}|{word}の{thing}"
+    short = f"|{word}髪" if thing == "髪" else ""
+    return f"{word}色の{thing}|{word}の{thing}{short}"
 
 
 def _zh(colour: str, thing: str) -> str:
@@ -78,7 +79,9 @@ def _zh(colour: str, thing: str) -> str:
 JAPANESE: Table = MappingProxyType(
     {
         "gender": {"1girl": "女の子|少女|女性", "1boy": "男の子|少年|男性"},
-        "hair_color": {colour: _ja(colour, "髪") for colour in _HAIR},
+        "hair_color": {
+            colour: _ja(colour, "髪") + "|銀髪|銀色の髪" * (colour == "grey") for colour in _HAIR
+        },
         "hair_style": {
             "long_twintails": "長いツインテール|ツインテール",
             "short_pigtails": "短いおさげ|短いツインテール",
@@ -89,7 +92,7 @@ JAPANESE: Table = MappingProxyType(
             "double_bun": "お団子|お団子頭",
             "spiky_hair": "つんつんした髪|ぼさぼさの髪",
         },
-        "eye_color": {colour: _ja(colour, "目") for colour in _EYES},
+        "eye_color": {colour: f"{_ja(colour, '目')}|{_ja(colour, '瞳')}" for colour in _EYES},
         "garment": {
             "school_uniform": "制服|セーラー服|学生服",
             "casual_jacket": "ジャケット|上着",
@@ -178,7 +181,10 @@ CHINESE: Table = MappingProxyType(
     {
         "gender": {"1girl": "女孩|少女|女生", "1boy": "男孩|少年|男生"},
         "hair_color": {
-            colour: _zh(colour, "头发") + f"|{_ZH_COLOURS[colour]}发" for colour in _HAIR
+            colour: _zh(colour, "头发")
+            + f"|{_ZH_COLOURS[colour]}发"
+            + "|银发|银色头发" * (colour == "grey")
+            for colour in _HAIR
         },
         "hair_style": {
             "long_twintails": "长双马尾|双马尾",
@@ -191,7 +197,8 @@ CHINESE: Table = MappingProxyType(
             "spiky_hair": "刺猬头|乱蓬蓬的头发",
         },
         "eye_color": {
-            colour: _zh(colour, "眼睛") + f"|{_ZH_COLOURS[colour]}眼" for colour in _EYES
+            colour: _zh(colour, "眼睛") + f"|{_ZH_COLOURS[colour]}眼|{_ZH_COLOURS[colour]}瞳"
+            for colour in _EYES
         },
         "garment": {
             "school_uniform": "校服|水手服|制服",
@@ -277,6 +284,35 @@ CHINESE: Table = MappingProxyType(
         },
     }
 )
+PLACES: Mapping[str, str] = MappingProxyType(
+    {
+        "cityscape_at_dusk": "in the city at dusk|in the city|above the city",
+        "beach": "on the beach|at the beach|by the sea|at the seaside|by the ocean",
+        "forest": "in the forest|in the woods|among trees",
+        "classroom": "in a classroom|in the classroom|at school|in a school",
+        "night_sky": "under the night sky|under the stars|at night|under a starry sky",
+        "cherry_blossoms": "under cherry blossoms|among cherry blossoms|in spring",
+        "snow": "in the snow|in winter|in a snowy landscape",
+        "blue_sky": "under a blue sky|in a field|on a meadow|outdoors",
+        "simple_background": "in front of a simple background|in front of a white background",
+        "sunset": "at sunset|in front of the sunset|in the evening",
+        "rain": "in the rain|on a rainy day",
+        "underwater": "under water|underwater|under the sea|in a coral reef",
+        "space": "in space|in outer space|on another planet|among the stars of a galaxy",
+        "fireworks": "under fireworks|at a festival|at a summer festival",
+        "street": "on the street|in the street|in a town|on a road",
+        "mountain": "in the mountains|in front of a mountain|by a lake",
+        "flower_field": "in a field of flowers|in a flower field|in a garden",
+        "autumn_leaves": "among autumn leaves|in autumn|under a maple tree",
+        "library": "in a library|in the library|in front of a bookshelf",
+        "bedroom": "in a bedroom|in the bedroom|in a room|indoors",
+        "stage": "on stage|on a stage|at a concert",
+        "pink_background": "in front of a pink background",
+        "blue_background": "in front of a blue background",
+        "black_background": "in front of a black background|in front of a dark background",
+    }
+)
+"""background -> how English sentences say that somebody is there, divided by `|`."""
 PHRASES: Mapping[str, Table] = MappingProxyType({"ja": JAPANESE, "zh": CHINESE})
 
 # Words of sentences that say nothing of what is drawn: they stand beside tags, and change nothing.
