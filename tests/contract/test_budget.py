@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from budgets import apart, ladders, limits, results
+from effort import some
 from engines import open_engine
 from pictures import file_of, noise
 from sakuga.adapters.fit import transformer_targets
@@ -47,7 +48,7 @@ def test_every_feasible_budget_draws_the_same_pictures_within_it() -> None:
     assert len(steps) > 20
     different = {deciding(opened("chibi", str(limit)), TWO): limit for limit in steps}
     assert len(different) > 6
-    for limit in {*steps[:-1:6], steps[-1], *different.values()}:
+    for limit in {*some(steps[:-1:6]), steps[-1], *some([*different.values()])}:
         engine = opened("chibi", str(limit))
         drawn = results(engine.generate(TWO))
         assert engine.device.ledger.peak <= limit
@@ -79,12 +80,18 @@ def test_a_format_asked_for_gives_one_picture_at_every_budget(weights) -> None:
 
 
 def test_a_stage_takes_what_its_plan_says() -> None:
-    for limit in limits(opened("chibi"), TWO)[::13]:
+    for limit in some(limits(opened("chibi"), TWO)[::13]):
         for stage, measured in peaks(opened("chibi", str(limit)), TWO):
             assert 0.98 <= stage.peak_bytes / measured <= 1.05
 
 
-@pytest.mark.parametrize(("solver", "steps"), [("euler", 2), ("rk4", 1), ("dpm3", 5)])
+@pytest.mark.parametrize(
+    ("solver", "steps"),
+    [
+        ("euler", 2),
+        *(pytest.param(*one, marks=pytest.mark.long) for one in [("rk4", 1), ("dpm3", 5)]),
+    ],
+)
 def test_many_latents_count(solver, steps) -> None:
     ask = replace(TWO, number=6, steps=steps, solver=solver)
     for stage, measured in peaks(opened("chibi", str(limits(opened("chibi"), ask)[-1])), ask):
@@ -118,7 +125,7 @@ def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path, kind: str)
     feasible = set(limits(opened("chibi"), ask))
     ladder = ladders(opened("chibi"), ask)["denoise"]
     streaming = {smallest_limit(plan.reserved_bytes) for plan in ladder if plan.streamed} & feasible
-    for limit in sorted(streaming)[::2]:
+    for limit in some(sorted(streaming)[::2]):
         engine = opened("chibi", str(limit))
         for stage, measured in peaks(engine, ask):
             assert 0.98 <= stage.peak_bytes / measured <= 1.05
@@ -258,7 +265,9 @@ def test_a_request_that_fits_what_was_learned_is_drawn_as_in_a_fresh_process(tin
     assert after.receipt.plan == fresh.receipt.plan
 
 
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize(
+    "share", [0.02, *(pytest.param(share, marks=pytest.mark.long) for share in (0.2, 0.5)), 0.8]
+)
 @pytest.mark.parametrize("weights", ["float32", "int8"])
 def test_memory_that_shrinks_for_real_is_met_rung_by_rung(share, weights) -> None:
     """The card refuses what the plan counts on, as when another program has taken it.
