@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))  # for what the folders of tests share
 
@@ -21,7 +21,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 # `@settings(max_examples=...)` of a test goes by `examples`, too.
-settings.register_profile("sakuga", max_examples=examples(100))
+# How long examples take to make says how busy a machine is, and nothing of the package.
+settings.register_profile(
+    "sakuga", max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("sakuga")
 
 

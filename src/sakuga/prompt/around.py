@@ -29,7 +29,8 @@ _QUOTED = 60  # characters of what is left out that a message shows
 _JOINED = "\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\U0001f000-\U0001faff"
 _ZERO_WIDTH = Regex(
     # Joiners belong between letters of some scripts, and between the parts of an emoji.
-    f"[\u200b\u2060\ufeff]+|[\u200c\u200d](?:(?<![{_JOINED}\ufe0f][\u200c\u200d])|(?![{_JOINED}]))"
+    f"(?:[\u200b\u2060\ufeff]|[\u200c\u200d](?:(?<![{_JOINED}\ufe0f][\u200c\u200d])"
+    f"|(?![{_JOINED}])))++"
 )
 _REASONING = "think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad"
 _REASON_SIGNS = ("think", "thought", "reason", "reflection", "analysis", "scratchpad")
@@ -92,7 +93,7 @@ def _left_out(text: str, spans: Iterator[Span] | list[Span], what: str) -> Found
     quotes = _quoted(" ... ".join(text[span.start : span.end].strip() for span in found))
     reason = f"{what} is no part of the prompt and is left out: {quotes}"
     edits = tuple(Edit(span.start, span.end, "\n") for span in _joined(found))
-    negative = any(says_negative(text[span.start : span.end]) for span in found)
+    negative = says_negative("\n".join(text[span.start : span.end] for span in found))
     fix = "Give what shall not be seen as --negative, and remove it." if negative else "Remove it."
     return _cut("around-prompt", edits, reason, fix)
 
@@ -119,11 +120,11 @@ def zero_width(text: str) -> Found | None:
     """Characters that nobody sees, but encoders do."""
     if text.isascii():
         return None
-    spans = [Span(*match.span()) for match in _ZERO_WIDTH.compiled.finditer(text)]
-    if not spans:
+    edits = [Edit(*match.span(), "") for match in _ZERO_WIDTH.compiled.finditer(text)]
+    if not edits:
         return None
-    edits = tuple(Edit(span.start, span.end, "") for span in _joined(spans))
-    more = f" (and {len(spans) - 1} more)" if len(spans) > 1 else ""
+    number = sum(edit.end - edit.start for edit in edits)
+    more = f" (and {number - 1} more)" if number > 1 else ""
     reason = f"a character without width, U+{ord(text[edits[0].start]):04X}, is left out{more}"
     return _cut("zero-width", edits, reason, "Remove it.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from sakuga.prompt.nodes import Span
 from sakuga.prompt.regex import Regex
@@ -72,6 +73,7 @@ _MARK_LINES = Regex(
 )
 
 
+@lru_cache(maxsize=256)  # a text may have very many stretches that are alike
 def is_chat(text: str) -> bool:
     """Whether a text speaks about a prompt rather than describing a picture."""
     if len(text) > 2 * _LOOKED_AT:
@@ -96,6 +98,7 @@ def is_prose(text: str) -> bool:
     return longest > _MOST_WORDS or wide > _MOST_SIGNS or "。" in text or ends
 
 
+@lru_cache(maxsize=1024)
 def is_introduction(line: str) -> bool:
     """Whether a line above or below plain tags can only be meant for a reader."""
     if len(line) > _LOOKED_AT:
