@@ -380,7 +380,7 @@ def loras(text: str) -> Found | None:
     done, edits = 0, []
     for match in found:
         edit = _with_comma(text, Edit(*match.span(), ""))
-        edits.append(replace(edit, start=max(edit.start, done)))
+        edits.append(Edit(max(edit.start, done), edit.end, ""))
         done = edit.end
     return _cut("lora-tag", edits, reason, fix)
 
@@ -400,12 +400,12 @@ def _with_comma(text: str, edit: Edit) -> Edit:
         after += 1
         while after < len(text) and text[after] in _BLANK:
             after += 1
-        return replace(edit, end=after)
+        return Edit(edit.start, after, "")
     before = edit.start
     while before and text[before - 1] in _BLANK:
         before -= 1
     if before and text[before - 1] in ",，、":
-        return replace(edit, start=before - 1)
+        return Edit(before - 1, edit.end, "")
     return edit
 
 

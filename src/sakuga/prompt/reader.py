@@ -50,9 +50,8 @@ TAGS = re.compile(
     rf"|{_NO_FACE}(?P<end>/?)(?P<name>{_NAME}){_ATTRIBUTES})",
     re.S,
 )
-_READS_AS_MARKUP = Regex(
-    rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
-)
+_READS_AS_TAG = Regex(rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})")
+_READS_AS_REFERENCE = Regex(rf"&(?={_REFERENCE[1:]})")
 ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;"}
 _NUMBERS = frozenset({"id", "number", "num", "no", "index"})
 _NUMBER = Regex(r"(?:char(?:acter)?[_\- ]?)?([0-9]{1,3})", re.I | re.A)
@@ -73,12 +72,13 @@ def escape(text: str) -> str:
     """
     if "<" not in text and "&" not in text:
         return text
-    return _READS_AS_MARKUP.compiled.sub(lambda match: ESCAPES[match[0]], text)
+    text = _READS_AS_REFERENCE.compiled.sub("&amp;", text)
+    return _READS_AS_TAG.compiled.sub("&lt;", text)
 
 
 def find_declaration(text: str) -> Span | None:
     """Where a text declares a document type or an entity, if it does."""
-    match = _DECLARATIONS.search(text)
+    match = _DECLARATIONS.search(text) if "<!" in text else None
     return Span(match.start(), match.end()) if match else None
 
 
