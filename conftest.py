@@ -23,7 +23,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # `@settings(max_examples=...)` of a test goes by `examples`, too.
 # How long examples take to make says how busy a machine is, and nothing of the package.
 settings.register_profile(
-    "sakuga", max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+    "sakuga",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("sakuga")
 
