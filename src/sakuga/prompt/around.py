@@ -36,7 +36,10 @@ _REASONING = "think|thinking|thoughts?|reason|reasoning|reflection|analysis|scra
 _REASON_SIGNS = ("think", "thought", "reason", "reflection", "analysis", "scratchpad")
 _REASON = Regex(rf"<(/?)({_REASONING})\s*+>", re.I | re.A)
 _CHANNEL = "<|channel|>final<|message|>"
-_TOKEN = Regex(r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z")
+_TOKEN = Regex(
+    r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z"
+    r"|<(?:start|end)_of_turn>(?:model|user)?"
+)
 _SYSTEM = Regex(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
 _QUOTE_MARK = Regex(r"^[ \t]*>(?: |(?=<)|$)", re.M)
 _LORA = Regex(
@@ -152,7 +155,7 @@ def reasoning(text: str) -> Found | None:
 
 def tokens(text: str) -> Found | None:
     """Marks of a chat model's own format."""
-    if not any(sign in text for sign in ("<|", "INST]", "</s>")):
+    if not any(sign in text for sign in ("<|", "INST]", "</s>", "_of_turn>")):
         return None
     spans = [Span(*match.span()) for match in _TOKEN.compiled.finditer(text)]
     return _left_out(text, spans, "a mark of a chat model")
@@ -345,18 +348,18 @@ def beside_tags(text: str) -> Found | None:
     lines = text[:end].splitlines(keepends=True)
     spoken, at, rest = [], 0, False
     for line in lines:
-        if speech.is_introduction(line):
-            spoken.append(Span(at, at + len(line)))
-        else:
-            rest |= not line.isspace()
+        said = speech.end_of_introduction(line) if speech.is_introduction(line) else 0
+        if said:
+            spoken.append(Span(at, at + said))
+        rest |= not line[said:].isspace() and said < len(line)
         at += len(line)
     return _left_out(text, spoken, "a sentence about the prompt") if rest else None
 
 
 _LABELLED = Regex(
-    r"\s*+(?:/imagine\s++)?[*_#\s]*+"
-    r"(?:(?:positive |image )?prompt|正[面向]提示词|提示词|プロンプト)"
-    r"[*_\s]*+[:：][*_]*+(?P<text>.++)",
+    r"\s*+(?:/imagine\s++)?(?P<heading>[*_#][*_#\s]*+)?+"
+    r"(?:(?:positive |image )?prompt|positive|正[面向]提示词|提示词|プロンプト)"
+    r"(?:[*_\s]*+[:：][*_]*+|(?(heading)[*_ \t]*+\n|(?!)))(?P<text>.++)",
     re.I | re.S,
 )
 _ASSIGNMENT = Regex(

@@ -31,7 +31,9 @@ _NEGATIVE = Regex(
     r"(?:negative(?:(?<!\wnegative)[ _]?prompts?|(?<=^negative)|(?<=^[*_]negative)"
     r"|(?<=^[*_]{2}negative))|负面提示词?|負面提示詞?|反向提示[词詞]?|ネガティブ(?:プロンプト)?"
     r"|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo|негативный промпт)"
-    r"[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}",
+    r"[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}"
+    r"|[#*][ \t]{0,3}[*_]{0,2}(?:negatives?(?: prompts?)?|负面(?:提示词)?|ネガティブ)"
+    r"[*_:： \t]{0,5}$",  # a heading of Markdown
     re.M,
 )
 _SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
