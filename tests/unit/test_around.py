@@ -315,7 +315,7 @@ BESIDE_TAGS = {
     "<start_of_turn>model\n1girl, night sky<end_of_turn>": "1girl, night sky",
     '{"positive": "1girl, night sky", "negative": "lowres"}': "1girl, night sky",
     "Sure! Here's the prompt: 1girl, rain\nnight sky, stars": "1girl, rain, night sky, stars",
-    "Title: Moon\nPrompt: 1girl, night sky\nStyle: anime": "Title: Moon, 1girl, night sky, Style: anime",
+    "Title: Moon\nPrompt: 1girl, night sky\nStyle: x": "Title: Moon, 1girl, night sky, Style: x",
     "positive energy\n1girl, smile": "positive energy, 1girl, smile",
     "prompt girl, red hair\nblue eyes": "prompt girl, red hair, blue eyes",
 }
