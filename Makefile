@@ -1,9 +1,9 @@
 # Two commands, on a machine that has only Python 3.11+, make and git:
 #
 #   make draw     a picture of two characters, drawn by the model in the package
-#   make test     every test that needs no GPU
+#   make test     the tests that need no GPU
 #
-# and three for those who change the code: make check, make docs, make test-wild.
+# and four for those who change the code: make check, make docs, make test-long, make test-wild.
 
 VENV    ?= .venv
 PROMPT  := examples/two_characters.xml
@@ -13,7 +13,7 @@ PYTHON  := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find src/sakuga -type f -not -path '*/__pycache__/*')
 
-.PHONY: help draw test test-wild check docs
+.PHONY: help draw test test-long test-wild check docs
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,10 @@ $(PICTURE): $(PROMPT) $(PACKAGE) | $(VENV)/.installed-draw
 
 test: $(VENV)/.installed-test
 	@scripts/test
+
+# All of it: what takes long, and every example.
+test-long: $(VENV)/.installed-test
+	@scripts/test-long
 
 # Against real files, which it fetches (500 MB); not part of the tests.
 test-wild: $(VENV)/.installed-test

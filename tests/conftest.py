@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from sakuga.model.spec import DrawingSpec, GemmaSpec, JinaSpec, ModelSpec, NextDiTSpec, VAESpec
-
-sys.path.insert(0, str(Path(__file__).parent))  # for what the folders of tests share
 
 TINY = ModelSpec(
     name="tiny",

@@ -381,7 +381,7 @@ def plain_zip(*entries: tuple[str, bytes], listed: bytes = b"", hidden: int = 0)
 
     listed: more for the directory. hidden: how many of the first entries it leaves out.
     """
-    body = directory = b""
+    body, directory = bytearray(), bytearray()
     for index, (name, data) in enumerate(entries):
         local, central = records(name, len(data), len(body))
         body += local + data
@@ -389,7 +389,7 @@ def plain_zip(*entries: tuple[str, bytes], listed: bytes = b"", hidden: int = 0)
     directory += listed
     count = directory.count(b"PK\1\2")
     end = struct.pack("<4H2LH", 0, 0, count, count, len(directory), len(body), 0)
-    return body + directory + b"PK\5\6" + end
+    return bytes(body + directory + b"PK\5\6" + end)
 
 
 def records(name: str, size: int, offset: int) -> tuple[bytes, bytes]:

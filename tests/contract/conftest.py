@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,20 +14,29 @@ from sakuga.commands.cli import main
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-Run = Callable[..., tuple[int, str, str]]
+
+class Ended(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys) -> Run:
-    """Run `sakuga ARGUMENTS` in an empty folder on a text: (exit code, stdout, stderr)."""
+    """Run `sakuga ARGUMENTS` in this process, in an empty folder, on a text."""
     monkeypatch.chdir(tmp_path)
 
-    def command(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sakuga", *arguments])
+    def command(*arguments: object, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["sakuga", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as end:
             main()
         out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
+        return Ended(int(end.value.code or 0), out, err)
 
     return command

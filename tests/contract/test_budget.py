@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from budgets import apart, ladders, limits, results
+from effort import some
 from engines import open_engine
 from pictures import file_of, noise
 from sakuga.adapters.fit import transformer_targets
@@ -29,6 +30,7 @@ PROMPT = "<character_1><appearance>red_eyes, blue_hair</appearance></character_1
 TWO = Request(PROMPT, negative="long_hair", seed=5, steps=1, width=128, height=128, number=2)
 SMALL = Request(PROMPT, seed=5, steps=2, width=64, height=64)
 ROOM = "1GB"
+LONG = pytest.mark.long
 
 
 def opened(model: Path | str, vram: str = ROOM, faults: str = "", **words) -> Engine:
@@ -47,7 +49,7 @@ def test_every_feasible_budget_draws_the_same_pictures_within_it() -> None:
     assert len(steps) > 20
     different = {deciding(opened("chibi", str(limit)), TWO): limit for limit in steps}
     assert len(different) > 6
-    for limit in {*steps[:-1:6], steps[-1], *different.values()}:
+    for limit in {*some(steps[:-1:6]), steps[-1], *some([*different.values()])}:
         engine = opened("chibi", str(limit))
         drawn = results(engine.generate(TWO))
         assert engine.device.ledger.peak <= limit
@@ -64,7 +66,10 @@ def test_every_feasible_budget_draws_the_same_pictures_within_it() -> None:
     assert refused.value.smallest == steps[-1]
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4", "bfloat16", "float8_e4m3"])
+@pytest.mark.parametrize(
+    "weights",
+    ["int8", "float8_e4m3", *(pytest.param(one, marks=LONG) for one in ("int4", "bfloat16"))],
+)
 def test_a_format_asked_for_gives_one_picture_at_every_budget(weights) -> None:
     ask = Request(PROMPT, seed=5, steps=1, width=128, height=128)
     engine = opened("chibi", weights=weights)
@@ -79,12 +84,18 @@ def test_a_format_asked_for_gives_one_picture_at_every_budget(weights) -> None:
 
 
 def test_a_stage_takes_what_its_plan_says() -> None:
-    for limit in limits(opened("chibi"), TWO)[::13]:
+    for limit in some(limits(opened("chibi"), TWO)[::13]):
         for stage, measured in peaks(opened("chibi", str(limit)), TWO):
             assert 0.98 <= stage.peak_bytes / measured <= 1.05
 
 
-@pytest.mark.parametrize(("solver", "steps"), [("euler", 2), ("rk4", 1), ("dpm3", 5)])
+@pytest.mark.parametrize(
+    ("solver", "steps"),
+    [
+        ("euler", 2),
+        *(pytest.param(*one, marks=LONG) for one in [("rk4", 1), ("dpm3", 5)]),
+    ],
+)
 def test_many_latents_count(solver, steps) -> None:
     ask = replace(TWO, number=6, steps=steps, solver=solver)
     for stage, measured in peaks(opened("chibi", str(limits(opened("chibi"), ask)[-1])), ask):
@@ -104,7 +115,10 @@ def of_kind(kind: str, out: int, into: int) -> dict[str, torch.Tensor]:
     return {end: value if "scale" in end else value * 0.01 for end, value in made.items()}
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora by columns", "diag-oft", "whole"])
+@pytest.mark.parametrize(
+    "kind",
+    ["lora", "whole", *(pytest.param(one, marks=LONG) for one in ("dora by columns", "diag-oft"))],
+)
 def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path, kind: str) -> None:
     shapes = transformer_targets(CHIBI.transformer)
     names = [name for name in shapes if name.startswith(("layers.1.f", "layers.6.", "noise"))]
@@ -118,7 +132,7 @@ def test_adapters_of_some_blocks_take_what_is_planned(tmp_path: Path, kind: str)
     feasible = set(limits(opened("chibi"), ask))
     ladder = ladders(opened("chibi"), ask)["denoise"]
     streaming = {smallest_limit(plan.reserved_bytes) for plan in ladder if plan.streamed} & feasible
-    for limit in sorted(streaming)[::2]:
+    for limit in some(sorted(streaming)[::2]):
         engine = opened("chibi", str(limit))
         for stage, measured in peaks(engine, ask):
             assert 0.98 <= stage.peak_bytes / measured <= 1.05
@@ -258,7 +272,9 @@ def test_a_request_that_fits_what_was_learned_is_drawn_as_in_a_fresh_process(tin
     assert after.receipt.plan == fresh.receipt.plan
 
 
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize(
+    "share", [0.02, *(pytest.param(share, marks=LONG) for share in (0.2, 0.5)), 0.8]
+)
 @pytest.mark.parametrize("weights", ["float32", "int8"])
 def test_memory_that_shrinks_for_real_is_met_rung_by_rung(share, weights) -> None:
     """The card refuses what the plan counts on, as when another program has taken it.

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,9 @@ from safetensors.torch import save_file
 MODULE = "layers.0.attention.qkv"
 
 
-def lora(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return sakuga("lora", *arguments)
-
-
-def sakuga(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sakuga", *map(str, arguments)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def lora(run):
+    return partial(run, "lora")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +36,9 @@ def style(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_show_says_kind_rank_alpha_scale_and_what_matches(style: Path, tiny_model: Path) -> None:
+def test_show_says_kind_rank_alpha_scale_and_what_matches(
+    lora, style: Path, tiny_model: Path
+) -> None:
     done = lora("show", style, "--model", tiny_model)
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("LoRA", MODULE.replace("0", "N"), "64x32", "2 (adapter_config.json)", "0.5",
@@ -49,7 +46,7 @@ def test_show_says_kind_rank_alpha_scale_and_what_matches(style: Path, tiny_mode
         assert word in done.stdout
 
 
-def test_show_is_for_programs_too_and_fails_where_the_model_is_another(style: Path) -> None:
+def test_show_is_for_programs_too_and_fails_where_the_model_is_another(lora, style: Path) -> None:
     done = lora("show", style, "--json", "--model", "newbie-3.5b")
     assert done.returncode == 1
     (told,) = json.loads(done.stdout)
@@ -73,7 +70,7 @@ def test_show_imports_nothing_heavy(style: Path, tiny_model: Path) -> None:
     assert said.returncode == 0, said.stderr
 
 
-def test_merge_then_extract_comes_back(style: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_merge_then_extract_comes_back(lora, style: Path, tiny_model: Path, tmp_path: Path) -> None:
     merged = tmp_path / "merged.safetensors"
     done = lora("merge", f"{style}:0.5", "--model", tiny_model, "--out", merged)
     assert (done.returncode, done.stderr) == (0, "")
@@ -87,14 +84,14 @@ def test_merge_then_extract_comes_back(style: Path, tiny_model: Path, tmp_path: 
     assert told["changes"] == [{"module": MODULE, "rows": None, "kind": "lora", "strength": 1.0}]
 
 
-def test_a_slip_of_the_pen_ends_with_two(style: Path) -> None:
+def test_a_slip_of_the_pen_ends_with_two(lora, style: Path) -> None:
     done = lora("show", f"{style}:strong")
     assert done.returncode == 2
     assert "FILE[:STRENGTH]" in done.stderr
 
 
 def test_a_trainers_checkpoint_is_applied_after_the_command_that_is_named(
-    tiny_model: Path, tmp_path: Path
+    lora, run, tiny_model: Path, tmp_path: Path
 ) -> None:
     import torch
 
@@ -108,7 +105,7 @@ def test_a_trainers_checkpoint_is_applied_after_the_command_that_is_named(
     command = refused.stderr.partition("Convert it once: ")[2].strip().rstrip(".")
     program, *arguments = shlex.split(command)
     assert program == "sakuga"
-    done = sakuga(*arguments)
+    done = run(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 module under the names they had" in done.stdout
     assert "alpha assumed: as large as the rank" in done.stdout
@@ -118,7 +115,7 @@ def test_a_trainers_checkpoint_is_applied_after_the_command_that_is_named(
 
 
 def test_what_cannot_be_written_ends_with_one_line(
-    style: Path, tiny_model: Path, tmp_path: Path
+    lora, style: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     (base,) = (tiny_model / "transformer").glob("*.safetensors")
     before = base.read_bytes()

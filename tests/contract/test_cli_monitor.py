@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -24,9 +24,9 @@ def has_driver() -> bool:
     return True
 
 
-def monitor(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sakuga", "monitor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+@pytest.fixture
+def monitor(run):
+    return partial(run, "monitor")
 
 
 def test_a_card_is_a_line_as_nvidia_smi_writes_it() -> None:
@@ -47,7 +47,7 @@ def test_it_says_what_to_install(monkeypatch, capsys) -> None:
     assert "pip install 'sakuga[monitor]'" in err
 
 
-def test_without_a_driver_it_says_so() -> None:
+def test_without_a_driver_it_says_so(monitor) -> None:
     if has_driver():
         pytest.skip("needs a machine without NVIDIA's driver")
     said = monitor("--json")
@@ -56,7 +56,7 @@ def test_without_a_driver_it_says_so() -> None:
     assert "Traceback" not in said.stderr
 
 
-def test_with_a_card_it_prints_used_and_free() -> None:
+def test_with_a_card_it_prints_used_and_free(monitor) -> None:
     if not has_driver():
         pytest.skip("needs NVIDIA's driver")
     said = monitor("--count", "2", "--interval", "0.1", "--json")
@@ -69,5 +69,5 @@ def test_with_a_card_it_prints_used_and_free() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--interval", "0"), ("--count", "0")])
-def test_what_makes_no_sense_is_refused(arguments) -> None:
+def test_what_makes_no_sense_is_refused(monitor, arguments) -> None:
     assert monitor(*arguments).returncode == 2

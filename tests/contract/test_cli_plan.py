@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 SMALL = ("--vram", "3GB", "--size", "1024x1024", "--batch", "2")
 
 
-def plan(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sakuga", "plan", *arguments],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def plan(run):
+    return partial(run, "plan")
 
 
-def test_a_plan_is_printed_with_its_stages_and_reasons() -> None:
+def test_a_plan_is_printed_with_its_stages_and_reasons(plan) -> None:
     done = plan(*SMALL)
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("gemma", "jina", "denoise", "decode", "blocks stream", "Peak", "estimated"):
@@ -26,7 +25,7 @@ def test_a_plan_is_printed_with_its_stages_and_reasons() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
 
 
-def test_a_program_gets_numbers() -> None:
+def test_a_program_gets_numbers(plan) -> None:
     told = json.loads(plan(*SMALL, "--json").stdout)
     assert told["peak_bytes"] == max(stage["peak_bytes"] for stage in told["stages"])
     assert told["peak_bytes"] <= told["usable_bytes"] < told["limit_bytes"] == 3 * 10**9
@@ -34,7 +33,7 @@ def test_a_program_gets_numbers() -> None:
     assert [stage["stage"] for stage in told["stages"]] == ["gemma", "jina", "denoise", "decode"]
 
 
-def test_a_budget_too_small_names_the_one_that_works() -> None:
+def test_a_budget_too_small_names_the_one_that_works(plan) -> None:
     done = plan("--vram", "300MB", "--json")
     assert done.returncode == 1
     told = json.loads(done.stdout)
@@ -45,7 +44,7 @@ def test_a_budget_too_small_names_the_one_that_works() -> None:
     assert json.loads(again.stdout)["limit_bytes"] == told["smallest_bytes"]
 
 
-def test_the_table_answers_by_size_and_batch() -> None:
+def test_the_table_answers_by_size_and_batch(plan) -> None:
     lines = plan("--table", "--vram", "16GB").stdout.splitlines()
     begin = next(at for at, line in enumerate(lines) if line.startswith("size"))
     rows = [line.split() for line in lines[begin + 1 : lines.index("", begin)]]
@@ -56,7 +55,7 @@ def test_the_table_answers_by_size_and_batch() -> None:
     assert any("no, over 18 GB" in line for line in lines)
 
 
-def test_the_embedded_model_is_planned_from_its_headers() -> None:
+def test_the_embedded_model_is_planned_from_its_headers(plan) -> None:
     told = json.loads(plan("--model", "chibi", "--card", "cpu", "--json").stdout)
     assert told["model"] == "chibi"
     assert told["work"]["evaluations"] == 10
@@ -70,7 +69,7 @@ def test_the_embedded_model_is_planned_from_its_headers() -> None:
      (("--preset", "sdxl"), "preset"), (("--dtype", "int8"), "dtype"),
      (("--weights", "nf4"), "storage format"), (("--model", "chibi", "--preset", "chibi"), "both")],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_refused(arguments: tuple[str, ...], says: str) -> None:
+def test_what_cannot_be_asked_is_refused(plan, arguments: tuple[str, ...], says: str) -> None:
     done = plan(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""

@@ -89,8 +89,18 @@ def test_a_picture_goes_to_standard_output(tiny_model, tmp_path) -> None:
         assert image.size == (64, 64)
 
 
-@pytest.mark.parametrize("shell", ["2>&-", ">&-", "> /dev/full", "2> /dev/full", "<&-"])
-@pytest.mark.parametrize("command", ["lint '1girl, smile'", "draw 1girl --steps 1 --out a.png"])
+STREAMS = ("2>&-", ">&-", "> /dev/full", "2> /dev/full", "<&-")
+DRAW = "draw 1girl --steps 1 --out a.png"
+
+
+@pytest.mark.parametrize(
+    ("command", "shell"),
+    [
+        *(("lint '1girl, smile'", shell) for shell in STREAMS),
+        (DRAW, ">&-"),
+        *(pytest.param(DRAW, shell, marks=pytest.mark.long) for shell in STREAMS if shell != ">&-"),
+    ],
+)
 def test_no_stream_ends_in_a_traceback(tiny_model, tmp_path, shell: str, command: str) -> None:
     line = f"'{sys.executable}' -m sakuga {command} --model '{tiny_model}' {shell}"
     ended = subprocess.run(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 
@@ -14,12 +13,12 @@ from sakuga.checkpoint.catalog import lint_profile
 pytestmark = pytest.mark.contract
 
 
-def words(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sakuga", "words", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
+@pytest.fixture
+def words(run):
+    return partial(run, "words")
 
 
-def test_every_word_of_the_model_is_printed_once_in_its_slot() -> None:
+def test_every_word_of_the_model_is_printed_once_in_its_slot(words) -> None:
     done = words("--json")
     assert (done.returncode, done.stderr) == (0, "")
     listed = json.loads(done.stdout)
@@ -34,7 +33,7 @@ def test_every_word_of_the_model_is_printed_once_in_its_slot() -> None:
     assert {re.sub(r"[\s_-]+", "_", word) for word in printed} == plain
 
 
-def test_words_with_many_pairs_are_folded_for_people() -> None:
+def test_words_with_many_pairs_are_folded_for_people(words) -> None:
     done = words()
     assert done.returncode == 0
     assert "red_..." in done.stdout
@@ -42,7 +41,7 @@ def test_words_with_many_pairs_are_folded_for_people() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-def test_a_word_is_looked_up_and_a_slot_is_listed() -> None:
+def test_a_word_is_looked_up_and_a_slot_is_listed(words) -> None:
     done = words("gym", "smile", "hodie", "expression")
     assert (done.returncode, done.stderr) == (0, "")
     assert "gym: not taught. Use what it knows of background, such as" in done.stdout
@@ -53,7 +52,7 @@ def test_a_word_is_looked_up_and_a_slot_is_listed() -> None:
     assert set(json.loads(words("gym", "expression", "--json").stdout)) == {"gym", "expression"}
 
 
-def test_a_model_that_lists_no_words_says_so() -> None:
+def test_a_model_that_lists_no_words_says_so(words) -> None:
     done = words("--model", "newbie-3.5b")
     assert done.returncode == 2
     assert "lists none" in done.stderr

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.xml"))
 
 
-def test_the_examples_have_no_error_and_no_unknown_word() -> None:
-    run = [sys.executable, "-m", "sakuga", "lint", "--json", *EXAMPLES]
-    said = subprocess.run(run, capture_output=True, text=True, check=False)
+def test_the_examples_have_no_error_and_no_unknown_word(run) -> None:
+    said = run("lint", "--json", *EXAMPLES)
     assert said.returncode == 0, said.stdout + said.stderr
     findings = json.loads(said.stdout)
     serious = [

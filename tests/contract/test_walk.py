@@ -17,6 +17,7 @@ TRACER = """
 import sys
 from pathlib import Path
 import sakuga
+import torch  # its own import is not looked at, which would take long
 package, seen = str(Path(sakuga.__file__).parent) + "/", []
 def note(frame, event, arg):
     code = frame.f_code

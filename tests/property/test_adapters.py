@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import examples
 from sakuga.adapters.deltas import BiasChange, Decomposed, Delta, LinearChange, Turn
 from sakuga.adapters.spec import parse_adapter
 from sakuga.errors import RequestError
@@ -17,7 +18,7 @@ BESIDE = ("dora rows", "dora columns", "oft inputs", "oft outputs", "bias")
 @given(sides=st.tuples(SIZES, SIZES, SIZES, SIZES), rank=st.integers(0, 4),
        tokens=st.integers(0, 5), scale=st.floats(-3, 3), seed=st.integers(0, 2**31),
        cut=st.booleans())  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_delta_adds_the_product_with_kron_of_its_factors(
     sides: tuple[int, int, int, int], rank: int, tokens: int, scale: float, seed: int, cut: bool
 ) -> None:
@@ -52,7 +53,7 @@ def test_every_text_is_an_adapter_that_reads_back_or_is_refused(text: str) -> No
 @given(sizes=st.tuples(SIZES, SIZES, SIZES), rank=st.integers(1, 4), tokens=st.integers(0, 5),
        scale=st.floats(-3, 3), seed=st.integers(0, 2**31), cut=st.booleans(),
        kind=st.sampled_from(BESIDE))  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_what_is_added_beside_a_linear_is_what_its_matrix_adds(
     sizes: tuple[int, int, int], rank: int, tokens: int, scale: float, seed: int, cut: bool,
     kind: str,

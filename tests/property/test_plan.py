@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from effort import examples
 from sakuga.errors import BudgetTooSmall
 from sakuga.memory.cards import CARDS, Card
 from sakuga.memory.costs import Work
@@ -48,7 +49,7 @@ options = st.builds(
     pinned=st.none() | st.integers(0, 10**10),
 )
 # Each weighs thousands of ways to draw, some of them three times over.
-few = settings(max_examples=30, deadline=1_000)
+few = settings(max_examples=examples(30), deadline=1_000)
 models = st.sampled_from(list(INVENTORIES))
 cards = st.sampled_from(list(CARDS.values()))
 limits = st.none() | st.integers(0, 2 * 10**10) | st.integers(0, 2 * 10**9)

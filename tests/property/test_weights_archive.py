@@ -15,13 +15,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from effort import examples
 from hostile import torch_zip
 from sakuga.errors import WeightsError
 from sakuga.weights.archive import Archive, open_archive
 from sakuga.weights.pickles import Named, StorageRef, TensorRef, read_pickle
 
 ROOMY = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 DTYPES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16",
@@ -212,7 +215,7 @@ def plain(value: Any, depth: int = 0) -> bool:
     return type(value) in known
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.data())
 def test_a_mutilated_pickle_builds_plain_values_or_is_refused(data: st.DataObject) -> None:
     damaged = bytearray(PROGRAM)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from effort import examples
 from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.convert import GOALS
 from sakuga.checkpoint.families.match import rewrite
@@ -62,7 +63,7 @@ def tensors_at(place: Path) -> tuple[Any, dict[str, Tensor]]:
     }
 
 
-@settings(max_examples=20, deadline=None)  # files are written and synced
+@settings(max_examples=examples(20), deadline=None)  # files are written and synced
 @given(small_specs(), st.lists(st.sampled_from(sorted(GOALS)), min_size=1, max_size=3), st.data())
 def test_there_and_back_is_the_identity(spec: Any, layouts: list[str], data: st.DataObject) -> None:
     torch.manual_seed(data.draw(st.integers(0, 99)))

@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from effort import examples
 from quantisers import EVERY, Kept, write
 from sakuga.checkpoint.bind import read_piece
 from sakuga.checkpoint.contents import read_shapes
@@ -21,7 +22,9 @@ from sakuga.weights.store import Store
 from sakuga.weights.translated import translated
 
 ROOMY = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(80),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 KINDS = st.sampled_from(sorted(EVERY))
 PARTS = sorted({part for make in EVERY.values()

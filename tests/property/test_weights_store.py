@@ -13,12 +13,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from effort import examples
 from sakuga.errors import CorruptFile
 from sakuga.weights.formats import ITEMSIZE
 from sakuga.weights.store import Store
 
 ROOMY = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 NAMES = st.text(min_size=1, max_size=6).filter(lambda name: name != "__metadata__")
 SHAPES = st.lists(st.integers(0, 4), max_size=3)

@@ -220,7 +220,7 @@ def test_a_linear_that_computes_again_takes_no_more_than_is_planned(
         if stored:
             keep_stored(model, FORMATS["int8"])
         block = model.layers[0]
-        again = 0
+        again = 0, 0
         for name, shape in shapes.items():
             if "adaLN" in name or not name.endswith(PARTS[parts]):
                 continue
@@ -230,7 +230,8 @@ def test_a_linear_that_computes_again_takes_no_more_than_is_planned(
                 "", kind.split(" ", maxsplit=1)[0], {}, tuple(shape), 0, None, "", 1.0, kept
             )
             change = Change(f"layers.0.{name}", None, part, 1.0)
-            again = max(again, held_again(change, tuple(shape), spec.ffn_dim))
+            held = held_again(change, tuple(shape), spec.ffn_dim)
+            again = max(again[0], held[0]), max(again[1], held[1])
             block.set_submodule(name, AdaptedLinear(block.get_submodule(name), [delta]))
         side = {4196: 128, 400: 32}[tokens]
         text = tokens - side * side // 4
@@ -241,8 +242,7 @@ def test_a_linear_that_computes_again_takes_no_more_than_is_planned(
     unfolded = spec.dim * spec.ffn_dim * 2 * stored
     run = Denoising(spec, 1, (Segment(tokens - text, text),), 1, 0, 2, unfolded, again)
     assert ledger.peak <= run.working
-    # An unfolded matrix and what a whole LoKr makes on its way are not there at once.
-    assert run.working / ledger.peak <= 1.06
+    assert run.working / ledger.peak <= 1.02
 
 
 def adapt(block: TransformerBlock, kind: str) -> TransformerBlock:

@@ -300,3 +300,27 @@ def test_a_closing_sentence_is_left_out(said: str) -> None:
 def test_marks_behind_an_opening_tag_are_no_fence() -> None:
     text = "<character_1><n>```</n></character_1><character_2><n>miku</n></character_2>"
     assert [block.name for block in read(text).blocks] == ["character_1", "character_2"]
+
+
+# Each with what is drawn of it: a newcomer's inputs, none of which was a recipe.
+BESIDE_TAGS = {
+    "### Prompt\n1girl, night sky\n### Negative\nbad anatomy": "1girl, night sky",
+    "## Positive\n1girl, night sky\n## Negative prompt\nlowres": "1girl, night sky",
+    "**Prompt**\n1girl, night sky\n\n**Negative**\nlowres": "1girl, night sky",
+    "Sure!\n\n1girl, night sky\n\nHope that helps! 😊": "1girl, night sky",
+    "네, 다음은 프롬프트입니다:\n1girl, night sky": "1girl, night sky",
+    "Вот ваш промпт:\n1girl, night sky\nДайте знать, если нужны изменения.": "1girl, night sky",  # noqa: RUF001
+    "Oto twój prompt:\n1girl, night sky\nDaj znać, jeśli chcesz zmian.": "1girl, night sky",
+    "Ecco il prompt:\n1girl, night sky": "1girl, night sky",
+    "<start_of_turn>model\n1girl, night sky<end_of_turn>": "1girl, night sky",
+    '{"positive": "1girl, night sky", "negative": "lowres"}': "1girl, night sky",
+    "Sure! Here's the prompt: 1girl, rain\nnight sky, stars": "1girl, rain, night sky, stars",
+    "Title: Moon\nPrompt: 1girl, night sky\nStyle: x": "Title: Moon, 1girl, night sky, Style: x",
+    "positive energy\n1girl, smile": "positive energy, 1girl, smile",
+    "prompt girl, red hair\nblue eyes": "prompt girl, red hair, blue eyes",
+}
+
+
+@pytest.mark.parametrize("text", BESIDE_TAGS)
+def test_tags_are_drawn_without_what_introduces_them_and_none_is_lost(text: str) -> None:
+    assert canonical(read(text)) == BESIDE_TAGS[text]

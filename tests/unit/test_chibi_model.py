@@ -74,6 +74,7 @@ def test_drawings_show_what_prompts_say() -> None:
     assert score.slots["hair_color"] == 1
 
 
+@pytest.mark.long
 def test_unpacked_and_packed_again_the_package_is_the_same(tmp_path: Path, renders) -> None:
     unpack(tmp_path / "shelf")
     judge = tmp_path / "judge.safetensors"

@@ -5,6 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from effort import examples
 from sakuga.chibi.languages import PHRASES
 from sakuga.chibi.prompts import (
     CAREFUL,
@@ -69,7 +70,7 @@ def test_every_form_gap_and_language_has_its_share_of_all_prompts() -> None:
 
 def test_no_prompt_of_training_is_of_colours_that_are_held_out() -> None:
     rng = np.random.default_rng(3)
-    for _ in range(3000):
+    for _ in range(examples(3000)):
         assert not any(map(held_out, random_scene(rng).characters))
         assert all(map(held_out, random_scene(rng, unseen=True).characters))
 

@@ -592,6 +592,7 @@ def test_a_full_disk_is_known_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_memory_holds_parts_of_tensors_whatever_their_size(tmp_path: Path) -> None:
     """A file of 0.8 GB, most of it one tensor: all zeros, so that it takes no room on the disk."""
     layers, wide, inner, rows = 4, 1024, 8192, 2**17

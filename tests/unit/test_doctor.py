@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_gguf_model import as_gguf
 
+from effort import examples
 from sakuga.checkpoint.bind import plan_binding
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.checkpoint.manifest import MANIFEST, read_manifest, write_manifest
@@ -573,7 +574,7 @@ def test_numbers_in_blocks_are_unfolded(tmp_path, kind) -> None:
 # Anything at all
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_no_damage_makes_it_raise(tiny_model, tmp_path_factory, data) -> None:
     model = tmp_path_factory.mktemp("damaged") / "tiny"

@@ -175,6 +175,7 @@ print(max(seen))
 """
 
 
+@pytest.mark.long
 def test_an_encoder_takes_the_memory_of_two_layers_not_of_all(tmp_path: Path) -> None:
     """Five layers of 29 MiB in bfloat16, and two slots for them."""
     with torch.device("meta"):

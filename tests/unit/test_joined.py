@@ -51,7 +51,9 @@ def pixels(model: Path) -> bytes:
     return result.picture.rgb
 
 
-@pytest.mark.parametrize("layout", ["diffusers", "original", "single-file"])
+@pytest.mark.parametrize(
+    "layout", [pytest.param("diffusers", marks=pytest.mark.long), "original", "single-file"]
+)
 def test_a_model_is_joined_draws_the_same_and_is_split(tmp_path: Path, layout: str) -> None:
     chibi = locate("chibi")
     written = convert(chibi, tmp_path / "one", JOINED)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import examples
 from pictures import noise, window
 from sakuga.errors import RequestError
 from sakuga.files.canvas import Canvas, covering, cropped
@@ -14,7 +15,7 @@ from sakuga.files.masks import box_of, feathered, grown, read_mask
 from sakuga.files.pictures import as_source
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.integers(0, 9))
 def test_a_mask_grows_and_fades_as_far_as_it_was_told(seed, grow, feather) -> None:
     random = np.random.default_rng(seed)
@@ -54,7 +55,7 @@ def test_a_mask_of_another_size_or_of_nothing_is_refused(mask, invert, said) -> 
         read_mask(as_source(mask), (20, 10), invert=invert)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     st.integers(-9, 20), st.integers(-9, 15), st.integers(10, 40), st.integers(10, 40),
     st.booleans(), st.integers(0, 99),

@@ -197,6 +197,7 @@ def test_bfloat16_stays_near_float32(model):
         assert (a.float() - b).abs().max() < 0.1 * b.abs().max()  # 8 bits through 4 blocks
 
 
+@pytest.mark.long
 def test_the_pass_compiles_whole_and_once_for_all_lengths():
     torch.manual_seed(0)
     model = NextDiT(replace(SPEC, n_layers=1, n_refiner_layers=0))

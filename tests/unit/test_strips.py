@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from effort import examples
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint
 from sakuga.engine.networks import Networks
@@ -49,7 +50,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.square().mean().sqrt())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     kind=st.sampled_from(list(VAES)),
     height=st.integers(1, 13),
@@ -101,7 +102,7 @@ def pixels(image: Tensor) -> Tensor:
     return ((image.clamp(-1, 1) + 1) * 127.5).round().int()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     cuts=st.lists(st.integers(1, 5), min_size=1, max_size=6),
     down=st.booleans(),

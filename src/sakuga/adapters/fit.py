@@ -68,22 +68,26 @@ def with_adapters(inventory: Inventory, fits: Sequence[Fit]) -> Inventory:
         held_again(change, shapes.get(change.module + WEIGHT, ()), hidden) for change in changes
     ]
     part = _part(inventory.transformer, added)
-    return replace(inventory, transformer=replace(part, again=max(again, default=0)))
+    most = max((one for one, _ in again), default=0), max((two for _, two in again), default=0)
+    return replace(inventory, transformer=replace(part, again=most))
 
 
-def held_again(change: Change, shape: Shape, hidden: int) -> int:
+def held_again(change: Change, shape: Shape, hidden: int) -> tuple[int, int]:
     """What `NetworkWeights.again` says, of one change.
 
     Beside the output that is changed and what the change holds, there lies the input, where that
     is no state of its block, or the other factor of the gated product.
     """
     if len(shape) != 2:
-        return 0
+        return 0, 0
     rows, columns = shape
     beside = {"w3": rows, "w2": columns, "out": columns}
-    held = numbers_again(change.part.kind, change.part.kept, shape)
     alive = rows + beside.get(change.module.rpartition(".")[2], 0)
-    return max(0, alive + held - 2 * hidden) if held else 0
+    one, two = (
+        max(0, alive + held - 2 * hidden) if held else 0
+        for held in numbers_again(change.part.kind, change.part.kept, shape)
+    )
+    return one, two
 
 
 def _part(part: NetworkWeights, added: Mapping[str, Sequence[Weights]]) -> NetworkWeights:

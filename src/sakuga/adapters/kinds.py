@@ -51,25 +51,26 @@ class Measured:
         )
 
 
-def numbers_again(kind: str, kept: Shapes, shape: Shape) -> int:
-    """Numbers per token that a change holds while its linear (out, in) computes a second time.
+def numbers_again(kind: str, kept: Shapes, shape: Shape) -> tuple[int, int]:
+    """Numbers per token that a change holds because its linear (out, in) computes a second time.
 
-    That product is among them. 0 where there is no second time. See `adapters.deltas`.
+    First while it computes, that product among them; then while the change alone does. Zeros
+    where there is no second time. See `adapters.deltas`.
     """
     rows, columns = shape
     if kind == "oft-output":
-        return rows
+        return rows, rows
     if kind == "oft-input":
-        return rows + columns
+        return rows + columns, columns
     if "gain" not in kept:
-        return 0
+        return 0, 0
     scaled = columns if kept["gain"] == (columns,) else 0
     up, down = kept["inner.up"], kept.get("inner.down")
     inner = up[1] if down else 0  # what the low rank leaves
     if "inner.w1" in kept:
         first, second = kept["inner.w1"]
         inner = second * inner + min(first * up[1], second * up[0])
-    return rows + scaled + inner
+    return rows + scaled, (scaled or rows) + inner
 
 
 @dataclass(frozen=True, slots=True)

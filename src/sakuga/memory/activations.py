@@ -290,8 +290,8 @@ class Denoising:
     `parts`: groups of segments that pass each block in turn. `held`: states, slopes and
     estimates of each picture that the solver holds meanwhile. `size`: bytes of a value.
     `unfolded`: of the largest matrix while it is used, if it lies there in another format.
-    `again`: numbers per token beside two hidden maps while a linear that adapters change
-    computes a second time.
+    `again`: numbers per token beside two hidden maps where a linear that adapters change
+    computes a second time: while it does, and while they compute alone.
     """
 
     spec: NextDiTSpec
@@ -301,7 +301,7 @@ class Denoising:
     held: int
     size: int
     unfolded: int = 0
-    again: int = 0
+    again: tuple[int, int] = (0, 0)
 
     @property
     def bundles(self) -> tuple[tuple[Segment, ...], ...]:
@@ -363,9 +363,9 @@ class Denoising:
         spread = 4 if len(set(bundle)) > 1 else 0
         hidden = tokens * self.spec.ffn_dim * self.size
         inner = swiglu(hidden, self.unfolded)
-        if self.again:
-            again = 2 * hidden + self.unfolded + tokens * self.again * self.size
-            inner = max(inner, again)
+        if any(self.again):
+            one, two = (2 * hidden + tokens * numbers * self.size for numbers in self.again)
+            inner = max(inner, one + self.unfolded, two)
         return tokens * (3 + spread) * self.spec.dim * self.size + inner
 
 

@@ -38,7 +38,8 @@ class NetworkWeights:
     every evaluation. `rest`: on the card as long as the network runs. `passing`: groups that
     are on the card once, one after the other. `host`: embedding tables, which stay in the
     host's memory. `idle`: never used while drawing. `again`: numbers per token that adapters
-    hold beside two hidden maps while a linear of a block computes a second time; 0 if none does.
+    hold beside two hidden maps where a linear of a block computes a second time: while it does,
+    and while they compute alone; zeros if none does.
     """
 
     blocks: tuple[Weights, ...]
@@ -46,7 +47,7 @@ class NetworkWeights:
     passing: tuple[Weights, ...] = ()
     host: Weights = ()
     idle: Weights = ()
-    again: int = 0
+    again: tuple[int, int] = (0, 0)
 
     def __hash__(self) -> int:
         """A quick one: what is asked for again and again is found by identity."""

@@ -36,7 +36,7 @@ def annotation_range(text: str) -> Span | None:
 def request_range(text: str) -> tuple[Span, dict[str, object]] | None:
     """Where the prompt stands in a text that is a JSON object with one, and the whole object."""
     start = len(text) - len(text.lstrip())
-    if not text.startswith("{", start) or "prompt" not in text:
+    if not text.startswith("{", start) or not any(key in text for key in PROMPT_KEYS):
         return None
     whole, end = _json_at(text, start)
     if not isinstance(whole, dict) or text[end:].strip():

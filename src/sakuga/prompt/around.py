@@ -29,13 +29,17 @@ _QUOTED = 60  # characters of what is left out that a message shows
 _JOINED = "\u0600-\u109f\u1780-\u18af\ua840-\uabff\u2190-\u2bff\U0001f000-\U0001faff"
 _ZERO_WIDTH = Regex(
     # Joiners belong between letters of some scripts, and between the parts of an emoji.
-    f"[\u200b\u2060\ufeff]+|[\u200c\u200d](?:(?<![{_JOINED}\ufe0f][\u200c\u200d])|(?![{_JOINED}]))"
+    f"(?:[\u200b\u2060\ufeff]|[\u200c\u200d](?:(?<![{_JOINED}\ufe0f][\u200c\u200d])"
+    f"|(?![{_JOINED}])))++"
 )
 _REASONING = "think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad"
 _REASON_SIGNS = ("think", "thought", "reason", "reflection", "analysis", "scratchpad")
 _REASON = Regex(rf"<(/?)({_REASONING})\s*+>", re.I | re.A)
 _CHANNEL = "<|channel|>final<|message|>"
-_TOKEN = Regex(r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z")
+_TOKEN = Regex(
+    r"<\|(?!>)[A-Za-z_]{2,30}\|>(?:assistant|user|system|final)?|\[/?INST\]|</s>\s*\Z"
+    r"|<(?:start|end)_of_turn>(?:model|user)?"
+)
 _SYSTEM = Regex(r"^[ \t]*You are [^<]{0,2000}?<Prompt Start>", re.M)
 _QUOTE_MARK = Regex(r"^[ \t]*>(?: |(?=<)|$)", re.M)
 _LORA = Regex(
@@ -92,7 +96,7 @@ def _left_out(text: str, spans: Iterator[Span] | list[Span], what: str) -> Found
     quotes = _quoted(" ... ".join(text[span.start : span.end].strip() for span in found))
     reason = f"{what} is no part of the prompt and is left out: {quotes}"
     edits = tuple(Edit(span.start, span.end, "\n") for span in _joined(found))
-    negative = any(says_negative(text[span.start : span.end]) for span in found)
+    negative = says_negative("\n".join(text[span.start : span.end] for span in found))
     fix = "Give what shall not be seen as --negative, and remove it." if negative else "Remove it."
     return _cut("around-prompt", edits, reason, fix)
 
@@ -119,11 +123,11 @@ def zero_width(text: str) -> Found | None:
     """Characters that nobody sees, but encoders do."""
     if text.isascii():
         return None
-    spans = [Span(*match.span()) for match in _ZERO_WIDTH.compiled.finditer(text)]
-    if not spans:
+    edits = [Edit(*match.span(), "") for match in _ZERO_WIDTH.compiled.finditer(text)]
+    if not edits:
         return None
-    edits = tuple(Edit(span.start, span.end, "") for span in _joined(spans))
-    more = f" (and {len(spans) - 1} more)" if len(spans) > 1 else ""
+    number = sum(edit.end - edit.start for edit in edits)
+    more = f" (and {number - 1} more)" if number > 1 else ""
     reason = f"a character without width, U+{ord(text[edits[0].start]):04X}, is left out{more}"
     return _cut("zero-width", edits, reason, "Remove it.")
 
@@ -151,7 +155,7 @@ def reasoning(text: str) -> Found | None:
 
 def tokens(text: str) -> Found | None:
     """Marks of a chat model's own format."""
-    if not any(sign in text for sign in ("<|", "INST]", "</s>")):
+    if not any(sign in text for sign in ("<|", "INST]", "</s>", "_of_turn>")):
         return None
     spans = [Span(*match.span()) for match in _TOKEN.compiled.finditer(text)]
     return _left_out(text, spans, "a mark of a chat model")
@@ -344,18 +348,18 @@ def beside_tags(text: str) -> Found | None:
     lines = text[:end].splitlines(keepends=True)
     spoken, at, rest = [], 0, False
     for line in lines:
-        if speech.is_introduction(line):
-            spoken.append(Span(at, at + len(line)))
-        else:
-            rest |= not line.isspace()
+        said = speech.end_of_introduction(line) if speech.is_introduction(line) else 0
+        if said:
+            spoken.append(Span(at, at + said))
+        rest |= not line[said:].isspace() and said < len(line)
         at += len(line)
     return _left_out(text, spoken, "a sentence about the prompt") if rest else None
 
 
 _LABELLED = Regex(
-    r"\s*+(?:/imagine\s++)?[*_#\s]*+"
-    r"(?:(?:positive |image )?prompt|正[面向]提示词|提示词|プロンプト)"
-    r"[*_\s]*+[:：][*_]*+(?P<text>.++)",
+    r"\s*+(?:/imagine\s++)?(?P<heading>[*_#][*_#\s]*+)?+"
+    r"(?:(?:positive |image )?prompt|positive|正[面向]提示词|提示词|プロンプト)"
+    r"(?:[*_\s]*+[:：][*_]*+|(?(heading)[*_ \t]*+\n|(?!)))(?P<text>.++)",
     re.I | re.S,
 )
 _ASSIGNMENT = Regex(
@@ -379,7 +383,7 @@ def loras(text: str) -> Found | None:
     done, edits = 0, []
     for match in found:
         edit = _with_comma(text, Edit(*match.span(), ""))
-        edits.append(replace(edit, start=max(edit.start, done)))
+        edits.append(Edit(max(edit.start, done), edit.end, ""))
         done = edit.end
     return _cut("lora-tag", edits, reason, fix)
 
@@ -399,12 +403,12 @@ def _with_comma(text: str, edit: Edit) -> Edit:
         after += 1
         while after < len(text) and text[after] in _BLANK:
             after += 1
-        return replace(edit, end=after)
+        return Edit(edit.start, after, "")
     before = edit.start
     while before and text[before - 1] in _BLANK:
         before -= 1
     if before and text[before - 1] in ",，、":
-        return replace(edit, start=before - 1)
+        return Edit(before - 1, edit.end, "")
     return edit
 
 

@@ -47,7 +47,7 @@ __all__ = [
 MAX_BYTES = 64 * 1024
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_SPACE_TO_PYTHON = re.compile("[\x0b\x0c\x1c-\x1f]")  # which XML has no place for
+_SPACES_TO_PYTHON = "\x0b\x0c\x1c\x1d\x1e\x1f"  # which XML has no place for
 _SPACE = re.compile(r"[\s\ufeff]*")
 _XML_DECLARATION = re.compile(r"(?:<\?xml\s[^<>]*\?>[\s\ufeff]*)*")
 _PROMPT_START = "<Prompt Start>"
@@ -118,11 +118,21 @@ def _end_of_system(text: str) -> int:
     return 0 if marker < 0 else _after_space(text, marker + len(_PROMPT_START))
 
 
+def _in_xml(text: str) -> str:
+    """The text in characters that XML has; one for one, so that offsets stay true."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = _LONE_SURROGATE.sub("\ufffd", text)
+    for space in _SPACES_TO_PYTHON:
+        text = text.replace(space, " ")
+    return text
+
+
 def _peeled(text: str) -> tuple[str, Passage, Span, tuple[Remark, ...]]:
     """The text in characters that XML allows, the prompt in it, its system prompt, the rest."""
     _refuse_size(text)
-    # One for one, so offsets stay true.
-    text = _SPACE_TO_PYTHON.sub(" ", _LONE_SURROGATE.sub("\ufffd", text))
+    text = _in_xml(text)
     refuse_declarations(text)
     passage = Passage(text, Offsets(0, 0)).after(_after_space(text, 0))
     around: tuple[Remark, ...] = ()

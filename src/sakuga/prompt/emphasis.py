@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from sakuga.prompt.tags import SEPARATORS
 
@@ -23,6 +24,13 @@ _TAIL = re.compile(r":\s{0,8}([0-9.]{1,8})\s{0,8}\Z")
 _ODD = re.compile(r":\s{0,8}[-+.0-9]{1,8}\s{0,8}\Z")  # a number that is no weight
 _LONGEST_TAIL = 25
 _PAIRS = {")": "(", "]": "["}
+# All that a scan stops at: escapes, brackets, words, and the marks `:` and `|`. Pairs that hold
+# neither words nor marks are passed over, and what follows a word up to the next sign.
+_LETTER = r"[^\W\d_\xb2\xb3\xb9\xbc-\xbe\u2070-\u218b]"
+_STOP = re.compile(
+    r"\\[()\[\]]|(?:\([^\w:|()\[\]\\]*+\)|\[[^\w:|()\[\]\\]*+\])++"
+    rf"|(?P<open>\(++|\[++)|(?P<close>[)\]])|(?P<word>{_LETTER}{{2}}[^:|()\[\]\\]*+)|(?P<mark>[:|]++)"
+)
 _EDGES = f"{SEPARATORS}([)]"  # what a tag in brackets may have beside it
 
 
@@ -87,15 +95,6 @@ def brackets_of(text: str, *, prose: bool = False) -> tuple[Brackets, ...]:
 
 
 @dataclass(slots=True)
-class _Bracket:
-    """One that is open: how many words, colons and bars stood before it."""
-
-    at: int
-    words: int
-    marks: int
-
-
-@dataclass(slots=True)
 class _Scan:
     """One way through a text: which brackets are weights, and which backslashes escape one.
 
@@ -111,28 +110,30 @@ class _Scan:
 
     def run(self) -> None:
         """Find everything, in one pass."""
-        opened: list[_Bracket] = []
-        words = marks = at = 0
+        opened: list[tuple[int, int, int]] = []  # each with the words and marks before it
+        words = marks = 0
         text = self.text
-        while at < len(text):
-            letter = text[at]
-            if letter == "\\" and text[at + 1 : at + 2] in tuple("()[]"):
+        last = max(text.rfind(")"), text.rfind("]"))
+        end = 1 + max(last, text.rfind("("), text.rfind("["))
+        for match in _STOP.finditer(text, 0, end):
+            kind, at = match.lastgroup, match.start()
+            if kind == "word":
+                words += 1
+            elif kind == "mark":
+                marks += 1
+            elif kind == "open" and at < last:
+                opened.extend(zip(range(*match.span()), repeat(words), repeat(marks)))
+            elif kind == "close" and opened and text[opened[-1][0]] == _PAIRS[text[at]]:
+                begin, words_before, marks_before = opened.pop()
+                worded, marked = words > words_before, marks > marks_before
+                if worded or marked:
+                    self._close(begin, at, worded, marked)
+            elif kind is None and text[at] == "\\":
                 self.cuts[at] = at + 1
-                at += 1
-            elif letter in "([":
-                opened.append(_Bracket(at, words, marks))
-            elif letter in ")]":
-                if opened and text[opened[-1].at] == _PAIRS[letter]:
-                    begin = opened.pop()
-                    self._close(begin, at, words > begin.words, marks > begin.marks)
-            else:
-                words += letter.isalpha() and text[at - 1 : at].isalpha()
-                marks += letter in ":|"
-            at += 1
 
-    def _close(self, begin: _Bracket, end: int, worded: bool, marked: bool) -> None:
+    def _close(self, start: int, end: int, worded: bool, marked: bool) -> None:
         """Tell what a pair of brackets is."""
-        start, round_ = begin.at, self.text[begin.at] == "("
+        round_ = self.text[start] == "("
         reach = max(start + 1, end - _LONGEST_TAIL), end
         tail = _TAIL.search(self.text, *reach)
         if self.text[start - 1 : start] == "_":

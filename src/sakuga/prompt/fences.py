@@ -14,7 +14,6 @@ from sakuga.prompt.regex import Regex
 _FENCE = Regex(r"(?P<mark>`{3,}+|^[ \t]*+~{3,}+)(?P<info>[\w+.\-]*+(?=\s|[<{\[]|\Z))?", re.M)
 _MOST_MARKS = 400
 _IN_FIELD = re.compile(r"<\w[^<>]*>[ \t]*\Z")  # behind an opening tag, marks are what is said there
-_NAME = Regex(r"</?([^\s/>]+)")
 _ANNOTATION = Regex(r'"(?:image|tags|caption)"\s*:')
 _NEGATIVE = Regex(r"negative|负面|負面|反向|ネガティブ|부정", re.I)
 
@@ -84,6 +83,6 @@ def outside(text: str, inside: list[Fence]) -> Iterator[Span]:
 
 
 def _blocks(text: str) -> list[str]:
-    names = [name[1] for tag in TAG.finditer(text) if (name := _NAME.compiled.match(tag[0]))]
+    names = dict.fromkeys(TAG.findall(text))
     annotated = ["annotation"] if _ANNOTATION.compiled.search(text) else []
     return [lowered(name) for name in names if is_block(name)] or annotated

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sakuga.prompt.emphasis import brackets_of
 from sakuga.prompt.names import CAPTION, lowered, standard_name
@@ -21,6 +21,9 @@ from sakuga.prompt.tags import tags
 WEIGHTS = "weighted-tag"
 OTHER = "other-syntax"
 UNHEEDED = "unheeded-weight"
+_LOOKED_AT = (
+    16_384  # characters of a field: models read an eighth, and `too-long` tells of the rest
+)
 HEED = "Remove it, or draw with --weighting interpolate."
 
 Hit = tuple[Field, int, int]  # where in which field
@@ -207,4 +210,5 @@ def _parts(document: Document) -> Iterator[tuple[Field, bool]]:
         for part in block.fields:
             caption = CAPTION in (lowered(block.name), lowered(part.name))
             if not part.nested and standard_name(part.name) != "n":
-                yield part, caption or (document.structured and not block.name)
+                looked_at = replace(part, text=part.text[:_LOOKED_AT])
+                yield looked_at, caption or (document.structured and not block.name)

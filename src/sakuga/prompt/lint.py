@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(rf"[^\s{SEPARATORS}]+")
 # Close to what large vocabularies do: pieces of words; digits, signs and ideographs alone.
-_LETTERS = dict.fromkeys(map(ord, ascii_letters), "a")
+_LETTERS = bytes.maketrans(ascii_letters.encode(), b"a" * len(ascii_letters))
+_LATER_BYTES = bytes(range(0x80, 0xC0))  # of a character in UTF-8, all but the first
 _ROUGH_TOKEN = re.compile(r"[A-Za-z]{1,7}|[^A-Za-z ]")
 
 __all__ = ["RULES", "Edit", "Finding", "Severity", "fix", "lint"]
@@ -116,10 +117,11 @@ def _source_words(line: canonical.Line) -> Iterator[tuple[Field, int, int]]:
 
 def _rough_tokens(text: str) -> int:
     """How many matches `_ROUGH_TOKEN` has, without making them: a text may have very many."""
-    rough = text.translate(_LETTERS).replace("a" * 7, "b")
+    rough = text.encode("utf-8", "surrogatepass").translate(_LETTERS, _LATER_BYTES)
+    rough = rough.replace(b"a" * 7, b"b")
     for _ in range(3):  # what is left of a run of letters, six at most, becomes one
-        rough = rough.replace("aa", "a")
-    return len(rough) - rough.count(" ")
+        rough = rough.replace(b"aa", b"a")
+    return len(rough) - rough.count(b" ")
 
 
 def _tokens(text: str, limit: int, tokenizer: Callable[[], Tokenizer] | None) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Literal
@@ -130,9 +130,11 @@ class Offsets:
         """The other text's range for [start, end)."""
         return Span(self.at(start), self.at(end))
 
-    def runs(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def runs(self, start: int, end: int) -> Sequence[tuple[int, int]]:
         """The linear pieces of [start, end): where each begins, here and there."""
-        yield start, self.at(start)
         first = bisect_right(self.keys, start)
-        last = max(bisect_right(self.keys, end - 1), first)
-        yield from zip(self.keys[first:last], self.values[first:last], strict=True)
+        last = bisect_right(self.keys, end - 1)
+        begin = start, self.at(start)
+        if last <= first:
+            return (begin,)
+        return (begin, *zip(self.keys[first:last], self.values[first:last], strict=True))

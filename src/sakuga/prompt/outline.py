@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,9 +9,7 @@ from functools import lru_cache
 
 from sakuga.prompt.names import NEGATIVES, PLAIN_WRAPPERS, WRAPPERS, is_block, is_field, lowered
 from sakuga.prompt.nodes import Span
-from sakuga.prompt.reader import MARKUP, MAX_ELEMENTS
-
-_PARTS = re.compile(r"<(/?)([^\s/>]+)")
+from sakuga.prompt.reader import MAX_ELEMENTS, TAGS
 
 
 @dataclass(slots=True)
@@ -97,14 +94,15 @@ def outline(text: str) -> Outline:
     if "<" not in text or text.count("</") > MAX_ELEMENTS:
         return Outline()
     tags = _Tags()
-    for match in MARKUP.finditer(text):
-        parts = _PARTS.match(match[0]) if match["tag"] else None
-        if parts is None:
+    for match in TAGS.finditer(text):
+        name = match["name"]
+        if name is None:
             continue
-        if parts[1]:
-            tags.close(parts[2], Span(*match.span()))
+        start, end = match.span()
+        if match["end"]:
+            tags.close(name, Span(start, end))
         else:
-            tags.open(parts[2], Span(*match.span()), empty=match[0].endswith("/>"))
+            tags.open(name, Span(start, end), empty=text[end - 2] == "/")
         if len(tags.found) > MAX_ELEMENTS:
             return Outline()
     closed = [one.name for one in tags.found if one.close]

@@ -22,35 +22,36 @@ from sakuga.prompt.regex import Regex
 
 _NAME = r"[^\W\d][\w.\-]*+"
 # The face <o>_<o> is a tag of pictures, none of XML.
-_TAG_TAIL = (
-    rf"(?<!<\w>_<)(?!\w>_<\w>)/?{_NAME}"
-    rf"(?:\s++{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+'))*+"
-    r"\s*+/?>"
-)
+_NO_FACE = r"(?<!<\w>_<)(?!\w>_<\w>)"
+_ATTRIBUTES = rf"(?:\s++{_NAME}\s*+=\s*+(?:\"[^\"<]*+\"|'[^'<]*+'))*+\s*+/?>"
+_TAG_TAIL = rf"{_NO_FACE}/?{_NAME}{_ATTRIBUTES}"
 _REFERENCE = r"&(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
 _COMMENT = r"<!--.*?(?:-->|\Z)"
 _CDATA = r"<!\[CDATA\[.*?(?:\]\]>|\Z)"
 _INSTRUCTION = r"<\?[A-Za-z_].*?(?:\?>|\Z)"
 _DECLARATION = r"!(?:DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)"
-TAG = re.compile(f"<{_TAG_TAIL}")
+TAG = re.compile(f"<{_NO_FACE}/?(?P<name>{_NAME}){_ATTRIBUTES}")
 _ATTRIBUTE = Regex(rf"\s({_NAME})\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)')")
 _DECLARATIONS = re.compile(f"<{_DECLARATION}", re.I | re.A)
-# A tag is only looked at, so that a bare & among its attributes is still found.
-SCAN = Regex(
-    rf"{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|(?P<stray>[<&]|\]\]>)", re.S
-)
-# All of a text in which `SCAN` finds no stray, told without a match for every tag.
-NO_STRAY = re.compile(
-    rf"(?:[^<&\]]++|{_COMMENT}|{_CDATA}|{_INSTRUCTION}|<(?={_TAG_TAIL})|{_REFERENCE}|\](?!\]>))*+\Z",
+# A stray and all that stands before it; told without a match for every tag. A tag is only looked
+# at, so that a bare & among its attributes is still found.
+_STRAY = re.compile(
+    rf"(?:[^<&\]]++|<{_NO_FACE}/?{_NAME}\s*+/?>|{_COMMENT}|{_CDATA}|{_INSTRUCTION}"
+    rf"|<(?={_TAG_TAIL})|{_REFERENCE}|\](?!\]>))*+(?P<stray>[<&]|\]\]>|\Z)",
     re.S,
 )
 MARKUP = re.compile(
     rf"{_COMMENT}|(?P<cdata>{_CDATA})|{_INSTRUCTION}|(?P<tag><{_TAG_TAIL})|(?P<reference>{_REFERENCE})",
     re.S,
 )
-_READS_AS_MARKUP = Regex(
-    rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})|&(?={_REFERENCE[1:]})"
+# The tags that are no part of something else.
+TAGS = re.compile(
+    rf"<(?=[!?/\w])(?:{_COMMENT[1:]}|{_CDATA[1:]}|{_INSTRUCTION[1:]}"
+    rf"|{_NO_FACE}(?P<end>/?)(?P<name>{_NAME}){_ATTRIBUTES})",
+    re.S,
 )
+_READS_AS_TAG = Regex(rf"<(?=!--|!\[CDATA\[|(?i:{_DECLARATION})|\?[A-Za-z_]|{_TAG_TAIL})")
+_READS_AS_REFERENCE = Regex(rf"&(?={_REFERENCE[1:]})")
 ESCAPES = {"<": "&lt;", "&": "&amp;", "]]>": "]]&gt;"}
 _NUMBERS = frozenset({"id", "number", "num", "no", "index"})
 _NUMBER = Regex(r"(?:char(?:acter)?[_\- ]?)?([0-9]{1,3})", re.I | re.A)
@@ -71,12 +72,13 @@ def escape(text: str) -> str:
     """
     if "<" not in text and "&" not in text:
         return text
-    return _READS_AS_MARKUP.compiled.sub(lambda match: ESCAPES[match[0]], text)
+    text = _READS_AS_REFERENCE.compiled.sub("&amp;", text)
+    return _READS_AS_TAG.compiled.sub("&lt;", text)
 
 
 def find_declaration(text: str) -> Span | None:
     """Where a text declares a document type or an entity, if it does."""
-    match = _DECLARATIONS.search(text)
+    match = _DECLARATIONS.search(text) if "<!" in text else None
     return Span(match.start(), match.end()) if match else None
 
 
@@ -209,20 +211,18 @@ def _too_many_strays(stray: str, span: Span) -> Fault:
 def _well_formed(markup: str, origin: Offsets) -> tuple[bytes, Offsets, list[tuple[int, int]]]:
     """The markup under one root with its strays escaped; the way back; the strays."""
     pieces, strays, done = [f"<{_ROOT}>"], [], 0
-    if NO_STRAY.match(markup):
-        return f"<{_ROOT}>{markup}</{_ROOT}>".encode(), Offsets(len(pieces[0]), 0), []
     length = len(pieces[0])
     back = Offsets(length, 0)
-    for match in SCAN.compiled.finditer(markup):
-        if match.lastgroup != "stray":
-            continue
-        at, end = match.span()
-        pieces += markup[done:at], ESCAPES[match[0]]
+    for match in _STRAY.finditer(markup):
+        at, end = match.span("stray")
+        if at == end:
+            break
+        pieces += markup[done:at], ESCAPES[match["stray"]]
         length += at - done + len(pieces[-1])
         back.add(length, end)
         strays.append((at, end))
         if len(strays) > MAX_ELEMENTS:
-            raise _FaultFound(_too_many_strays(match[0], origin.span(at, end)))
+            raise _FaultFound(_too_many_strays(match["stray"], origin.span(at, end)))
         done = end
     pieces += markup[done:], f"</{_ROOT}>"
     return "".join(pieces).encode(), back, strays

@@ -26,14 +26,20 @@ SETTING = (
 _QUOTED = 120  # characters of a negative that a message shows
 _SETTING = Regex(SETTING, re.I)
 _TAGS = Regex(r"</?[^<>]*>")
+# In a text of small letters; each begins with a letter, so that others are passed over at once.
 _NEGATIVE = Regex(
-    r"(?:\bnegative[ _]?prompts?|^[*_]{0,2}negative|负面提示词?|負面提示詞?|反向提示词?|反向提示詞?"
-    r"|ネガティブ(?:プロンプト)?|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo"
-    r"|негативный промпт)[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}",
-    re.I | re.M,
+    r"(?:negative(?:(?<!\wnegative)[ _]?prompts?|(?<=^negative)|(?<=^[*_]negative)"
+    r"|(?<=^[*_]{2}negative))|负面提示词?|負面提示詞?|反向提示[词詞]?|ネガティブ(?:プロンプト)?"
+    r"|부정(?:적)? ?프롬프트|prompt n[ée]gatif|prompt negativo|негативный промпт)"
+    r"[*_\])]{0,8}\s{0,4}[:：][*_]{0,8}"
+    r"|[#*][ \t]{0,3}[*_]{0,2}(?:negatives?(?: prompts?)?|负面(?:提示词)?|ネガティブ)"
+    r"[*_:： \t]{0,5}$",  # a heading of Markdown
+    re.M,
 )
 _SIGNS = ("negativ", "负面", "負面", "反向", "ネガティブ", "부정", "gatif", "негатив")
-_STEPS = Regex(r"\bSteps: ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)")
+_STEPS = Regex(
+    r"Steps:(?<!\wSteps:) ?\d{1,5} ?,(?=[^\n]{0,300}?\b(?:Sampler|CFG scale|Seed|Size|Model)\b)"
+)
 # The same, a line each, as chat models and people write them.
 _LINES = Regex(
     r"(?:^[*\- ]{0,4}(?:Steps|Seed|CFG(?: scale)?|Guidance|Sampler|Size|Model)[* ]{0,3}[:=]"
@@ -85,13 +91,20 @@ def is_setting(tag: str) -> bool:
 
 def says_negative(text: str) -> bool:
     """Whether a text has a heading for what shall not be seen."""
-    return _NEGATIVE.compiled.search(text) is not None
+    return _NEGATIVE.compiled.search(_small(text)) is not None
+
+
+@lru_cache(maxsize=4)  # of one text, every stretch is asked for
+def _small(text: str) -> str:
+    """A text in small letters, as long as it was."""
+    return text.replace("İ", "I").lower()
 
 
 def unlabelled(negative: str) -> str:
     """A negative prompt without a heading that says it is one."""
-    label = _NEGATIVE.compiled.match(negative.lstrip())
-    text = negative.lstrip()[label.end() :] if label else negative
+    bare = negative.lstrip().lstrip("*_")
+    label = _NEGATIVE.compiled.match(_small(bare))
+    text = bare[label.end() :] if label else negative
     return _TAGS.compiled.sub(" ", text) if outline(text).negatives else text
 
 
@@ -106,7 +119,7 @@ def _found_in(text: str, gap: Span) -> tuple[Span, str, str] | None:
     """From `Negative prompt:` or `Steps: ..,` on, in a stretch outside of any block."""
     if not _may_have_settings(text):
         return None
-    negative = _NEGATIVE.compiled.search(text, gap.start, gap.end)
+    negative = _NEGATIVE.compiled.search(_small(text), gap.start, gap.end)
     begin = negative.end() if negative else gap.start
     steps = _STEPS.compiled.search(text, begin, gap.end)
     steps = steps or _LINES.compiled.search(text, begin, gap.end)

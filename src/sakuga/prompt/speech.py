@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from sakuga.prompt.nodes import Span
 from sakuga.prompt.regex import Regex
@@ -27,7 +28,7 @@ _OPENERS = (
 # Words that speak of the prompt or to the reader, wherever they stand.
 _PHRASES = (
     r"\bprompts?\b|\bxml\b|提示词|提示詞|プロンプト|프롬프트|промпт|\bcode block\b"
-    r"|\blet me know\b|\bfeel free\b|\bhope (?:this|you|it)\b|\bwould you like\b"
+    r"|\blet me know\b|\bfeel free\b|\bhope (?:this|that|you|it)\b|\bdaj znać\b|\bwould you like\b"
     r"|\bif you(?:'d|’d)?\b"
     r"|\byou can\b|\bdo you want\b|\benjoy\s*!|\byour (?:request|image|picture|character|scene)\b"
     r"|请告诉我|請告訴我|如需|如果您|如果你|需要修改|需要调整|告诉我|您"
@@ -72,6 +73,7 @@ _MARK_LINES = Regex(
 )
 
 
+@lru_cache(maxsize=256)  # a text may have very many stretches that are alike
 def is_chat(text: str) -> bool:
     """Whether a text speaks about a prompt rather than describing a picture."""
     if len(text) > 2 * _LOOKED_AT:
@@ -101,16 +103,25 @@ def is_prose(text: str) -> bool:
     return longest > _MOST_WORDS or most > _MOST_SIGNS or "。" in text or ends
 
 
+@lru_cache(maxsize=1024)
 def is_introduction(line: str) -> bool:
     """Whether a line above or below plain tags can only be meant for a reader."""
     if len(line) > _LOOKED_AT:
         return False
-    prose = len(line.split()) > 3 or not line.isascii() or line.rstrip().endswith(("!", "！"))
+    bare = line.strip()
+    leads = bare.endswith((":", "："))
+    prose = leads or len(bare.split()) > 3 or not bare.isascii() or bare.endswith(("!", "！"))
+    # A comma early on is one between tags, unless they end as a sentence does.
+    listed = "," in line[:12] and not leads and not bare.endswith((".", "!", "?", "。"))
     return (
-        prose
-        and "," not in line[:12]
-        and bool(_CHAT.compiled.match(line) or _SPOKEN.compiled.search(line))
+        prose and not listed and bool(_CHAT.compiled.match(line) or _SPOKEN.compiled.search(line))
     )
+
+
+def end_of_introduction(line: str) -> int:
+    """Where a line that only introduces tags ends, or begins to be tags itself."""
+    colon = re.search("[:：]", line)
+    return colon.end() if colon and divides(line[colon.end() :].strip()) else len(line)
 
 
 def opens_text(text: str) -> bool:

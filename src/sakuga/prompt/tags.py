@@ -11,22 +11,28 @@ from sakuga.prompt.nodes import Field, Span
 from sakuga.prompt.regex import Regex
 
 SEPARATORS = ",，、､،﹐;；。｡｜\n\r\x85\u2028\u2029"
-_SEPARATOR = re.compile(
-    r"(?P<reference>&(?:#\w{1,8}|\w{1,31});)"
-    r"|,(?!(?<=\d,)\d{3}(?!\d))"  # not of 1,000
-    r"|(?<=[^\W_])[;；]|(?<=[)\]}])[;；]"  # not of the faces ;) and ;_;
-    r"|[，、､،﹐。｡｜]|(?P<line>[\n\r\x85\u2028\u2029])"
-)
 _BLANK = r"[^\S\n\r\x85\u2028\u2029]"
-_LIST_MARKS = re.compile(
-    rf"{_BLANK}*+(?:(?:[•・▪◦‣①-⑳]{_BLANK}*+|(?:[-*–—·]|\(?\d{{1,2}}[.)]){_BLANK}++))++"
+_MARK = rf"(?:[•・▪◦‣①-⑳]{_BLANK}*+|(?:[-*–—·]|\(?\d{{1,2}}[.)]){_BLANK}++)"
+_LIST_MARKS = re.compile(rf"{_BLANK}*+{_MARK}++")
+_LINE = r"[\n\r\x85\u2028\u2029]"
+_PLAIN = "，、､،﹐。｡｜"  # which part tags wherever they stand
+_MORE = rf"{_BLANK}|[{_PLAIN}]|,(?!\d{{3}}(?!\d))"
+# One match for all that stands between two tags, of which a text may have very much. It begins
+# with a set of signs, so that letters are passed over at once.
+_SEPARATOR = re.compile(
+    rf"[&,;；{_PLAIN}\n\r\x85\u2028\u2029](?:"
+    r"(?<=&)(?P<reference>(?:#\w{1,8}|\w{1,31});)"
+    rf"|(?<={_LINE})(?P<line>(?:{_MORE}|{_LINE}|{_MARK})*+)"
+    r"|(?:(?<=,)(?!(?<=\d,)\d{3}(?!\d))"  # not of 1,000
+    r"|(?<=[^\W_][;；])|(?<=[)\]}][;；])"  # not of the faces ;) and ;_;
+    rf"|(?<=[{_PLAIN}]))(?:{_MORE})*+)"
 )
 _WEIGHT = re.compile(r"^[0-9.]+::|(?<=[^\s:]):\s*[0-9.]+$|::$")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _LONGEST_TAG = 120  # characters; what is longer is prose
 _MOST_WORDS = 5  # of a tag that stands in a list
-_SENTENCE_END = re.compile(r"[^\W\d_]{2}[.!?]\s*$|[！？]")
-_STOP = Regex(r"(?<=[\u3040-\uffee])[。｡]\s*$", re.M)
+_SENTENCE_END = re.compile(r"[.!?！？](?:(?<=[！？])|(?<=[^\W\d_]{2}.)\s*$)")
+_STOP = Regex(r"[。｡](?<=[\u3040-\uffee].)\s*$", re.M | re.S)
 _FULL_WIDTH = Regex("[，、､﹐；。｡｜]")
 _SPACING = re.compile(r"[\s_\-]+")
 
@@ -63,7 +69,7 @@ def pieces(text: str) -> tuple[tuple[int, int], ...]:
         if tag:
             found.append((end - len(tag), end - len(tag) + len(tag.rstrip())))
         if match:
-            begins_line = bool(match["line"]) or (begins_line and not tag)
+            begins_line = match["line"] is not None or (begins_line and not tag)
             start = match.end()
     return tuple(found)
 
@@ -76,6 +82,7 @@ def tags(part: Field) -> Iterator[Tag]:
             yield Tag(text, normal(text), part, start)
 
 
+@lru_cache(16)
 def is_list(text: str) -> bool:
     """Whether a text without structure is tags alone, told by what parts them, and no sentences.
 
