@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sakuga.model.layers import Positions, Segments, attention, rotate
+from sakuga.model.fused.norms import gate_add, norm_scale
+from sakuga.model.fused.rotary import norm_rotate
+from sakuga.model.fused.swiglu import gated
+from sakuga.model.layers import Positions, Segments, attention
 from sakuga.model.packing import Latents, Packing, packing_of, patchify, text_positions, unpatchify
 from sakuga.model.spec import NextDiTSpec
 
@@ -41,9 +43,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, positions: Positions) -> Tensor:
         """Mix the tokens of each segment: pack (..., D) to pack (..., D)."""
-        q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
-        q = rotate(self.q_norm(q), positions.cos, positions.sin)
-        k = rotate(self.k_norm(k), positions.cos, positions.sin)
+        norms = self.q_norm, self.k_norm
+        q, k, v = norm_rotate(self.qkv(x), self.heads, norms, positions)
         out: Tensor = self.out(attention(q, k, v, positions.segments))
         return out
 
@@ -59,7 +60,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        out: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
+        out: Tensor = self.w2(gated(x, self.w1, self.w3))
         return out
 
 
@@ -96,14 +97,10 @@ class TransformerBlock(Sandwich):
     def forward(self, x: Tensor, positions: Positions, modulation: Tensor) -> Tensor:
         """Map a pack (..., D) to a pack (..., D), given this block's (S, 4·D)."""
         scale_msa, gate_msa, scale_mlp, gate_mlp = modulation.chunk(4, dim=-1)
-        # Computed once per segment, before they are repeated for each of its many tokens.
-        factors = (1 + scale_msa, gate_msa.tanh(), 1 + scale_mlp, gate_mlp.tanh())
-        scale_msa, gate_msa, scale_mlp, gate_mlp = map(positions.spread, factors)
-        branch = self.attention(self.attention_norm1(x) * scale_msa, positions)
-        x = x + gate_msa * self.attention_norm2(branch)
-        branch = self.feed_forward(self.ffn_norm1(x) * scale_mlp)
-        out: Tensor = x + gate_mlp * self.ffn_norm2(branch)
-        return out
+        branch = self.attention(norm_scale(x, self.attention_norm1, scale_msa, positions), positions)
+        x = gate_add(x, branch, self.attention_norm2, gate_msa, positions)
+        branch = self.feed_forward(norm_scale(x, self.ffn_norm1, scale_mlp, positions))
+        return gate_add(x, branch, self.ffn_norm2, gate_mlp, positions)
 
 
 class FinalLayer(nn.Module):
