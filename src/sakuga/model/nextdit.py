@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sakuga.model.attention import attention
 from sakuga.model.fused.norms import gate_add, norm_scale
 from sakuga.model.fused.rotary import norm_rotate
 from sakuga.model.fused.swiglu import gated
-from sakuga.model.layers import Positions, Segments, attention
+from sakuga.model.layers import Positions, Segments
 from sakuga.model.packing import Latents, Packing, packing_of, patchify, text_positions, unpatchify
 from sakuga.model.spec import NextDiTSpec
 
@@ -45,7 +46,7 @@ class Attention(nn.Module):
         """Mix the tokens of each segment: pack (..., D) to pack (..., D)."""
         norms = self.q_norm, self.k_norm
         q, k, v = norm_rotate(self.qkv(x), self.heads, norms, positions)
-        out: Tensor = self.out(attention(q, k, v, positions.segments))
+        out: Tensor = self.out(attention(q, k, v, positions))
         return out
 
 
