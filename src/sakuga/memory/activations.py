@@ -291,7 +291,7 @@ class Denoising:
     estimates of each picture that the solver holds meanwhile. `size`: bytes of a value.
     `unfolded`: of the largest matrix while it is used, if it lies there in another format.
     `again`: numbers per token beside two hidden maps while a linear that adapters change
-    computes a second time.
+    computes a second time. `fused`: kernels of a card compute what stands between products.
     """
 
     spec: NextDiTSpec
@@ -302,6 +302,7 @@ class Denoising:
     size: int
     unfolded: int = 0
     again: int = 0
+    fused: bool = False
 
     @property
     def bundles(self) -> tuple[tuple[Segment, ...], ...]:
@@ -357,16 +358,15 @@ class Denoising:
     def _block(self, bundle: tuple[Segment, ...]) -> int:
         """The SwiGLU: what it multiplies and the product; its input, the block's two sums.
 
-        Segments of unlike lengths have their four modulations spread over all tokens.
+        A kernel puts the product where one of its factors was.
         """
         tokens = sum(segment.tokens for segment in bundle)
-        spread = 4 if len(set(bundle)) > 1 else 0
         hidden = tokens * self.spec.ffn_dim * self.size
-        inner = swiglu(hidden, self.unfolded)
+        inner = 2 * hidden + self.unfolded if self.fused else swiglu(hidden, self.unfolded)
         if self.again:
             again = 2 * hidden + self.unfolded + tokens * self.again * self.size
             inner = max(inner, again)
-        return tokens * (3 + spread) * self.spec.dim * self.size + inner
+        return tokens * 3 * self.spec.dim * self.size + inner
 
 
 def swiglu(hidden: int, unfolded: int) -> int:

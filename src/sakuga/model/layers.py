@@ -88,6 +88,30 @@ class Positions:
         return vectors.unsqueeze(1) if self.owner is None else vectors[self.owner]
 
 
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One vector per segment, kept as the table that it is a row of.
+
+    `table`: (R, D); `rows`: which of it each segment has, (S,); None where it has row by row.
+    """
+
+    table: Tensor
+    rows: Tensor | None = None
+
+    @property
+    def vectors(self) -> Tensor:
+        """The vectors themselves, (S, D)."""
+        return self.table if self.rows is None else self.table[self.rows]
+
+    def chunk(self, count: int) -> tuple[Lookup, ...]:
+        """Cut each vector into `count` equal parts.
+
+        A kernel of a card finds the rows by itself; elsewhere they are gathered once for all parts.
+        """
+        one = self if self.table.is_cuda else Lookup(self.vectors)
+        return tuple(Lookup(part, one.rows) for part in one.table.chunk(count, dim=-1))
+
+
 def rope_tables(ids: Tensor, axes_dims: Sequence[int], theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary angles over several axes (RoFormer, arXiv 2104.09864).
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sakuga.model.fused.kernel import Kernel, block_of
-from sakuga.model.layers import Positions
+from sakuga.model.layers import Lookup, Positions
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 WARPS = 4
 
 
-def norm_scale(x: Tensor, norm: nn.Module, scale: Tensor, positions: Positions) -> Tensor:
-    """Norm a pack (..., D), and scale it by 1 + `scale` (S, D) of its segment."""
+def norm_scale(x: Tensor, norm: nn.Module, scale: Lookup, positions: Positions) -> Tensor:
+    """Norm a pack (..., D), and scale it by 1 + the `scale` of its segment."""
     if plain(norm) and NORM_SCALE.takes(x):
         y = torch.empty_like(x)
         if launch_norm_scale(x, y, norm, scale, positions):
             return y
     normed: Tensor = norm(x)
-    return normed * positions.spread(1 + scale)
+    return normed * positions.spread(1 + scale.vectors)
 
 
 def gate_add(
-    x: Tensor, branch: Tensor, norm: nn.Module, gate: Tensor, positions: Positions
+    x: Tensor, branch: Tensor, norm: nn.Module, gate: Lookup, positions: Positions
 ) -> Tensor:
-    """Add to a pack (..., D) the norm of a branch, times tanh of the `gate` (S, D) of its segment.
+    """Add to a pack (..., D) the norm of a branch, times tanh of the `gate` of its segment.
 
     May compute in the memory of the branch.
     """
     if plain(norm) and GATE_ADD.takes(x) and GATE_ADD.takes(branch):
         if launch_gate_add(x, branch, branch, norm, gate, positions):
             return branch
-    return x + positions.spread(gate.tanh()) * norm(branch)
+    return x + positions.spread(gate.vectors.tanh()) * norm(branch)
 
 
 def plain(norm: nn.Module) -> TypeGuard[nn.RMSNorm]:
@@ -45,20 +45,20 @@ def plain(norm: nn.Module) -> TypeGuard[nn.RMSNorm]:
 
 
 def launch_norm_scale(
-    x: Tensor, y: Tensor, norm: nn.RMSNorm, scale: Tensor, positions: Positions, warps: int = WARPS
+    x: Tensor, y: Tensor, norm: nn.RMSNorm, scale: Lookup, positions: Positions, warps: int = WARPS
 ) -> bool:
     """`norm_scale` into y, by the kernel."""
     width = x.shape[-1]
     owner, length = owners(positions)
     return NORM_SCALE.launch(
         (x.numel() // width,),
-        x, y, norm.weight, scale, owner, scale.stride(0), length, norm.eps,
-        D=width, BLOCK=block_of(width), RAGGED=owner is not None, num_warps=warps,
+        x, y, norm.weight, scale.table, scale.rows, owner, scale.table.stride(0), length, norm.eps,
+        D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=scale.rows is not None, num_warps=warps,
     )  # fmt: skip
 
 
 def launch_gate_add(
-    x: Tensor, branch: Tensor, y: Tensor, norm: nn.RMSNorm, gate: Tensor, positions: Positions,
+    x: Tensor, branch: Tensor, y: Tensor, norm: nn.RMSNorm, gate: Lookup, positions: Positions,
     warps: int = WARPS,
 ) -> bool:  # fmt: skip
     """`gate_add` into y, by the kernel."""
@@ -66,23 +66,23 @@ def launch_gate_add(
     owner, length = owners(positions)
     return GATE_ADD.launch(
         (x.numel() // width,),
-        x, branch, y, norm.weight, gate, owner, gate.stride(0), length, norm.eps,
-        D=width, BLOCK=block_of(width), RAGGED=owner is not None, num_warps=warps,
+        x, branch, y, norm.weight, gate.table, gate.rows, owner, gate.table.stride(0), length, norm.eps,
+        D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=gate.rows is not None, num_warps=warps,
     )  # fmt: skip
 
 
 def launch_gate_add_norm(
     x: Tensor, branch: Tensor, y: Tensor, norms: tuple[nn.RMSNorm, nn.RMSNorm],
-    gate: Tensor, scale: Tensor, positions: Positions, warps: int = WARPS,
+    gate: Lookup, scale: Lookup, positions: Positions, warps: int = WARPS,
 ) -> bool:  # fmt: skip
     """`gate_add` into the branch, and `norm_scale` of that into y, by one kernel."""
     width = x.shape[-1]
     owner, length = owners(positions)
     return GATE_ADD_NORM.launch(
         (x.numel() // width,),
-        x, branch, branch, y, norms[0].weight, norms[1].weight, gate, scale,
-        owner, gate.stride(0), length, norms[0].eps,
-        D=width, BLOCK=block_of(width), RAGGED=owner is not None, num_warps=warps,
+        x, branch, branch, y, norms[0].weight, norms[1].weight, gate.table, scale.table,
+        gate.rows, owner, gate.table.stride(0), length, norms[0].eps,
+        D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=gate.rows is not None, num_warps=warps,
     )  # fmt: skip
 
 
@@ -92,15 +92,16 @@ def owners(positions: Positions) -> tuple[Tensor | None, int]:
 
 
 def _norm_scale(
-    x, y, weight, scale, owner, stride, length, eps,
-    D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr,
+    x, y, weight, scale, rows, owner, stride, length, eps,
+    D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr, LOOKED: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < D
     value = tl.load(x + token * D + at, mask=inside, other=0.0).to(tl.float32)
-    segment = tl.load(owner + token) if RAGGED else token // length
-    factor = 1.0 + tl.load(scale + segment * stride + at, mask=inside, other=0.0).to(tl.float32)
+    row = tl.load(owner + token) if RAGGED else token // length
+    row = tl.load(rows + row) if LOOKED else row
+    factor = 1.0 + tl.load(scale + row * stride + at, mask=inside, other=0.0).to(tl.float32)
     factor *= tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
     norm = tl.rsqrt(tl.sum(value * value, 0) / D + eps)
     made = value * norm * factor
@@ -108,16 +109,17 @@ def _norm_scale(
 
 
 def _gate_add(
-    x, branch, y, weight, gate, owner, stride, length, eps,
-    D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr,
+    x, branch, y, weight, gate, rows, owner, stride, length, eps,
+    D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr, LOOKED: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < D
     value = tl.load(branch + token * D + at, mask=inside, other=0.0).to(tl.float32)
     before = tl.load(x + token * D + at, mask=inside, other=0.0).to(tl.float32)
-    segment = tl.load(owner + token) if RAGGED else token // length
-    raw = tl.load(gate + segment * stride + at, mask=inside, other=0.0).to(tl.float32)
+    row = tl.load(owner + token) if RAGGED else token // length
+    row = tl.load(rows + row) if LOOKED else row
+    raw = tl.load(gate + row * stride + at, mask=inside, other=0.0).to(tl.float32)
     factor = 2.0 * tl.sigmoid(2.0 * raw) - 1.0  # the hyperbolic tangent
     factor *= tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
     norm = tl.rsqrt(tl.sum(value * value, 0) / D + eps)
@@ -126,16 +128,17 @@ def _gate_add(
 
 
 def _gate_add_norm(
-    x, branch, summed, y, weight, next_weight, gate, scale, owner, stride, length, eps,
-    D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr,
+    x, branch, summed, y, weight, next_weight, gate, scale, rows, owner, stride, length, eps,
+    D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr, LOOKED: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < D
     value = tl.load(branch + token * D + at, mask=inside, other=0.0).to(tl.float32)
     before = tl.load(x + token * D + at, mask=inside, other=0.0).to(tl.float32)
-    segment = tl.load(owner + token) if RAGGED else token // length
-    raw = tl.load(gate + segment * stride + at, mask=inside, other=0.0).to(tl.float32)
+    row = tl.load(owner + token) if RAGGED else token // length
+    row = tl.load(rows + row) if LOOKED else row
+    raw = tl.load(gate + row * stride + at, mask=inside, other=0.0).to(tl.float32)
     factor = 2.0 * tl.sigmoid(2.0 * raw) - 1.0
     factor *= tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
     norm = tl.rsqrt(tl.sum(value * value, 0) / D + eps)
@@ -143,7 +146,7 @@ def _gate_add_norm(
     made = (before + value * norm * factor).to(summed.dtype.element_ty)
     tl.store(summed + token * D + at, made, mask=inside)
     state = made.to(tl.float32)
-    factor = 1.0 + tl.load(scale + segment * stride + at, mask=inside, other=0.0).to(tl.float32)
+    factor = 1.0 + tl.load(scale + row * stride + at, mask=inside, other=0.0).to(tl.float32)
     factor *= tl.load(next_weight + at, mask=inside, other=0.0).to(tl.float32)
     norm = tl.rsqrt(tl.sum(state * state, 0) / D + eps)
     tl.store(y + token * D + at, (state * norm * factor).to(y.dtype.element_ty), mask=inside)
