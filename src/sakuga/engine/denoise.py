@@ -8,8 +8,9 @@ the card.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -23,9 +24,10 @@ from sakuga.engine.decode import Preview, PreviewMap, delayed
 from sakuga.engine.networks import Networks
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import NotFinite
+from sakuga.memory.attention import AttentionShape
 from sakuga.memory.device import Device
 from sakuga.memory.stages import DENOISE
-from sakuga.model.layers import Positions
+from sakuga.model.layers import Positions, Segments
 from sakuga.model.nextdit import Group, Modulations, NextDiT, RefinerBlock, TransformerBlock
 from sakuga.model.packing import Packing, packing_of, text_positions
 from sakuga.model.spec import VAESpec
@@ -95,14 +97,17 @@ class Packings:
 
         return cls(packed((0,)), packed((0, 1)) if len(lengths) > 1 else ())
 
-    def to(self, device: torch.device) -> Packings:
-        """The same with its tables on `device`; segments that are alike share theirs."""
+    def to(self, device: torch.device, choose: Callable[[Segments], str]) -> Packings:
+        """The same with its tables on `device`; segments that are alike share theirs.
+
+        choose: names what computes attention over segments.
+        """
         moved: dict[int, Packing] = {}
 
         def move(segments: PackedSegments) -> PackedSegments:
             key = id(segments.packing)
             if key not in moved:
-                moved[key] = segments.packing.to(device)
+                moved[key] = segments.packing.to(device).attending(choose)
             return replace(segments, packing=moved[key])
 
         return Packings(tuple(map(move, self.conditional)), tuple(map(move, self.both)))
@@ -266,12 +271,23 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
         prepared = _prepared(inputs, device)
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
             for group, packings in zip(inputs.noise, inputs.packings, strict=True):
-                denoiser = Denoiser(transformer, prepared, packings.to(device.where), blocks)
+                packings = packings.to(device.where, partial(_attending, inputs, device))
+                denoiser = Denoiser(transformer, prepared, packings, blocks)
                 velocity, x = _begun(inputs, _guided(denoiser, run.request), group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
                 latents.append((yield from _shown(inputs, device, steps, done)))
     return torch.cat(latents)
+
+
+def _attending(inputs: DenoiseInputs, device: Device, segments: Segments) -> str:
+    """What computes attention over some segments, which the receipt will tell."""
+    transformer = inputs.transformer
+    dtype = transformer.x_embedder.weight.dtype
+    shape = AttentionShape.of(transformer.spec, segments.lengths, dtype)
+    name = device.attention.choose(device.where, shape)
+    inputs.run.attention = tuple(sorted({*inputs.run.attention, name}))
+    return name
 
 
 def _begun(

@@ -78,6 +78,8 @@ class Runner:
             kept=run.plan.kept,
             pinned=run.options.pinned,
             stages=tuple(run.stages.values()),
+            kernels="triton" if self.card.fused else "torch",
+            attention=", ".join(run.attention),
         )
 
     def say_learned(self, run: Run) -> Events[None]:

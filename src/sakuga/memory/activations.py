@@ -335,13 +335,12 @@ class Denoising:
         """Bytes at the worst moment of an evaluation: within a block.
 
         Beside all hidden states there are the latents as they were given, once by picture
-        and once by segment, and the modulations of this evaluation.
+        and once by segment, and the modulations of the block.
         """
         count = len(self.segments)
         tokens = sum(segment.tokens for segment in self.segments)
         given = (count + (self.pictures if self.size < FLOAT else 0)) * self._values
-        blocks = self.spec.n_refiner_layers + self.spec.n_layers
-        rows = count * (4 * blocks + 1) * self.spec.dim
+        rows = count * 4 * self.spec.dim
         states = (tokens * self.spec.dim + rows + given) * self.size
         return states + max(map(self._block, self.bundles))
 

@@ -30,7 +30,7 @@ class Card:
     GB/s within the card and from pinned host memory. `workspace`: bytes that cuBLAS takes
     beside our tensors. `bfloat16`: whether it computes in it natively. `unified`: its memory
     is the host's, so nothing has to be moved to stay, and a copy takes the processor's own
-    time. `measured`: by us, on such a card; otherwise `source` says where the estimate is from.
+    time. `fused`: Triton's kernels run there. `measured`: by us, on such a card; otherwise `source` says where the estimate is from.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Card:
     workspace: int = SMALL_WORKSPACE
     bfloat16: bool = True
     unified: bool = False
+    fused: bool = True
     measured: bool = False
 
     def peak(self, dtype: str) -> float:
@@ -86,7 +87,7 @@ RTX_3060 = Card(
 CPU = Card(
     "cpu", "simulated card", 16 * GIB, 0.1, 0.1, 0.024, 20.0, 10.0,
     "two cores of a laptop; on it a plan decides what is held, not how long it takes",
-    float32_share=1.0, workspace=0, bfloat16=False, unified=True,
+    float32_share=1.0, workspace=0, bfloat16=False, unified=True, fused=False,
 )  # fmt: skip
 
 CARDS = {each.name: each for each in (H200, H100, RTX_4090, RTX_4060_TI, RTX_3060, CPU)}

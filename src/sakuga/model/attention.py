@@ -7,7 +7,7 @@ a pack may name one in its `Positions`; a pack that names none gets torch's own 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -27,14 +27,15 @@ HALVES = (torch.bfloat16, torch.float16)
 class Backend:
     """A way to compute attention. `title`: as people know it.
 
-    `packages`: the modules that may hold it, any of which will do; none where torch has it.
+    `packages`: the modules that may hold it, any of which will do, and what each comes from;
+    none where torch has it.
     `cards`: the generations (major compute capability) it was written for, None for all.
     """
 
     name: str
     title: str
     attend: Attend
-    packages: tuple[str, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
     cards: tuple[int, ...] | None = None
     dtypes: tuple[torch.dtype, ...] = field(default=HALVES)
 
@@ -51,8 +52,13 @@ class Backend:
             known = ", ".join(f"{one}.x" for one in self.cards)
             return f"it is for cards of compute capability {known}"
         if self.packages and self.module is None:
-            return f"{' or '.join(self.packages)} is not installed"
+            return f"{' or '.join(self.distributions)} is not installed"
         return ""
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """The names by which its packages are installed."""
+        return tuple(self.packages.values())
 
     @property
     def module(self) -> str | None:
@@ -98,17 +104,23 @@ def _torch(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
     return _each(q, k, v, positions.segments)
 
 
-def _kernel(kind: SDPBackend) -> Attend:
-    """One of torch's kernels, and no other."""
-
-    def attend(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
-        with sdpa_kernel(kind):
-            return _each(q, k, v, positions.segments)
-
-    return attend
+def _cudnn(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
+    with sdpa_cudnn:
+        return _each(q, k, v, positions.segments)
 
 
-def _packed(packages: Sequence[str]) -> Attend:
+def _flash(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
+    """Torch's own, of all segments at once, which is how it is fast."""
+    segments, starts = positions.segments, positions.starts
+    longest = max(segments.lengths)
+    made: Tensor = torch.ops.aten._flash_attention_forward(
+        *(segments.unpack(part) for part in (q, k, v)),
+        starts, starts, longest, longest, 0.0, False, False,
+    )[0]  # fmt: skip
+    return segments.pack(made.flatten(-2))
+
+
+def _packed(packages: Iterable[str]) -> Attend:
     """A function of FlashAttention's form, which takes all segments of a pack at once."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
@@ -127,15 +139,15 @@ def _packed(packages: Sequence[str]) -> Attend:
     return attend
 
 
-FLASH_3 = ("fa3_fwd_interface", "flash_attn_interface")
-FLASH_2, FLASH_4 = ("flash_attn",), ("flash_attn.cute",)
+FLASH_3 = {"fa3_fwd_interface": "fa3-fwd", "flash_attn_interface": "flash_attn_3"}
+FLASH_2, FLASH_4 = {"flash_attn": "flash-attn"}, {"flash_attn.cute": "flash-attn-4"}
 
 BACKENDS: Mapping[str, Backend] = {
     one.name: one
     for one in (
         Backend(TORCH, "torch's own choice", _torch),
-        Backend("cudnn", "cuDNN", _kernel(SDPBackend.CUDNN_ATTENTION)),
-        Backend("flash", "torch's FlashAttention", _kernel(SDPBackend.FLASH_ATTENTION)),
+        Backend("cudnn", "cuDNN", _cudnn),
+        Backend("flash", "torch's FlashAttention", _flash),
         Backend("flash3", "FlashAttention 3", _packed(FLASH_3), FLASH_3, cards=(9,)),
         Backend("flash4", "FlashAttention 4", _packed(FLASH_4), FLASH_4, cards=(9, 10, 12)),
         Backend("flash2", "FlashAttention 2", _packed(FLASH_2), FLASH_2, cards=(8, 9)),

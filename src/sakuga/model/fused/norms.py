@@ -41,7 +41,7 @@ def gate_add(
 
 def plain(norm: nn.Module) -> TypeGuard[nn.RMSNorm]:
     """Whether a norm is what the kernels compute: no adapter has changed it."""
-    return type(norm) is nn.RMSNorm
+    return type(norm) is nn.RMSNorm and norm.eps is not None
 
 
 def launch_norm_scale(
@@ -51,7 +51,7 @@ def launch_norm_scale(
     width = x.shape[-1]
     owner, length = owners(positions)
     return NORM_SCALE.launch(
-        (x.numel() // width,),
+        x.numel() // width,
         x, y, norm.weight, scale.table, scale.rows, owner, scale.table.stride(0), length, norm.eps,
         D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=scale.rows is not None, num_warps=warps,
     )  # fmt: skip
@@ -65,7 +65,7 @@ def launch_gate_add(
     width = x.shape[-1]
     owner, length = owners(positions)
     return GATE_ADD.launch(
-        (x.numel() // width,),
+        x.numel() // width,
         x, branch, y, norm.weight, gate.table, gate.rows, owner, gate.table.stride(0), length, norm.eps,
         D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=gate.rows is not None, num_warps=warps,
     )  # fmt: skip
@@ -79,7 +79,7 @@ def launch_gate_add_norm(
     width = x.shape[-1]
     owner, length = owners(positions)
     return GATE_ADD_NORM.launch(
-        (x.numel() // width,),
+        x.numel() // width,
         x, branch, branch, y, norms[0].weight, norms[1].weight, gate.table, scale.table,
         gate.rows, owner, gate.table.stride(0), length, norms[0].eps,
         D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=gate.rows is not None, num_warps=warps,

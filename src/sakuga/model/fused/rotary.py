@@ -43,7 +43,7 @@ def launch_norm_rotate(
     width, size = qkv.shape[-1], qkv.shape[-1] // sum(heads)
     turned = heads[0] + heads[1]
     return NORM_ROTATE.launch(
-        (qkv.numel() // width,),
+        qkv.numel() // width,
         qkv, norms[0].weight, norms[1].weight, cos, sin, len(cos), norms[0].eps,
         ROW=width, Q=heads[0], TURNED=turned, HEADS=block_of(turned),
         E=size, BLOCK=block_of(size), num_warps=warps,

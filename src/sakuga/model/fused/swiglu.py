@@ -34,7 +34,7 @@ def launch_gated(
     block = min(block, block_of(width))
     columns = -(-width // block)
     return GATED.launch(
-        (gate.numel() // width * columns,),
+        gate.numel() // width * columns,
         gate, value, made, gate.stride(-2), value.stride(-2), made.stride(-2),
         F=width, BLOCK=block, COLUMNS=columns, BACKWARD=backward, num_warps=warps,
     )  # fmt: skip
