@@ -43,7 +43,7 @@ class Plan:
     device, None for no limit. `kept`: networks stay there from stage to stage. `pinned`:
     bytes of host memory that may be pinned for copies, None for as many as are wanted.
     `kernels`: what computes between products, triton or torch; `attention`: which back-ends
-    compute attention, once that has been decided.
+    compute attention; what was asked for, until that is decided.
     """
 
     device: str
@@ -55,8 +55,8 @@ class Plan:
     kept: bool = False
     pinned: int | None = None
     stages: tuple[StagePlan, ...] = ()
-    kernels: str = ""
-    attention: str = ""
+    kernels: str = "torch"
+    attention: str = "torch"
 
     @property
     def deciding(self) -> dict[str, object]:

@@ -270,8 +270,8 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
     with device.lend(transformer, NOT_LENT):
         prepared = _prepared(inputs, device)
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
-            for group, packings in zip(inputs.noise, inputs.packings, strict=True):
-                packings = packings.to(device.where, partial(_attending, inputs, device))
+            for group, where in zip(inputs.noise, inputs.packings, strict=True):
+                packings = where.to(device.where, partial(_attending, inputs, device))
                 denoiser = Denoiser(transformer, prepared, packings, blocks)
                 velocity, x = _begun(inputs, _guided(denoiser, run.request), group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)

@@ -12,9 +12,9 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from sakuga.api.codec import unknown
 from sakuga.errors import RequestError
 from sakuga.files.shelf import Shelf
-from sakuga.model.attention import BACKENDS, Backend, usable
+from sakuga.model.attention import BACKENDS, usable
 from sakuga.model.layers import TORCH, Positions, Segments
 from sakuga.model.spec import NextDiTSpec
 
@@ -172,7 +172,7 @@ def measure(device: torch.device, shape: AttentionShape) -> Times:
             break
         try:
             given = backend.attend(q, k, v, positions)
-            ms = _milliseconds(backend, (q, k, v), positions)
+            ms = _milliseconds(partial(backend.attend, q, k, v, positions))
         except (RuntimeError, TypeError, ImportError):
             continue
         first = given if first is None else first
@@ -181,13 +181,13 @@ def measure(device: torch.device, shape: AttentionShape) -> Times:
     return found
 
 
-def _milliseconds(backend: Backend, qkv: Sequence[Tensor], positions: Positions) -> float:
+def _milliseconds(work: Callable[[], Tensor]) -> float:
     times = []
     for _ in range(RUNS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        backend.attend(*qkv, positions)
+        work()
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end))
+        times.append(float(start.elapsed_time(end)))
     return round(statistics.median(times), 4)

@@ -30,7 +30,8 @@ class Card:
     GB/s within the card and from pinned host memory. `workspace`: bytes that cuBLAS takes
     beside our tensors. `bfloat16`: whether it computes in it natively. `unified`: its memory
     is the host's, so nothing has to be moved to stay, and a copy takes the processor's own
-    time. `fused`: Triton's kernels run there. `measured`: by us, on such a card; otherwise `source` says where the estimate is from.
+    time. `fused`: Triton's kernels run there. `measured`: by us, on such a card; otherwise
+    `source` says where the estimate is from.
     """
 
     name: str

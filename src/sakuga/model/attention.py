@@ -105,7 +105,7 @@ def _torch(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
 
 
 def _cudnn(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
-    with sdpa_cudnn:
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         return _each(q, k, v, positions.segments)
 
 

@@ -98,7 +98,9 @@ class TransformerBlock(Sandwich):
     def forward(self, x: Tensor, positions: Positions, modulation: Lookup) -> Tensor:
         """Map a pack (..., D) to a pack (..., D), given this block's (S, 4·D)."""
         scale_msa, gate_msa, scale_mlp, gate_mlp = modulation.chunk(4)
-        branch = self.attention(norm_scale(x, self.attention_norm1, scale_msa, positions), positions)
+        branch = self.attention(
+            norm_scale(x, self.attention_norm1, scale_msa, positions), positions
+        )
         x = gate_add(x, branch, self.attention_norm2, gate_msa, positions)
         branch = self.feed_forward(norm_scale(x, self.ffn_norm1, scale_mlp, positions))
         return gate_add(x, branch, self.ffn_norm2, gate_mlp, positions)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,7 @@ def refusal(index: int) -> str:
     return ""
 
 
+@dataclass(eq=False)
 class Kernel:
     """One kernel: a function in Triton's language, compiled by its first launch.
 
@@ -39,11 +41,11 @@ class Kernel:
     the compiler said where it could not; the reference computes from then on.
     """
 
-    def __init__(self, function: Callable[..., None], varies: tuple[str, ...] = ()) -> None:
-        self.function, self.varies = function, varies
-        self.broken = ""
-        self._jit: Any = None
-        self._compiled: dict[tuple[object, ...], Any] = {}
+    function: Callable[..., None]
+    varies: tuple[str, ...] = ()
+    broken: str = ""
+    _jit: Any = None
+    _compiled: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def takes(self, x: Tensor) -> bool:
         """Whether it computes `x`: on a card that can, and where no gradient is asked for."""
@@ -51,13 +53,15 @@ class Kernel:
             return False
         return x.is_contiguous() and not refusal(x.device.index)
 
-    def launch(self, programs: int, *args: object, **options: object) -> bool:
+    def launch(
+        self, programs: int, args: Sequence[object], constants: Mapping[str, object], warps: int
+    ) -> bool:
         """Run it on the current stream; False, with nothing written, where it cannot be compiled.
 
-        options: the constants it is compiled for, in the order of its last arguments.
+        constants: what it is compiled for, its last arguments by name and in order.
         """
         try:
-            self._launch(programs, args, options)
+            self._launch(programs, args, constants, warps)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a compiler may fail in any way
@@ -71,21 +75,20 @@ class Kernel:
         return True
 
     def _launch(
-        self, programs: int, args: tuple[object, ...], options: Mapping[str, object]
+        self, programs: int, args: Sequence[object], constants: Mapping[str, object], warps: int
     ) -> None:
         """Triton finds a compiled kernel by long names, which takes the host 20 us a launch."""
-        key = (*map(_trait, args), *options.values())
+        key = (*map(_trait, args), *constants.values(), warps)
         known = self._compiled.get(key)
         if known is None:
-            known = self.jit[programs,](*args, **options)
+            known = self.jit[programs,](*args, **constants, num_warps=warps)
             if importlib.import_module("triton").__version__.startswith(LAUNCHED_ALIKE):
                 self._compiled[key] = known
             return
-        constants = [value for name, value in options.items() if name.isupper()]
         stream = torch._C._cuda_getCurrentRawStream(torch.cuda.current_device())
         known.run(
             programs, 1, 1, stream, known.function, known.packed_metadata, None, None, None,
-            *args, *constants,
+            *args, *constants.values(),
         )  # fmt: skip
 
     @property
@@ -96,6 +99,11 @@ class Kernel:
             self.function.__globals__["tl"] = importlib.import_module("triton.language")
             self._jit = triton.jit(self.function, do_not_specialize=self.varies)
         return self._jit
+
+
+def kernel(*varies: str) -> Callable[[Callable[..., None]], Kernel]:
+    """Make a kernel of a function; it is not compiled anew for the arguments that are named."""
+    return lambda function: Kernel(function, varies)
 
 
 def _trait(value: object) -> object:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from sakuga.model.fused.kernel import Kernel, block_of
+from sakuga.model.fused.kernel import block_of, kernel
 from sakuga.model.layers import Lookup, Positions
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ WARPS = 4
 
 def norm_scale(x: Tensor, norm: nn.Module, scale: Lookup, positions: Positions) -> Tensor:
     """Norm a pack (..., D), and scale it by 1 + the `scale` of its segment."""
-    if plain(norm) and NORM_SCALE.takes(x):
+    if plain(norm) and _norm_scale.takes(x):
         y = torch.empty_like(x)
         if launch_norm_scale(x, y, norm, scale, positions):
             return y
@@ -33,64 +33,53 @@ def gate_add(
 
     May compute in the memory of the branch.
     """
-    if plain(norm) and GATE_ADD.takes(x) and GATE_ADD.takes(branch):
-        if launch_gate_add(x, branch, branch, norm, gate, positions):
-            return branch
-    return x + positions.spread(gate.vectors.tanh()) * norm(branch)
+    able = plain(norm) and _gate_add.takes(x) and _gate_add.takes(branch)
+    if able and launch_gate_add(x, branch, branch, norm, gate, positions):
+        return branch
+    normed: Tensor = norm(branch)
+    return x + positions.spread(gate.vectors.tanh()) * normed
 
 
-def plain(norm: nn.Module) -> TypeGuard[nn.RMSNorm]:
+def plain(norm: nn.Module) -> bool:
     """Whether a norm is what the kernels compute: no adapter has changed it."""
     return type(norm) is nn.RMSNorm and norm.eps is not None
 
 
 def launch_norm_scale(
-    x: Tensor, y: Tensor, norm: nn.RMSNorm, scale: Lookup, positions: Positions, warps: int = WARPS
+    x: Tensor, y: Tensor, norm: nn.Module, scale: Lookup, positions: Positions, warps: int = WARPS
 ) -> bool:
     """`norm_scale` into y, by the kernel."""
-    width = x.shape[-1]
-    owner, length = owners(positions)
-    return NORM_SCALE.launch(
-        x.numel() // width,
-        x, y, norm.weight, scale.table, scale.rows, owner, scale.table.stride(0), length, norm.eps,
-        D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=scale.rows is not None, num_warps=warps,
-    )  # fmt: skip
+    args = (x, y, norm.weight, *_looked_up(scale, positions), norm.eps)
+    constants = _constants(x.shape[-1], scale, positions)
+    return _norm_scale.launch(x.numel() // x.shape[-1], args, constants, warps)
 
 
 def launch_gate_add(
-    x: Tensor, branch: Tensor, y: Tensor, norm: nn.RMSNorm, gate: Lookup, positions: Positions,
+    x: Tensor, branch: Tensor, y: Tensor, norm: nn.Module, gate: Lookup, positions: Positions,
     warps: int = WARPS,
 ) -> bool:  # fmt: skip
     """`gate_add` into y, by the kernel."""
-    width = x.shape[-1]
-    owner, length = owners(positions)
-    return GATE_ADD.launch(
-        x.numel() // width,
-        x, branch, y, norm.weight, gate.table, gate.rows, owner, gate.table.stride(0), length, norm.eps,
-        D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=gate.rows is not None, num_warps=warps,
-    )  # fmt: skip
+    args = (x, branch, y, norm.weight, *_looked_up(gate, positions), norm.eps)
+    constants = _constants(x.shape[-1], gate, positions)
+    return _gate_add.launch(x.numel() // x.shape[-1], args, constants, warps)
 
 
-def launch_gate_add_norm(
-    x: Tensor, branch: Tensor, y: Tensor, norms: tuple[nn.RMSNorm, nn.RMSNorm],
-    gate: Lookup, scale: Lookup, positions: Positions, warps: int = WARPS,
-) -> bool:  # fmt: skip
-    """`gate_add` into the branch, and `norm_scale` of that into y, by one kernel."""
-    width = x.shape[-1]
-    owner, length = owners(positions)
-    return GATE_ADD_NORM.launch(
-        x.numel() // width,
-        x, branch, branch, y, norms[0].weight, norms[1].weight, gate.table, scale.table,
-        gate.rows, owner, gate.table.stride(0), length, norms[0].eps,
-        D=width, BLOCK=block_of(width), RAGGED=owner is not None, LOOKED=gate.rows is not None, num_warps=warps,
-    )  # fmt: skip
+def _looked_up(vectors: Lookup, positions: Positions) -> tuple[object, ...]:
+    """How a kernel finds the vector of a token: by its segment's row, and by its own segment."""
+    segments, table = positions.segments, vectors.table
+    return table, vectors.rows, positions.owner, table.stride(0), segments.uniform or 0
 
 
-def owners(positions: Positions) -> tuple[Tensor | None, int]:
-    """The segment of each token; or, where all are as long, None and that length."""
-    return positions.owner, positions.segments.uniform or 0
+def _constants(width: int, vectors: Lookup, positions: Positions) -> dict[str, object]:
+    return {
+        "D": width,
+        "BLOCK": block_of(width),
+        "RAGGED": positions.owner is not None,
+        "LOOKED": vectors.rows is not None,
+    }
 
 
+@kernel("length")
 def _norm_scale(
     x, y, weight, scale, rows, owner, stride, length, eps,
     D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr, LOOKED: tl.constexpr,
@@ -108,6 +97,7 @@ def _norm_scale(
     tl.store(y + token * D + at, made.to(y.dtype.element_ty), mask=inside)
 
 
+@kernel("length")
 def _gate_add(
     x, branch, y, weight, gate, rows, owner, stride, length, eps,
     D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr, LOOKED: tl.constexpr,
@@ -125,33 +115,3 @@ def _gate_add(
     norm = tl.rsqrt(tl.sum(value * value, 0) / D + eps)
     made = before + value * norm * factor
     tl.store(y + token * D + at, made.to(y.dtype.element_ty), mask=inside)
-
-
-def _gate_add_norm(
-    x, branch, summed, y, weight, next_weight, gate, scale, rows, owner, stride, length, eps,
-    D: tl.constexpr, BLOCK: tl.constexpr, RAGGED: tl.constexpr, LOOKED: tl.constexpr,
-):  # fmt: skip
-    token = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, BLOCK)
-    inside = at < D
-    value = tl.load(branch + token * D + at, mask=inside, other=0.0).to(tl.float32)
-    before = tl.load(x + token * D + at, mask=inside, other=0.0).to(tl.float32)
-    row = tl.load(owner + token) if RAGGED else token // length
-    row = tl.load(rows + row) if LOOKED else row
-    raw = tl.load(gate + row * stride + at, mask=inside, other=0.0).to(tl.float32)
-    factor = 2.0 * tl.sigmoid(2.0 * raw) - 1.0
-    factor *= tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
-    norm = tl.rsqrt(tl.sum(value * value, 0) / D + eps)
-    # Rounded as it is kept, so that the next norm is of the very numbers that are added to.
-    made = (before + value * norm * factor).to(summed.dtype.element_ty)
-    tl.store(summed + token * D + at, made, mask=inside)
-    state = made.to(tl.float32)
-    factor = 1.0 + tl.load(scale + row * stride + at, mask=inside, other=0.0).to(tl.float32)
-    factor *= tl.load(next_weight + at, mask=inside, other=0.0).to(tl.float32)
-    norm = tl.rsqrt(tl.sum(state * state, 0) / D + eps)
-    tl.store(y + token * D + at, (state * norm * factor).to(y.dtype.element_ty), mask=inside)
-
-
-NORM_SCALE = Kernel(_norm_scale, varies=("length",))
-GATE_ADD = Kernel(_gate_add, varies=("length",))
-GATE_ADD_NORM = Kernel(_gate_add_norm, varies=("length",))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from sakuga.model.fused.kernel import Kernel, block_of
+from sakuga.model.fused.kernel import block_of, kernel
 from sakuga.model.fused.norms import plain
 from sakuga.model.layers import Positions, rotate
 
@@ -26,30 +26,34 @@ def norm_rotate(
     """
     q, k, v = qkv.unflatten(-1, (sum(heads), -1)).split(heads, dim=-2)
     q_norm, k_norm = norms
-    if plain(q_norm) and plain(k_norm) and NORM_ROTATE.takes(qkv):
-        if launch_norm_rotate(qkv, heads, (q_norm, k_norm), positions):
-            return q, k, v
+    able = plain(q_norm) and plain(k_norm) and _norm_rotate.takes(qkv)
+    if able and launch_norm_rotate(qkv, heads, norms, positions):
+        return q, k, v
     q = rotate(q_norm(q), positions.cos, positions.sin)
     k = rotate(k_norm(k), positions.cos, positions.sin)
     return q, k, v
 
 
 def launch_norm_rotate(
-    qkv: Tensor, heads: Heads, norms: tuple[nn.RMSNorm, nn.RMSNorm], positions: Positions,
+    qkv: Tensor, heads: Heads, norms: tuple[nn.Module, nn.Module], positions: Positions,
     warps: int = WARPS,
 ) -> bool:  # fmt: skip
     """Norm and rotate q and k in place, by the kernel."""
     cos, sin = (table.reshape(-1, table.shape[-1]) for table in (positions.cos, positions.sin))
     width, size = qkv.shape[-1], qkv.shape[-1] // sum(heads)
     turned = heads[0] + heads[1]
-    return NORM_ROTATE.launch(
+    return _norm_rotate.launch(
         qkv.numel() // width,
-        qkv, norms[0].weight, norms[1].weight, cos, sin, len(cos), norms[0].eps,
-        ROW=width, Q=heads[0], TURNED=turned, HEADS=block_of(turned),
-        E=size, BLOCK=block_of(size), num_warps=warps,
+        (qkv, norms[0].weight, norms[1].weight, cos, sin, len(cos), norms[0].eps),
+        {
+            "ROW": width, "Q": heads[0], "TURNED": turned, "HEADS": block_of(turned),
+            "E": size, "BLOCK": block_of(size),
+        },
+        warps,
     )  # fmt: skip
 
 
+@kernel("rows")
 def _norm_rotate(
     qkv, q_weight, k_weight, cos, sin, rows, eps,
     ROW: tl.constexpr, Q: tl.constexpr, TURNED: tl.constexpr, HEADS: tl.constexpr,
@@ -75,6 +79,3 @@ def _norm_rotate(
     turned = tl.join(even * c - odd * s, even * s + odd * c)
     made = tl.reshape(turned, (HEADS, BLOCK))
     tl.store(place, made.to(qkv.dtype.element_ty), mask=inside)
-
-
-NORM_ROTATE = Kernel(_norm_rotate, varies=("rows",))
