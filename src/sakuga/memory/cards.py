@@ -67,12 +67,12 @@ class Card:
 
 
 H200 = Card(
-    "h200", "NVIDIA H200", 141 * GB, 475.0, 475.0, 163.0, 4300.0, 55.0,
-    "measured: evaluations of the transformer at eight sizes, decoding, pinned copies",
+    "h200", "NVIDIA H200", 141 * GB, 705.0, 446.0, 163.0, 4300.0, 55.0,
+    "measured: decoding, pinned copies; products and attention as on an H100, which computes alike",
     float32_share=0.5, workspace=LARGE_WORKSPACE, measured=True,
 )  # fmt: skip
 H100 = Card(
-    "h100", "NVIDIA H100 80GB", 80 * GB, 475.0, 475.0, 148.0, 3000.0, 44.7,
+    "h100", "NVIDIA H100 80GB", 80 * GB, 705.0, 446.0, 148.0, 3000.0, 44.7,
     "measured: evaluations of the transformer at three sizes, decoding, pinned copies",
     float32_share=0.5, workspace=LARGE_WORKSPACE, measured=True,
 )  # fmt: skip
