@@ -27,7 +27,7 @@ from sakuga.engine.runner import NotFinite
 from sakuga.memory.attention import AttentionShape
 from sakuga.memory.device import Device
 from sakuga.memory.stages import DENOISE
-from sakuga.model.layers import Positions, Segments
+from sakuga.model.layers import TORCH, Positions, Segments
 from sakuga.model.nextdit import Group, Modulations, NextDiT, RefinerBlock, TransformerBlock
 from sakuga.model.packing import Packing, packing_of, text_positions
 from sakuga.model.spec import VAESpec
@@ -97,7 +97,9 @@ class Packings:
 
         return cls(packed((0,)), packed((0, 1)) if len(lengths) > 1 else ())
 
-    def to(self, device: torch.device, choose: Callable[[Segments], str]) -> Packings:
+    def to(
+        self, device: torch.device, choose: Callable[[Segments], str] = lambda _: TORCH
+    ) -> Packings:
         """The same with its tables on `device`; segments that are alike share theirs.
 
         choose: names what computes attention over segments.

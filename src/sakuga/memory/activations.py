@@ -357,7 +357,7 @@ class Denoising:
     def _block(self, bundle: tuple[Segment, ...]) -> int:
         """The SwiGLU: what it multiplies and the product; its input, the block's two sums.
 
-        A kernel puts the product where one of its factors was.
+        A kernel puts the product where one of its factors was, and a sum where its branch was.
         """
         tokens = sum(segment.tokens for segment in bundle)
         hidden = tokens * self.spec.ffn_dim * self.size
@@ -365,7 +365,7 @@ class Denoising:
         if self.again:
             again = 2 * hidden + self.unfolded + tokens * self.again * self.size
             inner = max(inner, again)
-        return tokens * 3 * self.spec.dim * self.size + inner
+        return tokens * (2 if self.fused else 3) * self.spec.dim * self.size + inner
 
 
 def swiglu(hidden: int, unfolded: int) -> int:
