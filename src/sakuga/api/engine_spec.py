@@ -70,10 +70,6 @@ class EngineSpec:
     )
     device: str = option(Option("auto, cpu, cuda or cuda:N."), default="auto")
     dtype: str = option(Option("auto, float32, bfloat16 or float16."), default="auto")
-    attention: str = option(
-        Option("What computes attention on a card: auto measures once; cudnn, flash, flash3, ..."),
-        default="auto",
-    )
     threads: int | None = option(
         Option(
             "Threads that compute on a CPU; as many as it has cores when left out.",
@@ -89,6 +85,10 @@ class EngineSpec:
         Option("Keeps embeddings and digests between runs; the user's cache folder.")
     )
     budget: Budget = field(default_factory=Budget)
+    attention: str = option(
+        Option("What computes attention on a card: auto measures once; cudnn, flash, flash3, ..."),
+        default="auto",
+    )
 
     @property
     def parts(self) -> tuple[str | None, ...]:

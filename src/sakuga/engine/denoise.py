@@ -22,6 +22,7 @@ from sakuga.api.resolved import Resolved
 from sakuga.engine.beginning import Beginning
 from sakuga.engine.decode import Preview, PreviewMap, delayed
 from sakuga.engine.networks import Networks
+from sakuga.engine.replay import SMALL, Replay
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import NotFinite
 from sakuga.memory.attention import AttentionShape
@@ -169,7 +170,7 @@ class Denoiser:
     """Velocities of B pictures. `conditional` and `both` are what guidance asks for.
 
     `packings`: on the device of the captions. `blocks`: the transformer's, from wherever they
-    come, iterated once per evaluation.
+    come, iterated once per evaluation. `replayed`: the card has all of them and room for a graph.
     """
 
     def __init__(
@@ -178,20 +179,28 @@ class Denoiser:
         prepared: Prepared,
         packings: Packings,
         blocks: Iterable[TransformerBlock] | None = None,
+        *,
+        replayed: bool = False,
     ) -> None:
         self.transformer, self.prepared, self.blocks = transformer, prepared, blocks
         self.dtype = transformer.x_embedder.weight.dtype
-        self._conditional = [self._bundle(segments) for segments in packings.conditional]
-        self._both = [self._bundle(segments) for segments in packings.both]
+        self._conditional = self._evaluation(packings.conditional, replayed=replayed)
+        self._both = self._evaluation(packings.both, replayed=replayed)
 
     def conditional(self, x: Tensor, t: float) -> Tensor:
         """v (B, C, h, w) under the prompt alone."""
-        return self._velocity(x, t, self._conditional)
+        return self._conditional(x, self.prepared.rows[t])
 
     def both(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """v (B, C, h, w) under the prompt and under the negative, in one pass."""
-        conditional, unconditional = self._velocity(x, t, self._both).chunk(2)
+        conditional, unconditional = self._both(x, self.prepared.rows[t]).chunk(2)
         return conditional, unconditional
+
+    def _evaluation(
+        self, packed: Sequence[PackedSegments], *, replayed: bool
+    ) -> Callable[[Tensor, int], Tensor]:
+        evaluate = partial(self._velocity, [self._bundle(segments) for segments in packed])
+        return Replay(evaluate) if replayed else evaluate
 
     def _bundle(self, segments: PackedSegments) -> CaptionedSegments:
         captions, device = self.prepared.captions, self.prepared.captions[0].device
@@ -202,8 +211,8 @@ class Denoiser:
             segments.packing,
         )
 
-    def _velocity(self, x: Tensor, t: float, parts: Sequence[CaptionedSegments]) -> Tensor:
-        latents, row = x.to(self.dtype), self.prepared.rows[t]
+    def _velocity(self, parts: Sequence[CaptionedSegments], x: Tensor, row: int | Tensor) -> Tensor:
+        latents = x.to(self.dtype)
         groups = [
             Group(
                 latents[part.pictures],
@@ -234,6 +243,18 @@ class DenoiseInputs:
     resident: int
     previews: PreviewMap | None
     origin: Beginning | None = None
+
+    def replayed(self, packings: Packings, device: Device) -> bool:
+        """Whether evaluations are worth a graph, which holds activations of its own."""
+        stay = device.kept.keeps or self.resident == len(self.transformer.blocks)
+        if not device.on_card or not stay:
+            return False
+        spec, size = self.transformer.spec, self.transformer.x_embedder.weight.dtype.itemsize
+        packed = packings.both or packings.conditional
+        tokens = sum(one.packing.joint.segments.total for one in packed)
+        graphs = 2 * tokens * (3 * spec.dim + 2 * spec.ffn_dim) * size
+        _, reserved = device.memory()
+        return tokens <= SMALL and (device.limit is None or reserved + 2 * graphs <= device.limit)
 
 
 def prepare(
@@ -274,7 +295,8 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
             for group, where in zip(inputs.noise, inputs.packings, strict=True):
                 packings = where.to(device.where, partial(_attending, inputs, device))
-                denoiser = Denoiser(transformer, prepared, packings, blocks)
+                replayed = inputs.replayed(packings, device)
+                denoiser = Denoiser(transformer, prepared, packings, blocks, replayed=replayed)
                 velocity, x = _begun(inputs, _guided(denoiser, run.request), group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
