@@ -335,13 +335,12 @@ class Denoising:
         """Bytes at the worst moment of an evaluation: within a block.
 
         Beside all hidden states there are the latents as they were given, once by picture
-        and once by segment, and the modulations of the block.
+        and once by segment.
         """
         count = len(self.segments)
         tokens = sum(segment.tokens for segment in self.segments)
         given = (count + (self.pictures if self.size < FLOAT else 0)) * self._values
-        rows = count * 4 * self.spec.dim
-        states = (tokens * self.spec.dim + rows + given) * self.size
+        states = (tokens * self.spec.dim + given) * self.size
         return states + max(map(self._block, self.bundles))
 
     @property
@@ -360,12 +359,13 @@ class Denoising:
         A kernel puts the product where one of its factors was, and a sum where its branch was.
         """
         tokens = sum(segment.tokens for segment in bundle)
+        rows = len(bundle) * 4 * self.spec.dim * self.size  # the modulations of the block
         hidden = tokens * self.spec.ffn_dim * self.size
         inner = 2 * hidden + self.unfolded if self.fused else swiglu(hidden, self.unfolded)
         if self.again:
             again = 2 * hidden + self.unfolded + tokens * self.again * self.size
             inner = max(inner, again)
-        return tokens * (2 if self.fused else 3) * self.spec.dim * self.size + inner
+        return tokens * (2 if self.fused else 3) * self.spec.dim * self.size + rows + inner
 
 
 def swiglu(hidden: int, unfolded: int) -> int:
