@@ -87,13 +87,24 @@ def test_no_two_public_classes_share_a_name() -> None:
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
+def is_kernel(function: Function) -> bool:
+    """Whether a card runs it: called once, by a launch that says what each argument is."""
+    return any(ast.unparse(one).startswith("kernel(") for one in function.decorator_list)
+
+
 def test_a_signature_can_be_remembered() -> None:
     counts = {
         place(source, function): len(parameters(function))
         for source in SOURCES
         for function in functions(source)
+        if not is_kernel(function)
     }
     assert {name: n for name, n in counts.items() if n > MOST_PARAMETERS} == {}
+
+
+def test_kernels_are_few() -> None:
+    kernels = [one.name for source in SOURCES for one in functions(source) if is_kernel(one)]
+    assert len(kernels) <= 6
 
 
 def wraps_another(function: Function) -> bool:

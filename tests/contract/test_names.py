@@ -45,7 +45,7 @@ PUBLIC = {
                   "gemma: str | None = None, jina: str | None = None, vae: str | None = None, "
                   "lora: tuple[str, ...] = (), device: str = 'auto', dtype: str = 'auto', "
                   "threads: int | None = None, wait: float = 0.0, cache: str | None = None, "
-                  "budget: Budget = <factory>) -> None",
+                  "budget: Budget = <factory>, attention: str = auto) -> None",
     "ImageGenerator": "(*args, **kwargs)",
     "Request": "(prompt: str, negative: str = '', seed: int | None = None, "
                "width: int | None = None, height: int | None = None, number: int = 1, "

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sakuga.model.layers import Positions, Segments, attention, rope_tables, rotate
+from sakuga.model.attention import attention
+from sakuga.model.layers import Positions, Segments, rope_tables, rotate
 
 RAGGED = Segments((3, 1, 4))
 UNIFORM = Segments((4, 4))
@@ -31,11 +32,18 @@ def test_a_pack_comes_apart_and_together_unchanged(segments):
     assert torch.equal(segments.unpack(packed), tokens)
 
 
+def standing(segments: Segments) -> Positions:
+    """Positions without rotary tables."""
+    owner = torch.arange(len(segments.lengths)).repeat_interleave(torch.tensor(segments.lengths))
+    starts = torch.tensor(segments.offsets, dtype=torch.int32)
+    owner = owner if segments.uniform is None else None
+    return Positions(segments, torch.empty(0), torch.empty(0), owner, starts)
+
+
 @pytest.mark.parametrize("segments", [RAGGED, UNIFORM])
 def test_a_vector_per_segment_spreads_over_its_own_tokens(segments):
     owner = torch.arange(len(segments.lengths)).repeat_interleave(torch.tensor(segments.lengths))
-    empty = torch.empty(0)
-    positions = Positions(segments, empty, empty, owner if segments.uniform is None else None)
+    positions = standing(segments)
     vectors = torch.randn(len(segments.lengths), 5)
     ones = segments.pack(torch.ones(segments.total, 5))
     assert torch.equal(segments.unpack(ones * positions.spread(vectors)), vectors[owner])
@@ -46,7 +54,7 @@ def test_a_vector_per_segment_spreads_over_its_own_tokens(segments):
 def test_attention_is_softmax_within_each_segment(segments, heads):
     many, few = heads
     q, k, v = (torch.randn(segments.total, count, 8) for count in (many, few, few))
-    ours = attention(*(segments.pack(part) for part in (q, k, v)), segments)
+    ours = attention(*(segments.pack(part) for part in (q, k, v)), standing(segments))
     owner = torch.arange(len(segments.lengths)).repeat_interleave(torch.tensor(segments.lengths))
     strangers = owner[:, None] != owner[None, :]
     for head in range(many):

@@ -85,6 +85,10 @@ class EngineSpec:
         Option("Keeps embeddings and digests between runs; the user's cache folder.")
     )
     budget: Budget = field(default_factory=Budget)
+    attention: str = option(
+        Option("What computes attention on a card: auto measures once; cudnn, flash, flash3, ..."),
+        default="auto",
+    )
 
     @property
     def parts(self) -> tuple[str | None, ...]:

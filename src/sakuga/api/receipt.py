@@ -42,6 +42,8 @@ class Plan:
     `batch`: pictures that are denoised together. `limit`: bytes that may be reserved on the
     device, None for no limit. `kept`: networks stay there from stage to stage. `pinned`:
     bytes of host memory that may be pinned for copies, None for as many as are wanted.
+    `kernels`: what computes between products, triton or torch; `attention`: which back-ends
+    compute attention; what was asked for, until that is decided.
     """
 
     device: str
@@ -53,6 +55,8 @@ class Plan:
     kept: bool = False
     pinned: int | None = None
     stages: tuple[StagePlan, ...] = ()
+    kernels: str = "torch"
+    attention: str = "torch"
 
     @property
     def deciding(self) -> dict[str, object]:
@@ -60,6 +64,7 @@ class Plan:
         found: dict[str, object] = {
             name: getattr(self, name) for name in ("device", "chip", "dtype", "batch", "threads")
         }
+        found |= {"kernels": self.kernels, "attention": self.attention}
         for one in self.stages:
             found |= {f"{one.stage} weights": one.weights, f"{one.stage} dtype": one.dtype}
             found |= {f"{one.stage} parts": one.parts}

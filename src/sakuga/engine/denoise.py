@@ -8,8 +8,9 @@ the card.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -21,11 +22,13 @@ from sakuga.api.resolved import Resolved
 from sakuga.engine.beginning import Beginning
 from sakuga.engine.decode import Preview, PreviewMap, delayed
 from sakuga.engine.networks import Networks
+from sakuga.engine.replay import SMALL, Replay
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import NotFinite
+from sakuga.memory.attention import AttentionShape
 from sakuga.memory.device import Device
 from sakuga.memory.stages import DENOISE
-from sakuga.model.layers import Positions
+from sakuga.model.layers import TORCH, Positions, Segments
 from sakuga.model.nextdit import Group, Modulations, NextDiT, RefinerBlock, TransformerBlock
 from sakuga.model.packing import Packing, packing_of, text_positions
 from sakuga.model.spec import VAESpec
@@ -95,14 +98,19 @@ class Packings:
 
         return cls(packed((0,)), packed((0, 1)) if len(lengths) > 1 else ())
 
-    def to(self, device: torch.device) -> Packings:
-        """The same with its tables on `device`; segments that are alike share theirs."""
+    def to(
+        self, device: torch.device, choose: Callable[[Segments], str] = lambda _: TORCH
+    ) -> Packings:
+        """The same with its tables on `device`; segments that are alike share theirs.
+
+        choose: names what computes attention over segments.
+        """
         moved: dict[int, Packing] = {}
 
         def move(segments: PackedSegments) -> PackedSegments:
             key = id(segments.packing)
             if key not in moved:
-                moved[key] = segments.packing.to(device)
+                moved[key] = segments.packing.to(device).attending(choose)
             return replace(segments, packing=moved[key])
 
         return Packings(tuple(map(move, self.conditional)), tuple(map(move, self.both)))
@@ -162,7 +170,7 @@ class Denoiser:
     """Velocities of B pictures. `conditional` and `both` are what guidance asks for.
 
     `packings`: on the device of the captions. `blocks`: the transformer's, from wherever they
-    come, iterated once per evaluation.
+    come, iterated once per evaluation. `replayed`: the card has all of them and room for a graph.
     """
 
     def __init__(
@@ -171,20 +179,28 @@ class Denoiser:
         prepared: Prepared,
         packings: Packings,
         blocks: Iterable[TransformerBlock] | None = None,
+        *,
+        replayed: bool = False,
     ) -> None:
         self.transformer, self.prepared, self.blocks = transformer, prepared, blocks
         self.dtype = transformer.x_embedder.weight.dtype
-        self._conditional = [self._bundle(segments) for segments in packings.conditional]
-        self._both = [self._bundle(segments) for segments in packings.both]
+        self._conditional = self._evaluation(packings.conditional, replayed=replayed)
+        self._both = self._evaluation(packings.both, replayed=replayed)
 
     def conditional(self, x: Tensor, t: float) -> Tensor:
         """v (B, C, h, w) under the prompt alone."""
-        return self._velocity(x, t, self._conditional)
+        return self._conditional(x, self.prepared.rows[t])
 
     def both(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """v (B, C, h, w) under the prompt and under the negative, in one pass."""
-        conditional, unconditional = self._velocity(x, t, self._both).chunk(2)
+        conditional, unconditional = self._both(x, self.prepared.rows[t]).chunk(2)
         return conditional, unconditional
+
+    def _evaluation(
+        self, packed: Sequence[PackedSegments], *, replayed: bool
+    ) -> Callable[[Tensor, int], Tensor]:
+        evaluate = partial(self._velocity, [self._bundle(segments) for segments in packed])
+        return Replay(evaluate) if replayed else evaluate
 
     def _bundle(self, segments: PackedSegments) -> CaptionedSegments:
         captions, device = self.prepared.captions, self.prepared.captions[0].device
@@ -195,8 +211,8 @@ class Denoiser:
             segments.packing,
         )
 
-    def _velocity(self, x: Tensor, t: float, parts: Sequence[CaptionedSegments]) -> Tensor:
-        latents, row = x.to(self.dtype), self.prepared.rows[t]
+    def _velocity(self, parts: Sequence[CaptionedSegments], x: Tensor, row: int | Tensor) -> Tensor:
+        latents = x.to(self.dtype)
         groups = [
             Group(
                 latents[part.pictures],
@@ -227,6 +243,18 @@ class DenoiseInputs:
     resident: int
     previews: PreviewMap | None
     origin: Beginning | None = None
+
+    def replayed(self, packings: Packings, device: Device) -> bool:
+        """Whether evaluations are worth a graph, which holds activations of its own."""
+        stay = device.kept.keeps or self.resident == len(self.transformer.blocks)
+        if not device.on_card or not stay:
+            return False
+        spec, size = self.transformer.spec, self.transformer.x_embedder.weight.dtype.itemsize
+        packed = packings.both or packings.conditional
+        tokens = sum(one.packing.joint.segments.total for one in packed)
+        graphs = 2 * tokens * (3 * spec.dim + 2 * spec.ffn_dim) * size
+        _, reserved = device.memory()
+        return tokens <= SMALL and (device.limit is None or reserved + 2 * graphs <= device.limit)
 
 
 def prepare(
@@ -265,13 +293,25 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
     with device.lend(transformer, NOT_LENT):
         prepared = _prepared(inputs, device)
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
-            for group, packings in zip(inputs.noise, inputs.packings, strict=True):
-                denoiser = Denoiser(transformer, prepared, packings.to(device.where), blocks)
+            for group, where in zip(inputs.noise, inputs.packings, strict=True):
+                packings = where.to(device.where, partial(_attending, inputs, device))
+                replayed = inputs.replayed(packings, device)
+                denoiser = Denoiser(transformer, prepared, packings, blocks, replayed=replayed)
                 velocity, x = _begun(inputs, _guided(denoiser, run.request), group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
                 latents.append((yield from _shown(inputs, device, steps, done)))
     return torch.cat(latents)
+
+
+def _attending(inputs: DenoiseInputs, device: Device, segments: Segments) -> str:
+    """What computes attention over some segments, which the receipt will tell."""
+    transformer = inputs.transformer
+    dtype = transformer.x_embedder.weight.dtype
+    shape = AttentionShape.of(transformer.spec, segments.lengths, dtype)
+    name = device.attention.choose(device.where, shape)
+    inputs.run.attention = tuple(sorted({*inputs.run.attention, name}))
+    return name
 
 
 def _begun(

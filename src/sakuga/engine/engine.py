@@ -44,7 +44,8 @@ from sakuga.engine.run import Events, Observer, Run, plan_options, receipt_of, w
 from sakuga.engine.runner import Runner
 from sakuga.engine.texts import Tokenizers
 from sakuga.errors import Busy
-from sakuga.memory.device import Device, choose_device, choose_dtype
+from sakuga.memory.attention import AttentionChoice
+from sakuga.memory.device import DTYPES, Device, choose_device, choose_dtype
 from sakuga.memory.stages import DECODE, DENOISE, ENCODE
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import COMPONENTS
@@ -72,6 +73,8 @@ class Engine:
         cache = Path(spec.cache) if spec.cache is not None else None
         self.digest = digest or (DigestCache(cache).of if cache else file_sha256)
         self.dtype = choose_dtype(spec.dtype, device.where)
+        device.attention = AttentionChoice(spec.attention, cache)
+        device.attention.check(device.where, DTYPES[self.dtype])
         self.networks = Networks(checkpoint, self.dtype, folded=device.lends)
         self.runner = Runner(device)
         self.encoders = TextEncoders(

@@ -38,7 +38,8 @@ class Run:
     as modules and as a receipt tells it. `weights`: SHA-256 by component. `inventory`: with the
     adapters. `options`: what its plans may choose. `stages`: how each is run, as planned and then
     as it was. `start`: the picture it starts from, if there is one. `observers` are told of every
-    place that a drawing passes. `notes`: what went otherwise, a sentence each.
+    place that a drawing passes. `notes`: what went otherwise, a sentence each. `attention`: which
+    back-ends computed it.
     """
 
     began: float
@@ -56,6 +57,7 @@ class Run:
     start: Start | None = None
     observers: tuple[Observer, ...] = ()
     notes: list[str] = field(default_factory=list)
+    attention: tuple[str, ...] = ()
 
     def observe(self, place: str, *tensors: Tensor) -> None:
         """Tell all observers of a place, and what is there."""

@@ -25,6 +25,7 @@ from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, smallest_
 from sakuga.memory.report import BEGIN
 from sakuga.memory.stages import DENOISE, Stage
 from sakuga.model.inventory import Inventory
+from sakuga.model.layers import TORCH
 from sakuga.printable import readable
 
 I = TypeVar("I")  # noqa: E741  # what the host prepares for a stage
@@ -78,6 +79,9 @@ class Runner:
             kept=run.plan.kept,
             pinned=run.options.pinned,
             stages=tuple(run.stages.values()),
+            kernels="triton" if self.card.fused else "torch",
+            attention=", ".join(run.attention)
+            or (self.device.attention.asked if on_card else TORCH),
         )
 
     def say_learned(self, run: Run) -> Events[None]:

@@ -291,7 +291,8 @@ class Denoising:
     estimates of each picture that the solver holds meanwhile. `size`: bytes of a value.
     `unfolded`: of the largest matrix while it is used, if it lies there in another format.
     `again`: numbers per token beside two hidden maps where a linear that adapters change
-    computes a second time: while it does, and while they compute alone.
+    computes a second time: while it does, and while they compute alone. `fused`: kernels of a
+    card compute what stands between products.
     """
 
     spec: NextDiTSpec
@@ -302,6 +303,7 @@ class Denoising:
     size: int
     unfolded: int = 0
     again: tuple[int, int] = (0, 0)
+    fused: bool = False
 
     @property
     def bundles(self) -> tuple[tuple[Segment, ...], ...]:
@@ -334,14 +336,12 @@ class Denoising:
         """Bytes at the worst moment of an evaluation: within a block.
 
         Beside all hidden states there are the latents as they were given, once by picture
-        and once by segment, and the modulations of this evaluation.
+        and once by segment.
         """
         count = len(self.segments)
         tokens = sum(segment.tokens for segment in self.segments)
         given = (count + (self.pictures if self.size < FLOAT else 0)) * self._values
-        blocks = self.spec.n_refiner_layers + self.spec.n_layers
-        rows = count * (4 * blocks + 1) * self.spec.dim
-        states = (tokens * self.spec.dim + rows + given) * self.size
+        states = (tokens * self.spec.dim + given) * self.size
         return states + max(map(self._block, self.bundles))
 
     @property
@@ -357,16 +357,16 @@ class Denoising:
     def _block(self, bundle: tuple[Segment, ...]) -> int:
         """The SwiGLU: what it multiplies and the product; its input, the block's two sums.
 
-        Segments of unlike lengths have their four modulations spread over all tokens.
+        A kernel puts the product where one of its factors was, and a sum where its branch was.
         """
         tokens = sum(segment.tokens for segment in bundle)
-        spread = 4 if len(set(bundle)) > 1 else 0
+        rows = len(bundle) * 4 * self.spec.dim * self.size  # the modulations of the block
         hidden = tokens * self.spec.ffn_dim * self.size
-        inner = swiglu(hidden, self.unfolded)
+        inner = 2 * hidden + self.unfolded if self.fused else swiglu(hidden, self.unfolded)
         if any(self.again):
             one, two = (2 * hidden + tokens * numbers * self.size for numbers in self.again)
             inner = max(inner, one + self.unfolded, two)
-        return tokens * (3 + spread) * self.spec.dim * self.size + inner
+        return tokens * (2 if self.fused else 3) * self.spec.dim * self.size + rows + inner
 
 
 def swiglu(hidden: int, unfolded: int) -> int:

@@ -30,7 +30,8 @@ class Card:
     GB/s within the card and from pinned host memory. `workspace`: bytes that cuBLAS takes
     beside our tensors. `bfloat16`: whether it computes in it natively. `unified`: its memory
     is the host's, so nothing has to be moved to stay, and a copy takes the processor's own
-    time. `measured`: by us, on such a card; otherwise `source` says where the estimate is from.
+    time. `fused`: Triton's kernels run there. `measured`: by us, on such a card; otherwise
+    `source` says where the estimate is from.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Card:
     workspace: int = SMALL_WORKSPACE
     bfloat16: bool = True
     unified: bool = False
+    fused: bool = True
     measured: bool = False
 
     def peak(self, dtype: str) -> float:
@@ -65,12 +67,12 @@ class Card:
 
 
 H200 = Card(
-    "h200", "NVIDIA H200", 141 * GB, 475.0, 475.0, 163.0, 4300.0, 55.0,
-    "measured: evaluations of the transformer at eight sizes, decoding, pinned copies",
+    "h200", "NVIDIA H200", 141 * GB, 705.0, 446.0, 163.0, 4300.0, 55.0,
+    "measured: decoding, pinned copies; products and attention as on an H100, which computes alike",
     float32_share=0.5, workspace=LARGE_WORKSPACE, measured=True,
 )  # fmt: skip
 H100 = Card(
-    "h100", "NVIDIA H100 80GB", 80 * GB, 475.0, 475.0, 148.0, 3000.0, 44.7,
+    "h100", "NVIDIA H100 80GB", 80 * GB, 705.0, 446.0, 148.0, 3000.0, 44.7,
     "measured: evaluations of the transformer at three sizes, decoding, pinned copies",
     float32_share=0.5, workspace=LARGE_WORKSPACE, measured=True,
 )  # fmt: skip
@@ -86,7 +88,7 @@ RTX_3060 = Card(
 CPU = Card(
     "cpu", "simulated card", 16 * GIB, 0.1, 0.1, 0.024, 20.0, 10.0,
     "two cores of a laptop; on it a plan decides what is held, not how long it takes",
-    float32_share=1.0, workspace=0, bfloat16=False, unified=True,
+    float32_share=1.0, workspace=0, bfloat16=False, unified=True, fused=False,
 )  # fmt: skip
 
 CARDS = {each.name: each for each in (H200, H100, RTX_4090, RTX_4060_TI, RTX_3060, CPU)}

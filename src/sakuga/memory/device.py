@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from sakuga.api.codec import unknown
 from sakuga.api.engine_spec import Budget
 from sakuga.errors import RequestError
+from sakuga.memory.attention import AttentionChoice
 from sakuga.memory.cards import CPU, LARGE_WORKSPACE, SMALL_WORKSPACE, Card, nearest_card
 from sakuga.memory.flat import ChildNames
 from sakuga.memory.host import host_memory, resident_bytes
 from sakuga.memory.ledger import Ledger
 from sakuga.memory.plan import parse_bytes
 from sakuga.memory.residency import PinnedPool, on_device, streamed
+from sakuga.model.fused.kernel import refusal
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 M = TypeVar("M", bound=nn.Module)
@@ -39,7 +41,8 @@ class Device:
     budget: the memory it may use; what it leaves open is read by `measure`. threads: how many
     compute on a CPU, None for as many as torch has. `limit`: bytes that may be reserved, None
     for no limit; what this process had there before is beside it. `pinned`: bytes of host
-    memory that a card may pin. `kept`: what stays there from stage to stage.
+    memory that a card may pin. `kept`: what stays there from stage to stage. `attention`: names
+    its back-end for each shape.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Device:
     ) -> None:
         self.where, self.budget, self.threads = where, budget or Budget(), threads
         self.on_card = where.type == "cuda"
-        self.kept = Kept()
+        self.kept, self.attention = Kept(), AttentionChoice()
         self.limit: int | None = None
         self.pinned: int | None = None
         self._others = 0
@@ -237,6 +240,7 @@ def card_of(device: torch.device) -> Card:
         memory=here.total_memory,
         bfloat16=here.major >= 8,
         workspace=LARGE_WORKSPACE if here.major >= 9 else SMALL_WORKSPACE,
+        fused=not refusal(device.index or 0),
     )
 
 

@@ -31,7 +31,9 @@ from sakuga.memory.reasons import BATCHES, FORMAT, PARTS, RECOMPUTE, STREAM, STR
 from sakuga.model.inventory import Inventory, NetworkWeights
 from sakuga.model.spec import AUTOENCODER, TEXT_ENCODER, TEXT_ENCODER_2, TRANSFORMER, ComponentKind
 
-TRAFFIC = 60  # times that elementwise kernels move the hidden states of a block, in and out
+# Times that what stands between products moves the hidden states of a block, in and out: by
+# kernels of a card, counted; by torch's own operations, as measured on an H100.
+FUSED_TRAFFIC, TRAFFIC = 25, 120
 # Measured while decoding: with whole maps a card needs so many times as long; every strip takes
 # the host that many seconds.
 WHOLE, STRIP = 1.3, 1e-3
@@ -146,7 +148,9 @@ def _activations(costs: Costs, form: str, pictures: int, parts: int) -> int:
     spec, work = costs.spec.transformer, costs.work
     segments, unfolded = _segments(costs, pictures), costs.unfolded(form)
     again = costs.network.again
-    run = Denoising(spec, pictures, segments, parts, work.held, costs.size, unfolded, again)
+    run = Denoising(
+        spec, pictures, segments, parts, work.held, costs.size, unfolded, again, costs.card.fused
+    )
     rows = modulation_table(spec, work.times or work.evaluations, work.branches, costs.size)
     return run.kept + run.latents + run.working + rows
 
@@ -159,7 +163,8 @@ def _evaluation(costs: Costs, form: str, pictures: int, parts: int) -> float:
     linear = 2.0 * tokens * costs.values
     squares = sum(segment.tokens**2 for segment in segments)
     attention = 4.0 * squares * spec.dim * len(blocks)
-    moved = TRAFFIC * tokens * spec.dim * costs.size * len(blocks)
+    traffic = FUSED_TRAFFIC if card.fused else TRAFFIC
+    moved = traffic * tokens * spec.dim * costs.size * len(blocks)
     moved += parts * costs.unfolding(form)
     return (
         linear / card.peak(costs.compute)

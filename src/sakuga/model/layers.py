@@ -1,4 +1,4 @@
-"""What the models share: packed tokens, rotary positions, attention.
+"""What the models share: packed tokens, where each stands, rotary positions.
 
 Tokens of several segments are laid end to end. When every segment has the same length
 the pack is a plain batch, (S, L, D), and attention is one call; otherwise it is (T, D)
@@ -9,11 +9,12 @@ whatever belongs to a whole segment broadcasts over its tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+TORCH = "torch"  # the back-end of attention that is here everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +63,53 @@ class Positions:
 
     `cos`, `sin`: float32 rotary tables that broadcast over the pack's heads,
     (1 or S, L, 1, E/2) if uniform, else (T, 1, E/2).
-    `owner`: the segment of each token, (T,); None if uniform.
+    `owner`: the segment of each token, (T,); None if uniform. `starts`: where each segment
+    starts, and where the last one ends, int32 (S + 1,). `backend`: what computes attention over
+    them, one of `model.attention.BACKENDS`.
     """
 
     segments: Segments
     cos: Tensor
     sin: Tensor
     owner: Tensor | None
+    starts: Tensor
+    backend: str = TORCH
 
     def to(self, device: torch.device) -> Positions:
         """The same with copies of its tables on `device`."""
-        cos, sin = (table.to(device, copy=True) for table in (self.cos, self.sin))
+        cos, sin, starts = (
+            table.to(device, copy=True) for table in (self.cos, self.sin, self.starts)
+        )
         owner = None if self.owner is None else self.owner.to(device, copy=True)
-        return Positions(self.segments, cos, sin, owner)
+        return replace(self, cos=cos, sin=sin, owner=owner, starts=starts)
 
     def spread(self, vectors: Tensor) -> Tensor:
         """Let one vector per segment, (S, D), broadcast over the pack's tokens."""
         return vectors.unsqueeze(1) if self.owner is None else vectors[self.owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One vector per segment, kept as the table that it is a row of.
+
+    `table`: (R, D); `rows`: which of it each segment has, (S,); None where it has row by row.
+    """
+
+    table: Tensor
+    rows: Tensor | None = None
+
+    @property
+    def vectors(self) -> Tensor:
+        """The vectors themselves, (S, D)."""
+        return self.table if self.rows is None else self.table[self.rows]
+
+    def chunk(self, count: int) -> tuple[Lookup, ...]:
+        """Cut each vector into `count` equal parts.
+
+        A kernel of a card finds the rows by itself; elsewhere they are gathered once for all parts.
+        """
+        one = self if self.table.is_cuda else Lookup(self.vectors)
+        return tuple(Lookup(part, one.rows) for part in one.table.chunk(count, dim=-1))
 
 
 def rope_tables(ids: Tensor, axes_dims: Sequence[int], theta: float) -> tuple[Tensor, Tensor]:
@@ -104,25 +135,3 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return turned.flatten(-2).type_as(x)
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """Softmax attention of every token over its own segment, without a mask.
-
-    q: (S, L, H, E) or (T, H, E); k, v the same with K kv heads, head j of which serves
-    query heads j·H/K and on. Scale 1/sqrt(E). Returns (S, L, H·E) or (T, H·E).
-    """
-    if segments.uniform is not None:
-        return _attend(q, k, v).flatten(-2)
-    pieces = zip(*(part.split(segments.lengths) for part in (q, k, v)), strict=True)
-    return torch.cat([_attend(*(part[None] for part in piece))[0] for piece in pieces]).flatten(-2)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-    if q.is_cuda and q.dtype == torch.float32:
-        # No fused float32 kernel takes grouped heads; the fallback would hold all scores.
-        group = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped).transpose(1, 2)

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sakuga.model.layers import Positions, Segments, attention, rotate
+from sakuga.model.attention import attention
+from sakuga.model.fused.norms import gate_add, norm_scale
+from sakuga.model.fused.rotary import norm_rotate
+from sakuga.model.fused.swiglu import gated
+from sakuga.model.layers import Lookup, Positions, Segments
 from sakuga.model.packing import Latents, Packing, packing_of, patchify, text_positions, unpatchify
 from sakuga.model.spec import NextDiTSpec
 
@@ -41,10 +44,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, positions: Positions) -> Tensor:
         """Mix the tokens of each segment: pack (..., D) to pack (..., D)."""
-        q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
-        q = rotate(self.q_norm(q), positions.cos, positions.sin)
-        k = rotate(self.k_norm(k), positions.cos, positions.sin)
-        out: Tensor = self.out(attention(q, k, v, positions.segments))
+        norms = self.q_norm, self.k_norm
+        q, k, v = norm_rotate(self.qkv(x), self.heads, norms, positions)
+        out: Tensor = self.out(attention(q, k, v, positions))
         return out
 
 
@@ -59,7 +61,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        out: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
+        out: Tensor = self.w2(gated(x, self.w1, self.w3))
         return out
 
 
@@ -93,17 +95,15 @@ class TransformerBlock(Sandwich):
         super().__init__(spec)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, 4 * spec.dim))
 
-    def forward(self, x: Tensor, positions: Positions, modulation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions, modulation: Lookup) -> Tensor:
         """Map a pack (..., D) to a pack (..., D), given this block's (S, 4·D)."""
-        scale_msa, gate_msa, scale_mlp, gate_mlp = modulation.chunk(4, dim=-1)
-        # Computed once per segment, before they are repeated for each of its many tokens.
-        factors = (1 + scale_msa, gate_msa.tanh(), 1 + scale_mlp, gate_mlp.tanh())
-        scale_msa, gate_msa, scale_mlp, gate_mlp = map(positions.spread, factors)
-        branch = self.attention(self.attention_norm1(x) * scale_msa, positions)
-        x = x + gate_msa * self.attention_norm2(branch)
-        branch = self.feed_forward(self.ffn_norm1(x) * scale_mlp)
-        out: Tensor = x + gate_mlp * self.ffn_norm2(branch)
-        return out
+        scale_msa, gate_msa, scale_mlp, gate_mlp = modulation.chunk(4)
+        branch = self.attention(
+            norm_scale(x, self.attention_norm1, scale_msa, positions), positions
+        )
+        x = gate_add(x, branch, self.attention_norm2, gate_msa, positions)
+        branch = self.feed_forward(norm_scale(x, self.ffn_norm1, scale_mlp, positions))
+        return gate_add(x, branch, self.ffn_norm2, gate_mlp, positions)
 
 
 class FinalLayer(nn.Module):
@@ -115,9 +115,10 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(spec.dim, spec.patch_size**2 * spec.in_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(spec.cond_dim, spec.dim))
 
-    def forward(self, x: Tensor, positions: Positions, modulation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Positions, modulation: Lookup) -> Tensor:
         """Map a pack (..., D) to patches (..., p·p·C), given a scale (S, D)."""
-        out: Tensor = self.linear(self.norm_final(x) * (1 + positions.spread(modulation)))
+        scale = 1 + positions.spread(modulation.vectors)
+        out: Tensor = self.linear(self.norm_final(x) * scale)
         return out
 
 
@@ -146,14 +147,27 @@ class TimestepEmbedder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Modulations:
-    """What time and the pooled vector do to each block: (S, 4·D) each, (S, D) at the end."""
+    """What time and the pooled vector do to each block: (R, 4·D) each, (R, D) at the end.
+
+    `index`: the row of each segment, (S,); None where segments are the rows, one by one.
+    """
 
     blocks: tuple[Tensor, ...]
     final: Tensor
+    index: Tensor | None = None
 
     def rows(self, index: Tensor) -> Modulations:
         """Those of the segments that `index` (S,) names, in its order."""
-        return Modulations(tuple(one[index] for one in self.blocks), self.final[index])
+        return replace(self, index=index)
+
+    def of_block(self, place: int) -> Lookup:
+        """Those of one block."""
+        return Lookup(self.blocks[place], self.index)
+
+    @property
+    def of_end(self) -> Lookup:
+        """Those of the final layer."""
+        return Lookup(self.final, self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +316,12 @@ class NextDiT(nn.Module):
                 if place == refiners:
                     states[i] = packing.join(packing.text.segments.pack(group.caption), states[i])
                 positions = packing.image if place < refiners else packing.joint
-                states[i] = block(states[i], positions, group.modulations.blocks[place])
+                states[i] = block(states[i], positions, group.modulations.of_block(place))
         return [self._finish(x, group) for x, group in zip(states, groups, strict=True)]
 
     def _finish(self, x: Tensor, group: Group) -> Latents:
         packing = group.packing
-        patches = self.final_layer(packing.image_part(x), packing.image, group.modulations.final)
+        patches = self.final_layer(packing.image_part(x), packing.image, group.modulations.of_end)
         return unpatchify(patches, group.latents, self.spec.patch_size, packing)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -39,6 +39,13 @@ class Packing:
         """The same with copies of its tables on `device`."""
         text, image, joint = (each.to(device) for each in (self.text, self.image, self.joint))
         return Packing(self.sizes, text, image, joint)
+
+    def attending(self, choose: Callable[[Segments], str]) -> Packing:
+        """The same with the back-end of attention that `choose` names for each kind of pack."""
+        image, joint = (
+            replace(each, backend=choose(each.segments)) for each in (self.image, self.joint)
+        )
+        return replace(self, image=image, joint=joint)
 
     def join(self, text: Tensor, image: Tensor) -> Tensor:
         """Put each segment's image tokens behind its caption tokens."""
@@ -134,7 +141,8 @@ def make_positions(ids: Sequence[Tensor], rope: RopeSpec, alike: bool) -> Positi
     else:
         tables = rope_tables(torch.stack(list(ids[:1] if alike else ids)), *rope)
     cos, sin = (table.unsqueeze(-2) for table in tables)
-    return Positions(segments, cos, sin, owner)
+    starts = torch.tensor(segments.offsets, dtype=torch.int32)
+    return Positions(segments, cos, sin, owner, starts)
 
 
 @lru_cache(maxsize=32)

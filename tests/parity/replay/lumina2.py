@@ -96,7 +96,7 @@ def _stages(
     sizes = [(latents.shape[-2], latents.shape[-1])]
     packing = packing_of(transformer.spec, segments.lengths, sizes, "cpu")
     found["final_layer"] = transformer.final_layer(
-        found["layer_last"], packing.joint, transformer.modulations(time, None).final
+        found["layer_last"], packing.joint, transformer.modulations(time, None).of_end
     )
     for name, value in found.items():
         golden = sheet.case.output(name)

@@ -49,7 +49,7 @@ def forward(case: Case, sheet: Sheet) -> None:
     stages.setdefault("context_refiner", stages["cap_embedder"])
     stages.setdefault("noise_refiner", stages["x_embedder"])
     stages["final_layer"] = model.final_layer(
-        stages["layer_last"], packing.joint, model.modulations(t, pooled).final
+        stages["layer_last"], packing.joint, model.modulations(t, pooled).of_end
     )
     compare_results(sheet, result)
     sheet.compare("t_embedder", stages["t_embedder"])

@@ -98,8 +98,9 @@ def _digests(folder: Path, components: Components, visit: Visit) -> Diagnoses:
 
 def _graphics(inventory: Inventory, visit: Visit) -> Diagnoses:
     from sakuga.commands.doctor.graphics import graphics
+    from sakuga.commands.environment import caches
 
-    yield from graphics(inventory, visit.device, visit.dtype)
+    yield from graphics(inventory, visit.device, visit.dtype, caches())
 
 
 def _values(components: Components, visit: Visit) -> Diagnoses:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -13,12 +14,14 @@ from torch.nn.attention import SDPBackend
 
 from sakuga.commands.doctor.finding import Diagnoses, Diagnosis, green, red, yellow
 from sakuga.commands.doctor.room import room
+from sakuga.memory.attention import DRIVER, AttentionChoice, AttentionShape, driver
 from sakuga.memory.device import DTYPES, LIBRARIES, choose_device, choose_dtype
+from sakuga.model.attention import BACKENDS
+from sakuga.model.fused.kernel import refusal
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import ModelSpec
 from sakuga.printable import readable
 
-DRIVER = Path("/proc/driver/nvidia/version")
 PACKAGES = ("flash_attn", "xformers", "sageattention")
 KERNELS = {
     SDPBackend.CUDNN_ATTENTION: "cuDNN", SDPBackend.FLASH_ATTENTION: "flash",
@@ -28,10 +31,11 @@ BUILD = "Install a build of torch for it: https://pytorch.org/get-started/locall
 PIN = 64 << 20  # bytes
 
 
-def graphics(inventory: Inventory, device: str, dtype: str) -> Diagnoses:
+def graphics(inventory: Inventory, device: str, dtype: str, cache: Path | None = None) -> Diagnoses:
     """torch itself, every card, attention, and whether a picture fits the one that is meant.
 
-    Raises RequestError on a device or dtype that is not here.
+    cache: a folder that keeps measurements of attention between runs. Raises RequestError on a
+    device or dtype that is not here.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # a driver that is too old is told as a warning
@@ -46,8 +50,10 @@ def graphics(inventory: Inventory, device: str, dtype: str) -> Diagnoses:
         yield card(index)
     where = choose_device(device)
     computes = choose_dtype(dtype, where)
+    yield between_products(where)
     yield attention_kernels(inventory.spec, where, DTYPES[computes])
     if where.type == "cuda":
+        yield attention_times(inventory.spec, where, DTYPES[computes], cache)
         free, _ = torch.cuda.mem_get_info(where)
         yield room(inventory, torch.cuda.get_device_name(where), free - LIBRARIES, computes)
 
@@ -60,12 +66,6 @@ def library() -> Diagnosis:
         built += f", driver {driver()}" if DRIVER.is_file() else ""
     threads = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     return green("torch", f"{torch.__version__}, {built}; {threads}")
-
-
-def driver() -> str:
-    """The version of NVIDIA's kernel module, as it tells it itself."""
-    found = re.search(r"Kernel Module.*?(\d+\.\d[\d.]*)", DRIVER.read_text(encoding="utf-8"))
-    return found[1] if found else "of an unknown version"
 
 
 def card(index: int) -> Diagnosis:
@@ -107,14 +107,45 @@ def has_kernels(built: list[str], major: int, minor: int) -> bool:
     return not built
 
 
+def between_products(where: torch.device) -> Diagnosis:
+    """What computes norms, rotations, gates and sums: kernels of their own, or torch one by one."""
+    if where.type != "cuda":
+        return green("kernels", "torch's own operations, as on every CPU")
+    why = refusal(where.index or 0)
+    if not why:
+        return green("kernels", "Triton's, compiled when they are first needed, then kept on disk")
+    text = f"torch's own operations, which take a third longer: {why}"
+    return yellow("kernels", text, "Install triton beside torch, on a card of NVIDIA since 2020.")
+
+
+def attention_times(
+    spec: ModelSpec, where: torch.device, dtype: torch.dtype, cache: Path | None
+) -> Diagnosis:
+    """What every back-end takes for a picture of the usual size under both texts."""
+    shape = AttentionShape.of(spec.transformer, (tokens_of(spec),) * 2, dtype)
+    times = AttentionChoice(cache=cache).times(where, shape)
+    if not times:
+        return green("attention", f"no choice for {shape}: torch's own")
+    rows = sorted(times.items(), key=itemgetter(1))
+    table = ", ".join(f"{BACKENDS[name].title} ({name}) {ms:.2f} ms" for name, ms in rows)
+    others = {one.name: one.refusal(where, dtype) for one in BACKENDS.values()}
+    absent = "".join(f"; not {name}: {why}" for name, why in others.items() if why)
+    return green("attention", f"measured for {shape}, the first is used: {table}{absent}")
+
+
+def tokens_of(spec: ModelSpec) -> int:
+    """Tokens of a picture of the usual size and the longest text."""
+    down = spec.vae.downscale * spec.transformer.patch_size
+    image = (spec.drawing.width // down) * (spec.drawing.height // down)
+    return image + spec.gemma.trained_tokens
+
+
 def attention_kernels(spec: ModelSpec, where: torch.device, dtype: torch.dtype) -> Diagnosis:
     """The kernel that torch takes for the transformer's shapes, and why not another."""
-    part, drawing = spec.transformer, spec.drawing
-    down = spec.vae.downscale * part.patch_size
-    tokens = (drawing.width // down) * (drawing.height // down) + spec.gemma.trained_tokens
+    part, tokens = spec.transformer, tokens_of(spec)
     heads, kept = part.n_heads, part.n_kv_heads
     if where.type == "cuda" and dtype == torch.float32:
-        kept = heads  # as model.layers does: no fused float32 kernel takes grouped heads
+        kept = heads  # as model.attention does: no fused float32 kernel takes grouped heads
     query, key = (
         torch.empty(1, count, tokens, part.head_dim, dtype=dtype, device=where)
         for count in (heads, kept)
