@@ -10,10 +10,12 @@ from sakuga.api.infotext import KNOWN, broken_up, quoted
 from sakuga.api.options import option_of
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request
+from sakuga.api.resolved import Resolved
 
 # What is ours is here named as others know it; what has no counterpart keeps its name.
 SAMPLERS: Mapping[str, str] = {"euler": "Euler", "heun2": "Heun", "dpm2": "DPM++ 2M"}
 SCHEDULES: Mapping[str, str] = {"shifted": "Simple"}
+VARIATION = ("Variation seed", "Variation seed strength")
 # Fields that others have no word for: they are written where they say something.
 OWN = (
     "shift", "renorm", "normalisation", "truncation", "uncond", "text_mode", "system", "verbatim",
@@ -26,7 +28,7 @@ def _key(name: str) -> str:
 
 
 # Readers that take a list of hashes apart at its commas see a setting in each name.
-RESERVED = frozenset((*KNOWN, "Version", *map(_key, OWN)))
+RESERVED = frozenset((*KNOWN, *VARIATION, "Version", *map(_key, OWN)))
 
 
 def write_infotext(receipt: Receipt) -> str:
@@ -44,6 +46,7 @@ def write_infotext(receipt: Receipt) -> str:
         "Schedule type": SCHEDULES.get(request.schedule, request.schedule),
         "CFG scale": request.guidance,
         "Seed": receipt.seed,
+        **_variation(request, receipt.index),
         "Size": f"{request.width}x{request.height}",
         "Denoising strength": "" if request.strength is None else request.strength,
         "Model hash": receipt.weights.get("transformer", "")[:10],
@@ -56,6 +59,14 @@ def write_infotext(receipt: Receipt) -> str:
     told.append(f"Version: {quoted(version)}")
     lines.append(", ".join(told))
     return "\n".join(lines)
+
+
+def _variation(request: Resolved, index: int) -> dict[str, object]:
+    """Where the noise was turned to, as A1111 tells it."""
+    seeds = request.seeds(index)
+    if not seeds.share:
+        return {}
+    return dict(zip(VARIATION, (seeds.other, seeds.share), strict=True))
 
 
 def own_fields(settings: Mapping[str, str]) -> dict[str, str]:

@@ -65,10 +65,9 @@ RECIPES: Mapping[str, Recipe] = {
 }  # fmt: skip
 
 
-@asked
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Pictures as somebody asks for them. None leaves a choice to the recipe, then to the model."""
+class Drawing:
+    """Pictures drawn from a text. None leaves a choice to the recipe, then to the model."""
 
     prompt: str = option(Option("XML, plain tags or sentences."), default=MISSING)
     negative: str = option(Option("What the picture should not show."), default="")
@@ -182,6 +181,13 @@ class Request:
         ),
         default=False,
     )
+
+
+@asked
+@dataclass(frozen=True, slots=True)
+class Request(Drawing):
+    """Pictures as somebody asks for them: of a text, from a picture, or on the way from another."""
+
     image: str | None = option(
         Option(
             "A picture to start from: a path; in Python also bytes.", metavar=PATH, read=as_source
@@ -215,6 +221,24 @@ class Request:
     )
     outpaint: str | None = option(
         Option("Make it larger: left=128,top=64, or a number.", metavar="SIDES", needs=("image",))
+    )
+    variation: float | None = option(
+        Option(
+            "How far the noise is turned towards that of another seed: 0 stays, 1 is the other. "
+            "All pictures then have one seed, and picture i turns to variation_seed + i.",
+            low=0, high=1,
+        )
+    )  # fmt: skip
+    variation_seed: int | None = option(
+        Option(
+            "The seed that it turns to; random when left out, or -1.",
+            low=RANDOM, high=MAX_SEED, needs=("variation",),
+        )
+    )  # fmt: skip
+    to_seed: int | None = option(
+        Option(
+            "Pass to this seed: the first picture has seed, the last this.", low=0, high=MAX_SEED
+        )
     )
 
 

@@ -20,6 +20,27 @@ SENT = 4  # texts; what follows them are marks
 
 
 @dataclass(frozen=True, slots=True)
+class Seeds:
+    """The noise of one picture: that of a seed, turned by a share to that of another."""
+
+    seed: int
+    other: int = 0
+    share: float = 0.0
+
+    @property
+    def alone(self) -> dict[str, Any]:
+        """The fields of a request that asks for this one picture."""
+        turned = self.share > 0
+        return {
+            "number": 1,
+            "seed": self.seed,
+            "to_seed": None,
+            "variation": self.share if turned else None,
+            "variation_seed": self.other if turned else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved(Request):
     """A request that says everything; only `recipe`, `system` and `max_tokens` may be None.
 
@@ -53,6 +74,14 @@ class Resolved(Request):
         if self.strength is None:
             return self.steps
         return self.steps - int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
+
+    def seeds(self, index: int) -> Seeds:
+        """Where the noise of a picture comes from."""
+        if self.to_seed is not None:
+            return Seeds(self.seed, self.to_seed, index / max(self.number - 1, 1))
+        if self.variation:
+            return Seeds(self.seed, (self.variation_seed or 0) + index, self.variation)
+        return Seeds(self.seed + index)
 
     @property
     def guided(self) -> bool:
@@ -106,8 +135,9 @@ def resolve(request: Request | str, defaults: Defaults) -> Resolved:
             general = option_of(declared).otherwise
             value = recipe.get(name, getattr(defaults, name, general))
         values[name] = value
-    if request.seed in (None, RANDOM):
-        values["seed"] = secrets.randbelow(2**32)
+    for name, wanted in (("seed", True), ("variation_seed", request.variation is not None)):
+        if wanted and values[name] in (None, RANDOM):
+            values[name] = secrets.randbelow(2**32)
     request = settled(Request(**values))
     if request.image is not None:
         request = _started(request, defaults)
@@ -142,12 +172,7 @@ def _sound(value: Any) -> Any:
 def _check_together(request: Resolved, defaults: Defaults) -> None:
     """Raise RequestError for what is wrong of several fields, or of one for this model."""
     check_size(request.width, request.height, defaults)
-    if request.seed + request.number - 1 > MAX_SEED:
-        raise RequestError(
-            "the last picture's seed must be at most 2^63-1",
-            f"seed {request.seed} for {request.number} pictures",
-            "Choose a smaller seed.",
-        )
+    _check_seeds(request)
     if 0 < len(request.sent) < SENT:
         raise RequestError(
             "four texts are sent, or none", f"{len(request.sent)}", "Give those of one receipt."
@@ -166,6 +191,24 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
             f"{request.walked}{walked}",
             "Ask for more steps or a lower order.",
         )
+
+
+def _check_seeds(request: Resolved) -> None:
+    """Raise RequestError for seeds that are too large, or lead two ways."""
+    last = request.seeds(request.number - 1)
+    if max(last.seed, last.other) > MAX_SEED:
+        named = "seed" if last.seed > MAX_SEED else "variation_seed"
+        raise RequestError(
+            "the last picture's seed must be at most 2^63-1",
+            f"{named} {getattr(request, named)} for {request.number} pictures",
+            "Choose a smaller seed.",
+        )
+    if request.to_seed is not None and (request.number == 1 or request.variation is not None):
+        got, fix = (
+            ("one picture", "Ask for more: --number 5.") if request.number == 1
+            else ("a variation beside it", "Leave one of them out.")
+        )  # fmt: skip
+        raise RequestError("to_seed is where the last of several pictures ends", got, fix)
 
 
 def check_size(width: int, height: int, defaults: Defaults) -> None:

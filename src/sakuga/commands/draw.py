@@ -110,9 +110,24 @@ def draw(
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt, or one picture again."""
+    asked = {**request, **_sized(request, size)}
+    draw_asked(prompt, engine, asked, output, strict=strict, no_cache=no_cache, as_json=as_json)
+
+
+def draw_asked(
+    prompt: str | None,
+    engine: EngineSpec,
+    request: Mapping[str, Any],
+    output: Output,
+    *,
+    strict: bool,
+    no_cache: bool,
+    as_json: bool,
+) -> None:
+    """Draw what was asked for by flags. Raises SakugaError, and prints it too where JSON is."""
     started = time.perf_counter()
+    asked = dict(request)
     try:
-        asked = {**request, **_sized(request, size)}
         read = None if prompt is None else read_prompt(prompt)
         if read is not None:
             asked["prompt"] = read.text
@@ -284,7 +299,7 @@ def _again(
         for key in changes
     )
     _note(f"Not the same request: {told}.")
-    return replace(old.request, **{"number": 1, "seed": old.seed, **changes, **place}), False
+    return replace(old.request, **{**old.request.seeds(old.index).alone, **changes, **place}), False
 
 
 def draw_with(generator: ImageGenerator, session: Session) -> list[Result]:

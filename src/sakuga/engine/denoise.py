@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sakuga.api.events import Stepped
 from sakuga.api.receipt import StagePlan
-from sakuga.api.resolved import Resolved
+from sakuga.api.resolved import Resolved, Seeds
 from sakuga.engine.beginning import Beginning
 from sakuga.engine.decode import Preview, PreviewMap, delayed
 from sakuga.engine.networks import Networks
@@ -31,6 +31,7 @@ from sakuga.model.packing import Packing, packing_of, text_positions
 from sakuga.model.spec import VAESpec
 from sakuga.model.text import Conditioning
 from sakuga.sample.guidance import guided
+from sakuga.sample.noise import seeded, turned
 from sakuga.sample.solvers import Step, Velocity, evaluation_times, solve
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative
@@ -253,10 +254,14 @@ def prepare(
 
 
 def noise(request: Resolved, vae: VAESpec) -> Tensor:
-    """Float32 noise (B, C, h, w) from one CPU generator per picture, seeded seed + i."""
+    """Float32 noise (B, C, h, w): that of each picture's seed, or on its way to another."""
     shape = (vae.latent_channels, request.height // vae.downscale, request.width // vae.downscale)
-    generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.number)]
-    return torch.stack([torch.randn(shape, generator=one) for one in generators])
+    return torch.stack([_noise_of(request.seeds(i), shape) for i in range(request.number)])
+
+
+def _noise_of(seeds: Seeds, shape: tuple[int, ...]) -> Tensor:
+    noise = seeded(shape, seeds.seed)
+    return turned(noise, seeded(shape, seeds.other), seeds.share) if seeds.share else noise
 
 
 def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:

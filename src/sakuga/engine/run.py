@@ -112,7 +112,7 @@ def receipt_of(run: Run, index: int, model: str, plan: Plan) -> Receipt:
         # and `texts` what was sent.
         request=replace(request, lora=(), lora_partial=False, sent=(), image=None, mask=None),
         index=index,
-        seed=request.seed + index,
+        seed=request.seeds(index).seed,
         texts=run.texts.sent,
         tokens=run.texts.counts,
         solver=f"{request.solver}: {SOLVERS[request.solver].source}",
