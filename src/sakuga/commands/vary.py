@@ -11,8 +11,10 @@ import typer
 
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.request import Request
-from sakuga.commands.draw import Output, draw_asked
+from sakuga.commands.draw import draw_asked
 from sakuga.commands.flags import AsJson, Given, Without, flags
+from sakuga.commands.output import Output
+from sakuga.files.saving import KINDS, PNG
 
 USUAL: Mapping[str, Any] = {"variation": 0.2, "number": 4}  # when nobody says
 
@@ -29,6 +31,8 @@ def vary(
     as_json: AsJson = False,
 ) -> None:
     """Draw a picture again with noise that is turned a little: 4 of them, by 0.2."""
-    output = replace(output, source=picture, out=output.out or f"{picture.stem}-varied.png")
+    suffix = KINDS[output.format or PNG.name].suffix
+    out = output.out or f"{picture.stem}-varied{suffix}"
+    output = replace(output, source=picture, out=out)
     asked = {**USUAL, **request}
     draw_asked(None, engine, asked, output, strict=strict, no_cache=no_cache, as_json=as_json)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,23 +75,6 @@ def png_texts(path: Path) -> dict[str, str]:
             "a picture must be a file that can be read", f"{path}: {error.strerror}", "Check it."
         ) from None
     return texts
-
-
-def shows(path: Path, picture: Picture) -> bool:
-    """Whether a PNG file has exactly the pixels of a picture.
-
-    Nothing is decoded before the sizes are known to agree.
-    """
-    from PIL import Image  # noqa: PLC0415
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as image:
-                alike = image.size == (picture.width, picture.height) and image.mode == "RGB"
-                return alike and image.tobytes() == picture.rgb
-    except Exception:  # a damaged file, or one of a huge size, makes Pillow fail in many ways
-        return False
 
 
 def chunks(file: BinaryIO, name: str) -> Iterator[tuple[bytes, int]]:

@@ -22,7 +22,7 @@ def turned(noise: Tensor, other: Tensor, share: float) -> Tensor:
     first, second = noise.double().flatten(), other.double().flatten()
     cosine = first @ second / (first.norm() * second.norm())
     angle = torch.acos(cosine.clamp(-1, 1))
-    if angle.sin() < 1e-6:  # noqa: PLR2004  # one noise, or its mirror: there is no arc
+    if angle.sin() < 1e-6:  # one noise, or its mirror: there is no arc
         return noise
     parts = torch.sin((1 - share) * angle), torch.sin(share * angle)
     found = (parts[0] * noise.double() + parts[1] * other.double()) / torch.sin(angle)
