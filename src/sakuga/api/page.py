@@ -42,6 +42,8 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "budget", ", ".join(budget(plan))
     for stage in plan.stages:
         yield f"plan of {stage.stage}", in_words(stage)
+    for stage in plan.second:
+        yield f"plan of the second {stage.stage}", in_words(stage)
     for note in receipt.notes:
         yield "note", note
     yield "versions", ", ".join(f"{name} {text}" for name, text in receipt.versions.items())

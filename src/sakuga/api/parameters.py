@@ -16,6 +16,7 @@ from sakuga.api.resolved import Resolved
 SAMPLERS: Mapping[str, str] = {"euler": "Euler", "heun2": "Heun", "dpm2": "DPM++ 2M"}
 SCHEDULES: Mapping[str, str] = {"shifted": "Simple"}
 VARIATION = ("Variation seed", "Variation seed strength")
+HIRES = ("Hires upscale", "Hires upscaler")
 # Fields that others have no word for: they are written where they say something.
 OWN = (
     "shift", "renorm", "normalisation", "truncation", "uncond", "text_mode", "system", "verbatim",
@@ -28,7 +29,7 @@ def _key(name: str) -> str:
 
 
 # Readers that take a list of hashes apart at its commas see a setting in each name.
-RESERVED = frozenset((*KNOWN, *VARIATION, "Version", *map(_key, OWN)))
+RESERVED = frozenset((*KNOWN, *VARIATION, *HIRES, "Version", *map(_key, OWN)))
 
 
 def write_infotext(receipt: Receipt) -> str:
@@ -48,7 +49,7 @@ def write_infotext(receipt: Receipt) -> str:
         "Seed": receipt.seed,
         **_variation(request, receipt.index),
         "Size": f"{request.width}x{request.height}",
-        "Denoising strength": "" if request.strength is None else request.strength,
+        **_hires(request),
         "Model hash": receipt.weights.get("transformer", "")[:10],
         "Model": receipt.model,
     }
@@ -67,6 +68,14 @@ def _variation(request: Resolved, index: int) -> dict[str, object]:
     if not seeds.share:
         return {}
     return dict(zip(VARIATION, (seeds.other, seeds.share), strict=True))
+
+
+def _hires(request: Resolved) -> dict[str, object]:
+    """How much was drawn again, and how it was enlarged before, as A1111 tells it."""
+    if request.hires is None:
+        return {} if request.strength is None else {"Denoising strength": request.strength}
+    told = (request.hires_strength, request.hires.rstrip("xX× "), request.hires_by)
+    return dict(zip(("Denoising strength", *HIRES), told, strict=True))
 
 
 def own_fields(settings: Mapping[str, str]) -> dict[str, str]:

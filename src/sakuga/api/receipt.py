@@ -42,6 +42,7 @@ class Plan:
     `batch`: pictures that are denoised together. `limit`: bytes that may be reserved on the
     device, None for no limit. `kept`: networks stay there from stage to stage. `pinned`:
     bytes of host memory that may be pinned for copies, None for as many as are wanted.
+    `second`: the stages of a second pass, if there is one.
     """
 
     device: str
@@ -53,6 +54,7 @@ class Plan:
     kept: bool = False
     pinned: int | None = None
     stages: tuple[StagePlan, ...] = ()
+    second: tuple[StagePlan, ...] = ()
 
     @property
     def deciding(self) -> dict[str, object]:
@@ -60,10 +62,12 @@ class Plan:
         found: dict[str, object] = {
             name: getattr(self, name) for name in ("device", "chip", "dtype", "batch", "threads")
         }
-        for one in self.stages:
-            found |= {f"{one.stage} weights": one.weights, f"{one.stage} dtype": one.dtype}
-            found |= {f"{one.stage} parts": one.parts}
-            found |= {f"{one.stage} strips": f"{one.strips}{', recomputed' * one.recompute}"}
+        named = [(one.stage, one) for one in self.stages]
+        named += [(f"second {one.stage}", one) for one in self.second]
+        for name, one in named:
+            found |= {f"{name} weights": one.weights, f"{name} dtype": one.dtype}
+            found |= {f"{name} parts": one.parts}
+            found |= {f"{name} strips": f"{one.strips}{', recomputed' * one.recompute}"}
         return found
 
 

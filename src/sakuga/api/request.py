@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 
+from sakuga.api.framing import as_factor
 from sakuga.api.options import Option, asked, option
 from sakuga.errors import RequestError
 from sakuga.files.pictures import as_source
@@ -240,6 +241,24 @@ class Request(Drawing):
             "Pass to this seed: the first picture has seed, the last this.", low=0, high=MAX_SEED
         )
     )
+    hires: str | None = option(
+        Option(
+            "Draw small, enlarge by this, and draw on from there: 2x.", metavar="FACTOR",
+            read=as_factor,
+        )
+    )  # fmt: skip
+    hires_strength: float | None = option(
+        Option(
+            "Share of the steps that the enlarged picture walks again.",
+            low=0, high=1, above=True, otherwise=0.5, needs=("hires",),
+        )
+    )  # fmt: skip
+    hires_by: str | None = option(
+        Option(
+            "How it is enlarged: lanczos, latent, or the file of an upscaler.",
+            metavar="WAY", otherwise="lanczos", needs=("hires",),
+        )
+    )  # fmt: skip
 
 
 def as_request(asked: object) -> Request:

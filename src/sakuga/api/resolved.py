@@ -9,13 +9,14 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
-from sakuga.api.framing import Limits
+from sakuga.api.framing import Limits, enlarged, parse_factor
 from sakuga.api.marks import Mark
 from sakuga.api.options import check_needs, option_of, settled
 from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
+UNIT = 16  # pixels; sides of what is drawn are multiples of it, in every model
 SENT = 4  # texts; what follows them are marks
 
 
@@ -74,6 +75,20 @@ class Resolved(Request):
         if self.strength is None:
             return self.steps
         return self.steps - int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
+
+    @property
+    def second(self) -> Resolved | None:
+        """What is asked of the second pass, as a request of its own; None where there is one."""
+        if self.hires is None:
+            return None
+        width, height = enlarged(self.size, parse_factor(self.hires), UNIT)
+        once: dict[str, Any] = {"hires": None, "hires_strength": None, "hires_by": None}
+        return replace(self, width=width, height=height, strength=self.hires_strength, **once)
+
+    @property
+    def final_size(self) -> tuple[int, int]:
+        """(width, height) of what comes out."""
+        return (self.second or self).size
 
     def seeds(self, index: int) -> Seeds:
         """Where the noise of a picture comes from."""
@@ -183,6 +198,18 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
         raise RequestError(
             "a prompt is sent untouched, or as XML", "--verbatim and --as-xml", "Take one."
         )
+    _check_steps(request)
+    if request.image is not None and request.hires is not None:
+        raise RequestError(
+            "hires draws a text first", "a picture to start from",
+            "Give a larger --size, from which a picture is drawn enlarged.",
+        )  # fmt: skip
+    if request.second is not None:
+        _check_steps(request.second)
+
+
+def _check_steps(request: Resolved) -> None:
+    """Raise RequestError for fewer steps than the solver takes."""
     least = int(request.solver[-1]) if request.solver.startswith("dpm") else 0
     if request.walked < least and (request.walked or request.strength is None):
         walked = "" if request.strength is None else f" of {request.steps} at this strength"

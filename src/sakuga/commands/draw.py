@@ -308,7 +308,7 @@ def _accept(planned: Planned, session: Session) -> None:
     indices = range(asked.number) if only is None else [only]
     session.paths = picture_paths(output.out, default, indices)
     # A picture seldom packs into less than a quarter of its pixels.
-    least = asked.width * asked.height * 3 // 4
+    least = asked.final_size[0] * asked.final_size[1] * 3 // 4
     for path in session.paths.values():
         output.kind(path)
         prove_writable(path, least, replace=output.force, flag="--out")

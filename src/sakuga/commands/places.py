@@ -69,7 +69,8 @@ def write_or_keep(
 ) -> SakugaError | None:
     """Let `write` write to a path; where that fails, to one in a temporary folder.
 
-    suffix: of its name there, where the path is standard output. Returns the error that says where it is then.
+    suffix: of its name there, where the path is standard output. Returns the error that says
+    where it is then.
     """
     try:
         write(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import cast
 
 import torch
@@ -216,7 +217,7 @@ class DenoiseInputs:
     """What the host prepares: noise and packings, group of pictures by group.
 
     `texts`: both sides of the guidance, or one; `positions`: where their tokens
-    stand. `origin`: what pictures begin with besides noise.
+    stand. `origins`: what each group begins with besides noise.
     """
 
     run: Run
@@ -227,7 +228,7 @@ class DenoiseInputs:
     packings: Sequence[Packings]
     resident: int
     previews: PreviewMap | None
-    origin: Beginning | None = None
+    origins: Sequence[Beginning | None]
 
 
 def prepare(
@@ -247,9 +248,11 @@ def prepare(
         Packings.of(transformer, lengths, len(group), (group.shape[2], group.shape[3]), how.parts)
         for group in groups
     ]
+    begun = repeat(None) if origin is None else origin.split(group)
+    origins = [one for one, _ in zip(begun, groups, strict=False)]
     positions = [text_positions(transformer.spec, (length,)) for length in lengths]
     return DenoiseInputs(
-        run, transformer, texts, positions, groups, packings, how.resident, previews, origin
+        run, transformer, texts, positions, groups, packings, how.resident, previews, origins
     )
 
 
@@ -270,9 +273,10 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
     with device.lend(transformer, NOT_LENT):
         prepared = _prepared(inputs, device)
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
-            for group, packings in zip(inputs.noise, inputs.packings, strict=True):
+            every = zip(inputs.noise, inputs.packings, inputs.origins, strict=True)
+            for group, packings, origin in every:
                 denoiser = Denoiser(transformer, prepared, packings.to(device.where), blocks)
-                velocity, x = _begun(inputs, _guided(denoiser, run.request), group, device)
+                velocity, x = _begun(origin, _guided(denoiser, run.request), group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
                 latents.append((yield from _shown(inputs, device, steps, done)))
@@ -280,10 +284,9 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
 
 
 def _begun(
-    inputs: DenoiseInputs, velocity: Velocity, noise: Tensor, device: Device
+    origin: Beginning | None, velocity: Velocity, noise: Tensor, device: Device
 ) -> tuple[Velocity, Tensor]:
     """The velocity of some pictures and where they begin, on the device."""
-    origin = inputs.origin
     if origin is None:
         return velocity, device.to_device(noise)
     with device.host():

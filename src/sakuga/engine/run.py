@@ -37,8 +37,9 @@ class Run:
     `began`: when, as time.perf_counter counts. `fits`, `adapters`: what changes the transformer,
     as modules and as a receipt tells it. `weights`: SHA-256 by component. `inventory`: with the
     adapters. `options`: what its plans may choose. `stages`: how each is run, as planned and then
-    as it was. `start`: the picture it starts from, if there is one. `observers` are told of every
-    place that a drawing passes. `notes`: what went otherwise, a sentence each.
+    as it was. `start`: the picture it starts from, if there is one. `second`: the pass that
+    follows this one, if one does. `observers` are told of every place that a drawing passes.
+    `notes`: what went otherwise, a sentence each.
     """
 
     began: float
@@ -54,6 +55,7 @@ class Run:
     plan: MemoryPlan
     stages: dict[str, StagePlan]
     start: Start | None = None
+    second: Run | None = None
     observers: tuple[Observer, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -87,7 +89,7 @@ def work_of(
         times=len(evaluation_times(times, request.solver)) if steps else 0,
         held=solver.held + MASKED * masked,
         captions=captions,
-        encodes=start is not None and (masked or steps < request.steps),
+        encodes=int(start is not None and (masked or steps < request.steps)),
     )
 
 

@@ -78,6 +78,7 @@ class Runner:
             kept=run.plan.kept,
             pinned=run.options.pinned,
             stages=tuple(run.stages.values()),
+            second=tuple(run.second.stages.values()) if run.second else (),
         )
 
     def say_learned(self, run: Run) -> Events[None]:
@@ -86,8 +87,8 @@ class Runner:
             return
         free = make_plan(run.inventory, self.device.limit, run.work, self.card, run.options)
         for name, refused in self.learned.refused.items():
-            planned = run.stages[name]
-            if planned != free.stage(name):
+            planned = run.stages.get(name)
+            if planned and planned != free.stage(name):
                 note = (
                     f"Memory ran out before in {name}, planned for {readable(refused)}; now "
                     f"it is planned for {readable(planned.reserved_bytes)}."
@@ -117,7 +118,7 @@ class Runner:
             note = f"NaN or infinity at {place}; once more in float32."
         run.notes.append(note)
         yield Warned("non_finite", note)
-        self._release(run)  # what stays computes in the other dtype
+        self.release(run)  # what stays computes in the other dtype
         options = replace(run.options, dtype="float32", keep_resident=False)
         if run.options.dtype != "float32":
             again = self.plan(run.inventory, run.work, options, (stage,))
@@ -152,7 +153,7 @@ class Runner:
                 self.learned.went_well(name)
                 return made
             # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
-            self._release(run)
+            self.release(run)
             self.learned.learn(name, how.reserved_bytes)
             planned = readable(how.reserved_bytes)
             note = f"Out of memory in {name}, planned for {planned}: {said[:200]}"
@@ -172,7 +173,7 @@ class Runner:
             if rung.reserved_bytes < first.reserved_bytes:
                 yield rung
 
-    def _release(self, run: Run) -> None:
+    def release(self, run: Run) -> None:
         """From here on, each stage of a drawing is lent its network alone."""
         self.device.kept.release()
         run.plan = replace(run.plan, kept=False)

@@ -65,7 +65,7 @@ KINDS: Mapping[str, FileKind] = {
     kind.name: kind
     for kind in (
         FileKind("png", (".png",), lossless={}),
-        FileKind("webp", (".webp",), lossless={"lossless": True, "exact": True}, lossy={"method": 4}),
+        FileKind("webp", (".webp",), lossless={"lossless": True}, lossy={"method": 4}),
         FileKind("jpeg", (".jpg", ".jpeg"), lossy={"subsampling": 0}, most=MOST_JPEG),
         FileKind("avif", (".avif",), lossy={"subsampling": "4:4:4"}, quality=90),
     )
