@@ -119,11 +119,24 @@ class AdapterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class UpscalerRecord:
+    """Which network enlarged a picture: its file, and how often. `tile`: sides of its tiles."""
+
+    file: str
+    sha256: str
+    bytes: int
+    architecture: str
+    scale: int
+    tile: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Everything that is needed to draw one picture again. `index` counts within the request.
 
     `notes`: what went otherwise than first planned, a sentence each. `adapters`: in the order
-    in which they were applied. `image`, `mask`: which pictures it started from.
+    in which they were applied. `image`, `mask`: which pictures it started from. `upscale`: what
+    enlarged it.
     """
 
     model: str
@@ -141,3 +154,4 @@ class Receipt:
     adapters: tuple[AdapterRecord, ...] = ()
     image: PictureRecord | None = None
     mask: PictureRecord | None = None
+    upscale: UpscalerRecord | None = None

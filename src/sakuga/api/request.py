@@ -33,6 +33,7 @@ UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
 WEIGHTINGS = ("interpolate", "empty", "off")
 ENCODINGS = ("whole", "per-character")
+HIRES_WAYS = ("lanczos", "latent", "model")
 IN_PART = ("mask", "outpaint")  # fields that have a part of a picture drawn
 PATH = "PICTURE"
 MAX_SEED = 2**63 - 1
@@ -255,10 +256,13 @@ class Request(Drawing):
     )  # fmt: skip
     hires_by: str | None = option(
         Option(
-            "How it is enlarged: lanczos, latent, or the file of an upscaler.",
-            metavar="WAY", otherwise="lanczos", needs=("hires",),
+            "How it is enlarged: its pixels, its latents, or by the upscaler.",
+            choices=HIRES_WAYS, otherwise="lanczos", needs=("hires",),
         )
     )  # fmt: skip
+    upscale: str | None = option(
+        Option("Enlarge what was drawn with an upscaler: a file of weights.", metavar="FILE")
+    )
 
 
 def as_request(asked: object) -> Request:

@@ -204,6 +204,10 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
             "hires draws a text first", "a picture to start from",
             "Give a larger --size, from which a picture is drawn enlarged.",
         )  # fmt: skip
+    if request.hires_by == "model" and request.upscale is None:
+        raise RequestError(
+            "hires by a model needs the file of one", "none", "Name it: --upscale FILE."
+        )
     if request.second is not None:
         _check_steps(request.second)
 

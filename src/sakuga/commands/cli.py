@@ -56,6 +56,7 @@ STYLE: Mapping[str, Any] = {
 COMMANDS: Mapping[str, Command | CommandGroup] = {
     "draw": Command("draw:draw", "Draw pictures of a prompt, or one picture again."),
     "vary": Command("vary:vary", "Draw pictures that are nearly another one."),
+    "upscale": Command("upscale:upscale", "Enlarge pictures with an upscaler."),
     "lint": Command(
         "lint:lint",
         "Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors.",

@@ -39,10 +39,11 @@ from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
 from sakuga.engine.decode import finished, stored_preview
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
 from sakuga.engine.networks import Networks
-from sakuga.engine.passes import LATENT, Passes, among, stages_of_second, work_of_second
+from sakuga.engine.passes import LATENT, MODEL, Passes, among, stages_of_second, work_of_second
 from sakuga.engine.run import Events, Observer, Run, plan_options, receipt_of, work_of
 from sakuga.engine.runner import Runner
 from sakuga.engine.texts import TokenizedTexts, Tokenizers
+from sakuga.engine.upscaler import Upscaler
 from sakuga.errors import Busy
 from sakuga.memory.device import Device, choose_device, choose_dtype
 from sakuga.memory.stages import DECODE, DENOISE, stages_of
@@ -118,6 +119,8 @@ class Engine:
         run = self._planned(began, request, texts, start)
         if (second := request.second) is not None:
             run.second = self._planned(began, second, texts, None, first=run)
+        if request.upscale is not None:
+            run.upscaler = self._upscaler(request)
         return run
 
     def run(self, run: Run) -> Generator[Event, None, None]:
@@ -196,6 +199,13 @@ class Engine:
             start=start,
             observers=self.observers,
         )
+
+    def _upscaler(self, request: Resolved) -> Upscaler:
+        """What enlarges the pictures of a request. Raises as `Upscaler.open`."""
+        assert request.upscale is not None
+        found = Upscaler.open(request.upscale, self.device, self.digest)
+        found.check(request.size if request.hires_by == MODEL else request.final_size)
+        return found
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:

@@ -30,7 +30,7 @@ from sakuga.memory.stages import DECODE, DENOISE, ENCODE, STAGES, Stage
 from sakuga.model.text import Conditioning
 
 T = TypeVar("T")
-LATENT = "latent"
+LATENT, MODEL = "latent", "model"
 
 
 def stages_of_second(request: Resolved) -> tuple[Stage, ...]:
@@ -76,6 +76,8 @@ class Passes:
             cell = self.networks.checkpoint.spec.vae.downscale
             return F.interpolate(latents, (height // cell, width // cell), mode="bicubic").cpu()
         pictures = yield from self.pixels(run, latents)
+        if run.upscaler is not None and run.request.hires_by == MODEL:
+            pictures = [run.upscaler.enlarge(one) for one in pictures]
         return torch.stack([torch.tensor(scaled(one.numpy(), (width, height))) for one in pictures])
 
     def again(self, run: Run, begun: Tensor, texts: Sequence[Conditioning]) -> Events[Tensor]:

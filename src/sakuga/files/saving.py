@@ -15,7 +15,7 @@ from html import escape
 from typing import Any
 
 from sakuga.errors import RequestError
-from sakuga.files.png import Picture, encode_png
+from sakuga.files.png import Picture, encode_png, image_of
 from sakuga.files.texts import EXIF_IFD, OURS, SPACE, USER_COMMENT
 
 PARAMETERS = "parameters"
@@ -34,7 +34,8 @@ class FileKind:
     """A kind of file: its name, how its files' names end, and Pillow's options to write it.
 
     `lossless`: None if it always loses something; `lossy`: None if it never does. `quality`: the
-    one that is taken where it loses something and nobody says. `most`: bytes of a block of texts.
+    one that is taken where it loses something and nobody says. `most`: bytes of a block of
+    texts. `opaque`: no pixel can be transparent.
     """
 
     name: str
@@ -43,6 +44,7 @@ class FileKind:
     lossy: Mapping[str, Any] | None = None
     quality: int = 95
     most: int = 1 << 20
+    opaque: bool = False
 
     @property
     def suffix(self) -> str:
@@ -66,7 +68,7 @@ KINDS: Mapping[str, FileKind] = {
     for kind in (
         FileKind("png", (".png",), lossless={}),
         FileKind("webp", (".webp",), lossless={"lossless": True}, lossy={"method": 4}),
-        FileKind("jpeg", (".jpg", ".jpeg"), lossy={"subsampling": 0}, most=MOST_JPEG),
+        FileKind("jpeg", (".jpg", ".jpeg"), None, {"subsampling": 0}, most=MOST_JPEG, opaque=True),
         FileKind("avif", (".avif",), lossy={"subsampling": "4:4:4"}, quality=90),
     )
 }  # fmt: skip
@@ -80,17 +82,20 @@ def kind_of(name: str) -> FileKind | None:
 
 
 def encode_picture(
-    picture: Picture, texts: Mapping[str, str], kind: FileKind = PNG, quality: int | None = None
+    picture: Picture,
+    texts: Mapping[str, str],
+    kind: FileKind = PNG,
+    quality: int | None = None,
+    alpha: bytes | None = None,
 ) -> bytes:
     """A file of a picture with its texts; what of them has no room is left out, see `left_out`.
 
-    quality: 1 to 100 of a kind that loses something; without it WebP loses nothing.
+    quality: 1 to 100 of a kind that loses something; without it WebP loses nothing. alpha: how
+    opaque each pixel is; a JPEG cannot say it.
     """
     options = kind.options(quality)
     if kind is PNG:
-        return encode_png(picture, texts)
-    from PIL import Image  # noqa: PLC0415  # as in `files.png`
-
+        return encode_png(picture, texts, alpha)
     lossy = options.get("quality") is not None
     out = left_out(texts, kind)
     told = {key: text for key, text in texts.items() if key not in out}
@@ -100,7 +105,7 @@ def encode_picture(
     if told:
         options["xmp"] = _xmp(told)
     file = io.BytesIO()
-    image = Image.frombytes("RGB", (picture.width, picture.height), picture.rgb)
+    image = image_of(picture, None if kind.opaque else alpha)
     image.save(file, kind.name.upper(), **options, **({"exif": exif} if exif else {}))
     return file.getvalue()
 
