@@ -125,7 +125,7 @@ def test_what_is_no_upscaler_is_refused(files, tmp_path, tiny_model) -> None:
 
 
 def test_an_archive_of_torch_is_read_without_unpickling(files, tmp_path) -> None:
-    from safetensors.torch import load_file  # noqa: PLC0415
+    from safetensors.torch import load_file
 
     state = load_file(files["rrdb"])
     for name, held in (("a.pth", state), ("b.pth", {"params": {}, "params_ema": state})):

@@ -116,11 +116,11 @@ class Engine:
             None if request.image is None else load_start(request, request.size, self.model.drawing)
         )
         texts = self.tokenizers.read(request)
-        run = self._planned(began, request, texts, start)
+        run = _planned(self, began, request, texts, start)
         if (second := request.second) is not None:
-            run.second = self._planned(began, second, texts, None, first=run)
+            run.second = _planned(self, began, second, texts, None, first=run)
         if request.upscale is not None:
-            run.upscaler = self._upscaler(request)
+            run.upscaler = _upscaler(self, request)
         return run
 
     def run(self, run: Run) -> Generator[Event, None, None]:
@@ -157,55 +157,6 @@ class Engine:
             yield from self.run(self.plan(self.resolve(request)))
         finally:
             self._free.release()
-
-    def _planned(
-        self,
-        began: float,
-        request: Resolved,
-        texts: TokenizedTexts,
-        start: Start | None,
-        first: Run | None = None,
-    ) -> Run:
-        """How one pass will be run; `first`: the one before it."""
-        times = grid(request.steps, request.solver, request.schedule, request.shift)
-        times = times[request.steps - request.walked :]
-        fits = first.fits if first else _fitted(self, request.lora, request.lora_partial)
-        inventory = with_adapters(self._inventory, fits)
-        work = work_of(request, times, texts, start)
-        options = plan_options(self.spec.budget, self.dtype, self.device)
-        stages = stages_of(inventory, work)
-        if first:
-            options, work = (
-                replace(options, keep_resident=False),
-                work_of_second(work, first.request),
-            )
-            stages = stages_of_second(first.request)
-        elif request.hires_by == LATENT:
-            stages = tuple(stage for stage in stages if stage is not DECODE)
-        memory = self.runner.plan(inventory, work, options, stages)
-        return Run(
-            began=began,
-            request=request,
-            texts=texts,
-            times=times,
-            fits=fits,
-            adapters=first.adapters if first else tuple(record(each, self.digest) for each in fits),
-            weights=first.weights if first else self.checkpoint.sha256(self.digest),
-            inventory=inventory,
-            work=work,
-            options=options,
-            plan=memory,
-            stages={one.stage: one for one in memory.stages},
-            start=start,
-            observers=self.observers,
-        )
-
-    def _upscaler(self, request: Resolved) -> Upscaler:
-        """What enlarges the pictures of a request. Raises as `Upscaler.open`."""
-        assert request.upscale is not None
-        found = Upscaler.open(request.upscale, self.device, self.digest)
-        found.check(request.size if request.hires_by == MODEL else request.final_size)
-        return found
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
@@ -248,6 +199,57 @@ def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> 
     if not specs:
         return ()
     return fit_adapters(specs, transformer_targets(engine.model.transformer), partial=partial)
+
+
+def _planned(
+    engine: Engine,
+    began: float,
+    request: Resolved,
+    texts: TokenizedTexts,
+    start: Start | None,
+    first: Run | None = None,
+) -> Run:
+    """How one pass will be run; `first`: the one before it."""
+    times = grid(request.steps, request.solver, request.schedule, request.shift)
+    times = times[request.steps - request.walked :]
+    fits = first.fits if first else _fitted(engine, request.lora, request.lora_partial)
+    inventory = with_adapters(engine._inventory, fits)
+    work = work_of(request, times, texts, start)
+    options = plan_options(engine.spec.budget, engine.dtype, engine.device)
+    stages = stages_of(inventory, work)
+    if first:
+        options, work = (
+            replace(options, keep_resident=False),
+            work_of_second(work, first.request),
+        )
+        stages = stages_of_second(first.request)
+    elif request.hires_by == LATENT:
+        stages = tuple(stage for stage in stages if stage is not DECODE)
+    memory = engine.runner.plan(inventory, work, options, stages)
+    return Run(
+        began=began,
+        request=request,
+        texts=texts,
+        times=times,
+        fits=fits,
+        adapters=first.adapters if first else tuple(record(each, engine.digest) for each in fits),
+        weights=first.weights if first else engine.checkpoint.sha256(engine.digest),
+        inventory=inventory,
+        work=work,
+        options=options,
+        plan=memory,
+        stages={one.stage: one for one in memory.stages},
+        start=start,
+        observers=engine.observers,
+    )
+
+
+def _upscaler(engine: Engine, request: Resolved) -> Upscaler:
+    """What enlarges the pictures of a request. Raises as `Upscaler.open`."""
+    assert request.upscale is not None
+    found = Upscaler.open(request.upscale, engine.device, engine.digest)
+    found.check(request.size if request.hires_by == MODEL else request.final_size)
+    return found
 
 
 def _in_one_pass(passes: Passes, run: Run, texts: Sequence[Conditioning]) -> Events[list[Tensor]]:

@@ -7,7 +7,6 @@ a value is not finite, once more in float32.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -20,7 +19,7 @@ from sakuga.api.receipt import Plan, StagePlan
 from sakuga.engine.run import Events, Run
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.memory.costs import Work
-from sakuga.memory.device import Device, card_of, chip
+from sakuga.memory.device import FULL, Device, card_of, chip
 from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, smallest_limit
 from sakuga.memory.report import BEGIN
 from sakuga.memory.stages import DENOISE, Stage
@@ -29,11 +28,6 @@ from sakuga.printable import readable
 
 I = TypeVar("I")  # noqa: E741  # what the host prepares for a stage
 T = TypeVar("T")  # what a stage makes
-# The words of torch's allocators, of the driver, and of libraries that had no room to begin.
-FULL = re.compile(
-    "out of memory|can't allocate memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
-    "|unable to find an engine", re.IGNORECASE,
-)  # fmt: skip
 
 FORGET_AFTER = 16  # good runs of a stage: a stranger's program may have been in the way
 

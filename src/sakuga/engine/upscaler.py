@@ -20,10 +20,9 @@ from torch import Tensor
 
 from sakuga.api.receipt import UpscalerRecord
 from sakuga.checkpoint.bind import read_tensor
-from sakuga.engine.runner import FULL
 from sakuga.errors import BudgetTooSmall, ModelNotFound, RequestError, SpecMismatch
 from sakuga.memory.costs import with_holes
-from sakuga.memory.device import Device
+from sakuga.memory.device import FULL, Device
 from sakuga.memory.plan import smallest_limit, usable
 from sakuga.printable import cut, readable
 from sakuga.weights.sources import open_source
