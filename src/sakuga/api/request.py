@@ -260,6 +260,19 @@ class Request(Drawing):
             choices=HIRES_WAYS, otherwise="lanczos", needs=("hires",),
         )
     )  # fmt: skip
+    regions: float | None = option(
+        Option(
+            "How much a picture's tokens outside of a character's place are held off its text; "
+            "places are <position> or box=\"0,0,0.5,1\". Off when left out.",
+            low=0, high=100, above=True,
+        )
+    )  # fmt: skip
+    regions_until: float | None = option(
+        Option(
+            "Share of the steps in which places count.",
+            low=0, high=1, above=True, otherwise=0.5, needs=("regions",),
+        )
+    )  # fmt: skip
     upscale: str | None = option(
         Option("Enlarge what was drawn with an upscaler: a file of weights.", metavar="FILE")
     )

@@ -22,6 +22,7 @@ from sakuga.api.resolved import Resolved, Seeds
 from sakuga.engine.beginning import Beginning
 from sakuga.engine.decode import Preview, PreviewMap, delayed
 from sakuga.engine.networks import Networks
+from sakuga.engine.regions import until, with_regions
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import NotFinite
 from sakuga.memory.device import Device
@@ -31,7 +32,7 @@ from sakuga.model.nextdit import Group, Modulations, NextDiT, RefinerBlock, Tran
 from sakuga.model.packing import Packing, packing_of, text_positions
 from sakuga.model.spec import VAESpec
 from sakuga.model.text import Conditioning
-from sakuga.sample.guidance import guided
+from sakuga.sample.guidance import first, guided
 from sakuga.sample.noise import seeded, turned
 from sakuga.sample.solvers import Step, Velocity, evaluation_times, solve
 
@@ -96,6 +97,14 @@ class Packings:
             )
 
         return cls(packed((0,)), packed((0, 1)) if len(lengths) > 1 else ())
+
+    def within(self, run: Run) -> Packings:
+        """The same, with characters held in their places."""
+
+        def held(segments: PackedSegments) -> PackedSegments:
+            return replace(segments, packing=with_regions(segments.packing, segments.branches, run))
+
+        return Packings(tuple(map(held, self.conditional)), tuple(map(held, self.both)))
 
     def to(self, device: torch.device) -> Packings:
         """The same with its tables on `device`; segments that are alike share theirs."""
@@ -276,7 +285,12 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
             every = zip(inputs.noise, inputs.packings, inputs.origins, strict=True)
             for group, packings, origin in every:
                 denoiser = Denoiser(transformer, prepared, packings.to(device.where), blocks)
-                velocity, x = _begun(origin, _guided(denoiser, run.request), group, device)
+                velocity = _guided(denoiser, run.request)
+                if run.texts.regions:
+                    held = packings.within(run).to(device.where)
+                    denoiser = Denoiser(transformer, prepared, held, blocks)
+                    velocity = first(_guided(denoiser, run.request), until(run), velocity)
+                velocity, x = _begun(origin, velocity, group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
                 latents.append((yield from _shown(inputs, device, steps, done)))

@@ -22,6 +22,7 @@ from sakuga.memory.device import Device
 from sakuga.memory.plan import MemoryPlan, Options
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.inventory import Inventory
+from sakuga.model.layers import channels_of
 from sakuga.sample.solvers import SOLVERS, evaluation_times, find_solver
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def work_of(
         times=len(evaluation_times(times, request.solver)) if steps else 0,
         held=solver.held + MASKED * masked,
         captions=captions,
+        regions=channels_of(len(texts.regions)),
         encodes=int(start is not None and (masked or steps < request.steps)),
     )
 

@@ -291,7 +291,7 @@ class Denoising:
     estimates of each picture that the solver holds meanwhile. `size`: bytes of a value.
     `unfolded`: of the largest matrix while it is used, if it lies there in another format.
     `again`: numbers per token beside two hidden maps while a linear that adapters change
-    computes a second time.
+    computes a second time. `regions`: channels that hold characters in their places.
     """
 
     spec: NextDiTSpec
@@ -302,6 +302,7 @@ class Denoising:
     size: int
     unfolded: int = 0
     again: int = 0
+    regions: int = 0
 
     @property
     def bundles(self) -> tuple[tuple[Segment, ...], ...]:
@@ -322,7 +323,11 @@ class Denoising:
         bundles = self.bundles + (alone.bundles if guided else ())
         texts = sum(segment.text for bundle in bundles for segment in bundle)
         tables = sum(map(self._tables, set(bundles)))
-        return texts * self.spec.dim * self.size + tables
+        kept = texts * self.spec.dim * self.size + tables
+        if not self.regions:
+            return kept
+        tokens = sum(segment.tokens for bundle in bundles for segment in bundle)
+        return 2 * kept + 2 * tokens * self.regions * FLOAT
 
     @property
     def latents(self) -> int:

@@ -121,7 +121,7 @@ class Work:
     meanwhile. The token counts have one entry per text that is read, the prompt first;
     `jina_tokens` has none for a model without. `captions`: tokens of each branch while it is
     denoised, where those are not the first texts that Gemma reads. `encodes`: how many pictures
-    to start from are encoded.
+    to start from are encoded. `regions`: channels that hold characters in their places.
     """
 
     width: int
@@ -135,6 +135,7 @@ class Work:
     held: int = 6
     captions: tuple[int, ...] = ()
     encodes: int = 0
+    regions: int = 0
 
 
 class Costs:

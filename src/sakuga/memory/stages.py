@@ -146,7 +146,9 @@ def _activations(costs: Costs, form: str, pictures: int, parts: int) -> int:
     spec, work = costs.spec.transformer, costs.work
     segments, unfolded = _segments(costs, pictures), costs.unfolded(form)
     again = costs.network.again
-    run = Denoising(spec, pictures, segments, parts, work.held, costs.size, unfolded, again)
+    run = Denoising(
+        spec, pictures, segments, parts, work.held, costs.size, unfolded, again, work.regions
+    )
     rows = modulation_table(spec, work.times or work.evaluations, work.branches, costs.size)
     return run.kept + run.latents + run.working + rows
 

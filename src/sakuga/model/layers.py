@@ -56,25 +56,49 @@ class Segments:
         return torch.cat(list(pieces)) if self.uniform is None else torch.stack(list(pieces))
 
 
+def channels_of(features: int) -> int:
+    """How many channels carry so many features of a bias: kernels want a multiple of eight."""
+    return -(-features // 8) * 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """What is added to the scores of a pack: query · key, over R features of each token.
+
+    Both (S, L, R) if uniform, else (T, R). As more channels of queries and keys it needs no
+    mask, which would be as large as all scores and keep fast kernels away.
+    """
+
+    query: Tensor
+    key: Tensor
+
+    def to(self, device: torch.device) -> Bias:
+        """The same on `device`."""
+        return Bias(self.query.to(device, copy=True), self.key.to(device, copy=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Positions:
     """Rotary positions of the tokens of a pack, and the segment of each.
 
     `cos`, `sin`: float32 rotary tables that broadcast over the pack's heads,
     (1 or S, L, 1, E/2) if uniform, else (T, 1, E/2).
-    `owner`: the segment of each token, (T,); None if uniform.
+    `owner`: the segment of each token, (T,); None if uniform. `bias`: what holds tokens off
+    others, if anything does.
     """
 
     segments: Segments
     cos: Tensor
     sin: Tensor
     owner: Tensor | None
+    bias: Bias | None = None
 
     def to(self, device: torch.device) -> Positions:
         """The same with copies of its tables on `device`."""
         cos, sin = (table.to(device, copy=True) for table in (self.cos, self.sin))
         owner = None if self.owner is None else self.owner.to(device, copy=True)
-        return Positions(self.segments, cos, sin, owner)
+        bias = None if self.bias is None else self.bias.to(device)
+        return Positions(self.segments, cos, sin, owner, bias)
 
     def spread(self, vectors: Tensor) -> Tensor:
         """Let one vector per segment, (S, D), broadcast over the pack's tokens."""
@@ -118,11 +142,30 @@ def attention(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
     return torch.cat([_attend(*(part[None] for part in piece))[0] for piece in pieces]).flatten(-2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def biased(q: Tensor, k: Tensor, v: Tensor, bias: Bias, segments: Segments) -> Tensor:
+    """`attention` with a bias: channels that carry it beside those of queries and keys."""
+    channels = q.shape[-1]
+    q = torch.cat((q, _spread(bias.query * channels**0.5, q)), dim=-1)
+    k = torch.cat((k, _spread(bias.key, k)), dim=-1)
+    v = F.pad(v, (0, bias.key.shape[-1]))  # fast kernels want one width
+    if segments.uniform is not None:
+        return _attend(q, k, v, channels**-0.5)[..., :channels].flatten(-2)
+    pieces = zip(*(part.split(segments.lengths) for part in (q, k, v)), strict=True)
+    each = [_attend(a[None], b[None], c[None], channels**-0.5)[0] for a, b, c in pieces]
+    return torch.cat(each)[..., :channels].flatten(-2)
+
+
+def _spread(features: Tensor, heads: Tensor) -> Tensor:
+    """Features of tokens for every head."""
+    return features.to(heads.dtype).unsqueeze(-2).expand(*heads.shape[:-1], -1)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     if q.is_cuda and q.dtype == torch.float32:
         # No fused float32 kernel takes grouped heads; the fallback would hold all scores.
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped).transpose(1, 2)
+    found = F.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=grouped)
+    return found.transpose(1, 2)

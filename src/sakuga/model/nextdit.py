@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sakuga.model.layers import Positions, Segments, attention, rotate
+from sakuga.model.layers import Positions, Segments, attention, biased, rotate
 from sakuga.model.packing import Latents, Packing, packing_of, patchify, text_positions, unpatchify
 from sakuga.model.spec import NextDiTSpec
 
@@ -44,7 +44,11 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
         q = rotate(self.q_norm(q), positions.cos, positions.sin)
         k = rotate(self.k_norm(k), positions.cos, positions.sin)
-        out: Tensor = self.out(attention(q, k, v, positions.segments))
+        if positions.bias is None:
+            mixed = attention(q, k, v, positions.segments)
+        else:
+            mixed = biased(q, k, v, positions.bias, positions.segments)
+        out: Tensor = self.out(mixed)
         return out
 
 
