@@ -117,8 +117,8 @@ def test_it_keeps_its_budget(tiny_model) -> None:
 
 @pytest.mark.parametrize(
     ("text", "whole"),
-    [("0,0,1.2,1", 1), ("0.5,0,0.5,1", 1), ("0,0,1", 1), ("-0.1,0,1,1", 1), ("", 1), ("0,0,1001,9", 1000), ("a", 1),
-     ("0,0,1,1,1", 1)],
+    [("0,0,1.2,1", 1), ("0.5,0,0.5,1", 1), ("0,0,1", 1), ("-0.1,0,1,1", 1), ("", 1),
+     ("0,0,1001,9", 1000), ("a", 1), ("0,0,1,1,1", 1)],
 )  # fmt: skip
 def test_a_box_outside_of_the_picture_is_refused(engine, text, whole) -> None:
     with pytest.raises(RequestError, match="a box is left, top, right and bottom"):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
+import time
+import tracemalloc
 import warnings
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from sakuga.api.said import receipt_from
 from sakuga.commands.cli import main
 from sakuga.engine.upscaler import OVERLAP, Tiling, Upscaler
 from sakuga.errors import BudgetTooSmall, ModelNotFound, RequestError, SakugaError, SpecMismatch
+from sakuga.files.pictures import look_at
 from sakuga.files.texts import read_texts
 from sakuga.memory.device import Device
 from sakuga.memory.plan import usable
@@ -29,6 +34,12 @@ from sakuga.weights.sha256 import file_sha256
 from upscalers import spandrel, write
 
 PIXELS = torch.tensor(noise(150, 200))
+HEADER = struct.pack(">IIBBBBB", 32_000, 32_000, 8, 2, 0, 0, 0)
+PNG_OF_A_GIGAPIXEL = b"".join((
+    b"\x89PNG\r\n\x1a\n", struct.pack(">I", 13), b"IHDR", HEADER,
+    struct.pack(">I", zlib.crc32(b"IHDR" + HEADER)), bytes(4), b"IEND",
+    struct.pack(">I", zlib.crc32(b"IEND")),
+))  # fmt: skip
 KINDS = ("rrdb", "compact", "swinir")
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")
 
@@ -111,7 +122,7 @@ def test_what_is_no_upscaler_is_refused(files, tmp_path, tiny_model) -> None:
     with pytest.raises(ModelNotFound, match="file of weights"):
         opened(tmp_path / "none.safetensors")
     grey = write(tmp_path, "rrdb", in_nc=1, out_nc=1)
-    with pytest.raises(SpecMismatch, match="1 in, 1 out"):
+    with pytest.raises(SpecMismatch, match="takes and gives three colours"):
         opened(grey)
     vae = tiny_model / "vae" / "diffusion_pytorch_model.safetensors"
     with pytest.raises(SpecMismatch, match="an architecture that spandrel knows"):
@@ -214,3 +225,36 @@ def test_transparency_and_others_words_are_kept(files, run, tmp_path) -> None:
     assert "Let --out end in a slash" in run(
         "upscale", "a.png", "a.png", *model, "--out", "b.png", code=2
     )
+
+
+def test_bad_input_is_refused_at_once_and_nothing_is_written(files, run, tmp_path) -> None:
+    """Each before the library is loaded, in 100 ms and 16 MiB; see also test_pictures."""
+    grey = write(tmp_path, "rrdb", in_nc=1, out_nc=1)
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(PNG_OF_A_GIGAPIXEL)
+    sound = tmp_path / "a.png"
+    sound.write_bytes(file_of(noise(30, 40)))
+    before = sorted(tmp_path.iterdir())
+    for picture, model, rule in (
+        (bomb, files["rrdb"], "at most 4,200,000 pixels"),
+        (sound, grey, "three colours"),
+        (sound, tmp_path / "none.pth", "file of weights"),
+    ):
+        tracemalloc.start()
+        began = time.perf_counter()
+        with pytest.raises(SakugaError, match=rule):
+            look_at(str(picture))
+            opened(model)
+        assert time.perf_counter() - began < 0.5  # on a machine that others use too
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        tracemalloc.stop()
+        assert rule in run(
+            "upscale",
+            str(picture),
+            "--model",
+            str(model),
+            "--device",
+            "cpu",
+            code=2 if model != grey else 1,
+        )
+    assert sorted(tmp_path.iterdir()) == before

@@ -26,6 +26,7 @@ from sakuga.memory.device import FULL, Device
 from sakuga.memory.plan import smallest_limit, usable
 from sakuga.printable import cut, readable
 from sakuga.weights.sources import open_source
+from sakuga.weights.store import Store
 
 OVERLAP = 32  # pixels of neighbours around a tile
 PROBES = (64, 128)  # sides of the tiles that are run to see what they take
@@ -163,8 +164,8 @@ def _cuts(length: int, most: int) -> Iterator[tuple[int, int]]:
 
 def _understood(path: Path) -> Any:
     """A file as spandrel's descriptor of a model. Raises SakugaError for any other."""
-    spandrel = _spandrel()
     state = _state_of(path)
+    spandrel = _spandrel()
     try:
         model = spandrel.ModelLoader().load_from_state_dict(state)
     except Exception as error:  # of an unknown architecture it says nothing
@@ -186,12 +187,26 @@ def _state_of(path: Path) -> dict[str, Tensor]:
     Of several sets of weights in it, the averaged one.
     """
     store = open_source(path)
+    _refuse_other_colours(path, store)
     held = next((one for one in STATES if any(key.startswith(one) for key in store)), "")
     return {
         key.removeprefix(held): read_tensor(store, key).clone()
         for key in store
         if key.startswith(held)
     }
+
+
+def _refuse_other_colours(path: Path, store: Store) -> None:
+    """Raise SpecMismatch where no convolution takes three colours, or cells of their pixels.
+
+    The header says so in a moment; the library takes seconds to load.
+    """
+    taken = {shape[1] for shape in store.shapes().values() if len(shape) == 4}
+    if taken and not any(COLOURS * cell**2 in taken for cell in (1, 2, 3, 4, 8)):
+        raise SpecMismatch(
+            "an upscaler takes and gives three colours", f"{path.name}: another number",
+            "Use one for pictures in colour.",
+        )  # fmt: skip
 
 
 def _spandrel() -> Any:
