@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from sakuga.errors import RequestError
-from sakuga.files.png import Picture, encode_png, shows
+from sakuga.files.png import Picture, encode_png
+from sakuga.files.saving import shows
 from sakuga.files.texts import read_texts
 
 RGB = bytes(range(2 * 3 * 3))
@@ -92,11 +93,11 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path) -> None:
 def test_a_file_shows_its_picture_and_no_other(tmp_path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png())
-    assert shows(path, PICTURE)
-    assert not shows(path, Picture(2, 3, RGB[::-1]))
-    assert not shows(path, Picture(3, 2, RGB))
+    assert shows(path, PICTURE, {})
+    assert not shows(path, Picture(2, 3, RGB[::-1]), {})
+    assert not shows(path, Picture(3, 2, RGB), {})
     path.write_bytes(png()[:45])
-    assert not shows(path, PICTURE)
+    assert not shows(path, PICTURE, {})
 
 
 def test_pillow_reads_what_we_write(tmp_path) -> None:
@@ -116,6 +117,6 @@ def test_a_header_that_claims_a_huge_picture_is_just_another_picture(tmp_path, s
     path = tmp_path / "a.png"
     data = png()
     path.write_bytes(data[:8] + chunk(b"IHDR", struct.pack(">II", *size) + data[24:29]) + data[33:])
-    assert not shows(path, PICTURE)
+    assert not shows(path, PICTURE, {})
     path.write_bytes(with_chunk(chunk(b"IHDR", struct.pack(">II", *size) + data[24:29])))
-    assert not shows(path, PICTURE)
+    assert not shows(path, PICTURE, {})

@@ -20,6 +20,7 @@ from sakuga.api.resolved import Resolved
 from sakuga.api.said import texts_of
 from sakuga.files.atomic import write_atomically
 from sakuga.files.png import Picture, encode_png
+from sakuga.files.saving import KINDS, PNG, encode_picture, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,32 @@ class Result:
         """A PNG file of the picture, its receipt inside."""
         return encode_png(self.picture, texts_of(self.receipt))
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write `png` to a file, whole or not at all. Raises OutputExists, OSError."""
-        write_atomically(Path(path), self.png, replace=overwrite)
+    def encoded(
+        self, kind: str = "png", quality: int | None = None, metadata: bool = True
+    ) -> bytes:
+        """A file of the picture: png, webp, jpeg or avif, its receipt inside unless told not to.
+
+        quality: 1 to 100; without it webp loses nothing. Raises RequestError.
+        """
+        if kind not in KINDS:
+            raise unknown("kind", str(kind), tuple(KINDS))
+        texts = texts_of(self.receipt) if metadata else {}
+        return encode_picture(self.picture, texts, KINDS[kind], quality)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        quality: int | None = None,
+        metadata: bool = True,
+    ) -> Path:
+        """Write a file of the kind that its name says, PNG if none, whole or not at all.
+
+        Raises RequestError, OutputExists, OSError.
+        """
+        data = self.encoded((kind_of(str(path)) or PNG).name, quality, metadata)
+        write_atomically(Path(path), data, replace=overwrite)
         return Path(path)
 
 

@@ -14,6 +14,8 @@ Size = tuple[int, int]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 SIDES = ("left", "top", "right", "bottom")
 MOST_MARGIN = 4096
+MOST_ENLARGED = 4096 * 4096  # pixels that come out, where what comes in is enlarged
+MOST_FACTOR = 8
 
 
 class Limits(Protocol):
@@ -66,6 +68,34 @@ def parse_margins(text: str | None) -> Margins:
         f"1 to {MOST_MARGIN} in all but those left out; or one number for all",
         cut(repr(text), 60), "Write --outpaint left=128,right=128.",
     )  # fmt: skip
+
+
+def as_factor(given: object) -> object:
+    """A number as the text of a factor; anything else as it is."""
+    plain = isinstance(given, (int, float)) and not isinstance(given, bool)
+    return f"{given:g}x" if plain else given
+
+
+def parse_factor(text: str) -> float:
+    """The factor of "2x" or "1.5". Raises RequestError."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)\s*[xX×]?", text.strip())
+    if match and 1 < float(match[1]) <= MOST_FACTOR:
+        return float(match[1])
+    raise RequestError(
+        f"a picture is enlarged by a factor above 1 and at most {MOST_FACTOR}",
+        cut(repr(text), 60), "Write 2x.",
+    )  # fmt: skip
+
+
+def enlarged(size: Size, factor: float, unit: int) -> Size:
+    """A size times a factor, in units. Raises RequestError for one that is too large."""
+    width, height = (max(round(side * factor / unit), 1) * unit for side in size)
+    if width * height > MOST_ENLARGED:
+        raise RequestError(
+            f"an enlarged picture has at most {MOST_ENLARGED:,} pixels, as 4096x4096 has",
+            f"{width}x{height} = {width * height:,}", "Choose a smaller factor or size.",
+        )  # fmt: skip
+    return width, height
 
 
 def padded(size: Size, limits: Limits) -> Size:

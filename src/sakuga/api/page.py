@@ -42,6 +42,8 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
     yield "budget", ", ".join(budget(plan))
     for stage in plan.stages:
         yield f"plan of {stage.stage}", in_words(stage)
+    for stage in plan.second:
+        yield f"plan of the second {stage.stage}", in_words(stage)
     for note in receipt.notes:
         yield "note", note
     yield "versions", ", ".join(f"{name} {text}" for name, text in receipt.versions.items())
@@ -51,6 +53,10 @@ def describe_picture(receipt: Receipt) -> Iterator[tuple[str, str]]:
         alpha = () if adapter.alpha is None else (f"alpha={adapter.alpha:g}",)
         yield "adapter", ":".join((adapter.file, f"{adapter.strength:g}", *alpha, *adapter.blocks))
         yield f"sha256 of {adapter.file}", adapter.sha256
+    if receipt.upscale is not None:
+        kind = f"{receipt.upscale.architecture}, {receipt.upscale.scale}x"
+        yield "enlarged by", f"{receipt.upscale.file} ({kind})"
+        yield "sha256 of the upscaler", receipt.upscale.sha256
     for label, picture in (("image", receipt.image), ("mask", receipt.mask)):
         if picture is not None:
             yield label, f"{picture.file}, {picture.bytes:,} bytes"
@@ -130,10 +136,10 @@ def differences(before: Receipt, now: Receipt) -> tuple[str, ...]:
                 found.append(f"{title} {_shown(key)}: {was} then, {came} now")
     if before.adapters != now.adapters:
         found.append("adapters: other ones, or applied otherwise, than then")
-    for name in ("image", "mask"):
+    for name in ("image", "mask", "upscale"):
         first, second = getattr(before, name), getattr(now, name)
         if first and (second is None or second.sha256 != first.sha256):
-            found.append(f"{name}: another picture than then")
+            found.append(f"{name}: another file than then")
     if before.texts != now.texts:
         found.append("texts: the encoders read other text than then")
     return tuple(found)

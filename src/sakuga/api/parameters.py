@@ -10,10 +10,13 @@ from sakuga.api.infotext import KNOWN, broken_up, quoted
 from sakuga.api.options import option_of
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request
+from sakuga.api.resolved import Resolved
 
 # What is ours is here named as others know it; what has no counterpart keeps its name.
 SAMPLERS: Mapping[str, str] = {"euler": "Euler", "heun2": "Heun", "dpm2": "DPM++ 2M"}
 SCHEDULES: Mapping[str, str] = {"shifted": "Simple"}
+VARIATION = ("Variation seed", "Variation seed strength")
+HIRES = ("Hires upscale", "Hires upscaler")
 # Fields that others have no word for: they are written where they say something.
 OWN = (
     "shift", "renorm", "normalisation", "truncation", "uncond", "text_mode", "system", "verbatim",
@@ -26,7 +29,7 @@ def _key(name: str) -> str:
 
 
 # Readers that take a list of hashes apart at its commas see a setting in each name.
-RESERVED = frozenset((*KNOWN, "Version", *map(_key, OWN)))
+RESERVED = frozenset((*KNOWN, *VARIATION, *HIRES, "Version", *map(_key, OWN)))
 
 
 def write_infotext(receipt: Receipt) -> str:
@@ -44,8 +47,9 @@ def write_infotext(receipt: Receipt) -> str:
         "Schedule type": SCHEDULES.get(request.schedule, request.schedule),
         "CFG scale": request.guidance,
         "Seed": receipt.seed,
+        **_variation(request, receipt.index),
         "Size": f"{request.width}x{request.height}",
-        "Denoising strength": "" if request.strength is None else request.strength,
+        **_hires(request),
         "Model hash": receipt.weights.get("transformer", "")[:10],
         "Model": receipt.model,
     }
@@ -56,6 +60,22 @@ def write_infotext(receipt: Receipt) -> str:
     told.append(f"Version: {quoted(version)}")
     lines.append(", ".join(told))
     return "\n".join(lines)
+
+
+def _variation(request: Resolved, index: int) -> dict[str, object]:
+    """Where the noise was turned to, as A1111 tells it."""
+    seeds = request.seeds(index)
+    if not seeds.share:
+        return {}
+    return dict(zip(VARIATION, (seeds.other, seeds.share), strict=True))
+
+
+def _hires(request: Resolved) -> dict[str, object]:
+    """How much was drawn again, and how it was enlarged before, as A1111 tells it."""
+    if request.hires is None:
+        return {} if request.strength is None else {"Denoising strength": request.strength}
+    told = (request.hires_strength, request.hires.rstrip("xX× "), request.hires_by)
+    return dict(zip(("Denoising strength", *HIRES), told, strict=True))
 
 
 def own_fields(settings: Mapping[str, str]) -> dict[str, str]:

@@ -43,7 +43,8 @@ class Plan:
     device, None for no limit. `kept`: networks stay there from stage to stage. `pinned`:
     bytes of host memory that may be pinned for copies, None for as many as are wanted.
     `kernels`: what computes between products, triton or torch; `attention`: which back-ends
-    compute attention; what was asked for, until that is decided.
+    compute attention; what was asked for, until that is decided. `second`: the stages of a
+    second pass, if there is one.
     """
 
     device: str
@@ -57,6 +58,7 @@ class Plan:
     stages: tuple[StagePlan, ...] = ()
     kernels: str = "torch"
     attention: str = "torch"
+    second: tuple[StagePlan, ...] = ()
 
     @property
     def deciding(self) -> dict[str, object]:
@@ -65,10 +67,12 @@ class Plan:
             name: getattr(self, name) for name in ("device", "chip", "dtype", "batch", "threads")
         }
         found |= {"kernels": self.kernels, "attention": self.attention}
-        for one in self.stages:
-            found |= {f"{one.stage} weights": one.weights, f"{one.stage} dtype": one.dtype}
-            found |= {f"{one.stage} parts": one.parts}
-            found |= {f"{one.stage} strips": f"{one.strips}{', recomputed' * one.recompute}"}
+        named = [(one.stage, one) for one in self.stages]
+        named += [(f"second {one.stage}", one) for one in self.second]
+        for name, one in named:
+            found |= {f"{name} weights": one.weights, f"{name} dtype": one.dtype}
+            found |= {f"{name} parts": one.parts}
+            found |= {f"{name} strips": f"{one.strips}{', recomputed' * one.recompute}"}
         return found
 
 
@@ -120,11 +124,24 @@ class AdapterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class UpscalerRecord:
+    """Which network enlarged a picture: its file, and how often. `tile`: sides of its tiles."""
+
+    file: str
+    sha256: str
+    bytes: int
+    architecture: str
+    scale: int
+    tile: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Everything that is needed to draw one picture again. `index` counts within the request.
 
     `notes`: what went otherwise than first planned, a sentence each. `adapters`: in the order
-    in which they were applied. `image`, `mask`: which pictures it started from.
+    in which they were applied. `image`, `mask`: which pictures it started from. `upscale`: what
+    enlarged it.
     """
 
     model: str
@@ -142,3 +159,4 @@ class Receipt:
     adapters: tuple[AdapterRecord, ...] = ()
     image: PictureRecord | None = None
     mask: PictureRecord | None = None
+    upscale: UpscalerRecord | None = None

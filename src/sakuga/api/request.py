@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 
+from sakuga.api.framing import as_factor
 from sakuga.api.options import Option, asked, option
 from sakuga.errors import RequestError
 from sakuga.files.pictures import as_source
@@ -32,6 +33,7 @@ UNCONDS = ("empty", "keep-pooled")
 TEXT_MODES = ("training", "comfy")
 WEIGHTINGS = ("interpolate", "empty", "off")
 ENCODINGS = ("whole", "per-character")
+HIRES_WAYS = ("lanczos", "latent", "model")
 IN_PART = ("mask", "outpaint")  # fields that have a part of a picture drawn
 PATH = "PICTURE"
 MAX_SEED = 2**63 - 1
@@ -65,10 +67,9 @@ RECIPES: Mapping[str, Recipe] = {
 }  # fmt: skip
 
 
-@asked
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Pictures as somebody asks for them. None leaves a choice to the recipe, then to the model."""
+class Drawing:
+    """Pictures drawn from a text. None leaves a choice to the recipe, then to the model."""
 
     prompt: str = option(Option("XML, plain tags or sentences."), default=MISSING)
     negative: str = option(Option("What the picture should not show."), default="")
@@ -181,6 +182,13 @@ class Request:
             "when left out.", otherwise=False, flags=("--as-xml/--no-as-xml",),
         )
     )  # fmt: skip
+
+
+@asked
+@dataclass(frozen=True, slots=True)
+class Request(Drawing):
+    """Pictures as somebody asks for them: of a text, from a picture, or on the way from another."""
+
     image: str | None = option(
         Option(
             "A picture to start from: a path; in Python also bytes.", metavar=PATH, read=as_source
@@ -214,6 +222,58 @@ class Request:
     )
     outpaint: str | None = option(
         Option("Make it larger: left=128,top=64, or a number.", metavar="SIDES", needs=("image",))
+    )
+    variation: float | None = option(
+        Option(
+            "How far the noise is turned towards that of another seed: 0 stays, 1 is the other. "
+            "All pictures then have one seed, and picture i turns to variation_seed + i.",
+            low=0, high=1,
+        )
+    )  # fmt: skip
+    variation_seed: int | None = option(
+        Option(
+            "The seed that it turns to; random when left out, or -1.",
+            low=RANDOM, high=MAX_SEED, needs=("variation",),
+        )
+    )  # fmt: skip
+    to_seed: int | None = option(
+        Option(
+            "Pass to this seed: the first picture has seed, the last this.", low=0, high=MAX_SEED
+        )
+    )
+    hires: str | None = option(
+        Option(
+            "Draw small, enlarge by this, and draw on from there: 2x.", metavar="FACTOR",
+            read=as_factor,
+        )
+    )  # fmt: skip
+    hires_strength: float | None = option(
+        Option(
+            "Share of the steps that the enlarged picture walks again.",
+            low=0, high=1, above=True, otherwise=0.5, needs=("hires",),
+        )
+    )  # fmt: skip
+    hires_by: str | None = option(
+        Option(
+            "How it is enlarged: its pixels, its latents, or by the upscaler.",
+            choices=HIRES_WAYS, otherwise="lanczos", needs=("hires",),
+        )
+    )  # fmt: skip
+    regions: float | None = option(
+        Option(
+            "How much a picture's tokens outside of a character's place are held off its text; "
+            "places are <position> or box=\"0,0,0.5,1\". Off when left out.",
+            low=0, high=100, above=True,
+        )
+    )  # fmt: skip
+    regions_until: float | None = option(
+        Option(
+            "Share of the steps in which places count.",
+            low=0, high=1, above=True, otherwise=0.5, needs=("regions",),
+        )
+    )  # fmt: skip
+    upscale: str | None = option(
+        Option("Enlarge what was drawn with an upscaler: a file of weights.", metavar="FILE")
     )
 
 

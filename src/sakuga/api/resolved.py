@@ -9,14 +9,36 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 from sakuga.api.codec import unknown
-from sakuga.api.framing import Limits
+from sakuga.api.framing import Limits, enlarged, parse_factor
 from sakuga.api.marks import Mark
 from sakuga.api.options import check_needs, option_of, settled
 from sakuga.api.request import MAX_SEED, RANDOM, RECIPES, Request, as_request
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
+UNIT = 16  # pixels; sides of what is drawn are multiples of it, in every model
 SENT = 4  # texts; what follows them are marks
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """The noise of one picture: that of a seed, turned by a share to that of another."""
+
+    seed: int
+    other: int = 0
+    share: float = 0.0
+
+    @property
+    def alone(self) -> dict[str, Any]:
+        """The fields of a request that asks for this one picture."""
+        turned = self.share > 0
+        return {
+            "number": 1,
+            "seed": self.seed,
+            "to_seed": None,
+            "variation": self.share if turned else None,
+            "variation_seed": self.other if turned else None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,28 @@ class Resolved(Request):
         if self.strength is None:
             return self.steps
         return self.steps - int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
+
+    @property
+    def second(self) -> Resolved | None:
+        """What is asked of the second pass, as a request of its own; None where there is one."""
+        if self.hires is None:
+            return None
+        width, height = enlarged(self.size, parse_factor(self.hires), UNIT)
+        once: dict[str, Any] = {"hires": None, "hires_strength": None, "hires_by": None}
+        return replace(self, width=width, height=height, strength=self.hires_strength, **once)
+
+    @property
+    def final_size(self) -> tuple[int, int]:
+        """(width, height) of what comes out."""
+        return (self.second or self).size
+
+    def seeds(self, index: int) -> Seeds:
+        """Where the noise of a picture comes from."""
+        if self.to_seed is not None:
+            return Seeds(self.seed, self.to_seed, index / max(self.number - 1, 1))
+        if self.variation:
+            return Seeds(self.seed, (self.variation_seed or 0) + index, self.variation)
+        return Seeds(self.seed + index)
 
     @property
     def guided(self) -> bool:
@@ -111,8 +155,9 @@ def resolve(request: Request | str, defaults: Defaults) -> Resolved:
             general = option_of(declared).otherwise
             value = recipe.get(name, getattr(defaults, name, general))
         values[name] = value
-    if request.seed in (None, RANDOM):
-        values["seed"] = secrets.randbelow(2**32)
+    for name, wanted in (("seed", True), ("variation_seed", request.variation is not None)):
+        if wanted and values[name] in (None, RANDOM):
+            values[name] = secrets.randbelow(2**32)
     request = settled(Request(**values))
     if request.image is not None:
         request = _started(request, defaults)
@@ -147,12 +192,7 @@ def _sound(value: Any) -> Any:
 def _check_together(request: Resolved, defaults: Defaults) -> None:
     """Raise RequestError for what is wrong of several fields, or of one for this model."""
     check_size(request.width, request.height, defaults)
-    if request.seed + request.number - 1 > MAX_SEED:
-        raise RequestError(
-            "the last picture's seed must be at most 2^63-1",
-            f"seed {request.seed} for {request.number} pictures",
-            "Choose a smaller seed.",
-        )
+    _check_seeds(request)
     if 0 < len(request.sent) < SENT:
         raise RequestError(
             "four texts are sent, or none", f"{len(request.sent)}", "Give those of one receipt."
@@ -163,6 +203,22 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
         raise RequestError(
             "a prompt is sent untouched, or as XML", "--verbatim and --as-xml", "Take one."
         )
+    _check_steps(request)
+    if request.image is not None and request.hires is not None:
+        raise RequestError(
+            "hires draws a text first", "a picture to start from",
+            "Give a larger --size, from which a picture is drawn enlarged.",
+        )  # fmt: skip
+    if request.hires_by == "model" and request.upscale is None:
+        raise RequestError(
+            "hires by a model needs the file of one", "none", "Name it: --upscale FILE."
+        )
+    if request.second is not None:
+        _check_steps(request.second)
+
+
+def _check_steps(request: Resolved) -> None:
+    """Raise RequestError for fewer steps than the solver takes."""
     least = int(request.solver[-1]) if request.solver.startswith("dpm") else 0
     if request.walked < least and (request.walked or request.strength is None):
         walked = "" if request.strength is None else f" of {request.steps} at this strength"
@@ -171,6 +227,24 @@ def _check_together(request: Resolved, defaults: Defaults) -> None:
             f"{request.walked}{walked}",
             "Ask for more steps or a lower order.",
         )
+
+
+def _check_seeds(request: Resolved) -> None:
+    """Raise RequestError for seeds that are too large, or lead two ways."""
+    last = request.seeds(request.number - 1)
+    if max(last.seed, last.other) > MAX_SEED:
+        named = "seed" if last.seed > MAX_SEED else "variation_seed"
+        raise RequestError(
+            "the last picture's seed must be at most 2^63-1",
+            f"{named} {getattr(request, named)} for {request.number} pictures",
+            "Choose a smaller seed.",
+        )
+    if request.to_seed is not None and (request.number == 1 or request.variation is not None):
+        got, fix = (
+            ("one picture", "Ask for more: --number 5.") if request.number == 1
+            else ("a variation beside it", "Leave one of them out.")
+        )  # fmt: skip
+        raise RequestError("to_seed is where the last of several pictures ends", got, fix)
 
 
 def check_size(width: int, height: int, defaults: Defaults) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sakuga.api.infotext import Infotext
 from sakuga.api.options import rule_of
-from sakuga.api.parameters import SCHEDULES, own_fields
+from sakuga.api.parameters import SCHEDULES, VARIATION, own_fields
 from sakuga.api.request import SOLVER_NAMES, Request, parse_size
 from sakuga.api.resolved import Defaults, check_size
 from sakuga.errors import RequestError
@@ -19,7 +19,11 @@ from sakuga.errors import RequestError
 FIELDS: Mapping[str, str] = {
     "Seed": "seed", "Steps": "steps", "CFG scale": "guidance", "Size": "width", "Sampler": "solver",
 }  # fmt: skip
-NUMBERS: Mapping[str, str] = {"Seed": "seed", "Steps": "steps", "CFG scale": "guidance"}
+NUMBERS: Mapping[str, str] = {
+    "Seed": "seed", "Steps": "steps", "CFG scale": "guidance",
+    **dict(zip(VARIATION, ("variation_seed", "variation"), strict=True)),
+}  # fmt: skip
+FRACTIONS = ("guidance", "variation")
 # Names of one method in several programs, without marks: see `_plain`.
 SOLVERS: Mapping[str, str] = {
     **{name.replace("_", ""): name for name in SOLVER_NAMES},
@@ -67,6 +71,8 @@ def taken_from(text: Infotext, defaults: Defaults | None = None) -> Taken:
         values |= found
         if not found and key not in SILENT and not (text.ours and _is_own(key)):
             left.append(f"{key[:40]} {value[:60]!r}{why}")
+    if "variation" not in values:
+        values.pop("variation_seed", None)
     if text.ours:
         values |= _own(text)
     left += [f"LoRA {lora[:60]!r} (name its file with --lora)" for lora in text.loras]
@@ -99,7 +105,7 @@ def _plain(name: str) -> str:
 
 def _number(name: str, value: str) -> int | float | None:
     try:
-        number = float(value) if name == "guidance" else int(value[:20])
+        number = float(value) if name in FRACTIONS else int(value[:20])
     except ValueError:
         return None
     return number if math.isfinite(number) else None

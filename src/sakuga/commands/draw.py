@@ -18,7 +18,6 @@ import typer
 
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.events import Event, Finished, ImageGenerator, Planned, Result, Warned, summary
-from sakuga.api.options import Option, option
 from sakuga.api.page import differences
 from sakuga.api.receipt import AdapterRecord, Receipt
 from sakuga.api.request import Request, parse_size
@@ -27,6 +26,7 @@ from sakuga.commands import interrupts
 from sakuga.commands.environment import caches, faults, local_model
 from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.meter import Meter, open_meter
+from sakuga.commands.output import Output
 from sakuga.commands.pictures import NAMES, find_picture, remember, same_picture
 from sakuga.commands.places import STDOUT, picture_paths, prove_writable, write_or_keep
 from sakuga.commands.prompts import Prompt, read_prompt, show_findings
@@ -34,7 +34,8 @@ from sakuga.commands.sources import open_source
 from sakuga.commands.streams import tell, write_out
 from sakuga.errors import Cancelled, ReceiptMismatch, RequestError, SakugaError
 from sakuga.files.atomic import write_atomically
-from sakuga.files.png import shows
+from sakuga.files.saving import KINDS, PNG, shows
+from sakuga.files.texts import read_texts
 from sakuga.memory.report import Recorder
 from sakuga.memory.report import files as report_files
 from sakuga.model.spec import preset_of
@@ -45,34 +46,6 @@ READ = {
     "prompt", "negative", "system", "verbatim", "as_xml", "text_mode", "weighting", "encoding",
 }  # fmt: skip
 MOST_REASONS = 20  # of why pixels differ: a stranger's receipt may name any number
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Where pictures go, and what else is written."""
-
-    out: str | None = option(
-        Option("A PNG file, a folder/, or - for standard output; sakuga-SEED.png when left out.")
-    )
-    force: bool = option(Option("Overwrite what is there.", flags=("--force",)), default=False)
-    source: Path | None = option(
-        Option(
-            "Draw a picture again, as its receipt says; of another program's, what can be taken.",
-            flags=("--from",),
-        )
-    )
-    text: str | None = option(
-        Option(
-            "Draw what a settings text of A1111's kind says: text, a file, or -.",
-            flags=("--from-text",),
-        )
-    )
-    allow_other_weights: bool = option(
-        Option("Let --from use another model.", flags=("--allow-other-weights",)), default=False
-    )
-    memory_report: Path | None = option(
-        Option("Write memory over time here, as NAME.csv and NAME.svg.")
-    )
 
 
 @dataclass(slots=True)
@@ -110,9 +83,25 @@ def draw(
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt, or one picture again."""
+    asked = {**request, **_sized(request, size)}
+    draw_asked(prompt, engine, asked, output, strict=strict, no_cache=no_cache, as_json=as_json)
+
+
+def draw_asked(
+    prompt: str | None,
+    engine: EngineSpec,
+    request: Mapping[str, Any],
+    output: Output,
+    *,
+    strict: bool,
+    no_cache: bool,
+    as_json: bool,
+) -> None:
+    """Draw what was asked for by flags. Raises SakugaError, and prints it too where JSON is."""
     started = time.perf_counter()
+    asked = dict(request)
     try:
-        asked = {**request, **_sized(request, size)}
+        output.check()
         read = None if prompt is None else read_prompt(prompt)
         if read is not None:
             asked["prompt"] = read.text
@@ -290,7 +279,7 @@ def _again(
         for key in changes
     )
     _note(f"Not the same request: {told}.")
-    return replace(old.request, **{"number": 1, "seed": old.seed, **changes, **place}), False
+    return replace(old.request, **{**old.request.seeds(old.index).alone, **changes, **place}), False
 
 
 def draw_with(generator: ImageGenerator, session: Session) -> list[Result]:
@@ -320,12 +309,14 @@ def _accept(planned: Planned, session: Session) -> None:
         _refuse_other_weights(old, planned)
     only = old.index if old is not None and session.exact else None
     asked = planned.request
-    default = f"{output.source.stem}-again.png" if output.source else f"sakuga-{asked.seed}.png"
+    stem = f"{output.source.stem}-again" if output.source else f"sakuga-{asked.seed}"
+    default = f"{stem}{KINDS[output.format or PNG.name].suffix}"
     indices = range(asked.number) if only is None else [only]
     session.paths = picture_paths(output.out, default, indices)
     # A picture seldom packs into less than a quarter of its pixels.
-    least = asked.width * asked.height * 3 // 4
+    least = asked.final_size[0] * asked.final_size[1] * 3 // 4
     for path in session.paths.values():
+        output.kind(path)
         prove_writable(path, least, replace=output.force, flag="--out")
     if output.memory_report:
         for path in report_files(output.memory_report):
@@ -365,17 +356,20 @@ def _path_of(result: Result, session: Session) -> Path:
 
 def _save(result: Result, session: Session) -> bool:
     """Write a picture to its place; whether it is there. If not, it is kept elsewhere."""
-    wanted, png = _path_of(result, session), result.png
+    wanted = _path_of(result, session)
+    data, lost = session.output.encoded(result, wanted)
+    if lost:
+        _note(lost)
 
     def write(path: Path) -> None:
         if path == wanted and session.save:
             session.save("save")
         if path == STDOUT:
-            write_out(png)
+            write_out(data)
         else:
-            write_atomically(path, png, replace=session.output.force)
+            write_atomically(path, data, replace=session.output.force)
 
-    error = write_or_keep(wanted, write)
+    error = write_or_keep(wanted, write, session.output.kind(wanted).suffix)
     if error:
         session.unsaved.append(error)
     return error is None
@@ -407,7 +401,7 @@ def _compare(session: Session, old: Receipt, result: Result) -> None:
     """Say whether the pixels are those of the source, and what could be why not."""
     source = session.output.source
     assert source is not None
-    equal = shows(source, result.picture)
+    equal = shows(source, result.picture, read_texts(source))
     reasons = differences(old, result.receipt)
     if session.as_json:
         _print_json({"event": "compared", "equal": equal, "differences": list(reasons)})

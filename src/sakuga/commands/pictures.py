@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sakuga.api.receipt import Receipt
+from sakuga.api.receipt import Receipt, UpscalerRecord
 from sakuga.errors import RequestError
 from sakuga.files.pictures import PictureRecord, record_of
 from sakuga.files.shelf import Shelf
+from sakuga.weights.sha256 import file_sha256
 
-NAMES = ("image", "mask")  # the fields of a request that name a picture
+NAMES = ("image", "mask", "upscale")  # the fields of a request that name a file, as a receipt
+FileRecord = PictureRecord | UpscalerRecord
 FOLDER, LIMIT = "pictures", 1 << 20
 MOST_LOOKED_AT = 1000  # files of a folder
 
@@ -29,12 +31,14 @@ def remember(receipt: Receipt, given: Mapping[str, str | None], cache: str | Non
                 shelf.write(record.sha256, str(Path(place).resolve()).encode())
 
 
-def same_picture(record: PictureRecord | None, given: str) -> bool:
-    """Whether a picture is the one of a record. Raises RequestError if it cannot be read."""
+def same_picture(record: FileRecord | None, given: str) -> bool:
+    """Whether a file is the one of a record. Raises RequestError, OSError if it cannot be read."""
+    if isinstance(record, UpscalerRecord):
+        return file_sha256(Path(given)) == record.sha256
     return record is not None and record_of(given).sha256 == record.sha256
 
 
-def find_picture(record: PictureRecord, flag: str, beside: Path, cache: str | None) -> str:
+def find_picture(record: FileRecord, flag: str, beside: Path, cache: str | None) -> str:
     """Where a picture is by now: where it was, or near the one drawn from it. Raises RequestError.
 
     flag: what names it. beside: the picture that is drawn again.
@@ -50,7 +54,7 @@ def find_picture(record: PictureRecord, flag: str, beside: Path, cache: str | No
     )
 
 
-def _candidates(record: PictureRecord, beside: Path, cache: str | None) -> Iterator[Path]:
+def _candidates(record: FileRecord, beside: Path, cache: str | None) -> Iterator[Path]:
     """Files that may be it, the likeliest first."""
     shelf = _places(cache)
     if shelf and (place := shelf.read(record.sha256)):

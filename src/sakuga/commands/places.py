@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sakuga.errors import OutputExists, RequestError, SakugaError
 from sakuga.files.atomic import refuse_existing, try_writing
+from sakuga.files.saving import SUFFIXES, kind_of
 
 STDOUT = Path("-")  # for --out: a picture is written to standard output
 
@@ -15,7 +16,7 @@ STDOUT = Path("-")  # for --out: a picture is written to standard output
 def picture_paths(out: str | None, default: str, indices: Iterable[int]) -> dict[int, Path]:
     """Where each picture goes, by its index; numbered if there are several.
 
-    out: a PNG file, a folder, which need not be there if its name ends in a slash, or - for
+    out: a file, a folder, which need not be there if its name ends in a slash, or - for
     standard output. default: the name that is taken in a folder. Raises RequestError.
     """
     indices = list(indices)
@@ -28,9 +29,10 @@ def picture_paths(out: str | None, default: str, indices: Iterable[int]) -> dict
     place = Path(out or default)
     if place.is_dir() or (out or "").endswith("/"):
         place = place / default
-    if place.suffix.lower() != ".png":
-        fix = "Let --out end in .png, or in / for a folder."
-        raise RequestError("a picture must be a PNG file", str(place), fix)
+    if kind_of(place.name) is None:
+        ends = ", ".join(SUFFIXES)
+        fix = f"Let --out end in one of {ends}, or in / for a folder."
+        raise RequestError("a picture must be a PNG, WebP, JPEG or AVIF file", str(place), fix)
     if len(indices) == 1:
         return {indices[0]: place}
     return {index: place.with_stem(f"{place.stem}-{index + 1}") for index in indices}
@@ -62,23 +64,28 @@ def prove_writable(path: Path, size: int, *, replace: bool, flag: str) -> None:
         ) from None
 
 
-def write_or_keep(path: Path, write: Callable[[Path], object]) -> SakugaError | None:
+def write_or_keep(
+    path: Path, write: Callable[[Path], object], suffix: str = ".png"
+) -> SakugaError | None:
     """Let `write` write to a path; where that fails, to one in a temporary folder.
 
-    Returns the error that says where it is then.
+    suffix: of its name there, where the path is standard output. Returns the error that says
+    where it is then.
     """
     try:
         write(path)
     except (OSError, OutputExists) as error:
         why = "it is there by now" if isinstance(error, OutputExists) else error.strerror
         place = "standard output" if path == STDOUT else path
-        return SakugaError("a file must be written whole", f"{why} for {place}", _kept(path, write))
+        return SakugaError(
+            "a file must be written whole", f"{why} for {place}", _kept(path, write, suffix)
+        )
     return None
 
 
-def _kept(path: Path, write: Callable[[Path], object]) -> str:
+def _kept(path: Path, write: Callable[[Path], object], suffix: str) -> str:
     """Keep what could not be written, and say where."""
-    name = "picture.png" if path == STDOUT else path.name
+    name = f"picture{suffix}" if path == STDOUT else path.name
     try:
         kept = Path(tempfile.mkdtemp(prefix="sakuga-")) / name
         write(kept)

@@ -9,7 +9,9 @@ Diffusion (arXiv 2206.02779, section 3.2), said as a velocity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from sakuga.sample.solvers import Velocity
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A picture's latents (1, C, h, w) on the host, and how much of them is left.
+    """Latents (1 or B, C, h, w) on the host of what pictures start from, and how much is left.
 
     `time`: where its way begins; 0 where all of it is walked, which begins in noise alone.
     `free`: the cells (h, w) that are drawn, None for all.
@@ -30,6 +32,12 @@ class Beginning:
     latents: Tensor
     time: float
     free: Tensor | None
+
+    def split(self, count: int) -> Iterator[Beginning]:
+        """Those of `count` pictures each; one for all is that of any of them."""
+        if len(self.latents) == 1:
+            return repeat(self)
+        return (replace(self, latents=some) for some in self.latents.split(count))
 
     def state(self, noise: Tensor) -> Tensor:
         """Where pictures with this noise (B, C, h, w) begin."""
@@ -47,9 +55,10 @@ class Beginning:
 
 def beginning_of(run: Run, latents: Tensor) -> Beginning:
     """Where a drawing begins that starts from a picture with these latents."""
-    assert run.start is not None
-    canvas, request = run.start.canvas, run.request
-    free = canvas.free(canvas.size[0] // latents.shape[-1])
+    request, free = run.request, None
+    if run.start is not None:
+        canvas = run.start.canvas
+        free = canvas.free(canvas.size[0] // latents.shape[-1])
     whole = request.walked == request.steps
     return Beginning(
         latents, 0.0 if whole else run.times[0], None if free is None else torch.from_numpy(free)

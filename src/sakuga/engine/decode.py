@@ -150,10 +150,15 @@ def picture_of(pixels: Tensor) -> Picture:
 
 
 def finished(run: Run, pixels: Tensor) -> Picture:
-    """What comes out: pixels as they are, or laid into the picture that was started from."""
-    if run.start is None:
-        return picture_of(pixels)
-    return picture_of(torch.from_numpy(run.start.canvas.with_drawn(pixels.numpy())))
+    """What comes out: pixels as they are, or laid into the picture that was started from.
+
+    An upscaler that was not of use between two passes enlarges it.
+    """
+    if run.start is not None:
+        pixels = torch.from_numpy(run.start.canvas.with_drawn(pixels.numpy()))
+    if run.upscaler is not None and run.request.hires_by != "model":
+        pixels = run.upscaler.enlarge(pixels)
+    return picture_of(pixels)
 
 
 @dataclass(frozen=True, slots=True)

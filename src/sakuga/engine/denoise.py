@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 from typing import cast
 
 import torch
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 
 from sakuga.api.events import Stepped
 from sakuga.api.receipt import StagePlan
-from sakuga.api.resolved import Resolved
+from sakuga.api.resolved import Resolved, Seeds
 from sakuga.engine.beginning import Beginning
 from sakuga.engine.decode import Preview, PreviewMap, delayed
 from sakuga.engine.networks import Networks
-from sakuga.engine.replay import SMALL, Replay
+from sakuga.engine.regions import until, with_regions
 from sakuga.engine.run import Events, Run
 from sakuga.engine.runner import NotFinite
 from sakuga.memory.attention import AttentionShape
@@ -33,7 +34,8 @@ from sakuga.model.nextdit import Group, Modulations, NextDiT, RefinerBlock, Tran
 from sakuga.model.packing import Packing, packing_of, text_positions
 from sakuga.model.spec import VAESpec
 from sakuga.model.text import Conditioning
-from sakuga.sample.guidance import guided
+from sakuga.sample.guidance import first, guided
+from sakuga.sample.noise import seeded, turned
 from sakuga.sample.solvers import Step, Velocity, evaluation_times, solve
 
 Branches = tuple[int, ...]  # 0: under the prompt, 1: under the negative
@@ -97,6 +99,14 @@ class Packings:
             )
 
         return cls(packed((0,)), packed((0, 1)) if len(lengths) > 1 else ())
+
+    def within(self, run: Run) -> Packings:
+        """The same, with characters held in their places."""
+
+        def held(segments: PackedSegments) -> PackedSegments:
+            return replace(segments, packing=with_regions(segments.packing, segments.branches, run))
+
+        return Packings(tuple(map(held, self.conditional)), tuple(map(held, self.both)))
 
     def to(
         self, device: torch.device, choose: Callable[[Segments], str] = lambda _: TORCH
@@ -170,7 +180,7 @@ class Denoiser:
     """Velocities of B pictures. `conditional` and `both` are what guidance asks for.
 
     `packings`: on the device of the captions. `blocks`: the transformer's, from wherever they
-    come, iterated once per evaluation. `replayed`: the card has all of them and room for a graph.
+    come, iterated once per evaluation.
     """
 
     def __init__(
@@ -179,28 +189,21 @@ class Denoiser:
         prepared: Prepared,
         packings: Packings,
         blocks: Iterable[TransformerBlock] | None = None,
-        *,
-        replayed: bool = False,
     ) -> None:
         self.transformer, self.prepared, self.blocks = transformer, prepared, blocks
         self.dtype = transformer.x_embedder.weight.dtype
-        self._conditional = self._evaluation(packings.conditional, replayed=replayed)
-        self._both = self._evaluation(packings.both, replayed=replayed)
+        self._conditional = [self._bundle(segments) for segments in packings.conditional]
+        self._both = [self._bundle(segments) for segments in packings.both]
 
     def conditional(self, x: Tensor, t: float) -> Tensor:
         """v (B, C, h, w) under the prompt alone."""
-        return self._conditional(x, self.prepared.rows[t])
+        return self._velocity(self._conditional, x, self.prepared.rows[t])
 
     def both(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """v (B, C, h, w) under the prompt and under the negative, in one pass."""
-        conditional, unconditional = self._both(x, self.prepared.rows[t]).chunk(2)
+        velocity = self._velocity(self._both, x, self.prepared.rows[t])
+        conditional, unconditional = velocity.chunk(2)
         return conditional, unconditional
-
-    def _evaluation(
-        self, packed: Sequence[PackedSegments], *, replayed: bool
-    ) -> Callable[[Tensor, int], Tensor]:
-        evaluate = partial(self._velocity, [self._bundle(segments) for segments in packed])
-        return Replay(evaluate) if replayed else evaluate
 
     def _bundle(self, segments: PackedSegments) -> CaptionedSegments:
         captions, device = self.prepared.captions, self.prepared.captions[0].device
@@ -211,7 +214,7 @@ class Denoiser:
             segments.packing,
         )
 
-    def _velocity(self, parts: Sequence[CaptionedSegments], x: Tensor, row: int | Tensor) -> Tensor:
+    def _velocity(self, parts: Sequence[CaptionedSegments], x: Tensor, row: int) -> Tensor:
         latents = x.to(self.dtype)
         groups = [
             Group(
@@ -231,7 +234,7 @@ class DenoiseInputs:
     """What the host prepares: noise and packings, group of pictures by group.
 
     `texts`: both sides of the guidance, or one; `positions`: where their tokens
-    stand. `origin`: what pictures begin with besides noise.
+    stand. `origins`: what each group begins with besides noise.
     """
 
     run: Run
@@ -242,19 +245,7 @@ class DenoiseInputs:
     packings: Sequence[Packings]
     resident: int
     previews: PreviewMap | None
-    origin: Beginning | None = None
-
-    def replayed(self, packings: Packings, device: Device) -> bool:
-        """Whether evaluations are worth a graph, which holds activations of its own."""
-        stay = device.kept.keeps or self.resident == len(self.transformer.blocks)
-        if not device.on_card or not stay:
-            return False
-        spec, size = self.transformer.spec, self.transformer.x_embedder.weight.dtype.itemsize
-        packed = packings.both or packings.conditional
-        tokens = sum(one.packing.joint.segments.total for one in packed)
-        graphs = 2 * tokens * (3 * spec.dim + 2 * spec.ffn_dim) * size
-        _, reserved = device.memory()
-        return tokens <= SMALL and (device.limit is None or reserved + 2 * graphs <= device.limit)
+    origins: Sequence[Beginning | None]
 
 
 def prepare(
@@ -274,17 +265,23 @@ def prepare(
         Packings.of(transformer, lengths, len(group), (group.shape[2], group.shape[3]), how.parts)
         for group in groups
     ]
+    begun = repeat(None) if origin is None else origin.split(group)
+    origins = [one for one, _ in zip(begun, groups, strict=False)]
     positions = [text_positions(transformer.spec, (length,)) for length in lengths]
     return DenoiseInputs(
-        run, transformer, texts, positions, groups, packings, how.resident, previews, origin
+        run, transformer, texts, positions, groups, packings, how.resident, previews, origins
     )
 
 
 def noise(request: Resolved, vae: VAESpec) -> Tensor:
-    """Float32 noise (B, C, h, w) from one CPU generator per picture, seeded seed + i."""
+    """Float32 noise (B, C, h, w): that of each picture's seed, or on its way to another."""
     shape = (vae.latent_channels, request.height // vae.downscale, request.width // vae.downscale)
-    generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.number)]
-    return torch.stack([torch.randn(shape, generator=one) for one in generators])
+    return torch.stack([_noise_of(request.seeds(i), shape) for i in range(request.number)])
+
+
+def _noise_of(seeds: Seeds, shape: tuple[int, ...]) -> Tensor:
+    noise = seeded(shape, seeds.seed)
+    return turned(noise, seeded(shape, seeds.other), seeds.share) if seeds.share else noise
 
 
 def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
@@ -293,11 +290,16 @@ def denoise(inputs: DenoiseInputs, device: Device) -> Events[Tensor]:
     with device.lend(transformer, NOT_LENT):
         prepared = _prepared(inputs, device)
         with device.stream(transformer.blocks, inputs.resident, HEADS, again=True) as blocks:
-            for group, where in zip(inputs.noise, inputs.packings, strict=True):
-                packings = where.to(device.where, partial(_attending, inputs, device))
-                replayed = inputs.replayed(packings, device)
-                denoiser = Denoiser(transformer, prepared, packings, blocks, replayed=replayed)
-                velocity, x = _begun(inputs, _guided(denoiser, run.request), group, device)
+            choose = partial(_attending, inputs, device)
+            every = zip(inputs.noise, inputs.packings, inputs.origins, strict=True)
+            for group, packings, origin in every:
+                free = packings.to(device.where, choose)
+                velocity = _guided(Denoiser(transformer, prepared, free, blocks), run.request)
+                if run.texts.regions:
+                    held = packings.within(run).to(device.where, choose)
+                    denoiser = Denoiser(transformer, prepared, held, blocks)
+                    velocity = first(_guided(denoiser, run.request), until(run), velocity)
+                velocity, x = _begun(origin, velocity, group, device)
                 steps = solve(velocity, x, run.times, run.request.solver)
                 done = len(latents), len(inputs.noise)
                 latents.append((yield from _shown(inputs, device, steps, done)))
@@ -315,10 +317,9 @@ def _attending(inputs: DenoiseInputs, device: Device, segments: Segments) -> str
 
 
 def _begun(
-    inputs: DenoiseInputs, velocity: Velocity, noise: Tensor, device: Device
+    origin: Beginning | None, velocity: Velocity, noise: Tensor, device: Device
 ) -> tuple[Velocity, Tensor]:
     """The velocity of some pictures and where they begin, on the device."""
-    origin = inputs.origin
     if origin is None:
         return velocity, device.to_device(noise)
     with device.host():

@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -32,21 +33,21 @@ from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
 from sakuga.api.options import settled
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve, untrained_size
-from sakuga.api.start import load_start
+from sakuga.api.start import Start, load_start
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
-from sakuga.engine import decode, denoise, encode_picture
-from sakuga.engine.beginning import beginning_of
 from sakuga.engine.decode import finished, stored_preview
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
 from sakuga.engine.networks import Networks
+from sakuga.engine.passes import LATENT, MODEL, Passes, among, stages_of_second, work_of_second
 from sakuga.engine.run import Events, Observer, Run, plan_options, receipt_of, work_of
 from sakuga.engine.runner import Runner
-from sakuga.engine.texts import Tokenizers
+from sakuga.engine.texts import TokenizedTexts, Tokenizers
+from sakuga.engine.upscaler import Upscaler
 from sakuga.errors import Busy
 from sakuga.memory.attention import AttentionChoice
 from sakuga.memory.device import DTYPES, Device, choose_device, choose_dtype
-from sakuga.memory.stages import DECODE, DENOISE, ENCODE
+from sakuga.memory.stages import DECODE, DENOISE, stages_of
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import COMPONENTS
 from sakuga.model.text import Conditioning
@@ -118,29 +119,12 @@ class Engine:
             None if request.image is None else load_start(request, request.size, self.model.drawing)
         )
         texts = self.tokenizers.read(request)
-        times = grid(request.steps, request.solver, request.schedule, request.shift)
-        times = times[request.steps - request.walked :]
-        fits = _fitted(self, request.lora, request.lora_partial)
-        inventory = with_adapters(self._inventory, fits)
-        work = work_of(request, times, texts, start)
-        options = plan_options(self.spec.budget, self.dtype, self.device)
-        memory = self.runner.plan(inventory, work, options)
-        return Run(
-            began=began,
-            request=request,
-            texts=texts,
-            times=times,
-            fits=fits,
-            adapters=tuple(record(each, self.digest) for each in fits),
-            weights=self.checkpoint.sha256(self.digest),
-            inventory=inventory,
-            work=work,
-            options=options,
-            plan=memory,
-            stages={one.stage: one for one in memory.stages},
-            start=start,
-            observers=self.observers,
-        )
+        run = _planned(self, began, request, texts, start)
+        if (second := request.second) is not None:
+            run.second = _planned(self, began, second, texts, None, first=run)
+        if request.upscale is not None:
+            run.upscaler = _upscaler(self, request)
+        return run
 
     def run(self, run: Run) -> Generator[Event, None, None]:
         """Draw what was planned. Raises NonFiniteOutput, OutOfMemory, CorruptFile."""
@@ -148,10 +132,12 @@ class Engine:
         yield Planned(run.request, plan, name, run.weights, run.adapters)
         yield from _warnings(self, run)
         self._settle(run)
-        latents = yield from _latents(self, run)
-        prepare = partial(decode.prepare, self.networks, run, latents)
-        pictures = yield from self.runner.run(run, DECODE, prepare, decode.decode)
-        for index, pixels in enumerate(pictures):
+        texts = list[Conditioning]()
+        if DENOISE.name in run.stages:
+            texts = yield from self.encoders.read(run)
+        passes = Passes(self.networks, self.runner, self._previews)
+        made = _in_one_pass if run.second is None else _in_two_passes
+        for index, pixels in enumerate((yield from made(passes, run, texts))):
             receipt = receipt_of(run, index, name, self.runner.record(run))
             picture = finished(run, pixels)
             yield Finished(Result(picture, receipt, time.perf_counter() - run.began))
@@ -218,25 +204,74 @@ def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> 
     return fit_adapters(specs, transformer_targets(engine.model.transformer), partial=partial)
 
 
-def _latents(engine: Engine, run: Run) -> Events[Tensor]:
-    """What is decoded (B, C, h, w): drawn from noise, or from a picture, or a picture's own."""
-    origin, texts = None, list[Conditioning]()
-    if DENOISE.name in run.stages:
-        texts = yield from engine.encoders.read(run)
-    if run.start is not None and ENCODE.name in run.stages:
-        prepare = partial(encode_picture.prepare, engine.networks, run, run.start)
-        latents = yield from engine.runner.run(run, ENCODE, prepare, encode_picture.encode)
-        origin = beginning_of(run, latents)
-    if DENOISE.name not in run.stages:
-        assert origin is not None  # a drawing without a step is of a picture
-        return origin.latents.repeat(run.request.number, 1, 1, 1)
-    return (
-        yield from engine.runner.run(
-            run, DENOISE,
-            partial(denoise.prepare, engine.networks, run, texts, engine._previews, origin),
-            denoise.denoise,
+def _planned(
+    engine: Engine,
+    began: float,
+    request: Resolved,
+    texts: TokenizedTexts,
+    start: Start | None,
+    first: Run | None = None,
+) -> Run:
+    """How one pass will be run; `first`: the one before it."""
+    times = grid(request.steps, request.solver, request.schedule, request.shift)
+    times = times[request.steps - request.walked :]
+    fits = first.fits if first else _fitted(engine, request.lora, request.lora_partial)
+    inventory = with_adapters(engine._inventory, fits)
+    work = work_of(request, times, texts, start)
+    options = plan_options(engine.spec.budget, engine.dtype, engine.device)
+    stages = stages_of(inventory, work)
+    if first:
+        options, work = (
+            replace(options, keep_resident=False),
+            work_of_second(work, first.request),
         )
-    )  # fmt: skip
+        stages = stages_of_second(first.request)
+    elif request.hires_by == LATENT:
+        stages = tuple(stage for stage in stages if stage is not DECODE)
+    memory = engine.runner.plan(inventory, work, options, stages)
+    return Run(
+        began=began,
+        request=request,
+        texts=texts,
+        times=times,
+        fits=fits,
+        adapters=first.adapters if first else tuple(record(each, engine.digest) for each in fits),
+        weights=first.weights if first else engine.checkpoint.sha256(engine.digest),
+        inventory=inventory,
+        work=work,
+        options=options,
+        plan=memory,
+        stages={one.stage: one for one in memory.stages},
+        start=start,
+        observers=engine.observers,
+    )
+
+
+def _upscaler(engine: Engine, request: Resolved) -> Upscaler:
+    """What enlarges the pictures of a request. Raises as `Upscaler.open`."""
+    assert request.upscale is not None
+    found = Upscaler.open(request.upscale, engine.device, engine.digest)
+    found.check(request.size if request.hires_by == MODEL else request.final_size)
+    return found
+
+
+def _in_one_pass(passes: Passes, run: Run, texts: Sequence[Conditioning]) -> Events[list[Tensor]]:
+    """The pixels of all pictures."""
+    latents = yield from passes.latents(run, texts)
+    return (yield from passes.pixels(run, latents))
+
+
+def _in_two_passes(passes: Passes, run: Run, texts: Sequence[Conditioning]) -> Events[list[Tensor]]:
+    """The same, drawn small first."""
+    assert run.second is not None
+    first, last = (
+        one.stages[DENOISE.name].batches * one.request.walked for one in (run, run.second)
+    )
+    small = yield from among(passes.latents(run, texts), 0, last)
+    begun = yield from among(passes.enlarged(run, small), 0, 0, last=False)
+    passes.runner.release(run)
+    latents = yield from among(passes.again(run, begun, texts), first, 0)
+    return (yield from passes.pixels(run.second, latents))
 
 
 def _warnings(engine: Engine, run: Run) -> Events[None]:

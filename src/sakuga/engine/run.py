@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,10 +22,18 @@ from sakuga.memory.device import Device
 from sakuga.memory.plan import MemoryPlan, Options
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.inventory import Inventory
+from sakuga.model.layers import channels_of
 from sakuga.sample.solvers import SOLVERS, evaluation_times, find_solver
+
+if TYPE_CHECKING:
+    from sakuga.engine.upscaler import Upscaler
 
 T = TypeVar("T")
 MASKED = 3  # of each picture: latents that a mask holds, the course of the original and where
+# Where files lie is nobody's business.
+NOT_KEPT: Mapping[str, Any] = {
+    "lora": (), "lora_partial": False, "sent": (), "image": None, "mask": None, "upscale": None,
+}  # fmt: skip
 Events: TypeAlias = Generator[Event, None, T]  # what happens meanwhile, and what it returns
 Observer = Callable[..., None]  # told (place, *tensors): a stage that begins, what leaves one
 
@@ -37,9 +45,10 @@ class Run:
     `began`: when, as time.perf_counter counts. `fits`, `adapters`: what changes the transformer,
     as modules and as a receipt tells it. `weights`: SHA-256 by component. `inventory`: with the
     adapters. `options`: what its plans may choose. `stages`: how each is run, as planned and then
-    as it was. `start`: the picture it starts from, if there is one. `observers` are told of every
-    place that a drawing passes. `notes`: what went otherwise, a sentence each. `attention`: which
-    back-ends computed it.
+    as it was. `start`: the picture it starts from, if there is one. `second`: the pass that
+    follows this one, if one does. `upscaler`: what enlarges it, if anything does. `observers`
+    are told of every place that a drawing passes. `notes`: what went otherwise, a sentence each.
+    `attention`: which back-ends computed it.
     """
 
     began: float
@@ -55,6 +64,8 @@ class Run:
     plan: MemoryPlan
     stages: dict[str, StagePlan]
     start: Start | None = None
+    second: Run | None = None
+    upscaler: Upscaler | None = None
     observers: tuple[Observer, ...] = ()
     notes: list[str] = field(default_factory=list)
     attention: tuple[str, ...] = ()
@@ -89,7 +100,8 @@ def work_of(
         times=len(evaluation_times(times, request.solver)) if steps else 0,
         held=solver.held + MASKED * masked,
         captions=captions,
-        encodes=start is not None and (masked or steps < request.steps),
+        regions=channels_of(len(texts.regions)),
+        encodes=int(start is not None and (masked or steps < request.steps)),
     )
 
 
@@ -110,11 +122,11 @@ def receipt_of(run: Run, index: int, model: str, plan: Plan) -> Receipt:
     request = run.request
     return Receipt(
         model=model,
-        # Where files lie is nobody's business; `adapters`, `image` and `mask` say which they are,
+        # Where files lie is nobody's business; `adapters`, `image` ... say which they are,
         # and `texts` what was sent.
-        request=replace(request, lora=(), lora_partial=False, sent=(), image=None, mask=None),
+        request=replace(request, **NOT_KEPT),
         index=index,
-        seed=request.seed + index,
+        seed=request.seeds(index).seed,
         texts=run.texts.sent,
         tokens=run.texts.counts,
         solver=f"{request.solver}: {SOLVERS[request.solver].source}",
@@ -126,4 +138,5 @@ def receipt_of(run: Run, index: int, model: str, plan: Plan) -> Receipt:
         adapters=run.adapters,
         image=run.start.image if run.start else None,
         mask=run.start.mask if run.start else None,
+        upscale=run.upscaler.record if run.upscaler else None,
     )

@@ -7,7 +7,6 @@ a value is not finite, once more in float32.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -20,7 +19,7 @@ from sakuga.api.receipt import Plan, StagePlan
 from sakuga.engine.run import Events, Run
 from sakuga.errors import NonFiniteOutput, OutOfMemory
 from sakuga.memory.costs import Work
-from sakuga.memory.device import Device, card_of, chip
+from sakuga.memory.device import FULL, Device, card_of, chip
 from sakuga.memory.plan import MemoryPlan, Options, Priced, make_plan, smallest_limit
 from sakuga.memory.report import BEGIN
 from sakuga.memory.stages import DENOISE, Stage
@@ -30,11 +29,6 @@ from sakuga.printable import readable
 
 I = TypeVar("I")  # noqa: E741  # what the host prepares for a stage
 T = TypeVar("T")  # what a stage makes
-# The words of torch's allocators, of the driver, and of libraries that had no room to begin.
-FULL = re.compile(
-    "out of memory|can't allocate memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
-    "|unable to find an engine", re.IGNORECASE,
-)  # fmt: skip
 
 FORGET_AFTER = 16  # good runs of a stage: a stranger's program may have been in the way
 
@@ -82,6 +76,7 @@ class Runner:
             kernels="triton" if self.card.fused else "torch",
             attention=", ".join(run.attention)
             or (self.device.attention.asked if on_card else TORCH),
+            second=tuple(run.second.stages.values()) if run.second else (),
         )
 
     def say_learned(self, run: Run) -> Events[None]:
@@ -90,8 +85,8 @@ class Runner:
             return
         free = make_plan(run.inventory, self.device.limit, run.work, self.card, run.options)
         for name, refused in self.learned.refused.items():
-            planned = run.stages[name]
-            if planned != free.stage(name):
+            planned = run.stages.get(name)
+            if planned and planned != free.stage(name):
                 note = (
                     f"Memory ran out before in {name}, planned for {readable(refused)}; now "
                     f"it is planned for {readable(planned.reserved_bytes)}."
@@ -121,7 +116,7 @@ class Runner:
             note = f"NaN or infinity at {place}; once more in float32."
         run.notes.append(note)
         yield Warned("non_finite", note)
-        self._release(run)  # what stays computes in the other dtype
+        self.release(run)  # what stays computes in the other dtype
         options = replace(run.options, dtype="float32", keep_resident=False)
         if run.options.dtype != "float32":
             again = self.plan(run.inventory, run.work, options, (stage,))
@@ -156,7 +151,7 @@ class Runner:
                 self.learned.went_well(name)
                 return made
             # Outside the handler, so that no frame of the failed stage keeps its tensors alive.
-            self._release(run)
+            self.release(run)
             self.learned.learn(name, how.reserved_bytes)
             planned = readable(how.reserved_bytes)
             note = f"Out of memory in {name}, planned for {planned}: {said[:200]}"
@@ -176,7 +171,7 @@ class Runner:
             if rung.reserved_bytes < first.reserved_bytes:
                 yield rung
 
-    def _release(self, run: Run) -> None:
+    def release(self, run: Run) -> None:
         """From here on, each stage of a drawing is lent its network alone."""
         self.device.kept.release()
         run.plan = replace(run.plan, kept=False)

@@ -24,6 +24,7 @@ from sakuga.model.spec import (
 )
 from sakuga.printable import cut
 from sakuga.prompt.canonical import EncoderText, Systems, encoder_texts
+from sakuga.prompt.regions import Region, placed, regions_of
 from sakuga.prompt.structured import as_xml
 from sakuga.prompt.tags import Spelling, spelling_of
 from sakuga.tokenizer.tokens import Tokenizer, Tokens
@@ -37,12 +38,13 @@ class TokenizedTexts:
     """The texts of a request as they are sent, how long they are, and their token ids.
 
     `readings` by stage: that of the prompt, then that of the negative if the guidance looks at
-    what that encoder makes of it.
+    what that encoder makes of it. `regions`: the places of characters, and their tokens.
     """
 
     sent: SentTexts
     counts: TokenCounts
     readings: dict[str, tuple[Reading, ...]]
+    regions: tuple[Region, ...] = ()
 
     @property
     def lengths(self) -> dict[str, tuple[int, ...]]:
@@ -103,7 +105,33 @@ def tokenize(
     if jina is not None:
         pooled = looked[:1] if request.uncond == "keep-pooled" else looked
         readings[JINA.name] = tuple(side.pooled(how) for side in pooled)
-    return TokenizedTexts(sent, counts, readings)
+    return TokenizedTexts(sent, counts, readings, _regions(request, sent.gemma, positive.gemma))
+
+
+def _asked(request: Resolved) -> str:
+    """The prompt as it is to be sent: as XML, and with words for places, where that was asked."""
+    prompt = as_xml(request.prompt) if request.as_xml else request.prompt
+    return prompt if request.regions is None or request.verbatim else placed(prompt)
+
+
+def _regions(request: Resolved, sent: str, tokens: Tokens) -> tuple[Region, ...]:
+    """Where characters should stand, if that was asked, and which tokens tell of them."""
+    if request.regions is None:
+        return ()
+    found = []
+    for one in regions_of(_asked(request), sent):
+        inside = [
+            place for place, (start, end) in enumerate(tokens.offsets)
+            if start < one.end and end > one.begin
+        ]  # fmt: skip
+        if inside:
+            found.append(Region(one.box, inside[0], inside[-1] + 1))
+    if not found:
+        raise RequestError(
+            "regions are of characters with a place", "none in the prompt",
+            "Write <position>left</position> or <character_1 box=\"0,0,0.5,1\">.",
+        )  # fmt: skip
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +171,7 @@ def _sent(request: Resolved, drawing: DrawingSpec, spelling: Spelling | None) ->
         gemma, jina, negative_gemma, negative_jina, *told = request.sent
         return SentTexts(gemma, jina, negative_gemma, negative_jina, tuple(told))
     texts = encoder_texts(
-        as_xml(request.prompt) if request.as_xml else request.prompt,
+        _asked(request),
         request.negative,
         systems=Systems(drawing.system_xml, drawing.system_text, drawing.system_negative),
         system=request.system,

@@ -121,6 +121,11 @@ def load_rgb(source: str) -> Loaded:
     return _loaded(source, _srgb)
 
 
+def load_rgba(source: str) -> Loaded:
+    """Pixels in sRGB, and how opaque each is where that is said. Raises RequestError."""
+    return _loaded(source, _srgba)
+
+
 def load_grey(source: str) -> Loaded:
     """How bright each pixel is, as it is seen; transparent ones are black. Raises RequestError."""
     return _loaded(source, _grey)
@@ -257,6 +262,14 @@ def _srgb(image: PILImage, notes: list[str]) -> PILImage:
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=alpha)
     return white
+
+
+def _srgba(image: PILImage, notes: list[str]) -> PILImage:
+    image, alpha = _parted(image)
+    image = _profiled(image, notes).convert("RGB")
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
 
 
 def _grey(image: PILImage, notes: list[str]) -> PILImage:

@@ -1,4 +1,4 @@
-"""The texts in a picture's file: PNG by its chunks; JPEG, WebP and AVIF by their EXIF.
+"""The texts in a picture's file: PNG by its chunks; JPEG, WebP and AVIF by their EXIF and XMP.
 
 No pixel is decoded, and nothing is trusted: a picture from a stranger costs no more than the
 caps here and in `files.png`.
@@ -6,8 +6,10 @@ caps here and in `files.png`.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from sakuga.files.png import EXIF_CHUNK, MAX_TEXT_BYTES, SIGNATURE, png_texts
 
 MAX_FILE_BYTES = 64 << 20  # of those that must be read whole
 USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
+SPACE = "urn:sakuga:1"  # of our names in XMP
+OURS = {"sakuga": "receipt", "sakuga-pixels": "pixels"}  # texts by keyword, and their names there
+IN_XMP = re.compile(rb"<sakuga:(receipt|pixels)>([^<]*)</sakuga:\1>")
 TAGS = {"ImageDescription": 0x010E, "Make": 0x010F, "Model": 0x0110}
 
 
@@ -38,7 +43,8 @@ def read_texts(path: Path) -> dict[str, str]:
                 f"{path}: none of them",
                 "Use another file.",
             )
-        return _exif_texts(_exif_of(path, kind), path)
+        exif, xmp = _blocks_of(path, kind)
+        return _exif_texts(exif, path) | _ours(xmp, path)
     except OSError as error:
         raise RequestError(
             "a picture must be a file that can be read", f"{path}: {error.strerror}", "Check it."
@@ -53,8 +59,8 @@ def _kind(head: bytes) -> str | None:
     return "AVIF" if head[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1") else None
 
 
-def _exif_of(path: Path, kind: str) -> bytes:
-    """The EXIF block of a picture. Pillow reads its frame, and no pixel."""
+def _blocks_of(path: Path, kind: str) -> tuple[bytes, bytes]:
+    """EXIF and XMP of a picture. Pillow reads its frame, and no pixel."""
     from PIL import Image  # noqa: PLC0415
 
     if path.stat().st_size > MAX_FILE_BYTES:
@@ -63,10 +69,22 @@ def _exif_of(path: Path, kind: str) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged tags, which are left out
             with Image.open(path, formats=[kind]) as image:
-                found = image.info.get("exif", b"")
+                found = [image.info.get(name) for name in ("exif", "xmp")]
     except Exception:  # a damaged file makes its readers fail in any way
         raise _unsound(path, f"a damaged {kind}") from None
-    return found if isinstance(found, bytes) else b""
+    exif, xmp = (one if isinstance(one, bytes) else b"" for one in found)
+    return exif, xmp
+
+
+def _ours(packet: bytes, path: Path) -> dict[str, str]:
+    """The texts of ours in a packet of XMP, which is searched and not trusted to be XML."""
+    if len(packet) > MAX_TEXT_BYTES:
+        raise _unsound(path, "texts of more than 1 MiB")
+    names = {ours: key for key, ours in OURS.items()}
+    return {
+        names[one[1].decode()]: unescape(one[2].decode("utf-8", "replace"))
+        for one in IN_XMP.finditer(packet)
+    }
 
 
 def _exif_texts(block: bytes, path: Path) -> dict[str, str]:

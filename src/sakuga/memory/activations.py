@@ -292,7 +292,8 @@ class Denoising:
     `unfolded`: of the largest matrix while it is used, if it lies there in another format.
     `again`: numbers per token beside two hidden maps where a linear that adapters change
     computes a second time: while it does, and while they compute alone. `fused`: kernels of a
-    card compute what stands between products.
+    card compute what stands between products. `regions`: channels that hold characters in
+    their places.
     """
 
     spec: NextDiTSpec
@@ -304,6 +305,7 @@ class Denoising:
     unfolded: int = 0
     again: tuple[int, int] = (0, 0)
     fused: bool = False
+    regions: int = 0
 
     @property
     def bundles(self) -> tuple[tuple[Segment, ...], ...]:
@@ -324,7 +326,11 @@ class Denoising:
         bundles = self.bundles + (alone.bundles if guided else ())
         texts = sum(segment.text for bundle in bundles for segment in bundle)
         tables = sum(map(self._tables, set(bundles)))
-        return texts * self.spec.dim * self.size + tables
+        kept = texts * self.spec.dim * self.size + tables
+        if not self.regions:
+            return kept
+        tokens = sum(segment.tokens for bundle in bundles for segment in bundle)
+        return 2 * kept + 2 * tokens * self.regions * FLOAT
 
     @property
     def latents(self) -> int:

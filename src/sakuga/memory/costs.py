@@ -120,8 +120,8 @@ class Work:
     times; None if each is at its own. `held`: of each picture, latents that the solver holds
     meanwhile. The token counts have one entry per text that is read, the prompt first;
     `jina_tokens` has none for a model without. `captions`: tokens of each branch while it is
-    denoised, where those are not the first texts that Gemma reads. `encodes`: whether a picture
-    to start from is.
+    denoised, where those are not the first texts that Gemma reads. `encodes`: how many pictures
+    to start from are encoded. `regions`: channels that hold characters in their places.
     """
 
     width: int
@@ -134,7 +134,8 @@ class Work:
     times: int | None = None
     held: int = 6
     captions: tuple[int, ...] = ()
-    encodes: bool = False
+    encodes: int = 0
+    regions: int = 0
 
 
 class Costs:

@@ -8,6 +8,7 @@ would hold, and refuses beyond the budget.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -33,6 +34,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 M = TypeVar("M", bound=nn.Module)
 LIBRARIES = 320 * 2**20  # bytes that kernels of libraries take of a card once they are loaded
 PINNED = 2 * 2**30  # bytes that may be pinned where the system does not say what is free
+
+# The words of torch's allocators, of the driver, and of libraries that had no room to begin.
+FULL = re.compile(
+    "out of memory|can't allocate memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
+    "|unable to find an engine", re.IGNORECASE,
+)  # fmt: skip
 
 
 class Device:

@@ -149,7 +149,16 @@ def _activations(costs: Costs, form: str, pictures: int, parts: int) -> int:
     segments, unfolded = _segments(costs, pictures), costs.unfolded(form)
     again = costs.network.again
     run = Denoising(
-        spec, pictures, segments, parts, work.held, costs.size, unfolded, again, costs.card.fused
+        spec,
+        pictures,
+        segments,
+        parts,
+        work.held,
+        costs.size,
+        unfolded,
+        again,
+        costs.card.fused,
+        work.regions,
     )
     rows = modulation_table(spec, work.times or work.evaluations, work.branches, costs.size)
     return run.kept + run.latents + run.working + rows
@@ -175,7 +184,7 @@ def _evaluation(costs: Costs, form: str, pictures: int, parts: int) -> float:
 
 
 def encode_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
-    """A picture to start from, in the same way; the latents of all come later."""
+    """Pictures to start from, in the same way."""
     for form in forms:
         for strips, recompute in strip_choices(costs.work.height):
             yield _coded(costs, form, strips, recompute, encoding=True)
@@ -191,9 +200,9 @@ def decode_ways(costs: Costs, forms: Iterable[str]) -> Iterator[StagePlan]:
 def _coded(
     costs: Costs, form: str, strips: int, recompute: bool, *, encoding: bool = False
 ) -> StagePlan:
-    """One picture after the other, each in `strips`; of those to start from there is one."""
+    """One picture after the other, each in `strips`."""
     spec, work, card = costs.spec.vae, costs.work, costs.card
-    pictures = 1 if encoding else work.batch
+    pictures = work.encodes if encoding else work.batch
     rest = costs.weights(form).rest
     copied = not card.unified  # by cuDNN, into its own layout
     price = encode_peak if encoding else decode_peak
@@ -272,7 +281,7 @@ DENOISE = Stage(
 )
 DECODE = Stage("decode", AUTOENCODER, decode_ways, (STRIPS, RECOMPUTE), needed=lambda work: True)
 ENCODE = Stage(
-    "encode", AUTOENCODER, encode_ways, (STRIPS, RECOMPUTE), needed=lambda work: work.encodes,
+    "encode", AUTOENCODER, encode_ways, (STRIPS, RECOMPUTE), needed=lambda work: work.encodes > 0,
     part=the_other_way,
 )  # fmt: skip
 

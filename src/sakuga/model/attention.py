@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sakuga.model.layers import TORCH, Positions, Segments
+from sakuga.model.layers import TORCH, Bias, Positions, Segments
 
 Attend = Callable[[Tensor, Tensor, Tensor, Positions], Tensor]
 HALVES = (torch.bfloat16, torch.float16)
@@ -79,34 +79,53 @@ def attention(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
     q: (S, L, H, E) or (T, H, E); k, v the same with K kv heads, head j of which serves
     query heads j·H/K and on. Scale 1/sqrt(E). Returns (S, L, H·E) or (T, H·E).
     """
+    if positions.bias is not None:
+        return _biased(q, k, v, positions.bias, positions.segments)
     return BACKENDS[positions.backend].attend(q, k, v, positions)
 
 
-def _each(q: Tensor, k: Tensor, v: Tensor, segments: Segments) -> Tensor:
-    """Segments of one length in one call, others one after the other."""
+def _biased(q: Tensor, k: Tensor, v: Tensor, bias: Bias, segments: Segments) -> Tensor:
+    """The same with a bias: channels that carry it beside those of queries and keys."""
+    channels = q.shape[-1]
+    q = torch.cat((q, _spread(bias.query * channels**0.5, q)), dim=-1)
+    k = torch.cat((k, _spread(bias.key, k)), dim=-1)
+    v = F.pad(v, (0, bias.key.shape[-1]))  # fast kernels want one width
+    return _each(q, k, v, segments, scale=channels**-0.5)[..., :channels].flatten(-2)
+
+
+def _spread(features: Tensor, heads: Tensor) -> Tensor:
+    """Features of tokens for every head."""
+    return features.to(heads.dtype).unsqueeze(-2).expand(*heads.shape[:-1], -1)
+
+
+def _each(
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float | None = None
+) -> Tensor:
+    """Segments of one length in one call, others one after the other; heads (..., H, E)."""
     if segments.uniform is not None:
-        return _attend(q, k, v).flatten(-2)
+        return _attend(q, k, v, scale)
     pieces = zip(*(part.split(segments.lengths) for part in (q, k, v)), strict=True)
-    return torch.cat([_attend(*(part[None] for part in piece))[0] for piece in pieces]).flatten(-2)
+    return torch.cat([_attend(a[None], b[None], c[None], scale)[0] for a, b, c in pieces])
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     if q.is_cuda and q.dtype == torch.float32:
         # No fused float32 kernel takes grouped heads; the fallback would hold all scores.
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped).transpose(1, 2)
+    found = F.scaled_dot_product_attention(q, k, v, scale=scale, enable_gqa=grouped)
+    return found.transpose(1, 2)
 
 
 def _torch(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
-    return _each(q, k, v, positions.segments)
+    return _each(q, k, v, positions.segments).flatten(-2)
 
 
 def _cudnn(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        return _each(q, k, v, positions.segments)
+        return _each(q, k, v, positions.segments).flatten(-2)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, positions: Positions) -> Tensor:

@@ -57,6 +57,27 @@ class Segments:
         return torch.cat(list(pieces)) if self.uniform is None else torch.stack(list(pieces))
 
 
+def channels_of(features: int) -> int:
+    """How many channels carry so many features of a bias: kernels want a multiple of eight."""
+    return -(-features // 8) * 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """What is added to the scores of a pack: query · key, over R features of each token.
+
+    Both (S, L, R) if uniform, else (T, R). As more channels of queries and keys it needs no
+    mask, which would be as large as all scores and keep fast kernels away.
+    """
+
+    query: Tensor
+    key: Tensor
+
+    def to(self, device: torch.device) -> Bias:
+        """The same on `device`."""
+        return Bias(self.query.to(device, copy=True), self.key.to(device, copy=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Positions:
     """Rotary positions of the tokens of a pack, and the segment of each.
@@ -65,7 +86,8 @@ class Positions:
     (1 or S, L, 1, E/2) if uniform, else (T, 1, E/2).
     `owner`: the segment of each token, (T,); None if uniform. `starts`: where each segment
     starts, and where the last one ends, int32 (S + 1,). `backend`: what computes attention over
-    them, one of `model.attention.BACKENDS`.
+    them, one of `model.attention.BACKENDS`. `bias`: what holds tokens off others, if anything
+    does.
     """
 
     segments: Segments
@@ -74,6 +96,7 @@ class Positions:
     owner: Tensor | None
     starts: Tensor
     backend: str = TORCH
+    bias: Bias | None = None
 
     def to(self, device: torch.device) -> Positions:
         """The same with copies of its tables on `device`."""
@@ -81,7 +104,8 @@ class Positions:
             table.to(device, copy=True) for table in (self.cos, self.sin, self.starts)
         )
         owner = None if self.owner is None else self.owner.to(device, copy=True)
-        return replace(self, cos=cos, sin=sin, owner=owner, starts=starts)
+        bias = None if self.bias is None else self.bias.to(device)
+        return replace(self, cos=cos, sin=sin, owner=owner, starts=starts, bias=bias)
 
     def spread(self, vectors: Tensor) -> Tensor:
         """Let one vector per segment, (S, D), broadcast over the pack's tokens."""

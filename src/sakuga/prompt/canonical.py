@@ -20,6 +20,7 @@ from typing import Literal
 from sakuga.prompt import document as documents
 from sakuga.prompt.emphasis import Emphasis, emphasised, weight_attribute
 from sakuga.prompt.names import (
+    BOXES,
     CAPTION,
     CHARACTER_FIELDS,
     GENERAL,
@@ -340,7 +341,7 @@ def _section(
         for part in block.fields:
             if name == CAPTION:
                 groups.setdefault("", []).append(part)
-            elif not is_inner_caption(block, part):
+            elif not is_inner_caption(block, part) and not (number and lowered(part.name) in BOXES):
                 group = standard_name(part.name) if known else part.name
                 groups.setdefault(group, []).append(part)
     parts = [_part(group, groups[group], spelling) for group in sorted(groups, key=_field_rank)]

@@ -38,6 +38,7 @@ PLAIN_WRAPPERS = frozenset(
     {"prompt", "positive", "positive_prompt", "answer", "output", "response", "result"}
 )
 NEGATIVES = frozenset({"negative", "negative_prompt", "negative_tags", "neg", "neg_prompt"})
+BOXES = frozenset({"box", "bbox"})  # where a block stands: for the drawing, not for encoders
 UNNUMBERED = -1
 
 _CHARACTER = re.compile(r"char(?:acter)?[_\-]?([0-9]{0,3})", re.I | re.A)

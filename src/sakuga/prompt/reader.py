@@ -16,7 +16,7 @@ from xml.parsers import expat
 
 from sakuga.errors import PromptRefused
 from sakuga.prompt.emphasis import WEIGHT, capped, weight_of
-from sakuga.prompt.names import CAPTION, UNNUMBERED, WRAPPERS, character_number
+from sakuga.prompt.names import BOXES, CAPTION, UNNUMBERED, WRAPPERS, character_number
 from sakuga.prompt.nodes import Block, Document, Fault, Field, Offsets, Span
 from sakuga.prompt.regex import Regex
 
@@ -308,7 +308,7 @@ class _Reader:
             self._done = opened.content
             weight = weight_of(attributes.get(WEIGHT, ""))
             opened.weight = 1.0 if weight is None else weight
-            if attributes.keys() - (set() if weight is None else {WEIGHT}):
+            if attributes.keys() - (set() if weight is None else {WEIGHT}) - BOXES:
                 self._attributes.append(self._origin.span(at, opened.content))
             if opened.level == "block":
                 told = self._markup.attribute_fields(at, opened.content)

@@ -72,3 +72,8 @@ def guided(
         return guide(*both(x, t), scale, renorm, rows)
 
     return velocity
+
+
+def first(early: Velocity, until: float, late: Velocity) -> Velocity:
+    """One velocity up to a time, and another from then on."""
+    return lambda x, t: early(x, t) if t < until else late(x, t)
