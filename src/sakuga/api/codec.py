@@ -11,6 +11,7 @@ import difflib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sakuga.errors import RequestError
@@ -48,7 +49,7 @@ def typed(kind: type[T], data: Any, where: str = "") -> T:
     for key in data:
         if key not in known:
             raise unknown(f"{where} key", str(key), tuple(known))
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     values = {}
     for name, field in known.items():
         if name in data:
@@ -56,6 +57,12 @@ def typed(kind: type[T], data: Any, where: str = "") -> T:
         elif field.default is MISSING and field.default_factory is MISSING:
             raise RequestError(f"{where} needs {name!r}", f"only {listed(sorted(data))}", "Add it.")
     return kind(**values)
+
+
+@lru_cache(maxsize=64)
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """The types of a dataclass's fields; looking them up takes longer than all else of a row."""
+    return get_type_hints(kind)
 
 
 def unknown(what: str, got: str, known: tuple[str, ...]) -> RequestError:

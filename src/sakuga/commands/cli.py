@@ -55,6 +55,7 @@ STYLE: Mapping[str, Any] = {
 }  # fmt: skip
 COMMANDS: Mapping[str, Command | CommandGroup] = {
     "draw": Command("draw:draw", "Draw pictures of a prompt, or one picture again."),
+    "batch": Command("batch:batch", "Draw many pictures, and go on where it was stopped."),
     "lint": Command(
         "lint:lint",
         "Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors.",

@@ -112,7 +112,7 @@ def draw(
     """Draw pictures of a prompt, or one picture again."""
     started = time.perf_counter()
     try:
-        asked = {**request, **_sized(request, size)}
+        asked = {**request, **sized(request, size)}
         read = None if prompt is None else read_prompt(prompt)
         if read is not None:
             asked["prompt"] = read.text
@@ -148,7 +148,7 @@ def _preset_of_parts(spec: EngineSpec) -> str:
     return preset_of(spec.transformer or "", pooled=spec.jina is not None).name
 
 
-def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, int]:
+def sized(given: Mapping[str, Any], size: str | None) -> dict[str, int]:
     """Width and height of --size."""
     if size is None:
         return {}

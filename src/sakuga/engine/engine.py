@@ -30,6 +30,7 @@ from sakuga.adapters.spec import parse_adapters
 from sakuga.api.engine_spec import EngineSpec, as_model
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
 from sakuga.api.options import settled
+from sakuga.api.receipt import AdapterRecord
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve, untrained_size
 from sakuga.api.start import load_start
@@ -117,7 +118,7 @@ class Engine:
         texts = self.tokenizers.read(request)
         times = grid(request.steps, request.solver, request.schedule, request.shift)
         times = times[request.steps - request.walked :]
-        fits = _fitted(self, request.lora, request.lora_partial)
+        fits = self.fitted(request)
         inventory = with_adapters(self._inventory, fits)
         work = work_of(request, times, texts, start)
         options = plan_options(self.spec.budget, self.dtype, self.device)
@@ -128,7 +129,7 @@ class Engine:
             texts=texts,
             times=times,
             fits=fits,
-            adapters=tuple(record(each, self.digest) for each in fits),
+            adapters=self.adapters(fits),
             weights=self.checkpoint.sha256(self.digest),
             inventory=inventory,
             work=work,
@@ -144,7 +145,7 @@ class Engine:
         plan, name = self.runner.record(run), self.model.name
         yield Planned(run.request, plan, name, run.weights, run.adapters)
         yield from _warnings(self, run)
-        self._settle(run)
+        self.settle(run)
         latents = yield from _latents(self, run)
         prepare = partial(decode.prepare, self.networks, run, latents)
         pictures = yield from self.runner.run(run, DECODE, prepare, decode.decode)
@@ -172,6 +173,14 @@ class Engine:
         finally:
             self._free.release()
 
+    def fitted(self, request: Request) -> tuple[Fit, ...]:
+        """The adapters of a request held against the transformer. As `fit_adapters` raises."""
+        return _fitted(self, request.lora, request.lora_partial)
+
+    def adapters(self, fits: Sequence[Fit]) -> tuple[AdapterRecord, ...]:
+        """What a receipt says of adapters."""
+        return tuple(record(each, self.digest) for each in fits)
+
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
         """Within, one more observer is told of what is planned."""
@@ -191,7 +200,7 @@ class Engine:
         """Without adapters."""
         return read_inventory(self.checkpoint)
 
-    def _settle(self, run: Run) -> None:
+    def settle(self, run: Run) -> None:
         """Let the transformer have the adapters of this drawing, and networks stay or leave."""
         if not run.plan.kept or not self.networks.has(run.fits):
             self.device.kept.release()  # first: an adapter's factors go where its module's lie
