@@ -11,7 +11,6 @@ import difflib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sakuga.errors import RequestError
@@ -24,6 +23,7 @@ NAMES: Mapping[type, str] = {
     int: "a whole number",
     float: "a number",
 }
+_HINTS: dict[type, Mapping[str, Any]] = {}
 MIN_WHOLE, MAX_WHOLE = -(2**63), 2**64 - 1
 
 
@@ -59,10 +59,11 @@ def typed(kind: type[T], data: Any, where: str = "") -> T:
     return kind(**values)
 
 
-@lru_cache(maxsize=64)
 def hints_of(kind: type) -> Mapping[str, Any]:
-    """The types of a dataclass's fields; looking them up takes longer than all else of a row."""
-    return get_type_hints(kind)
+    """The types of a dataclass's fields; finding them takes longer than all else of a row."""
+    if kind not in _HINTS:
+        _HINTS[kind] = get_type_hints(kind)
+    return _HINTS[kind]
 
 
 def unknown(what: str, got: str, known: tuple[str, ...]) -> RequestError:

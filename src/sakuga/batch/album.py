@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 from sakuga.api.said import RECEIPT_KEY
 from sakuga.batch.item import Item
 from sakuga.batch.journal import DONE, FAILED, Done, Journal, nothing
-from sakuga.batch.lease import Lease, Leases
+from sakuga.batch.lease import Leases
 from sakuga.errors import OutputExists, Paused, RequestError
 from sakuga.files.atomic import sweep, try_writing, write_atomically
 from sakuga.files.png import png_texts

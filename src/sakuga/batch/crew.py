@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Crew:
         self._events: queue.Queue[tuple[Member, Mapping[str, Any] | None]] = queue.Queue()
         self._idle_deaths = 0
 
-    def run(self) -> Iterator[Mapping[str, Any]]:
+    def run(self) -> Generator[Mapping[str, Any], None, None]:
         """What its processes tell, each with its `worker`, until all is drawn.
 
         Close the generator to stop them. The last event is `ended` where one of them could not

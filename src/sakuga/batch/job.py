@@ -49,7 +49,7 @@ class Reader:
     outside: bool = False
 
     def read(self, entries: Iterable[Entry]) -> Job:
-        """The rows of entries, each with a seed. Raises RequestError for defaults that are wrong."""
+        """The rows of entries, each with a seed. Raises RequestError for wrong defaults."""
         job, every, seen = Job(), dict(self.given), Counter[str]()
         for entry in entries:
             try:

@@ -112,9 +112,7 @@ class Journal:
         """Count what a line says; lines of several files may come in any order."""
         event, item = str(entry["event"]), str(entry["id"])
         if event == DONE:
-            self.done[item] = Done(
-                entry["file"], entry["size"], entry["changed"], entry["sha256"]
-            )
+            self.done[item] = Done(entry["file"], entry["size"], entry["changed"], entry["sha256"])
             return
         trouble = self.troubles.setdefault(item, Troubles())
         match event:

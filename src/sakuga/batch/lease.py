@@ -51,7 +51,11 @@ class Leases:
         self._count = 1
         folder.mkdir(parents=True, exist_ok=True)
         self.owner = folder / f"owner-{os.urandom(8).hex()}"
-        identity = {"owner": self.owner.name, "machine": machine(), "process": _process(os.getpid())}
+        identity = {
+            "owner": self.owner.name,
+            "machine": machine(),
+            "process": _process(os.getpid()),
+        }
         with open(self.owner, "x", encoding="utf-8") as file:
             json.dump(identity, file)
         self._inode = self.owner.stat().st_ino

@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sakuga.printable import cut
 
 DEFAULTS = "defaults"  # the key of what holds for all rows
 ROWS = ("rows", "items", "requests")  # keys of the rows of a TOML or JSON file
+PARQUET = ".parquet"
 MOST_BYTES = 1 << 30
 SETTING = re.compile(r"#\s*(\w+)\s*=\s*(.*)")
 
@@ -44,13 +46,13 @@ class Entry:
 def read_table(name: str, data: bytes) -> Iterator[Entry]:
     """The entries of a file by the end of its name. Raises RequestError where none can be read."""
     kind = Path(name).suffix.lower()
+    if kind == PARQUET:
+        return _parquet(name, data)
     if kind not in READERS:
         raise RequestError(
-            "a job is a folder of prompts or one of " + ", ".join(READERS), repr(name),
+            "a job is a folder of prompts or one of " + ", ".join((*READERS, PARQUET)), repr(name),
             "Rename it, or write prompts to standard input and give -.",
         )  # fmt: skip
-    if kind == ".parquet":
-        return _parquet(name, data)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -179,7 +181,7 @@ def _csv(name: str, text: str) -> Iterator[Entry]:
 
 def _parquet(name: str, data: bytes) -> Iterator[Entry]:
     try:
-        from pyarrow import parquet  # noqa: PLC0415
+        parquet = import_module("pyarrow.parquet")
     except ImportError:
         fix = "pip install 'sakuga[parquet]', or write it as JSONL."
         raise RequestError("reading Parquet needs pyarrow", name, fix) from None
@@ -198,5 +200,5 @@ def _unreadable(name: str, kind: str, error: Exception) -> RequestError:
 
 READERS: Mapping[str, Callable[[str, str], Iterator[Entry]]] = {
     ".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".toml": _toml, ".csv": _csv,
-    ".tsv": _csv, ".txt": prompts, ".parquet": lambda name, _: _parquet(name, b""),
+    ".tsv": _csv, ".txt": prompts,
 }  # fmt: skip

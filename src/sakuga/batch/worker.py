@@ -113,7 +113,9 @@ class Worker:
         own = items[: -(-len(items) // self.share[1])]
         for one in read_ahead(self.engine, own, leases):
             self._stop()
-            self.tell({"event": "read", "texts": one} if isinstance(one, int) else {"event": "busy"})
+            self.tell(
+                {"event": "read", "texts": one} if isinstance(one, int) else {"event": "busy"}
+            )
         while items:
             items = [one for one in items if not self._draw_one(one, leases)]
             if items:
@@ -153,7 +155,9 @@ class Worker:
         except Exception as error:  # whatever it is, the other items go on
             if isinstance(error, OSError) and is_sick(error):
                 raise
-            told = str(error) if isinstance(error, SakugaError) else f"{type(error).__name__}: {error}"
+            told = (
+                str(error) if isinstance(error, SakugaError) else f"{type(error).__name__}: {error}"
+            )
             self.album.fail(item, told)
             self.tell({"event": "failed", "id": item.id, "row": item.row.where, "error": told})
             return
