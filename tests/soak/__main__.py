@@ -33,7 +33,7 @@ from sakuga.batch.worker import Worker
 from sakuga.engine.engine import Engine
 
 # Where it is killed, and how often that is passed within one attempt.
-PLACES = ("leased", "drafted", "renamed", "half-line", "beat", "step1", "decode", "gemma", "time")
+PLACES = ("leased", "drafted", "renamed", "line", "beat", "step1", "decode", "gemma", "time")
 PASSED = 4
 ROWS = [
     Row(f"row {i}", {"prompt": prompt, "seed": i, "steps": 1, "width": 128, "height": 128})

@@ -88,7 +88,7 @@ class Journal:
             if file.tell() > self._read[self._own.name]:
                 line = b"\n" + line  # the last one may be torn: this must not become its end
             _write_all(file.fileno(), line[:half])
-            self._at("half-line")
+            self._at("line")
             _write_all(file.fileno(), line[half:])
             os.fsync(file.fileno())
             self._read[self._own.name] = file.tell()
