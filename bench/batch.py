@@ -15,19 +15,22 @@ import tempfile
 import time
 from pathlib import Path
 
+from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.events import Finished
+from sakuga.api.request import Request
+from sakuga.engine.engine import Engine
+
 COMMAND = (sys.executable, "-m", "sakuga")
+CPU = ("--device", "cpu")
 
 
 def timed(*commands: list[str], cores: list[int] | None = None) -> float:
     """Seconds that commands take that run side by side, each bound to one of `cores`."""
     began = time.perf_counter()
-    running = [
-        subprocess.Popen(
-            one, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            preexec_fn=None if cores is None else lambda i=i: os.sched_setaffinity(0, {cores[i]}),
-        )
-        for i, one in enumerate(commands)
-    ]  # fmt: skip
+    running = []
+    for i, one in enumerate(commands):
+        bound = [] if cores is None else ["taskset", "-c", str(cores[i])]
+        running.append(subprocess.Popen([*bound, *one], stdout=subprocess.DEVNULL))
     assert all(one.wait() == 0 for one in running)
     return time.perf_counter() - began
 
@@ -41,12 +44,7 @@ def job(folder: Path, items: int) -> Path:
 
 def warm(items: int) -> float:
     """Seconds that one open engine draws, one picture after the other, without its start."""
-    from sakuga.api.engine_spec import EngineSpec
-    from sakuga.api.events import Finished
-    from sakuga.api.request import Request
-    from sakuga.engine.engine import Engine
-
-    engine = Engine.open(EngineSpec())
+    engine = Engine.open(EngineSpec(device="cpu"))
     began = 0.0
     for i in range(-1, items):  # the first loads the weights
         if i == 0:
@@ -69,20 +67,20 @@ def main() -> None:
         folder = Path(name)
         rows = job(folder, asked.items)
         spent = sum(
-            timed([*COMMAND, "draw", f"1girl, {i}", "--out", str(folder / f"{i + 1}.png")])
+            timed([*COMMAND, "draw", f"1girl, {i}", *CPU, "--out", str(folder / f"{i}.png")])
             for i in range(asked.loop)
         )
         loop = spent / asked.loop * asked.items
         print(f"draw in a loop: {loop:.1f} s for {asked.items}, from {asked.loop}", flush=True)
         one = warm(asked.items)
         print(f"one warm engine, {len(cores)} threads: {one:.1f} s without its start", flush=True)
-        both = timed([*COMMAND, "batch", str(rows), "--out", str(folder / "a")])
+        both = timed([*COMMAND, "batch", str(rows), *CPU, "--out", str(folder / "a")])
         print(
             f"batch: {both:.1f} s; x{loop / both:.2f} of the loop, x{one / both:.2f} of the engine"
         )
         sys.stdout.flush()
         rows = job(folder, asked.shared)
-        each = [*COMMAND, "batch", str(rows), "--workers", "1", "--threads", "1", "--out"]
+        each = [*COMMAND, "batch", str(rows), *CPU, "--workers", "1", "--threads", "1", "--out"]
         alone = timed([*each, str(folder / "b")], cores=cores)
         shared = timed(*[[*each, str(folder / "c")]] * 2, cores=cores)
         drawn = len(list((folder / "c").glob("*.png")))
