@@ -72,7 +72,7 @@ def main() -> int:
             round_of_kills(engine, Path(folder) / str(tally.points), right, tally, chance, usual)
     lost = tally.torn + tally.missing + tally.doubled + tally.unequal
     form = {name: getattr(tally, name) for name in Tally.__slots__} | {"killed": dict(tally.killed)}
-    print(json.dumps(form))
+    sys.stdout.write(json.dumps(form) + "\n")
     return int(lost > 0 or tally.redone > 1)
 
 

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from sakuga.api.codec import hints_of, plain, unknown
-from sakuga.api.options import settled_field
-from sakuga.api.request import RANDOM, Request, parse_size
+from sakuga.api.codec import plain
+from sakuga.api.request import RANDOM, parse_size
 from sakuga.batch.item import Row
 from sakuga.batch.tables import MOST_BYTES, Entry, prompts, read_table
+from sakuga.batch.values import NAMES, checked_value, read_value
+from sakuga.batch.variation import Variation
 from sakuga.errors import RequestError
-from sakuga.prompt.document import MAX_BYTES
 
 STDIN = "-"
 PROMPT_FILES = (".xml", ".txt")
-NAMES = ("name", "id")  # columns that are no field, but what a picture is called
 PATHS = ("image", "mask", "lora")
-FIELDS = tuple(one.name for one in fields(Request) if one.name != "sent")
-SURROGATE = re.compile("[\ud800-\udfff]")
-TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(slots=True)
@@ -41,12 +36,14 @@ class Job:
 class Reader:
     """How jobs are read. `given`: fields that hold where a row says nothing.
 
-    `base`: the folder that paths are relative to; `outside`: they may lead out of it.
+    `base`: the folder that paths are relative to; `outside`: they may lead out of it. `vary`:
+    how rows become several.
     """
 
     given: Mapping[str, Any]
     base: Path
     outside: bool = False
+    vary: Variation = field(default_factory=Variation)
 
     def read(self, entries: Iterable[Entry]) -> Job:
         """The rows of entries, each with a seed. Raises RequestError for wrong defaults."""
@@ -62,7 +59,10 @@ class Reader:
                 fields = {**every, **fields}
                 if "prompt" not in fields:
                     raise _Wrong("a row needs a prompt; got none. Add it.")
-                job.rows.append(Row(entry.where, _seeded(fields, seen), name))
+                for one in self.vary.of(Row(entry.where, fields, name)):
+                    job.rows.append(replace(one, fields=_seeded(one.fields, seen)))
+            except RequestError as error:
+                job.wrong.append((entry.where, str(error)))
             except _Wrong as error:
                 if entry.every:
                     fix = "It holds for all rows; mend it first."
@@ -88,16 +88,8 @@ class Reader:
 
     def _value(self, key: str, value: Any, *, texts: bool) -> Any:
         """A value of a field as the field has it. Raises RequestError."""
-        if key not in FIELDS:
-            raise unknown("a column", key, (*FIELDS, *NAMES, "size"))
-        if texts and isinstance(value, str):
-            value = _read(key, value)
-        checked = settled_field(Request, key, value)
-        if isinstance(checked, str):
-            checked = SURROGATE.sub("\ufffd", checked)
-        if key == "prompt" and len(checked.encode()) > MAX_BYTES:
-            got = f"{len(checked):,} characters"
-            raise RequestError("a prompt has at most 64 KiB", got, "Shorten it.")
+        read = read_value if texts and isinstance(value, str) else checked_value
+        checked = read(key, value)
         if key in PATHS:
             return self._placed(key, checked)
         return checked
@@ -129,15 +121,18 @@ class _Wrong(Exception):
         self.place = "" if column is None else f":{column}"
 
 
-def open_job(name: str, given: Mapping[str, Any], *, outside: bool = False) -> Job:
+def open_job(
+    name: str, given: Mapping[str, Any], *, outside: bool = False, vary: Variation | None = None
+) -> Job:
     """The job in a folder, a file or standard input. Raises RequestError where there is none."""
+    vary = vary or Variation()
     if name == STDIN:
         data = sys.stdin.buffer.read(MOST_BYTES)
         text = data.decode("utf-8-sig", "replace")
-        return Reader(given, Path(), outside).read(prompts("stdin", text))
+        return Reader(given, Path(), outside, vary).read(prompts("stdin", text))
     path = Path(name)
     if path.is_dir():
-        return Reader(given, path, outside).read(_folder(path))
+        return Reader(given, path, outside, vary).read(_folder(path))
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
@@ -147,7 +142,7 @@ def open_job(name: str, given: Mapping[str, Any], *, outside: bool = False) -> J
         raise RequestError(
             "a job must be readable", f"{name}: {error.strerror}", "Check the path."
         ) from None
-    return Reader(given, path.parent, outside).read(read_table(name, data))
+    return Reader(given, path.parent, outside, vary).read(read_table(name, data))
 
 
 def _folder(path: Path) -> Iterator[Entry]:
@@ -193,22 +188,3 @@ def _sized(value: Any) -> dict[str, int]:
     if found is None:
         raise RequestError("size is WIDTHxHEIGHT or one number", repr(value), "Write 832x1216.")
     return dict(zip(("width", "height"), found, strict=True))
-
-
-def _read(key: str, text: str) -> Any:
-    """A text as the type of its field. Raises RequestError."""
-    hint = hints_of(Request)[key]
-    kinds = get_args(hint) or (hint,)
-    if key == "lora":
-        return [one.strip() for one in text.split(";")]
-    if bool in kinds:
-        if text.strip().lower() not in TRUTH:
-            raise RequestError(f"{key} is true or false", repr(text), "Write one of them.")
-        return TRUTH[text.strip().lower()]
-    for kind, what in ((int, "a whole number"), (float, "a number")):
-        if kind in kinds:
-            try:
-                return kind(text)
-            except ValueError:
-                raise RequestError(f"{key} must be {what}", repr(text), f"Give {what}.") from None
-    return text

@@ -23,6 +23,7 @@ from sakuga.errors import Cancelled, SakugaError
 from sakuga.files.pictures import record_of
 
 Tell = Callable[[Mapping[str, Any]], None]
+MOST_TOLD = 10_000  # files
 WAIT = 1.0  # seconds between looks at what others draw
 KEPT_TEXTS = 1 << 40  # bytes on disk: whatever will be needed, and all of it goes at the end
 
@@ -60,8 +61,11 @@ class Worker:
         try:
             with leases.beating():
                 self._draw_all(self._survey(reading), leases)
-            done = sum(one.id in self.album.journal.done for one in reading.items)
-            self.tell({"event": "over", "done": done, "failed": len(reading.items) - done})
+            known = self.album.journal.done
+            done = [one for one in reading.items if one.id in known]
+            files = [[one.row.where, known[one.id].file] for one in done[:MOST_TOLD]]
+            failed = len(reading.items) - len(done)
+            self.tell({"event": "over", "done": len(done), "failed": failed, "files": files})
         except OSError as error:
             if not is_sick(error):
                 raise

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,10 @@ from sakuga.commands.flags import AsJson, Given, Size, Without, flags
 from sakuga.commands.streams import tell
 from sakuga.errors import Cancelled, RequestError
 from sakuga.printable import shown
+
+if TYPE_CHECKING:
+    from sakuga.batch.item import Row
+    from sakuga.batch.variation import Variation
 
 MEMORY = 1 << 30  # bytes for a process that draws with the embedded model
 MOST_TOLD = 20  # rows that are wrong, of which the rest are counted
@@ -45,6 +49,21 @@ class Manner:
     redraw_deleted: bool = option(
         Option("Draw again what was deleted.", flags=("--redraw-deleted",)), default=False
     )
+    wildcards: Path | None = option(
+        Option("The folder of files for __NAME__ in prompts; wildcards/ beside the job.")
+    )
+    variations: int = option(
+        Option("How often a row is drawn, each time with other choices.", low=1, high=100_000),
+        default=1,
+    )
+    every: bool = option(
+        Option("Draw every choice that a row leaves.", flags=("--every",)), default=False
+    )
+    x: str | None = option(
+        Option("Columns of a grid: guidance=3,4.5 or appearance=s/blue/red/.", metavar="AXIS")
+    )
+    y: str | None = option(Option("Rows of a grid.", metavar="AXIS"))
+    z: str | None = option(Option("Sheets of a grid.", metavar="AXIS"))
     allow_outside: bool = option(
         Option("Let a job name files outside its folder.", flags=("--allow-outside",)),
         default=False,
@@ -73,7 +92,8 @@ def batch(
     from sakuga.commands.draw import sized
 
     given = {**request, **sized(request, size)}
-    rows = open_job(job, given, outside=manner.allow_outside)
+    vary = _variation(manner, Path(job))
+    rows = open_job(job, given, outside=manner.allow_outside, vary=vary)
     for where, error in rows.wrong[:MOST_TOLD]:
         tell(shown(f"{where}: {error}"), err=True)
     if len(rows.wrong) > MOST_TOLD:
@@ -86,7 +106,12 @@ def batch(
     )  # fmt: skip
     with _as_interrupt(signal.SIGTERM):
         try:
-            code = _draw(rows.rows, spec, out, manner, as_json)
+            code, files = _draw(rows.rows, spec, out, manner, as_json)
+            if vary.axes and files:
+                from sakuga.batch.contact import grid_sheets
+
+                for sheet in grid_sheets(vary.axes, rows.rows, files, out):
+                    tell(shown(str(sheet)), err=as_json)
         except KeyboardInterrupt:
             raise Cancelled(
                 "a batch runs until it is done or stopped", "a signal to stop",
@@ -96,8 +121,20 @@ def batch(
         raise typer.Exit(code or 1)
 
 
-def _draw(rows: list[Any], spec: EngineSpec, out: Path, manner: Manner, as_json: bool) -> int:
-    """Let a crew draw rows, and show how it goes; the exit code."""
+def _variation(manner: Manner, job: Path) -> Variation:
+    """How rows become several."""
+    from sakuga.batch.variation import Axis, Variation
+    from sakuga.prompt.wildcards import Wildcards
+
+    beside = (job if job.is_dir() else job.parent) / "wildcards"
+    axes = tuple(Axis.parse(one) for one in (manner.x, manner.y, manner.z) if one is not None)
+    return Variation(Wildcards(manner.wildcards or beside), manner.variations, manner.every, axes)
+
+
+def _draw(
+    rows: list[Row], spec: EngineSpec, out: Path, manner: Manner, as_json: bool
+) -> tuple[int, dict[str, str]]:
+    """Let a crew draw rows, and show how it goes; the exit code, and the file of each row."""
     from sakuga.batch.album import Album
     from sakuga.batch.crew import Assignment, Crew, write_rows
 
@@ -113,16 +150,19 @@ def _draw(rows: list[Any], spec: EngineSpec, out: Path, manner: Manner, as_json:
             redraw=manner.redraw_deleted, faults=faults(),
         )  # fmt: skip
         board: Board
+        files: dict[str, str] = {}
         with (
             open_board(out, as_json=as_json) as board,
             contextlib.closing(Crew(assignment, album.journal).run()) as events,
         ):
             for event in events:
+                if event["event"] == "over":
+                    files = dict(event["files"])
                 if as_json:
                     tell(json.dumps(event), wrap=False)
                 board.show(event)
     album.clear()
-    return board.close()
+    return board.close(), files
 
 
 def usual_workers(spec: EngineSpec, rows: int) -> int:

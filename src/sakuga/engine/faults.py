@@ -3,9 +3,10 @@
 A plan of faults is a text such as `nan@decode:1,oom@step3:1`: what happens, where, and
 how many times (1 if not said). What: `nan` (one value becomes NaN), `oom` (the allocator
 gives up), `stop` (the user presses Ctrl-C), `hang` (a second passes), `kill` (the process
-dies at once), `eio` (the disk fails), `full` (the disk is full). Where: `gemma`, `jina`, `encode`,
-`step1`, `step2` ..., `decode`, `save`; in a batch also `leased`, `drafted`, `renamed`, `line` (within
-a line of its journal), `beat`. It is an observer of drawings (`engine.run`); without a plan there is none.
+dies at once), `eio` (the disk fails), `full` (the disk is full). Where: `gemma`, `jina`,
+`encode`, `step1`, `step2` ..., `decode`, `save`; in a batch also `leased`, `drafted`, `renamed`,
+`line` (within one of its journal), `beat`. It is an observer of drawings (`engine.run`);
+without a plan there is none.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ from typing import Any
 from sakuga.errors import RequestError
 
 KINDS = ("nan", "oom", "stop", "hang", "kill", "eio", "full")
-PLACES = re.compile(
-    r"gemma|jina|encode|step[1-9]\d*|decode|save|leased|drafted|renamed|line|beat"
-)
+PLACES = re.compile(r"gemma|jina|encode|step[1-9]\d*|decode|save|leased|drafted|renamed|line|beat")
 
 
 class Faults:
