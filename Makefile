@@ -3,7 +3,7 @@
 #   make draw     a picture of two characters, drawn by the model in the package
 #   make test     every test that needs no GPU
 #
-# and three for those who change the code: make check, make docs, make test-wild.
+# and four for those who change the code: make check, make docs, make test-wild, make test-batch.
 
 VENV    ?= .venv
 PROMPT  := examples/two_characters.xml
@@ -13,7 +13,7 @@ PYTHON  := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find src/sakuga -type f -not -path '*/__pycache__/*')
 
-.PHONY: help draw test test-wild check docs
+.PHONY: help draw test test-wild test-batch check docs
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,10 @@ test: $(VENV)/.installed-test
 # Against real files, which it fetches (500 MB); not part of the tests.
 test-wild: $(VENV)/.installed-test
 	@scripts/test-wild
+
+# Kills at 300 points of a batch, about ten minutes; the tests have a few of them.
+test-batch: $(VENV)/.installed-test
+	@scripts/test-batch
 
 check: $(VENV)/.installed-test
 	@scripts/check

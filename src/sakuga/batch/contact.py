@@ -51,7 +51,8 @@ def contact_sheet(
     from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
 
     font = ImageFont.load_default(LETTER)
-    size = min(CELL, MOST_SIDE // max(1, len(across), len(down)) - GAP)
+    most = max((_side(one) for line in cells for one in line if one), default=CELL)
+    size = min(CELL, most, MOST_SIDE // max(1, len(across), len(down)) - GAP)
     left = max((int(font.getlength(one)) for one in down), default=0) + 2 * GAP if any(down) else 0
     top = GAP + (LETTER + GAP) * (bool(title) + any(map(bool, across)))
     sheet = Image.new(
@@ -77,9 +78,17 @@ def contact_sheet(
     return out.getvalue()
 
 
+def _side(picture: Path) -> int:
+    """The longer side of a picture."""
+    from PIL import Image  # noqa: PLC0415
+
+    with Image.open(picture, formats=["PNG"]) as image:
+        return max(image.size)
+
+
 def _fitted(text: str, width: int, length: object) -> str:
     """A label as far as it fits beside its neighbour."""
     assert callable(length)
     while len(text) > 1 and length(text) > width:
-        text = text[:-2] + "…"
+        text = text[:-1]
     return text

@@ -60,7 +60,7 @@ class Axis:
         """What stands beside the pictures of a value."""
         found = REPLACED.fullmatch(value)
         if found:
-            return f"{found['old']} → {found['new']}"
+            return f"{found['old']} > {found['new']}"
         return f"{self.name} {value}" if value else f"{self.name} as it is"
 
     def _replaced(self, prompt: str, found: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from sakuga.adapters.fit import record
 from sakuga.api.codec import plain
 from sakuga.api.events import Event, Finished, Stepped, Warned
 from sakuga.api.request import Request
@@ -18,7 +19,7 @@ from sakuga.batch.item import Item, Reading, Row
 from sakuga.batch.lease import Leases
 from sakuga.batch.texts import read_ahead
 from sakuga.engine.encode import EmbeddingCache
-from sakuga.engine.engine import Engine
+from sakuga.engine.engine import Engine, fitted
 from sakuga.errors import Cancelled, SakugaError
 from sakuga.files.pictures import record_of
 
@@ -197,7 +198,8 @@ class Worker:
 
 def digests(engine: Engine, request: Request) -> tuple[Any, ...]:
     """What is in the files that a request names, as far as it decides pixels."""
-    adapters = [plain(one) | {"file": ""} for one in engine.adapters(engine.fitted(request))]
+    fits = fitted(engine, request.lora, request.lora_partial)
+    adapters = [plain(record(one, engine.digest)) | {"file": ""} for one in fits]
     pictures = [
         None if source is None else record_of(source).sha256
         for source in (request.image, request.mask)

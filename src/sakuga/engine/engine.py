@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
+from typing import overload
 
 from torch import Tensor
 
@@ -30,13 +31,13 @@ from sakuga.adapters.spec import parse_adapters
 from sakuga.api.engine_spec import EngineSpec, as_model
 from sakuga.api.events import Event, Finished, Planned, Queued, Result, Warned
 from sakuga.api.options import settled
-from sakuga.api.receipt import AdapterRecord
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve, untrained_size
 from sakuga.api.start import load_start
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
 from sakuga.engine import decode, denoise, encode_picture
+from sakuga.engine.ahead import texts_kept
 from sakuga.engine.beginning import beginning_of
 from sakuga.engine.decode import finished, stored_preview
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
@@ -98,7 +99,7 @@ class Engine:
         spec = settled(spec if isinstance(spec, EngineSpec) else EngineSpec(as_model(spec)))
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
         engine = cls(_open(spec), device, spec, observers, digest)
-        _fitted(engine)
+        fitted(engine)
         return engine
 
     def resolve(self, request: Request | str) -> Resolved:
@@ -118,7 +119,7 @@ class Engine:
         texts = self.tokenizers.read(request)
         times = grid(request.steps, request.solver, request.schedule, request.shift)
         times = times[request.steps - request.walked :]
-        fits = self.fitted(request)
+        fits = fitted(self, request.lora, request.lora_partial)
         inventory = with_adapters(self._inventory, fits)
         work = work_of(request, times, texts, start)
         options = plan_options(self.spec.budget, self.dtype, self.device)
@@ -129,7 +130,7 @@ class Engine:
             texts=texts,
             times=times,
             fits=fits,
-            adapters=self.adapters(fits),
+            adapters=tuple(record(each, self.digest) for each in fits),
             weights=self.checkpoint.sha256(self.digest),
             inventory=inventory,
             work=work,
@@ -173,13 +174,25 @@ class Engine:
         finally:
             self._free.release()
 
-    def fitted(self, request: Request) -> tuple[Fit, ...]:
-        """The adapters of a request held against the transformer. As `fit_adapters` raises."""
-        return _fitted(self, request.lora, request.lora_partial)
+    @overload
+    def draw(self, request: str) -> Result: ...
+    @overload
+    def draw(self, request: Request) -> Result | list[Result]: ...
+    def draw(self, request: Request | str) -> Result | list[Result]:
+        """Draw a request or a text: its picture, or a list where it asks for several."""
+        with closing(self.generate(request)) as events:
+            results = [event.result for event in events if isinstance(event, Finished)]
+        return results[0] if len(results) == 1 else results
 
-    def adapters(self, fits: Sequence[Fit]) -> tuple[AdapterRecord, ...]:
-        """What a receipt says of adapters."""
-        return tuple(record(each, self.digest) for each in fits)
+    def batch(self, requests: Iterable[Request | str]) -> Iterator[Result]:
+        """Draw many, the texts of all read first; each picture as a drawing of its own has it.
+
+        `sakuga batch` does the same into a folder, and goes on where it was stopped.
+        """
+        with texts_kept(self, [self.resolve(one) for one in requests]) as resolved:
+            for request in resolved:
+                drawn = self.draw(request)
+                yield from drawn if isinstance(drawn, list) else [drawn]
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
@@ -216,7 +229,7 @@ def _open(spec: EngineSpec) -> Checkpoint:
     return open_checkpoint(None if spec.source is None else locate(spec.source), parts)
 
 
-def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> tuple[Fit, ...]:
+def fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> tuple[Fit, ...]:
     """The adapters of every drawing, then those of one, held against the transformer."""
     specs = parse_adapters((*engine.spec.lora, *lora))
     if not specs:
