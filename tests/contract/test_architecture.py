@@ -17,6 +17,7 @@ WITH_TORCH = {
     "checkpoint/bind", "checkpoint/convert", "checkpoint/quantising", "checkpoint/save",
     "memory/device", "memory/flat", "memory/ledger", "memory/pinned", "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/deltas", "adapters/extract", "adapters/merge",
+    "batch/texts", "batch/worker",
     "commands/convert", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",
     "chibi/data", "chibi/judge", "chibi/losses", "chibi/measure", "chibi/muon", "chibi/optimise",

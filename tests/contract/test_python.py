@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_the_transformer_alone_gives_velocities() -> None:
         assert torch.allclose(v[1:], network(x[1:], torch.tensor([0.9]), c[1:]), atol=1e-4)
     assert v.shape == x.shape
     assert bool(v.isfinite().all())
+
+
+def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    known: dict[str, object] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(snippet, known)  # the page is ours
+    assert (tmp_path / "smile.png").exists()
+    assert known["velocity"].shape == known["x"].shape  # type: ignore[attr-defined]
 
 
 def test_the_types_of_the_examples_hold() -> None:

@@ -63,7 +63,7 @@ class Item:
 
 
 @dataclass(slots=True)
-class Reading:
+class Items:
     """The items of rows for one model, and what is wrong with the other rows.
 
     `resolve`: a request with nothing left open. `weights`: digests of the model's files.

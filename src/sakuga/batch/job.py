@@ -14,7 +14,7 @@ from typing import Any
 from sakuga.api.codec import plain
 from sakuga.api.request import RANDOM, parse_size
 from sakuga.batch.item import Row
-from sakuga.batch.tables import MOST_BYTES, Entry, prompts, read_table
+from sakuga.batch.tables import MOST_BYTES, JobEntry, prompts, read_table
 from sakuga.batch.values import NAMES, checked_value, read_value
 from sakuga.batch.variation import Variation
 from sakuga.errors import RequestError
@@ -45,7 +45,7 @@ class Reader:
     outside: bool = False
     vary: Variation = field(default_factory=Variation)
 
-    def read(self, entries: Iterable[Entry]) -> Job:
+    def read(self, entries: Iterable[JobEntry]) -> Job:
         """The rows of entries, each with a seed. Raises RequestError for wrong defaults."""
         job, every, seen = Job(), dict(self.given), Counter[str]()
         for entry in entries:
@@ -70,7 +70,7 @@ class Reader:
                 job.wrong.append((entry.where + error.place, str(error)))
         return job
 
-    def _fields(self, entry: Entry) -> tuple[dict[str, Any], str]:
+    def _fields(self, entry: JobEntry) -> tuple[dict[str, Any], str]:
         """What an entry says of Request, checked, and the name it gives."""
         found: dict[str, Any] = {}
         name = ""
@@ -145,7 +145,7 @@ def open_job(
     return Reader(given, path.parent, outside, vary).read(read_table(name, data))
 
 
-def _folder(path: Path) -> Iterator[Entry]:
+def _folder(path: Path) -> Iterator[JobEntry]:
     """A prompt for each file, called as that is."""
     found = sorted(
         one for one in path.rglob("*")
@@ -160,10 +160,10 @@ def _folder(path: Path) -> Iterator[Entry]:
         try:
             text = file.read_bytes().decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            yield Entry(str(file), {}, error=f"a prompt must be UTF-8 text; got {error}")
+            yield JobEntry(str(file), {}, error=f"a prompt must be UTF-8 text; got {error}")
             continue
         name = "_".join(file.relative_to(path).with_suffix("").parts)
-        yield Entry(str(file), {"prompt": text.strip(), "name": name})
+        yield JobEntry(str(file), {"prompt": text.strip(), "name": name})
 
 
 def _hidden(file: Path, folder: Path) -> bool:

@@ -28,7 +28,7 @@ SETTING = re.compile(r"#\s*(\w+)\s*=\s*(.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JobEntry:
     """What a row says. `columns`: where each value stands, if that is more than its name.
 
     `texts`: values are texts that have yet to be read as numbers, as CSV has them. `every`: it
@@ -43,7 +43,7 @@ class Entry:
     error: str = ""
 
 
-def read_table(name: str, data: bytes) -> Iterator[Entry]:
+def read_table(name: str, data: bytes) -> Iterator[JobEntry]:
     """The entries of a file by the end of its name. Raises RequestError where none can be read."""
     kind = Path(name).suffix.lower()
     if kind == PARQUET:
@@ -63,7 +63,7 @@ def read_table(name: str, data: bytes) -> Iterator[Entry]:
     return READERS[kind](name, text)
 
 
-def prompts(name: str, text: str) -> Iterator[Entry]:
+def prompts(name: str, text: str) -> Iterator[JobEntry]:
     """Prompts as text: one a line; where one begins with <, they are parted by empty lines."""
     if re.match(r"\s*\{", text):
         yield from _jsonl(name, text)
@@ -71,17 +71,19 @@ def prompts(name: str, text: str) -> Iterator[Entry]:
     if not re.search(r"^\s*<", text, re.MULTILINE):
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip() and not line.startswith("#"):
-                yield Entry(f"{name}:{number}", {"prompt": line.strip()})
+                yield JobEntry(f"{name}:{number}", {"prompt": line.strip()})
         return
     number = 1
     for block in re.split(r"(\n\s*\n)", text):
         if block.strip():
             lead = len(block) - len(block.lstrip())
-            yield Entry(f"{name}:{number + block[:lead].count(chr(10))}", {"prompt": block.strip()})
+            yield JobEntry(
+                f"{name}:{number + block[:lead].count(chr(10))}", {"prompt": block.strip()}
+            )
         number += block.count("\n")
 
 
-def _jsonl(name: str, text: str) -> Iterator[Entry]:
+def _jsonl(name: str, text: str) -> Iterator[JobEntry]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -90,23 +92,25 @@ def _jsonl(name: str, text: str) -> Iterator[Entry]:
         except ValueError as error:
             column = getattr(error, "colno", 1)
             said = getattr(error, "msg", str(error))
-            yield Entry(f"{name}:{number}:{column}", {}, error=f"a row must be JSON; got {said}")
+            yield JobEntry(f"{name}:{number}:{column}", {}, error=f"a row must be JSON; got {said}")
             continue
         yield _entry(f"{name}:{number}", value)
 
 
-def _entry(where: str, value: Any) -> Entry:
+def _entry(where: str, value: Any) -> JobEntry:
     """A row of JSON or TOML: an object, or a prompt alone."""
     if isinstance(value, str):
-        return Entry(where, {"prompt": value})
+        return JobEntry(where, {"prompt": value})
     if not isinstance(value, dict):
-        return Entry(where, {}, error=f"a row must be an object or a text; got {cut(repr(value))}")
+        return JobEntry(
+            where, {}, error=f"a row must be an object or a text; got {cut(repr(value))}"
+        )
     if set(value) == {DEFAULTS} and isinstance(value[DEFAULTS], dict):
-        return Entry(where, value[DEFAULTS], every=True)
-    return Entry(where, value)
+        return JobEntry(where, value[DEFAULTS], every=True)
+    return JobEntry(where, value)
 
 
-def _json(name: str, text: str) -> Iterator[Entry]:
+def _json(name: str, text: str) -> Iterator[JobEntry]:
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -114,7 +118,7 @@ def _json(name: str, text: str) -> Iterator[Entry]:
     yield from _tree(name, value)
 
 
-def _toml(name: str, text: str) -> Iterator[Entry]:
+def _toml(name: str, text: str) -> Iterator[JobEntry]:
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -126,7 +130,7 @@ def _toml(name: str, text: str) -> Iterator[Entry]:
     yield from _tree(name, value, starts)
 
 
-def _tree(name: str, value: Any, lines: list[int] | None = None) -> Iterator[Entry]:
+def _tree(name: str, value: Any, lines: list[int] | None = None) -> Iterator[JobEntry]:
     """Rows in a list, or under one of ROWS with what holds for all of them beside it."""
     rows = value
     if isinstance(value, dict):
@@ -138,7 +142,7 @@ def _tree(name: str, value: Any, lines: list[int] | None = None) -> Iterator[Ent
             )  # fmt: skip
         rows = value.pop(key)
         every = {**value.pop(DEFAULTS, {}), **value}
-        yield Entry(name, every, every=True)
+        yield JobEntry(name, every, every=True)
     if not isinstance(rows, list):
         raise RequestError("the rows of a job are a list", f"{name}: {cut(repr(rows))}", "Use [].")
     for number, row in enumerate(rows, 1):
@@ -146,7 +150,7 @@ def _tree(name: str, value: Any, lines: list[int] | None = None) -> Iterator[Ent
         yield _entry(place or f"{name}: row {number}", row)
 
 
-def _csv(name: str, text: str) -> Iterator[Entry]:
+def _csv(name: str, text: str) -> Iterator[JobEntry]:
     lines, skipped = io.StringIO(text, newline=""), 0
     while True:  # settings of all rows, before the line of names
         start = lines.tell()
@@ -156,7 +160,7 @@ def _csv(name: str, text: str) -> Iterator[Entry]:
             break
         skipped += 1
         where = f"{name}:{skipped}"
-        yield Entry(where, {found[1]: found[2]}, texts=True, every=True)
+        yield JobEntry(where, {found[1]: found[2]}, texts=True, every=True)
     table = csv.reader(lines, delimiter="\t" if name.lower().endswith(".tsv") else ",", strict=True)
     header, before = [one.strip() for one in next(table, [])], table.line_num
     while True:
@@ -164,7 +168,7 @@ def _csv(name: str, text: str) -> Iterator[Entry]:
         try:
             cells = next(table, None)
         except csv.Error as error:
-            yield Entry(where, {}, error=f"a row must be CSV; got {error}")
+            yield JobEntry(where, {}, error=f"a row must be CSV; got {error}")
             cells = []
         if cells is None:
             return
@@ -173,13 +177,13 @@ def _csv(name: str, text: str) -> Iterator[Entry]:
             continue
         if len(cells) > len(header):
             told = f"a row has at most the {len(header)} columns of the first; got {len(cells)}"
-            yield Entry(f"{where}:{len(header) + 1}", {}, error=told + ". Quote its commas.")
+            yield JobEntry(f"{where}:{len(header) + 1}", {}, error=told + ". Quote its commas.")
             continue
         named = {key: cell for key, cell in zip(header, cells, strict=False) if cell.strip()}
-        yield Entry(where, named, {key: i for i, key in enumerate(header, 1)}, texts=True)
+        yield JobEntry(where, named, {key: i for i, key in enumerate(header, 1)}, texts=True)
 
 
-def _parquet(name: str, data: bytes) -> Iterator[Entry]:
+def _parquet(name: str, data: bytes) -> Iterator[JobEntry]:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError:
@@ -191,14 +195,14 @@ def _parquet(name: str, data: bytes) -> Iterator[Entry]:
         raise _unreadable(name, "Parquet", error) from None
     for number, row in enumerate(rows, 1):
         given = {key: value for key, value in row.items() if value is not None}
-        yield Entry(f"{name}: row {number}", given)
+        yield JobEntry(f"{name}: row {number}", given)
 
 
 def _unreadable(name: str, kind: str, error: Exception) -> RequestError:
     return RequestError(f"a job must be {kind}", f"{name}: {cut(str(error), 200)}", "Mend it.")
 
 
-READERS: Mapping[str, Callable[[str, str], Iterator[Entry]]] = {
+READERS: Mapping[str, Callable[[str, str], Iterator[JobEntry]]] = {
     ".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".toml": _toml, ".csv": _csv,
     ".tsv": _csv, ".txt": prompts,
 }  # fmt: skip

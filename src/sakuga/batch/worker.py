@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +13,10 @@ from sakuga.adapters.fit import record
 from sakuga.api.codec import plain
 from sakuga.api.events import Event, Finished, Stepped, Warned
 from sakuga.api.request import Request
-from sakuga.batch.album import TEXTS, Album, gone_or_edited, is_sick, paused
-from sakuga.batch.item import Item, Reading, Row
+from sakuga.batch.album import TEXTS, Album, is_sick, paused
+from sakuga.batch.item import Item, Items, Row
 from sakuga.batch.lease import Leases
+from sakuga.batch.survey import survey
 from sakuga.batch.texts import read_ahead
 from sakuga.engine.encode import EmbeddingCache
 from sakuga.engine.engine import Engine, fitted
@@ -51,7 +51,7 @@ class Worker:
 
         Raises Cancelled where it was stopped, Paused where the disk takes no more.
         """
-        reading = Reading(
+        reading = Items(
             self.engine.resolve, self.engine.checkpoint.sha256(self.engine.digest),
             lambda request: digests(self.engine, request),
         )  # fmt: skip
@@ -61,7 +61,7 @@ class Worker:
         leases = self.album.leases()
         try:
             with leases.beating():
-                self._draw_all(self._survey(reading), leases)
+                self._draw_all(self._left(reading), leases)
             known = self.album.journal.done
             done = [one for one in reading.items if one.id in known]
             files = [[one.row.where, known[one.id].file] for one in done[:MOST_TOLD]]
@@ -72,47 +72,13 @@ class Worker:
                 raise
             raise paused(self.album.place, error) from None
 
-    def _survey(self, reading: Reading) -> list[Item]:
+    def _left(self, items: Items) -> list[Item]:
         """What is left to draw, in a good order; tells how the job stands."""
-        journal, items = self.album.journal, reading.items
-        journal.refresh()
-        if self.retry:
-            self._let_retry(items)
-        changed = self._changed(items)
-        left = [one for one in items if not journal.settled(one.id)]
-        failed = [one for one in items if one.id not in journal.done and journal.settled(one.id)]
-        known = {one.id for one in items}
-        self.tell({
-            "event": "job", "items": len(items), "left": len(left), "failed": len(failed),
-            "done": len(items) - len(left) - len(failed), "twice": reading.twice,
-            "wrong": [[row.where, error] for row, error in reading.wrong],
-            "others": len(journal.done.keys() - known), "torn": journal.torn,
-            "deleted": changed["deleted"], "edited": changed["edited"],
-            "errors": [[one.row.where, journal.troubles[one.id].error] for one in failed],
-        })  # fmt: skip
-        left.sort(key=lambda item: repr(item.kin))
+        told, left = survey(self.album, items, retry=self.retry, redraw=self.redraw)
+        self.tell(told)
         number, of = self.share
         first = number * len(left) // of
         return left[first:] + left[:first]
-
-    def _changed(self, items: Sequence[Item]) -> Counter[str]:
-        """How many finished pictures are not as they were; those deleted may be drawn again."""
-        done, changed = self.album.journal.done, Counter[str]()
-        for item in items:
-            what = item.id in done and gone_or_edited(self.album.place, done[item.id])
-            if what:
-                changed[what] += 1
-                if what == "deleted" and self.redraw:
-                    del done[item.id]
-        return changed
-
-    def _let_retry(self, items: Sequence[Item]) -> None:
-        journal = self.album.journal
-        for item in items:
-            trouble = journal.troubles.get(item.id)
-            if trouble and trouble.settled and item.id not in journal.done:
-                taken = {"failures": trouble.failures, "deaths": trouble.deaths}
-                journal.append("retried", item.id, taken)
 
     def _draw_all(self, items: list[Item], leases: Leases) -> None:
         own = items[: -(-len(items) // self.share[1])]

@@ -1,14 +1,17 @@
-"""The texts of several requests, read ahead of their drawing: each once, many in one pass."""
+"""Many requests in one call: the texts of all are read first, each once, many in one pass."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import overload
 
+from sakuga.api.events import Event, Finished, Result
+from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
 from sakuga.engine.run import Events, Run
@@ -20,23 +23,51 @@ PASS = 64  # requests: streaming an encoder costs as much for all of them as for
 KEPT = 1 << 40  # bytes on disk: whatever will be needed
 
 
-class Planner(Protocol):
-    """What of an engine is needed to read texts."""
+class Calls(ABC):
+    """What is asked of an engine in one call, by what it does event by event."""
 
     encoders: TextEncoders
     runner: Runner
 
+    @abstractmethod
+    def resolve(self, request: Request | str) -> Resolved:
+        """The request in full."""
+
+    @abstractmethod
     def plan(self, request: Resolved) -> Run:
         """How a request will be run."""
-        ...
 
+    @abstractmethod
     def settle(self, run: Run) -> None:
         """Make room for a run."""
-        ...
+
+    @abstractmethod
+    def generate(self, request: Request | str) -> Generator[Event, None, None]:
+        """Draw, event by event."""
+
+    @overload
+    def draw(self, request: str) -> Result: ...
+    @overload
+    def draw(self, request: Request) -> Result | list[Result]: ...
+    def draw(self, request: Request | str) -> Result | list[Result]:
+        """Draw a request or a text: its picture, or a list where it asks for several."""
+        with contextlib.closing(self.generate(request)) as events:
+            results = [event.result for event in events if isinstance(event, Finished)]
+        return results[0] if len(results) == 1 else results
+
+    def batch(self, requests: Iterable[Request | str]) -> Iterator[Result]:
+        """Draw many, the texts of all read first; each picture as a drawing of its own has it.
+
+        `sakuga batch` does the same into a folder, and goes on where it was stopped.
+        """
+        with texts_kept(self, [self.resolve(one) for one in requests]) as resolved:
+            for request in resolved:
+                drawn = self.draw(request)
+                yield from drawn if isinstance(drawn, list) else [drawn]
 
 
 @contextlib.contextmanager
-def texts_kept(engine: Planner, requests: Sequence[Resolved]) -> Iterator[Sequence[Resolved]]:
+def texts_kept(engine: Calls, requests: Sequence[Resolved]) -> Iterator[Sequence[Resolved]]:
     """Within, the texts of requests have been read, and are kept for their drawing."""
     before = engine.encoders.cache
     with tempfile.TemporaryDirectory(prefix="sakuga-") as folder:
@@ -51,14 +82,14 @@ def texts_kept(engine: Planner, requests: Sequence[Resolved]) -> Iterator[Sequen
             engine.encoders.cache = before
 
 
-def planned(engine: Planner, requests: Iterable[Resolved]) -> Iterator[Run]:
+def planned(engine: Calls, requests: Iterable[Resolved]) -> Iterator[Run]:
     """Runs of requests; of one that cannot be planned there is none: its drawing will say why."""
     for request in requests:
         with contextlib.suppress(SakugaError):
             yield engine.plan(request)
 
 
-def read_texts(engine: Planner, runs: Sequence[Run]) -> Events[None]:
+def read_texts(engine: Calls, runs: Sequence[Run]) -> Events[None]:
     """One pass over the texts of runs; in two halves where that needs too much memory."""
     runs = [one for one in runs if GEMMA.name in one.stages]
     if not runs:
@@ -74,7 +105,7 @@ def read_texts(engine: Planner, runs: Sequence[Run]) -> Events[None]:
     yield from engine.encoders.read_ahead(joint)
 
 
-def _joint(engine: Planner, runs: Sequence[Run]) -> Run:
+def _joint(engine: Calls, runs: Sequence[Run]) -> Run:
     """A run that reads all texts of several, which is planned for them together."""
     first = runs[0]
     readings = {

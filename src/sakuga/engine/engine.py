@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import overload
 
 from torch import Tensor
 
@@ -37,7 +36,7 @@ from sakuga.api.start import load_start
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
 from sakuga.engine import decode, denoise, encode_picture
-from sakuga.engine.ahead import texts_kept
+from sakuga.engine.ahead import Calls
 from sakuga.engine.beginning import beginning_of
 from sakuga.engine.decode import finished, stored_preview
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
@@ -58,7 +57,7 @@ from sakuga.weights.sha256 import file_sha256
 WHOLE = "The prompt is encoded as one text: it has no <character_1> beside another block."
 
 
-class Engine:
+class Engine(Calls):
     """Draws with one model on one device; an ImageGenerator. Weights load at first use."""
 
     def __init__(
@@ -173,26 +172,6 @@ class Engine:
             yield from self.run(self.plan(self.resolve(request)))
         finally:
             self._free.release()
-
-    @overload
-    def draw(self, request: str) -> Result: ...
-    @overload
-    def draw(self, request: Request) -> Result | list[Result]: ...
-    def draw(self, request: Request | str) -> Result | list[Result]:
-        """Draw a request or a text: its picture, or a list where it asks for several."""
-        with closing(self.generate(request)) as events:
-            results = [event.result for event in events if isinstance(event, Finished)]
-        return results[0] if len(results) == 1 else results
-
-    def batch(self, requests: Iterable[Request | str]) -> Iterator[Result]:
-        """Draw many, the texts of all read first; each picture as a drawing of its own has it.
-
-        `sakuga batch` does the same into a folder, and goes on where it was stopped.
-        """
-        with texts_kept(self, [self.resolve(one) for one in requests]) as resolved:
-            for request in resolved:
-                drawn = self.draw(request)
-                yield from drawn if isinstance(drawn, list) else [drawn]
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
