@@ -65,7 +65,7 @@ def read_table(name: str, data: bytes) -> Iterator[JobEntry]:
 
 def prompts(name: str, text: str) -> Iterator[JobEntry]:
     """Prompts as text: one a line; where one begins with <, they are parted by empty lines."""
-    if re.match(r"\s*\{", text):
+    if re.match(r"\s*\{\s*\"", text):  # not a choice in braces
         yield from _jsonl(name, text)
         return
     if not re.search(r"^\s*<", text, re.MULTILINE):
