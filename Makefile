@@ -3,7 +3,8 @@
 #   make draw     a picture of two characters, drawn by the model in the package
 #   make test     the tests that need no GPU
 #
-# and four for those who change the code: make check, make docs, make test-long, make test-wild.
+# and for those who change the code: make check, make docs, make test-long, make test-batch,
+# make test-wild.
 
 VENV    ?= .venv
 PROMPT  := examples/two_characters.xml
@@ -13,11 +14,11 @@ PYTHON  := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find src/sakuga -type f -not -path '*/__pycache__/*')
 
-.PHONY: help draw test test-long test-wild check docs
+.PHONY: help draw test test-long test-wild test-batch check docs
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^# \{0,1\}//; 1,6p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,7p' Makefile
 
 draw: $(VENV)/.installed-draw
 	@if $(MAKE) --no-print-directory --question $(PICTURE); then \
@@ -40,6 +41,10 @@ test-long: $(VENV)/.installed-test
 # Against real files, which it fetches (500 MB); not part of the tests.
 test-wild: $(VENV)/.installed-test
 	@scripts/test-wild
+
+# Kills at 300 points of a batch, about ten minutes; the tests have a few of them.
+test-batch: $(VENV)/.installed-test
+	@scripts/test-batch
 
 check: $(VENV)/.installed-test
 	@scripts/check

@@ -71,6 +71,10 @@ WRITTEN = (
         "an engine draws one request at a time", "another while one is drawn",
         "Close the events of the other, let requests wait, or open a second engine.",
     ),
+    errors.Paused(
+        "pictures must be written", "No space left on device for out",
+        "What is done stays done; make room, then give the same command again.",
+    ),
     errors.NonFiniteOutput(
         "every value that leaves a stage must be finite",
         "NaN or infinity at step 3, in float32 too",

@@ -2,7 +2,8 @@
 
     sakuga.draw("1girl, smile", seed=7).save("smile.png")
 
-`draw` makes one picture; `open` gives an Engine for many, whose `generate` tells of every step;
+`draw` makes one picture; `open` gives an Engine for many, whose `generate` tells of every step,
+and whose `batch` reads all texts first; `NewbiePipeline` is called as diffusers' pipelines are;
 `lint` says what a prompt gets wrong. What is named here is loaded when it is first used.
 """
 
@@ -15,15 +16,18 @@ if TYPE_CHECKING:
     from sakuga.api.events import ImageGenerator, Result
     from sakuga.api.request import Request
     from sakuga.engine.engine import Engine
+    from sakuga.engine.pipeline import DiT, NewbiePipeline
     from sakuga.engine.simple import draw, open
     from sakuga.errors import SakugaError
     from sakuga.prompt.lint import lint
 
 __all__ = [
     "Budget",
+    "DiT",
     "Engine",
     "EngineSpec",
     "ImageGenerator",
+    "NewbiePipeline",
     "Request",
     "Result",
     "SakugaError",
@@ -34,9 +38,11 @@ __all__ = [
 
 _HOMES = {
     "Budget": "api.engine_spec",
+    "DiT": "engine.pipeline",
     "Engine": "engine.engine",
     "EngineSpec": "api.engine_spec",
     "ImageGenerator": "api.events",
+    "NewbiePipeline": "engine.pipeline",
     "Request": "api.request",
     "Result": "api.events",
     "SakugaError": "errors",

@@ -15,6 +15,7 @@
     │   └── BudgetTooSmall      no plan draws this within the budget that was given
     ├── NonFiniteOutput         NaN or infinity would have left a stage, twice
     ├── Busy                    another drawing is under way
+    ├── Paused                  a disk takes no more; the same command goes on later
     ├── ReceiptMismatch         a picture cannot be redrawn as it was made
     └── Cancelled               the user stopped it; nothing partial was left
 
@@ -135,6 +136,14 @@ class Busy(SakugaError):
     """Another drawing is under way; the same request may succeed later."""
 
     code = "busy"
+    exit_code = 75
+    http_status = 503
+
+
+class Paused(SakugaError):
+    """A disk takes no more; nothing is lost, and the same command goes on from there."""
+
+    code = "paused"
     exit_code = 75
     http_status = 503
 

@@ -20,6 +20,7 @@ WITH_TORCH = {
     "memory/attention", "memory/device", "memory/flat", "memory/ledger", "memory/pinned",
     "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/deltas", "adapters/extract", "adapters/merge",
+    "batch/texts", "batch/worker",
     "commands/convert", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",
     "chibi/data", "chibi/judge", "chibi/losses", "chibi/measure", "chibi/muon", "chibi/optimise",

@@ -30,6 +30,7 @@ ERRORS = {
     "BudgetTooSmall": ("budget_too_small", 1, 422),
     "NonFiniteOutput": ("non_finite_output", 1, 500),
     "Busy": ("busy", 75, 503),
+    "Paused": ("paused", 75, 503),
     "ReceiptMismatch": ("receipt_mismatch", 1, 409),
     "Cancelled": ("cancelled", 130, 499),
 }
@@ -64,10 +65,12 @@ PUBLIC = {
                "mask_feather: int | None = None, only_masked: bool = False, "
                "mask_padding: int | None = None, outpaint: str | None = None) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
+    "DiT": "(network: NextDiT) -> None",
+    "NewbiePipeline": "(engine: Engine) -> None",
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "
             "width: int | None = None, height: int | None = None, steps: int | None = None, "
-            "guidance: float | None = None, model: str | Path = 'chibi') -> Result",
+            "guidance: float | None = None, model: str | Path = 'chibi') -> Result | list[Result]",
     "lint": "(text: str, *, limit: int = 512, "
             "tokenizer: Callable[[], Tokenizer] | None = None, "
             "vocabulary: frozenset[str] | None = None, system_xml: str = '', "
@@ -84,8 +87,12 @@ VERBS = {
     "Engine.resolve": "(self, request: Request | str) -> Resolved",
     "Engine.plan": "(self, request: Resolved) -> Run",
     "Engine.run": "(self, run: Run) -> Generator[Event, None, None]",
+    "Engine.draw": "(self, request: Request | str) -> Result | list[Result]",
+    "Engine.batch": "(self, requests: Iterable[Request | str]) -> Iterator[Result]",
     "Engine.generate": "(self, request: Request | str) -> Generator[Event, None, None]",
     "ImageGenerator.generate": "(self, request: Request) -> Generator[Event, None, None]",
+    "NewbiePipeline.from_pretrained": "(path: str | Path, *, torch_dtype: Any = auto, "
+                                      "device_map: str = auto) -> NewbiePipeline",
     "Result.save": "(self, path: str | Path, *, overwrite: bool = False) -> Path",
 }  # fmt: skip
 EVENTS = {

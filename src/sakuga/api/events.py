@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from sakuga.api.codec import plain, typed, unknown
 from sakuga.api.receipt import AdapterRecord, Plan, Receipt, TokenCounts
@@ -21,6 +21,9 @@ from sakuga.api.said import texts_of
 from sakuga.files.atomic import write_atomically
 from sakuga.files.png import Picture, encode_png
 from sakuga.files.saving import KINDS, PNG, encode_picture, kind_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,22 @@ class Result:
     def png(self) -> bytes:
         """A PNG file of the picture, its receipt inside."""
         return encode_png(self.picture, texts_of(self.receipt))
+
+    @property
+    def image(self) -> PILImage:
+        """The picture as an image of Pillow."""
+        from PIL import Image  # noqa: PLC0415  # few ask for it
+
+        size = self.picture.width, self.picture.height
+        return Image.frombytes("RGB", size, self.picture.rgb)
+
+    def show(self) -> None:
+        """Show the picture in the viewer of this desktop."""
+        self.image.show()
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return self.png
 
     def encoded(
         self, kind: str = "png", quality: int | None = None, metadata: bool = True

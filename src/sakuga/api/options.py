@@ -8,11 +8,11 @@ import os
 import types
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from functools import wraps
+from functools import lru_cache, wraps
 from inspect import signature
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sakuga.api.codec import plain, typed_value, unknown
+from sakuga.api.codec import hints_of, plain, typed_value, unknown
 from sakuga.errors import RequestError
 from sakuga.printable import cut
 
@@ -113,12 +113,22 @@ def settled(value: T) -> T:
     text, one text for a list of them, numbers of numpy. Raises RequestError for the first
     field that cannot be.
     """
-    hints = get_type_hints(type(value))
+    hints = hints_of(type(value))
     read = {
         declared.name: _settled(declared, hints[declared.name], getattr(value, declared.name))
         for declared in fields(value)  # type: ignore[arg-type]
     }
     return replace(value, **read)  # type: ignore[type-var]
+
+
+def settled_field(kind: type, name: str, got: Any) -> Any:
+    """A value of one field of a dataclass, as `settled` has it."""
+    return _settled(_declared(kind)[name], hints_of(kind)[name], got)
+
+
+@lru_cache(maxsize=8)
+def _declared(kind: type) -> dict[str, Field[Any]]:
+    return {one.name: one for one in fields(kind)}
 
 
 def _settled(declared: Field[Any], kind: Any, got: Any) -> Any:

@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
     "draw": Command("draw:draw", "Draw pictures of a prompt, or one picture again."),
     "vary": Command("vary:vary", "Draw pictures that are nearly another one."),
     "upscale": Command("upscale:upscale", "Enlarge pictures with an upscaler."),
+    "batch": Command("batch:batch", "Draw many pictures, and go on where it was stopped."),
     "lint": Command(
         "lint:lint",
         "Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors.",

@@ -83,7 +83,7 @@ def draw(
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures of a prompt, or one picture again."""
-    asked = {**request, **_sized(request, size)}
+    asked = {**request, **sized(request, size)}
     draw_asked(prompt, engine, asked, output, strict=strict, no_cache=no_cache, as_json=as_json)
 
 
@@ -143,7 +143,7 @@ def _preset_of_parts(spec: EngineSpec) -> str:
     return preset_of(spec.transformer or "", pooled=spec.jina is not None).name
 
 
-def _sized(given: Mapping[str, Any], size: str | None) -> dict[str, int]:
+def sized(given: Mapping[str, Any], size: str | None) -> dict[str, int]:
     """Width and height of --size."""
     if size is None:
         return {}

@@ -292,6 +292,12 @@ class TextEncoders:
         yield Encoded(run.texts.counts)
         return [Conditioning(*side) for side in zip(tokens, pooled, strict=True)]
 
+    def read_ahead(self, run: Run) -> Events[None]:
+        """Read the texts of a run into the cache, for drawings to come."""
+        for stage in (GEMMA, JINA):
+            if stage.name in run.stages:
+                yield from self._features(run, stage)
+
     def _features(self, run: Run, stage: Stage) -> Events[list[Tensor]]:
         """What an encoder makes of each text, on the host; it reads only what is not kept."""
         readings = run.texts.readings[stage.name]

@@ -36,6 +36,7 @@ from sakuga.api.resolved import Resolved, resolve, untrained_size
 from sakuga.api.start import Start, load_start
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
+from sakuga.engine.ahead import Calls
 from sakuga.engine.decode import finished, stored_preview
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
 from sakuga.engine.networks import Networks
@@ -58,7 +59,7 @@ from sakuga.weights.sha256 import file_sha256
 WHOLE = "The prompt is encoded as one text: it has no <character_1> beside another block."
 
 
-class Engine:
+class Engine(Calls):
     """Draws with one model on one device; an ImageGenerator. Weights load at first use."""
 
     def __init__(
@@ -101,7 +102,7 @@ class Engine:
         spec = settled(spec if isinstance(spec, EngineSpec) else EngineSpec(as_model(spec)))
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
         engine = cls(_open(spec), device, spec, observers, digest)
-        _fitted(engine)
+        fitted(engine)
         return engine
 
     def resolve(self, request: Request | str) -> Resolved:
@@ -131,7 +132,7 @@ class Engine:
         plan, name = self.runner.record(run), self.model.name
         yield Planned(run.request, plan, name, run.weights, run.adapters)
         yield from _warnings(self, run)
-        self._settle(run)
+        self.settle(run)
         texts = list[Conditioning]()
         if DENOISE.name in run.stages:
             texts = yield from self.encoders.read(run)
@@ -180,7 +181,7 @@ class Engine:
         """Without adapters."""
         return read_inventory(self.checkpoint)
 
-    def _settle(self, run: Run) -> None:
+    def settle(self, run: Run) -> None:
         """Let the transformer have the adapters of this drawing, and networks stay or leave."""
         if not run.plan.kept or not self.networks.has(run.fits):
             self.device.kept.release()  # first: an adapter's factors go where its module's lie
@@ -196,7 +197,7 @@ def _open(spec: EngineSpec) -> Checkpoint:
     return open_checkpoint(None if spec.source is None else locate(spec.source), parts)
 
 
-def _fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> tuple[Fit, ...]:
+def fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> tuple[Fit, ...]:
     """The adapters of every drawing, then those of one, held against the transformer."""
     specs = parse_adapters((*engine.spec.lora, *lora))
     if not specs:
@@ -215,7 +216,7 @@ def _planned(
     """How one pass will be run; `first`: the one before it."""
     times = grid(request.steps, request.solver, request.schedule, request.shift)
     times = times[request.steps - request.walked :]
-    fits = first.fits if first else _fitted(engine, request.lora, request.lora_partial)
+    fits = first.fits if first else fitted(engine, request.lora, request.lora_partial)
     inventory = with_adapters(engine._inventory, fits)
     work = work_of(request, times, texts, start)
     options = plan_options(engine.spec.budget, engine.dtype, engine.device)

@@ -3,12 +3,15 @@
 A plan of faults is a text such as `nan@decode:1,oom@step3:1`: what happens, where, and
 how many times (1 if not said). What: `nan` (one value becomes NaN), `oom` (the allocator
 gives up), `stop` (the user presses Ctrl-C), `hang` (a second passes), `kill` (the process
-dies at once), `eio` (the disk fails). Where: `gemma`, `jina`, `encode`, `step1`, `step2` ...,
-`decode`, `save`. It is an observer of drawings (`engine.run`); without a plan there is none.
+dies at once), `eio` (the disk fails), `full` (the disk is full). Where: `gemma`, `jina`,
+`encode`, `step1`, `step2` ..., `decode`, `save`; in a batch also `leased`, `drafted`, `renamed`,
+`line` (within one of its journal), `beat`. It is an observer of drawings (`engine.run`);
+without a plan there is none.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -18,8 +21,8 @@ from typing import Any
 
 from sakuga.errors import RequestError
 
-KINDS = ("nan", "oom", "stop", "hang", "kill", "eio")
-PLACES = re.compile(r"gemma|jina|encode|step[1-9]\d*|decode|save")
+KINDS = ("nan", "oom", "stop", "hang", "kill", "eio", "full")
+PLACES = re.compile(r"gemma|jina|encode|step[1-9]\d*|decode|save|leased|drafted|renamed|line|beat")
 
 
 class Faults:
@@ -34,7 +37,8 @@ class Faults:
                     "a fault must be WHAT@WHERE or WHAT@WHERE:TIMES",
                     repr(entry),
                     f"WHAT is one of {', '.join(KINDS)}; "
-                    "WHERE gemma, jina, encode, step1 ..., decode or save.",
+                    "WHERE gemma, jina, encode, step1 ..., decode, save, "
+                    "leased, drafted, renamed, line or beat.",
                 )
             self._left[match[2], match[1]] += int(match[3] or 1)
 
@@ -60,4 +64,6 @@ def _strike(kind: str, place: str, tensors: tuple[Any, ...]) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
         case "eio":
-            raise OSError(5, f"Input/output error, ordered at {place}")
+            raise OSError(errno.EIO, f"Input/output error, ordered at {place}")
+        case "full":
+            raise OSError(errno.ENOSPC, f"No space left on device, ordered at {place}")

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 
 from sakuga.api.engine_spec import Budget, EngineSpec, as_model
-from sakuga.api.events import Finished, Result
+from sakuga.api.events import Result
 from sakuga.api.options import keywords
 from sakuga.api.request import Request, as_request
 from sakuga.engine.engine import Engine
 
 
+@overload
+def draw(
+    prompt: str,
+    *,
+    negative: str = "",
+    seed: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    model: str | Path = "chibi",
+) -> Result: ...
+@overload
+def draw(
+    prompt: Request,
+    *,
+    negative: str = "",
+    seed: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    model: str | Path = "chibi",
+) -> Result | list[Result]: ...
 @keywords(" Give a Request for more.")
 def draw(
     prompt: str | Request,
@@ -28,8 +51,8 @@ def draw(
     steps: int | None = None,
     guidance: float | None = None,
     model: str | Path = "chibi",
-) -> Result:
-    """Draw one picture of a prompt, or the first of a Request with what else is given changed.
+) -> Result | list[Result]:
+    """Draw a prompt, or a Request with what else is given changed: a list if it asks for several.
 
     width, height: pixels; what is None is the model's choice, the seed random. The engine of
     the model drawn with last stays open, and draws one picture after the other, whichever
@@ -42,8 +65,7 @@ def draw(
     request = replace(
         as_request(prompt), **{name: one for name, one in given.items() if one is not None}
     )
-    with contextlib.closing(_engine(model).generate(request)) as events:
-        return next(event.result for event in events if isinstance(event, Finished))
+    return _engine(model).draw(request)
 
 
 @keywords(" Engine.open takes an EngineSpec with more, and a Request has lora=.")

@@ -18,9 +18,12 @@ DRAFT = (".sakuga-", ".part")  # how the name of a draft begins and ends
 ABANDONED = 3600.0  # seconds after which whoever wrote a draft is taken to be dead
 
 
-def write_atomically(path: Path, data: bytes, *, replace: bool) -> None:
+def write_atomically(
+    path: Path, data: bytes, *, replace: bool, before: Callable[[], None] = lambda: None
+) -> None:
     """Make `path` hold all of `data`, or leave it as it was; once done, it survives a power cut.
 
+    before: called when all is written but for the last step; what it raises leaves all as it was.
     Raises OutputExists if the file is there and `replace` is False, OSError where the system
     cannot write it.
     """
@@ -28,6 +31,7 @@ def write_atomically(path: Path, data: bytes, *, replace: bool) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+        before()
     _sync_folder(path.parent)
 
 

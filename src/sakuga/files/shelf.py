@@ -63,7 +63,8 @@ class Shelf:
         file = self.file(name)
         try:
             with file.open("rb") as stream:
-                data = stream.read(self.limit)
+                # What is asked for is allocated before it is read.
+                data = stream.read(min(self.limit, os.fstat(stream.fileno()).st_size))
         except OSError:
             return None
         with contextlib.suppress(OSError):  # a folder that may only be read is of use too
