@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sakuga.chibi.binding.rows import Row
 
 
+_OFTEN = 32  # rows between two contact sheets of what is drawn so far
+
+
 @dataclass(frozen=True, slots=True)
 class BindingOptions:
     """What of the binding benchmark is measured, where, and what is kept of it."""
@@ -32,7 +35,8 @@ class BindingOptions:
         default=False,
     )
     store: bool = option(
-        Option("Keep the verdicts of --quick as this model's.", flags=("--store",)), default=False
+        Option("Keep the verdicts of --quick, in --out if given.", flags=("--store",)),
+        default=False,
     )
     rows: tuple[str, ...] = option(
         Option('Rows whose names begin so, as "who: XML"; repeatable.', metavar="ROW"), default=()
@@ -44,7 +48,7 @@ class BindingOptions:
         default=False,
     )
     device: str = option(Option("Where to draw.", choices=("auto", "cpu", "cuda")), default="auto")
-    out: str | None = option(Option("A folder for binding.json, best.png and worst.png."))
+    out: str | None = option(Option("A folder for binding.json, best.png, worst.png."))
     list_rows: bool = option(Option("Print the rows, draw none.", flags=("--list",)), default=False)
 
     @property
@@ -107,8 +111,8 @@ def _measure(options: BindingOptions, rows: Sequence[Row], as_json: bool) -> Non
             measured.append(figures)
             if out:
                 write_json(out / "binding.json", told)
-    if out:
-        sheets.write(out)
+            if out and (len(measured) % _OFTEN == 0 or len(measured) == len(rows)):
+                sheets.write(out)
     if as_json:
         print(json.dumps(told))
         return
@@ -118,12 +122,13 @@ def _measure(options: BindingOptions, rows: Sequence[Row], as_json: bool) -> Non
 
 def _quick(options: BindingOptions, as_json: bool) -> None:
     """Hold the verdicts on a few pictures against those that are kept. Exits 1 if they differ."""
-    from sakuga.chibi.binding.quick import LEAST, PICTURES, Kept, digest, quick_rows, same_share
+    from sakuga.chibi.binding.quick import FILE, LEAST, PICTURES, Kept, digest
+    from sakuga.chibi.binding.quick import quick_rows, same_share
 
     weights = digest(options.folder)
     found = Kept(weights, _open(options, PICTURES).verdicts(quick_rows()))
     if options.store:
-        found.write()
+        found.write(Path(options.out) / FILE.name if options.out else FILE)
         return
     kept = Kept.open()
     share, same_model = same_share(kept.rows, found.rows), kept.weights == weights

@@ -102,7 +102,13 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
         "Measure a model.",
     ),
     "train": CommandGroup(
-        {"chibi": Command("train:chibi", "Train the embedded model from its own renderer.")},
+        {
+            "chibi": Command("train:chibi", "Train the embedded model from its own renderer."),
+            "forms": Command(
+                "train:forms",
+                "Teach one small transformer three times: by XML, by flat tags, by both.",
+            ),
+        },
         "Train a model.",
     ),
     "lora": CommandGroup(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count
 from random import Random
 from zlib import crc32
 
@@ -19,7 +21,7 @@ from sakuga.chibi.vocabulary import TAGS, VALUES
 SEED = 2**31 + 7  # beyond every seed of training
 LOOKS = ("hair_color", "hair_style", "eye_color", "garment", "expression", "pose", "accessory")
 _FULL = ("hair_color", "hair_style", "eye_color", "garment", "expression", "pose")
-_TOLD_APART = ("hair_color", "hair_style", "eye_color", "garment", "expression", "pose")
+_TOLD_APART = (*_FULL, "garment_color")
 _RARE = {
     "gender": ("1boy",),
     "hair_style": ("long_twintails", "twin_braids", "double_bun"),
@@ -78,17 +80,18 @@ def peers(index: int, people: int, said: int) -> Ask:
 
 def alike(index: int, people: int, said: int) -> Ask:
     """Eight atoms of each, all of whom are alike but for one attribute."""
-    rng, scene = Random(f"alike {people} {index}"), _scene("alike", 1, index)
-    (first,) = scene.characters
-    while True:
-        slot = rng.choice(_TOLD_APART)
-        slot = "garment_color" if slot == "garment" and rng.random() < 0.5 else slot
-        values = rng.sample(VALUES[slot], min(people, len(VALUES[slot])))
-        twins = tuple(replace(first, **{slot: value}) for value in values)
-        if len(twins) == people and all(map(held_out, twins)):
+    slot = Random(f"alike {people} {index}").choice(_TOLD_APART)
+    for attempt in count():
+        scene = _scene(f"alike {attempt}", 1, index)
+        (first,) = scene.characters
+        others = [replace(first, **{slot: value}) for value in VALUES[slot]]
+        twins = [one for one in others if one != first and held_out(one)]
+        if len(twins) >= people - 1:
             break
+    Random(index).shuffle(twins)
+    twins = [first, *twins[: people - 1]]
     told = tuple(_tags(one, _FULL) for one in twins)
-    return Ask(replace(scene, characters=twins), told, {}, index)
+    return Ask(replace(scene, characters=tuple(twins)), told, {}, index)
 
 
 def rare(index: int, people: int, said: int) -> Ask:
@@ -117,6 +120,7 @@ def placed(index: int, people: int, said: int) -> Ask:
     return Ask(replace(scene, characters=standing), told, {}, index)
 
 
+@cache
 def _scene(kind: str, people: int, index: int) -> Scene:
     """A scene of colours that no training picture has together, nobody's place asked for."""
     draws = np.random.default_rng((SEED, crc32(kind.encode()), people, index))

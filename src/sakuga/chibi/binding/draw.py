@@ -56,33 +56,33 @@ class Easel:
     def draw(self, asks: Sequence[Ask], texts: Sequence[str], row: Row) -> Tensor:
         """A picture of each, (B, 3, H, W) in [-1, 1]; noise depends on the ask alone."""
         painter, readings = self.painter, [self.readings(text, row.encoding) for text in texts]
-        captions: dict[tuple[Ids, ...], Tensor] = {}
-        pooled: dict[tuple[Ids, ...], Tensor] = {}
-        for gemma, gemma_empty, jina, jina_empty in readings:
-            for one in (gemma, gemma_empty):
-                if one.parts.texts not in captions:
-                    features = joined(one.parts, {ids: self._gemma(ids) for ids in one.texts})
-                    lone = Segments((len(features),))
-                    captions[one.parts.texts] = painter.transformer.caption(features, lone)
-            for one in (jina, jina_empty):
-                if one.parts.texts not in pooled:
-                    vectors = {ids: self._jina(ids) for ids in one.texts}
-                    pooled[one.parts.texts] = mean_of(one.parts, vectors)
-        order = [each[0] for each in readings] + [each[1] for each in readings]
-        refined = [captions[one.parts.texts] for one in order]
-        order = [each[2] for each in readings] + [each[3] for each in readings]
-        vectors = torch.stack([pooled[one.parts.texts] for one in order])
+        gemma = {
+            one: self._caption(one) for one in {each[side] for each in readings for side in (0, 1)}
+        }
+        jina = {
+            one: self._pooled(one) for one in {each[side] for each in readings for side in (2, 3)}
+        }
+        # All prompts, then all negatives, as guidance takes them.
+        refined = [gemma[each[side]] for side in (0, 1) for each in readings]
+        pooled = [jina[each[side]] for side in (2, 3) for each in readings]
         segments = Segments(tuple(len(one) for one in refined))
+        read = torch.cat(refined), segments, torch.stack(pooled).to(painter.device)
         noise = torch.cat([painter.noise(1, ask.seed, row.size) for ask in asks])
-        return painter.walk((torch.cat(refined), segments, vectors), noise)
+        return painter.walk(read, noise)
 
-    def _gemma(self, ids: Ids) -> Tensor:
-        features: Tensor = self.painter.gemma(torch.tensor([ids], device=self.painter.device))[0]
-        return features
+    def _caption(self, reading: Reading) -> Tensor:
+        """What the transformer looks at of a text, (L, D), where the networks are."""
+        ids = {one: self._ids(one) for one in reading.texts}
+        features = joined(reading.parts, {one: self.painter.gemma(ids[one])[0] for one in ids})
+        return self.painter.transformer.caption(features, Segments((len(features),)))
 
-    def _jina(self, ids: Ids) -> Tensor:
-        vector: Tensor = self.painter.jina(torch.tensor([ids], device=self.painter.device))[0]
-        return vector
+    def _pooled(self, reading: Reading) -> Tensor:
+        """The pooled vector of a text, (D,), on the host."""
+        ids = {one: self._ids(one) for one in reading.texts}
+        return mean_of(reading.parts, {one: self.painter.jina(ids[one])[0].cpu() for one in ids})
+
+    def _ids(self, ids: Ids) -> Tensor:
+        return torch.tensor([ids], device=self.painter.device)
 
 
 def batch_of(size: Size, most: int) -> int:

@@ -90,19 +90,31 @@ def differences(rows: Iterable[Figures]) -> str:
     return "\n".join(lines)
 
 
-def lines_of(rows: Iterable[Figures], group: str) -> dict[str, list[Figures]]:
-    """The curves of a group: rows of one form and encoding, by how many atoms they say."""
+def lines_of(rows: Iterable[Figures]) -> dict[str, list[Figures]]:
+    """The curves among rows: those of one form and encoding, by how many atoms they say."""
     found: dict[str, list[Figures]] = {}
     for row in rows:
-        if row["group"] == group:
-            how = "" if row["encoding"] == "as XML" else f", {row['encoding']}"
-            found.setdefault(row["form"] + how, []).append(row)
+        how = "" if row["encoding"] == "as XML" else f", {row['encoding']}"
+        found.setdefault(row["form"] + how, []).append(row)
     return {name: sorted(points, key=atoms_of) for name, points in found.items() if len(points) > 2}
 
 
-def curves(rows: Iterable[Figures], group: str, title: str) -> str:
+def pictures_of(rows: Sequence[Figures]) -> dict[str, str]:
+    """The curves of a run, as SVG by the name of their file."""
+    said = [row for row in rows if row["group"] == "said"]
+    sent = [row for row in said if row["encoding"] != "as typed"]
+    typed = [row for row in said if row["encoding"] == "as typed" or row["form"] == "XML"]
+    who = [row for row in rows if row["group"] == "who"]
+    return {
+        "binding_said.svg": curves(sent, "All said is drawn: flat tags and sentences sent as XML"),
+        "binding_typed.svg": curves(typed, "All said is drawn: every prompt sent as typed"),
+        "binding_who.svg": curves(who, "All said is drawn, of one to six characters"),
+    }
+
+
+def curves(rows: Iterable[Figures], title: str) -> str:
     """An SVG picture: all right over atoms, with 95% intervals; of renders in grey."""
-    lines = lines_of(rows, group)
+    lines = lines_of(rows)
     most = max((atoms_of(point) for points in lines.values() for point in points), default=1)
     left, top, right, bottom = _FRAME
 
@@ -115,8 +127,7 @@ def curves(rows: Iterable[Figures], group: str, title: str) -> str:
         'font-family="sans-serif" font-size="12" fill="#222222">',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         f'<text x="{left}" y="22" font-size="14">{escape(title)}</text>',
-        f'<text x="{(left + right) / 2:g}" y="{height - 12}" text-anchor="middle">atoms'
-        "</text>",
+        f'<text x="{(left + right) / 2:g}" y="{height - 12}" text-anchor="middle">atoms</text>',
     ]
     for share in (0, 0.25, 0.5, 0.75, 1):
         _, y = at(0, share)

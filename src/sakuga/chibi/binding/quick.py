@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sakuga.checkpoint.save import write_json
 from sakuga.chibi.binding.rows import Row, all_rows
 
 FILE = Path(__file__).parent / "verdicts.json"
@@ -36,9 +37,9 @@ class Kept:
         """Those that ship with the package."""
         return cls(**json.loads(FILE.read_text(encoding="utf-8")))
 
-    def write(self) -> None:
-        """Make these the ones that ship."""
-        FILE.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+    def write(self, file: Path = FILE) -> None:
+        """Make these the ones that ship, or keep them elsewhere."""
+        write_json(file, asdict(self))
 
 
 def quick_rows() -> tuple[Row, ...]:
