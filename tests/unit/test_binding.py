@@ -24,7 +24,7 @@ from sakuga.chibi.binding.scorers import JudgeScorer, Sight, TaggerScorer, stand
 from sakuga.chibi.binding.sheets import Sheets
 from sakuga.chibi.binding.truth import Truth
 from sakuga.chibi.binding.verdict import Tally, judged, wilson
-from sakuga.chibi.scene import Box, Scene, held_out, layout, random_scene
+from sakuga.chibi.scene import Scene, held_out, layout, random_scene
 from sakuga.chibi.vocabulary import CHARACTER_SLOTS, TAGS, VALUES, meaning
 from sakuga.prompt.document import read
 
@@ -47,7 +47,7 @@ def test_what_is_asked_was_never_in_training(make) -> None:
         for _ in range(1500)
         for one in random_scene(rng).characters
     }
-    for people in (1, 2, 4):
+    for people in (1, 3):
         for index in range(6):
             for one in make(index, people, 3).scene.characters:
                 assert held_out(one)
@@ -202,9 +202,10 @@ def test_a_tagger_on_crops_is_a_scorer_too() -> None:
             return {TAGS["background"][scene.background][0]: 0.8}
         one = shades[int(np.median(crop))]
         return {
-            f"{one.hair_color}_hair": 0.9, "blue_eyes" if one.eye_color != "blue" else "red_eyes": 0.2,
+            f"{one.hair_color}_hair": 0.9,
+            "blue_eyes" if one.eye_color != "blue" else "red_eyes": 0.2,
             f"{one.garment_color}_{one.garment}": 0.7,
-        }  # fmt: skip
+        }
 
     scorer = TaggerScorer(lambda _: [place.box for place in reversed(places)], tag)
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1

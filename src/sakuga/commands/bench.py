@@ -122,8 +122,15 @@ def _measure(options: BindingOptions, rows: Sequence[Row], as_json: bool) -> Non
 
 def _quick(options: BindingOptions, as_json: bool) -> None:
     """Hold the verdicts on a few pictures against those that are kept. Exits 1 if they differ."""
-    from sakuga.chibi.binding.quick import FILE, LEAST, PICTURES, Kept, digest
-    from sakuga.chibi.binding.quick import quick_rows, same_share
+    from sakuga.chibi.binding.quick import (
+        FILE,
+        LEAST,
+        PICTURES,
+        Kept,
+        digest,
+        quick_rows,
+        same_share,
+    )
 
     weights = digest(options.folder)
     found = Kept(weights, _open(options, PICTURES).verdicts(quick_rows()))

@@ -6,22 +6,24 @@ picture by picture.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import count
+from itertools import product
 from random import Random
 from zlib import crc32
 
 import numpy as np
 
-from sakuga.chibi.scene import Character, Scene, held_out, random_scene
+from sakuga.chibi.scene import Character, Scene, colours_held_out, held_out, random_scene
 from sakuga.chibi.vocabulary import TAGS, VALUES
 
 SEED = 2**31 + 7  # beyond every seed of training
 LOOKS = ("hair_color", "hair_style", "eye_color", "garment", "expression", "pose", "accessory")
 _FULL = ("hair_color", "hair_style", "eye_color", "garment", "expression", "pose")
 _TOLD_APART = (*_FULL, "garment_color")
+_COLOURS = ("hair_color", "eye_color", "garment_color")  # that are held out together
 _RARE = {
     "gender": ("1boy",),
     "hair_style": ("long_twintails", "twin_braids", "double_bun"),
@@ -80,18 +82,29 @@ def peers(index: int, people: int, said: int) -> Ask:
 
 def alike(index: int, people: int, said: int) -> Ask:
     """Eight atoms of each, all of whom are alike but for one attribute."""
-    slot = Random(f"alike {people} {index}").choice(_TOLD_APART)
-    for attempt in count():
-        scene = _scene(f"alike {attempt}", 1, index)
-        (first,) = scene.characters
-        others = [replace(first, **{slot: value}) for value in VALUES[slot]]
-        twins = [one for one in others if one != first and held_out(one)]
-        if len(twins) >= people - 1:
-            break
-    Random(index).shuffle(twins)
-    twins = [first, *twins[: people - 1]]
+    rng, scene = Random(f"alike {people} {index}"), _scene("alike", 1, index)
+    (first,) = scene.characters
+    slot = rng.choice([slot for slot in _TOLD_APART if _colours(slot, people)])
+    if slot in _COLOURS:
+        first = replace(
+            first, **dict(zip(_COLOURS, rng.choice(_colours(slot, people)), strict=True))
+        )
+    others = [replace(first, **{slot: value}) for value in VALUES[slot]]
+    unseen = [one for one in others if one != first and held_out(one)]
+    twins = (first, *rng.sample(unseen, people - 1))
     told = tuple(_tags(one, _FULL) for one in twins)
-    return Ask(replace(scene, characters=tuple(twins)), told, {}, index)
+    return Ask(replace(scene, characters=twins), told, {}, index)
+
+
+@cache
+def _colours(slot: str, people: int) -> tuple[tuple[str, ...], ...]:
+    """Colours of hair, eyes and garment that so many values of a slot can be held out with."""
+    three = tuple(product(*(VALUES[each] for each in _COLOURS)))
+    if slot not in _COLOURS:
+        return three
+    at, unseen = _COLOURS.index(slot), [one for one in three if colours_held_out(*one)]
+    kinds = Counter(one[:at] + one[at + 1 :] for one in unseen)
+    return tuple(one for one in unseen if kinds[one[:at] + one[at + 1 :]] >= people)
 
 
 def rare(index: int, people: int, said: int) -> Ask:

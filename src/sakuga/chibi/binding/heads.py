@@ -17,7 +17,7 @@ from torch.nn import functional as F
 FILE = Path(__file__).parent / "heads.safetensors"
 LOOKED_AT = 128  # the root of the area, in pixels, at which a picture is looked at
 CELL = 4  # pixels of it for each value of the map
-_LEAST = 0.4  # of the map, where a head is
+_LEAST = 0.45  # of the map, where a head is
 
 Head = tuple[float, float]  # its middle in fractions of the picture, from the left and the top
 
@@ -63,7 +63,7 @@ def looked_at(pictures: Tensor) -> Tensor:
 def find_heads(finder: HeadFinder, pictures: Tensor) -> list[list[Head]]:
     """The heads in each of (B, 3, H, W) pictures in [-1, 1]."""
     heat = finder(looked_at(pictures)).sigmoid()
-    peaks = (heat == F.max_pool2d(heat[:, None], 5, stride=1, padding=2)[:, 0]) & (heat > _LEAST)
+    peaks = (heat == F.max_pool2d(heat[:, None], 7, stride=1, padding=3)[:, 0]) & (heat > _LEAST)
     height, width = heat.shape[-2:]
     found: list[list[Head]] = [[] for _ in pictures]
     for index, y, x in peaks.nonzero().tolist():
