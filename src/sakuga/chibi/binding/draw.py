@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from sakuga.engine.texts import Tokenizers
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.layers import Segments
 from sakuga.model.spec import DrawingSpec
+from sakuga.model.text import GemmaEncoder, JinaEncoder
 
 _REQUESTS = {
     "as XML": {"as_xml": True},
@@ -56,33 +58,30 @@ class Easel:
     def draw(self, asks: Sequence[Ask], texts: Sequence[str], row: Row) -> Tensor:
         """A picture of each, (B, 3, H, W) in [-1, 1]; noise depends on the ask alone."""
         painter, readings = self.painter, [self.readings(text, row.encoding) for text in texts]
-        gemma = {
-            one: self._caption(one) for one in {each[side] for each in readings for side in (0, 1)}
-        }
-        jina = {
-            one: self._pooled(one) for one in {each[side] for each in readings for side in (2, 3)}
-        }
         # All prompts, then all negatives, as guidance takes them.
-        refined = [gemma[each[side]] for side in (0, 1) for each in readings]
-        pooled = [jina[each[side]] for side in (2, 3) for each in readings]
-        segments = Segments(tuple(len(one) for one in refined))
-        read = torch.cat(refined), segments, torch.stack(pooled).to(painter.device)
+        gemma, jina = (
+            [each[side] for side in sides for each in readings] for sides in ((0, 1), (2, 3))
+        )
+        found = self._features(painter.gemma, gemma)
+        features = [joined(one.parts, found) for one in gemma]
+        segments = Segments(tuple(len(one) for one in features))
+        captions = painter.transformer.caption(torch.cat(features).to(painter.device), segments)
+        found = self._features(painter.jina, jina)
+        pooled = torch.stack([mean_of(one.parts, found) for one in jina])
         noise = torch.cat([painter.noise(1, ask.seed, row.size) for ask in asks])
-        return painter.walk(read, noise)
+        return painter.walk((captions, segments, pooled.to(painter.device)), noise)
 
-    def _caption(self, reading: Reading) -> Tensor:
-        """What the transformer looks at of a text, (L, D), where the networks are."""
-        ids = {one: self._ids(one) for one in reading.texts}
-        features = joined(reading.parts, {one: self.painter.gemma(ids[one])[0] for one in ids})
-        return self.painter.transformer.caption(features, Segments((len(features),)))
-
-    def _pooled(self, reading: Reading) -> Tensor:
-        """The pooled vector of a text, (D,), on the host."""
-        ids = {one: self._ids(one) for one in reading.texts}
-        return mean_of(reading.parts, {one: self.painter.jina(ids[one])[0].cpu() for one in ids})
-
-    def _ids(self, ids: Ids) -> Tensor:
-        return torch.tensor([ids], device=self.painter.device)
+    def _features(
+        self, encoder: GemmaEncoder | JinaEncoder, readings: Iterable[Reading]
+    ) -> dict[Ids, Tensor]:
+        """What an encoder makes of each text, on the host; of those of one length at once."""
+        texts = {ids for one in readings for ids in one.texts}
+        found: dict[Ids, Tensor] = {}
+        for _, same in groupby(sorted(texts, key=len), key=len):
+            alike = list(same)
+            made = encoder(torch.tensor(alike, device=self.painter.device)).cpu()
+            found |= dict(zip(alike, made, strict=True))
+        return found
 
 
 def batch_of(size: Size, most: int) -> int:
