@@ -361,6 +361,14 @@ def binding_slots() -> str:
     return binding.slots_table(_measured()["rows"])
 
 
+def binding_trial() -> str:
+    """What the form of prompts was worth to one small transformer; empty before it is measured."""
+    kept = DOCS / "forms.json"
+    if not kept.exists():
+        return "Not measured yet."
+    return binding.trial_table(json.loads(kept.read_text(encoding="utf-8")))
+
+
 def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[SakugaError]]]:
     yield depth, kind
     for heir in kind.__subclasses__():
@@ -372,7 +380,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
     for block in (
         *(options, recipes, adapters, models, kin, rules, layouts, schemes, unread, blocks),
         *(commands, errors, tree, layers),
-        *(binding_run, binding_said, binding_who, binding_where, binding_forms, binding_slots),
+        *(
+            binding_run,
+            binding_said,
+            binding_who,
+            binding_where,
+            binding_forms,
+            binding_slots,
+            binding_trial,
+        ),
     )
 }
 

@@ -11,6 +11,7 @@ import torch
 
 from sakuga.checkpoint.catalog import EMBEDDED_FOLDER
 from sakuga.checkpoint.folder import open_checkpoint
+from sakuga.chibi.binding.page import trial_table
 from sakuga.chibi.binding.trial import (
     SHORT,
     SIZE,
@@ -66,4 +67,7 @@ def test_all_three_are_taught_and_measured(tmp_path: Path) -> None:
     for one in told["taught"].values():
         assert one["samples"] >= FEW.batch
         assert [row["drawn"]["pictures"] for row in one["rows"]] == [1, 1]
+    page = trial_table(told)
+    assert page.count("\n") == 4
+    assert "XML alone | flat alone | mixed" in page
     assert len(lines) == 1 + 2 * len(TAUGHT)

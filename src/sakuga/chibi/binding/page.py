@@ -158,3 +158,19 @@ def _line_of(points: Sequence[Figures], at: Any, colour: str, dash: str) -> Iter
         low, high = wilson(one["drawn"]["whole"], one["drawn"]["pictures"])
         (x, y0), (_, y1) = (at(atoms_of(one), share) for share in (low, high))
         yield f'<path d="M{x:.1f} {y0:.1f}V{y1:.1f}" stroke="{colour}" opacity="0.5"/>'
+
+
+def trial_table(told: Figures) -> str:
+    """All right in percent: what each of the three transformers draws of each form."""
+    taught = told["taught"]
+    lines = [
+        f"| drawn of | {' | '.join(taught)} |",
+        f"|---|{'---|' * len(taught)}",
+        f"| samples seen | {' | '.join(str(one['samples']) for one in taught.values())} |",
+    ]
+    for rows in zip(*(one["rows"] for one in taught.values()), strict=True):
+        first = rows[0]
+        what = first["name"].split(": ")[0] + f", {first['said']} of {first['people']}"
+        shown = (interval(row["drawn"]["whole"], row["drawn"]["pictures"]) for row in rows)
+        lines.append(f"| {first['form']}, {what} | {' | '.join(shown)} |")
+    return "\n".join(lines)
