@@ -18,7 +18,7 @@ from sakuga.chibi.binding.asks import alike, full, peers, placed, rare, sparse
 from sakuga.chibi.binding.bench import Judged, figures
 from sakuga.chibi.binding.draw import batch_of
 from sakuga.chibi.binding.page import atoms_of, curves, differences, lines_of, pictures_of, table
-from sakuga.chibi.binding.quick import Kept, quick_rows, same_share
+from sakuga.chibi.binding.quick import Verdicts, quick_rows, same_share
 from sakuga.chibi.binding.rows import ENCODINGS, SIZES, all_rows, chosen
 from sakuga.chibi.binding.scorers import JudgeScorer, Sight, TaggerScorer, standing
 from sakuga.chibi.binding.sheets import Sheets
@@ -275,7 +275,7 @@ def test_sheets_keep_the_best_and_the_worst(tmp_path: Path) -> None:
 def test_verdicts_that_are_kept_are_compared_atom_by_atom() -> None:
     assert same_share({"a": ["1111 1 1"]}, {"a": ["1101 1 1"]}) == pytest.approx(5 / 6)
     assert same_share({"a": ["11 1 1"]}, {}) == 0
-    kept = Kept.open()
+    kept = Verdicts.open()
     assert list(kept.rows) == [row.name for row in quick_rows()]
     assert all(set(code) <= set("0123456 ") for codes in kept.rows.values() for code in codes)
 

@@ -126,18 +126,18 @@ def _quick(options: BindingOptions, as_json: bool) -> None:
         FILE,
         LEAST,
         PICTURES,
-        Kept,
+        Verdicts,
         digest,
         quick_rows,
         same_share,
     )
 
     weights = digest(options.folder)
-    found = Kept(weights, _open(options, PICTURES).verdicts(quick_rows()))
+    found = Verdicts(weights, _open(options, PICTURES).verdicts(quick_rows()))
     if options.store:
         found.write(Path(options.out) / FILE.name if options.out else FILE)
         return
-    kept = Kept.open()
+    kept = Verdicts.open()
     share, same_model = same_share(kept.rows, found.rows), kept.weights == weights
     if as_json:
         told = {"same": share, "asked": LEAST, "same_weights": same_model, "rows": found.rows}

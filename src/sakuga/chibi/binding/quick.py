@@ -26,14 +26,14 @@ _NAMES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Verdicts:
     """The verdicts of each row, in words of 1 and 0, and the digest of the weights they are of."""
 
     weights: str
     rows: Mapping[str, list[str]]
 
     @classmethod
-    def open(cls) -> Kept:
+    def open(cls) -> Verdicts:
         """Those that ship with the package."""
         return cls(**json.loads(FILE.read_text(encoding="utf-8")))
 
