@@ -42,7 +42,8 @@ def _line(row: Figures) -> str:
 def atoms_of(row: Figures) -> float:
     """How many atoms a prompt of the row says, on the average."""
     drawn = row["drawn"]
-    return round(drawn["atoms"][1] / drawn["pictures"], 1)
+    mean: float = round(drawn["atoms"][1] / drawn["pictures"], 1)
+    return mean
 
 
 def interval(right: int, of: int) -> str:
