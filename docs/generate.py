@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import typer.main
 from provoked import examples
@@ -26,6 +27,7 @@ from sakuga.api.request import RECIPES, Request
 from sakuga.checkpoint.families.detect import OTHER_KINDS, ROLES, WHOLE_ROLES
 from sakuga.checkpoint.families.layout import WRAPPERS
 from sakuga.checkpoint.families.tables import LAYOUTS
+from sakuga.chibi.binding import page as binding
 from sakuga.commands.cli import app
 from sakuga.errors import SakugaError
 from sakuga.model.spec import PRESETS, DrawingSpec
@@ -320,6 +322,53 @@ def _rooms() -> Iterator[tuple[str, str]]:
             yield name, about[0].removesuffix(".")
 
 
+def _measured() -> Mapping[str, Any]:
+    """The last run of `sakuga bench binding` that was kept."""
+    return json.loads((DOCS / "binding.json").read_text(encoding="utf-8"))
+
+
+def binding_run() -> str:
+    """Of which weights, where, and how many."""
+    run = _measured()
+    return (
+        f"{run['pictures']} pictures a row, {len(run['rows'])} rows, drawn on: {run['device']}; "
+        f"weights `{run['weights']}`."
+    )
+
+
+def binding_said() -> str:
+    """What is said is drawn."""
+    return binding.table(_measured()["rows"], "said")
+
+
+def binding_who() -> str:
+    """Who has it."""
+    return binding.table(_measured()["rows"], "who")
+
+
+def binding_where() -> str:
+    """Sizes and aspects."""
+    return binding.table(_measured()["rows"], "where")
+
+
+def binding_forms() -> str:
+    """What structuring a text before it is encoded is worth."""
+    return binding.differences(_measured()["rows"])
+
+
+def binding_slots() -> str:
+    """Each slot over all rows."""
+    return binding.slots_table(_measured()["rows"])
+
+
+def binding_trial() -> str:
+    """What the form of prompts was worth to one small transformer; empty before it is measured."""
+    kept = DOCS / "forms.json"
+    if not kept.exists():
+        return "Not measured yet."
+    return binding.trial_table(json.loads(kept.read_text(encoding="utf-8")))
+
+
 def _tree(kind: type[SakugaError], depth: int = 0) -> Iterator[tuple[int, type[SakugaError]]]:
     yield depth, kind
     for heir in kind.__subclasses__():
@@ -331,6 +380,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
     for block in (
         *(options, recipes, adapters, models, kin, rules, layouts, schemes, unread, blocks),
         *(commands, errors, tree, layers),
+        *(
+            binding_run,
+            binding_said,
+            binding_who,
+            binding_where,
+            binding_forms,
+            binding_slots,
+            binding_trial,
+        ),
     )
 }
 
@@ -350,6 +408,8 @@ def main() -> int:
     stale = []
     pages = {path: rewritten(path.read_text(encoding="utf-8")) for path in DOCS.glob("*.md")}
     pages[DOCS / "request.schema.json"] = json.dumps(json_schema(Request), indent=2) + "\n"
+    for name, picture in binding.pictures_of(_measured()["rows"]).items():
+        pages[DOCS / name] = picture
     for path, fresh in sorted(pages.items()):
         if path.is_file() and path.read_text(encoding="utf-8") == fresh:
             continue

@@ -7,7 +7,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from random import Random
 from threading import Thread
@@ -55,10 +55,16 @@ class Renders:
     boxes: Tensor
 
 
-def draw_renders(seed: tuple[int, ...], count: int, size: Size = (256, 256)) -> Renders:
-    """Draw `count` random scenes; the same seed and size (width, height) give the same renders."""
+def draw_renders(
+    seed: tuple[int, ...], count: int, size: Size = (256, 256), shares: Sequence[float] = ()
+) -> Renders:
+    """Draw `count` random scenes; the same arguments give the same renders.
+
+    size: (width, height). shares: how often there are 1, 2, ... characters; as suits the size.
+    """
     rng = np.random.default_rng(seed)
-    shares = WIDE_COUNTS if size[0] >= _WIDE[0] and size[1] >= _WIDE[1] else COUNTS
+    wide = size[0] >= _WIDE[0] and size[1] >= _WIDE[1]
+    shares = shares or (WIDE_COUNTS if wide else COUNTS)
     pixels, codes, boxes = [], [], []
     for i in range(count):
         scene = random_scene(rng, count=1 + int(rng.choice(len(shares), p=shares)))
@@ -224,7 +230,10 @@ class _PromptStream(IterableDataset[tuple[int, *tuple[Tensor, ...]]]):
     Line breaks at its end, which mean nothing, take a prompt to the next length that is used.
     """
 
-    def __init__(self, lesson: Lesson, folder: Path, batch: int, seed: int) -> None:
+    def __init__(
+        self, lesson: Lesson, folder: Path, batch: int, seed: int, forms: Sequence[str]
+    ) -> None:
+        self.forms = tuple(forms)
         self.codes = [codes.numpy() for codes in lesson.codes]
         self.boxes = [boxes.numpy() for boxes in lesson.boxes]
         self.batches = [lesson.batch_of(pool, batch) for pool in range(len(self.codes))]
@@ -249,7 +258,10 @@ class _PromptStream(IterableDataset[tuple[int, *tuple[Tensor, ...]]]):
         index = rng.randrange(len(self.codes[pool]))
         scene = from_codes(self.codes[pool][index])
         while True:
-            pieces = write_prompt(scene, rng, habits(rng))
+            writer = habits(rng)
+            if self.forms:
+                writer = replace(writer, form=rng.choice(self.forms))
+            pieces = write_prompt(scene, rng, writer)
             text = joined(pieces)
             encoding = gemma.encode(text)
             if len(encoding.ids) <= LONGEST:
@@ -298,13 +310,14 @@ class _Sample:
 
 
 def prompt_batches(
-    lesson: Lesson, folder: Path, batch: int, seed: int, workers: int
+    lesson: Lesson, folder: Path, batch: int, seed: int, workers: int, forms: Sequence[str] = ()
 ) -> Iterator[PromptBatch]:
     """Prompts for the pictures of a lesson, without end, `batch` of the usual size at once.
 
-    Tokenizers are read from `folder`.
+    Tokenizers are read from `folder`. `forms`: those of `prompts.Habits` that are written, each
+    as often; without it as writers have them.
     """
-    stream = _PromptStream(lesson, folder, batch, seed)
+    stream = _PromptStream(lesson, folder, batch, seed, forms)
     # A worker whose lengths have not gathered yet must not hold up the others.
     loader = DataLoader(stream, batch_size=None, num_workers=workers, in_order=False)
     for pool, *tensors in loader:

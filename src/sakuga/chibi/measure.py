@@ -61,11 +61,11 @@ class Painter:
         return next(self.transformer.parameters()).device
 
     @classmethod
-    def packaged(cls, device: str = "auto") -> Painter:
-        """The model that ships with sakuga, in float32 on `device`."""
-        models, where = Networks(open_checkpoint(EMBEDDED_FOLDER), "float32"), choose_device(device)
+    def packaged(cls, device: str = "auto", folder: Path = EMBEDDED_FOLDER) -> Painter:
+        """The model that ships with sakuga, or one like it in a folder, in float32 on `device`."""
+        models, where = Networks(open_checkpoint(folder), "float32"), choose_device(device)
         parts = ("text_encoder", "text_encoder_2", "transformer", "vae")
-        return cls.open(EMBEDDED_FOLDER, *(models[part].to(where) for part in parts))
+        return cls.open(folder, *(models[part].to(where) for part in parts))
 
     @torch.inference_mode()
     def paint(self, texts: Sequence[str], seed: int, size: Size | None = None) -> Tensor:
@@ -73,16 +73,26 @@ class Painter:
 
         size: (width, height) in pixels; without it the model's own.
         """
-        device = self.device
-        captions, segments, pooled = self._read([*texts, *[""] * len(texts)], device)
-        generator = torch.Generator().manual_seed(seed)
+        read = self._read([*texts, *[""] * len(texts)], self.device)
+        return self.walk(read, self.noise(len(texts), seed, size))
+
+    def noise(self, count: int, seed: int, size: Size | None = None) -> Tensor:
+        """Where `count` pictures begin: (count, C, h, w) on the host."""
         latent = self.vae.spec
         wide, high = size or (self.drawing.width, self.drawing.height)
         shape = latent.latent_channels, high // latent.downscale, wide // latent.downscale
-        noise = torch.randn(len(texts), *shape, generator=generator)
+        return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+    @torch.inference_mode()
+    def walk(self, read: tuple[Tensor, Segments, Tensor], noise: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] of B captions and as many negatives, from noise.
+
+        read: refined captions of both laid end to end, their lengths, the pooled vectors.
+        """
+        device, (captions, segments, pooled) = self.device, read
 
         def both(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-            times = torch.full((2 * len(texts),), t, device=device)
+            times = torch.full((2 * len(noise),), t, device=device)
             pair = torch.cat((x, x))
             v: Tensor = self.transformer(pair, times, captions, segments, pooled)
             conditional, unconditional = v.float().chunk(2)

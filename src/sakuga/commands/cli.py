@@ -96,8 +96,22 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
         "machine:monitor",
         "Print how much memory of each NVIDIA card is used and free, every second.",
     ),
+    "bench": CommandGroup(
+        {
+            "binding": Command(
+                "bench:binding", "Measure whether what prompts say is drawn, who has it, and where."
+            )
+        },
+        "Measure a model.",
+    ),
     "train": CommandGroup(
-        {"chibi": Command("train:chibi", "Train the embedded model from its own renderer.")},
+        {
+            "chibi": Command("train:chibi", "Train the embedded model from its own renderer."),
+            "forms": Command(
+                "train:forms",
+                "Teach one small transformer three times: by XML, by flat tags, by both.",
+            ),
+        },
         "Train a model.",
     ),
     "lora": CommandGroup(

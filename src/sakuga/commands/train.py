@@ -20,3 +20,20 @@ def chibi(
     from sakuga.chibi.train import main as train
 
     train(out, device=device, smoke=smoke, packaged=packaged)
+
+
+def forms(
+    out: Annotated[Path, typer.Option(help="The folder for forms.json.")],
+    smoke: Annotated[bool, typer.Option("--smoke", help="Seconds, to see it run.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    minutes: Annotated[float, typer.Option(help="Of teaching, for each of the three.")] = 1.4,
+    workers: Annotated[int, typer.Option(help="Processes that render and write prompts.")] = 15,
+) -> None:
+    """Teach one small transformer three times: by XML alone, by flat tags alone, by both."""
+    from dataclasses import replace
+
+    from sakuga.chibi.binding.trial import SHORT, Trial, run_trial
+    from sakuga.memory.device import choose_device
+
+    trial = SHORT if smoke else replace(Trial(), minutes=minutes, workers=workers)
+    run_trial(out, trial, choose_device(device), print)
