@@ -119,7 +119,8 @@ def test_pictures_are_found_shown_and_removed(server: RunningServer) -> None:
     files = [
         server.ask("GET", f"/{one['file']}") for one in (second, redrawn)
     ]
-    assert pixels(files[0].body) == pixels(files[1].body)
+    # Drawn alone, and as one of two: the same noise, and bits that batches may differ in.
+    assert max(map(abs, map(int.__sub__, pixels(files[0].body), pixels(files[1].body)))) <= 4
     small = server.ask("GET", f"/{second['thumbnail']}")
     assert (small.headers["content-type"], small.body[8:12]) == ("image/webp", b"WEBP")
     download = server.ask("GET", f"/{second['file']}?download=1")
