@@ -45,7 +45,9 @@ def test_only_what_is_listed_passes(server: RunningServer, method: str) -> None:
         assert passed == (odd == 0), (headers, answer.status)
 
 
-def filled(server: RunningServer, host: str, origin: str | None, site: str | None) -> dict[str, str]:
+def filled(
+    server: RunningServer, host: str, origin: str | None, site: str | None
+) -> dict[str, str]:
     own = {"own": f"127.0.0.1:{server.port}", "localhost": f"localhost:{server.port}"}
     name = own.get(host, host)
     headers = {"Host": name}
@@ -171,7 +173,9 @@ def test_addresses_and_given_names_are_its_own(closed: Any) -> None:
 def test_the_schema_is_whole(closed: Any) -> None:
     _, _, body = answered(closed, "/openapi.json", authorization=f"Bearer {TOKEN}")
     paths = json.loads(body)["paths"]
-    assert {"/v1/images/generations", "/sdapi/v1/txt2img", "/sakuga/v1/jobs", "/health"} <= set(paths)
+    assert {"/v1/images/generations", "/sdapi/v1/txt2img", "/sakuga/v1/jobs", "/health"} <= set(
+        paths
+    )
     for path, methods in paths.items():
         for method, said in methods.items():
             assert said.get("description"), f"{method} {path}"
