@@ -30,6 +30,8 @@ def test_an_example_runs(server: RunningServer, tmp_path: Path, index: int) -> N
     )
     assert ended.returncode == 0, ended.stderr
     for file in tmp_path.glob("*.json"):
-        assert "error" not in json.loads(file.read_text(encoding="utf-8")) or file.name == "job.json"
+        assert (
+            "error" not in json.loads(file.read_text(encoding="utf-8")) or file.name == "job.json"
+        )
     for file in tmp_path.glob("*.png"):
         assert file.read_bytes().startswith(b"\x89PNG")
