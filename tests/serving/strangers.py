@@ -20,7 +20,8 @@ print(sorted(name for name in dir(sd_backend_client) if not name.startswith("_")
 LITELLM = """
 import sys, litellm
 answer = litellm.image_generation(
-    model="openai/sakuga", prompt="1girl", size="128x128", api_base=sys.argv[1] + "/v1", api_key="x",
+    model="openai/sakuga", prompt="1girl", size="128x128", api_key="x",
+    api_base=sys.argv[1] + "/v1",
     extra_body={"num_inference_steps": 1},
 )
 assert answer.data[0].b64_json or answer.data[0].url, answer
@@ -29,7 +30,8 @@ LANGCHAIN = """
 import os, sys
 os.environ["OPENAI_API_KEY"] = "x"
 from langchain_community.utilities.dalle_image_generator import DallEAPIWrapper
-found = DallEAPIWrapper(base_url=sys.argv[1] + "/v1", model="sakuga", size="128x128", n=1).run("1girl")
+asked = {"model": "sakuga", "size": "128x128", "n": 1}
+found = DallEAPIWrapper(base_url=sys.argv[1] + "/v1", **asked).run("1girl")
 assert found.startswith("http"), found
 """
 PROGRAMS = {"litellm": LITELLM, "langchain": LANGCHAIN, "sd-backend-client": SD_BACKEND}
