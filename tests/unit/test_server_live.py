@@ -1,4 +1,4 @@
-"""What goes on, as it is watched: nothing is kept of what is over, and no order of leaving harms."""
+"""What goes on, as it is watched: nothing is kept of what is over; who leaves harms nobody."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_nothing_is_kept_of_what_is_over() -> None:
 
 
 def test_a_watcher_may_leave_while_the_end_is_told() -> None:
-    """A server stood still once: the watcher had gone before the teller looked again, and it fell."""
+    """The watcher had gone before the teller looked again, which fell: a server stood still."""
 
     class Hasty(Feeds):
         def _wake(self, feed: Feed) -> None:
