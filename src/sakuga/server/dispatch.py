@@ -51,10 +51,14 @@ class Dispatcher:
         self.worker.tell({"do": "cancel", "job": id})
         return True
 
-    def stop(self, patience: float) -> None:
-        """Take no more jobs; the one under way gets some seconds, then waits for another server."""
+    def halt(self) -> None:
+        """Take no more jobs; the one under way goes on."""
         self._stopping.set()
         self._stock.queue.wake()
+
+    def stop(self, patience: float) -> None:
+        """As `halt`; the one under way gets some seconds, then waits for another server."""
+        self.halt()
         if self._thread.is_alive():
             self._thread.join(patience)
         self.worker.kill()

@@ -75,8 +75,10 @@ class Service:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def drain(self) -> None:
-        """Take nothing more."""
+        """Take nothing more, and begin nothing: what waits is drawn by the next server."""
         self.draining = True
+        for each in self.dispatchers:
+            each.halt()
 
     def hurry(self) -> None:
         """Let jobs under way wait for another server."""
