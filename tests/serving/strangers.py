@@ -13,9 +13,12 @@ CHEAP = ("--request-seconds", "3", "--queue", "8")  # admits one step of 128x128
 
 SD_BACKEND = """
 import sys
-from urllib.request import urlopen
-import sd_backend_client
-print(sorted(name for name in dir(sd_backend_client) if not name.startswith("_")))
+import sd_backend_client as client
+backend = client.connect_to_backend(sys.argv[1])
+for name in ("checkpoints", "samplers", "schedulers", "upscalers", "vaes", "loras"):
+    getattr(backend, "list_" + name)()
+asked = client.DiffusionParams(prompt="1girl", width=128, height=128, steps=1)
+assert [one.size for one in backend.submit_txt2img(asked).wait().images] == [(128, 128)]
 """
 LITELLM = """
 import sys, litellm
