@@ -4,7 +4,7 @@
 #   make test     the tests that need no GPU
 #
 # and for those who change the code: make check, make docs, make test-long, make test-batch,
-# make test-wild.
+# make test-server, make test-wild.
 
 VENV    ?= .venv
 PROMPT  := examples/two_characters.xml
@@ -14,7 +14,7 @@ PYTHON  := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find src/sakuga -type f -not -path '*/__pycache__/*')
 
-.PHONY: help draw test test-long test-wild test-batch check docs
+.PHONY: help draw test test-long test-wild test-batch test-server check docs
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +45,10 @@ test-wild: $(VENV)/.installed-test
 # Kills at 300 points of a batch, about ten minutes; the tests have a few of them.
 test-batch: $(VENV)/.installed-test
 	@scripts/test-batch
+
+# Against clients of other people, faults and clocks; not part of the tests.
+test-server: $(VENV)/.installed-test
+	@scripts/test-server
 
 check: $(VENV)/.installed-test
 	@scripts/check

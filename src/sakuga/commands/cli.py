@@ -58,6 +58,9 @@ COMMANDS: Mapping[str, Command | CommandGroup] = {
     "vary": Command("vary:vary", "Draw pictures that are nearly another one."),
     "upscale": Command("upscale:upscale", "Enlarge pictures with an upscaler."),
     "batch": Command("batch:batch", "Draw many pictures, and go on where it was stopped."),
+    "serve": Command(
+        "serve:serve", "Serve a model: a page, the APIs of OpenAI and A1111, a queue on disk."
+    ),
     "lint": Command(
         "lint:lint",
         "Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors.",
