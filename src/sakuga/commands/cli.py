@@ -55,6 +55,9 @@ STYLE: Mapping[str, Any] = {
 }  # fmt: skip
 COMMANDS: Mapping[str, Command | CommandGroup] = {
     "draw": Command("draw:draw", "Draw pictures of a prompt, or one picture again."),
+    "serve": Command(
+        "serve:serve", "Serve a model: a page, the APIs of OpenAI and A1111, a queue on disk."
+    ),
     "lint": Command(
         "lint:lint",
         "Say what a prompt gets wrong, where, and how to mend it; exit 1 if it has errors.",

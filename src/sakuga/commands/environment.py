@@ -21,6 +21,16 @@ def faults() -> str:
     return os.environ.get(FAULTS, "")
 
 
+def server_token() -> str | None:
+    """The token of a server, from where no list of processes shows it."""
+    return os.environ.get("SAKUGA_TOKEN") or None
+
+
+def in_container() -> bool:
+    """Whether this is a container: nobody there can be asked for a token before."""
+    return Path("/.dockerenv").exists() or "container" in os.environ
+
+
 def colour() -> bool | None:
     """Whether to print in colour; None leaves it to the terminal (no-color.org)."""
     return False if os.environ.get("NO_COLOR") else None

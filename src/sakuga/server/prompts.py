@@ -149,7 +149,7 @@ class Prompts:
     """What is known of prompts for one model, opened when first asked for."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.profile = lint_profile(spec.model or EMBEDDED)
+        self.profile = lint_profile(spec.source or EMBEDDED)
         self._once = Lock()
 
     @cached_property

@@ -1,0 +1,76 @@
+"""What a request will cost: the planner's seconds, corrected by what drawings here have taken."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.resolved import Resolved
+from sakuga.checkpoint.catalog import locate
+from sakuga.checkpoint.folder import open_checkpoint, read_inventory
+from sakuga.memory.cards import CARDS, nearest_card
+from sakuga.memory.costs import Work
+from sakuga.memory.monitor import first_card
+from sakuga.memory.plan import Options, make_plan
+from sakuga.model.inventory import Inventory
+from sakuga.model.spec import COMPONENTS, ModelSpec
+from sakuga.sample.solvers import find_solver
+from sakuga.server.database import Database
+
+GENTLY = 0.3  # how far one drawing moves what is learned
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model of a server, as far as its files say without being loaded."""
+
+    model: ModelSpec
+    inventory: Inventory
+
+
+def served(spec: EngineSpec) -> Served:
+    """What a spec serves. Raises ModelNotFound, WeightsError."""
+    given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
+    parts = {name: Path(place) for name, place in given.items() if place is not None}
+    checkpoint = open_checkpoint(None if spec.source is None else locate(spec.source), parts)
+    return Served(checkpoint.spec, read_inventory(checkpoint))
+
+
+class Cost:
+    """Seconds of a request before it is drawn."""
+
+    def __init__(self, model: Served, database: Database) -> None:
+        self._model, self._database, self._lock = model, database, threading.Lock()
+        here = first_card()
+        self._card = CARDS["cpu"] if here is None else nearest_card(here.name)
+        found = database.rows("SELECT value FROM learned WHERE name = 'pace'")
+        self._pace = float(found[0]["value"]) if found else 1.0
+
+    def seconds(self, request: Resolved) -> float:
+        """What a request will take. Memory is the engine's matter: no plan is refused here."""
+        spec = self._model.inventory.spec
+        branches = 1 + request.guided
+        tokens = (spec.gemma.trained_tokens,) * branches
+        work = Work(
+            request.width, request.height, request.number,
+            evaluations=max(1, request.walked) * find_solver(
+                request.solver, max(1, request.steps)
+            ).evaluations,
+            branches=branches, gemma_tokens=tokens,
+            jina_tokens=(min(tokens[0], spec.jina.max_position_embeddings),) * branches
+            if spec.jina else (),
+        )  # fmt: skip
+        card = replace(self._card, memory=1 << 50)
+        dtype = "bfloat16" if card.bfloat16 else "float32"
+        plan = make_plan(self._model.inventory, 1 << 50, work, card, Options(dtype))
+        return max(0.001, plan.seconds * self._pace)
+
+    def learn(self, expected: float, taken: float) -> None:
+        """A job that was expected to take some seconds has taken others."""
+        with self._lock:
+            ratio = min(10.0, max(0.1, taken / max(expected, 0.001)))
+            self._pace = min(1e4, max(1e-4, self._pace * ratio**GENTLY))
+            with self._database.changing() as rows:
+                rows.execute("REPLACE INTO learned VALUES ('pace', ?)", (self._pace,))
