@@ -1,4 +1,4 @@
-"""Tags that complete what is being typed: the ones that begin so, then those with a word that does."""
+"""Tags that complete what is begun: by how they begin, then by how a word of theirs does."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def _offered(key: str, taught: dict[str, str]) -> Iterator[Completion]:
     """Every tag of the table or the model that a key may become; the last of one tag counts."""
     inner = f"_{key}"
     yield from (_of_table(one, taught) for one in _all() if inner in one)
-    begun = takewhile(lambda one: one.startswith(key), islice(_all(), bisect_left(_all(), key), None))
+    begun = takewhile(
+        lambda one: one.startswith(key), islice(_all(), bisect_left(_all(), key), None)
+    )
     yield from (_of_table(one, taught) for one in begun)
     for one, word in taught.items():
         if one.startswith(key) or inner in one:
@@ -76,13 +78,17 @@ def _of_table(key: str, taught: dict[str, str]) -> Completion:
     assert tag is not None
     known = (tag.key in taught) if taught else None
     typed = "" if tag.key == key else key
-    return Completion(tag.name, tag.uses, slot_of(tag.key) or "", home_of(tag.key) or "", typed, known)
+    return Completion(
+        tag.name, tag.uses, slot_of(tag.key) or "", home_of(tag.key) or "", typed, known
+    )
 
 
 def _of_word(word: str, key: str) -> Completion:
     """A word that a model lists."""
     tag: KnownTag | None = known_tag(key)
-    return Completion(word, tag.uses if tag else 0, slot_of(key) or "", home_of(key) or "", "", True)
+    return Completion(
+        word, tag.uses if tag else 0, slot_of(key) or "", home_of(key) or "", "", True
+    )
 
 
 @cache

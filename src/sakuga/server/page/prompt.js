@@ -140,7 +140,7 @@ function card(block, at) {
       kind === "plain" && button(t("to_cards"), () => convert("xml"), { kind: "link" }),
       button(`${t("remove")}: ${title}`, () => { blocks.splice(at, 1); renumber(); drawCards(); writeText(); }, { symbol: "close", quiet: true, kind: "bare" })),
     block.fields.map((part, index) => line(block, part, at, index, title)),
-    missing.length && kind !== "caption" && adder(block, missing, title));
+    missing.length > 0 && kind !== "caption" && adder(block, missing, title));
 }
 
 function line(block, part, at, index, title) {

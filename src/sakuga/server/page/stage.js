@@ -38,21 +38,24 @@ export function build(section) {
 export function empty() {
   const [w, height] = [effective("width") ?? 256, effective("height") ?? 256];
   ratio(w, height);
-  const lines = [1, 2, 3, 4].map((n) => h("rect", { x: n * 11, y: n * 11 * (height / w), width: 100 - n * 22, height: (100 - n * 22) * (height / w) }));
+  const lines = [1, 2, 3, 4].map((n) => h("rect", { "vector-effect": "non-scaling-stroke", x: n * 11, y: n * 11 * (height / w), width: 100 - n * 22, height: (100 - n * 22) * (height / w) }));
   const tall = (100 * height) / w;
-  clear(frame, h("svg", { class: "chart", viewBox: `0 0 100 ${tall}`, "aria-hidden": "true" }, lines, h("line", { x1: 50, y1: 0, x2: 50, y2: tall }), h("line", { x1: 0, y1: tall / 2, x2: 100, y2: tall / 2 })));
+  clear(frame, h("svg", { class: "chart", viewBox: `0 0 100 ${tall}`, "aria-hidden": "true" }, lines, h("line", { "vector-effect": "non-scaling-stroke", x1: 50, y1: 0, x2: 50, y2: tall }), h("line", { "vector-effect": "non-scaling-stroke", x1: 0, y1: tall / 2, x2: 100, y2: tall / 2 })));
   clear(caption, h("p", { class: "hint" }, t("empty"), " ", h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter")));
 }
 
 function ratio(w, height) {
   frame.style.aspectRatio = `${w} / ${height}`;
   sheet.style.setProperty("--ratio", w / height);
+  sheet.style.setProperty("--most", `${Math.max(w, 640)}px`);
 }
 
 /** Gives the sheet to another: the editor of a start picture. */
 export function lend(element, w, height) {
   ratio(w, height);
   clear(frame, element);
+  delete caption.dataset.job;
+  clear(caption, h("p", { class: "hint" }, t("edit_hint")));
 }
 
 /** What a job's events do here. */

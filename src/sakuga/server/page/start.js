@@ -152,7 +152,7 @@ function at(event) {
 const pen = () => {
   const ink = mask.getContext("2d");
   ink.globalCompositeOperation = tool === "eraser" ? "destination-out" : "source-over";
-  ink.strokeStyle = ink.fillStyle = "#fff";
+  ink.strokeStyle = ink.fillStyle = "#e0452b";
   ink.lineCap = ink.lineJoin = "round";
   ink.lineWidth = (brush / 256) * Math.max(mask.width, mask.height) * 0.5;
   return ink;
@@ -216,8 +216,11 @@ function keep() {
   if (!painted) return draft.set({ mask: undefined });
   const flat = h("canvas", { width, height });
   const ink = flat.getContext("2d");
-  ink.fillRect(0, 0, width, height);
   ink.drawImage(mask, 0, 0);
+  for (const [how, colour] of [["source-in", "#fff"], ["destination-over", "#000"]]) {
+    Object.assign(ink, { globalCompositeOperation: how, fillStyle: colour });
+    ink.fillRect(0, 0, width, height);
+  }
   draft.set({ mask: flat.toDataURL("image/png") });
   paint();
 }
