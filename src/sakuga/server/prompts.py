@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -46,8 +48,10 @@ class LintEdit:
 
 @dataclass(frozen=True)
 class LintFinding:
-    """One remark; lines and columns count characters (code points) from 1."""
+    """One remark; lines and columns count characters (code points) from 1, the rest from 0."""
 
+    start: int
+    end: int
     rule: str
     severity: Severity
     line: int
@@ -166,7 +170,7 @@ class Prompts:
 
     def lint(self, asked: LintAsked) -> Linted:
         """What lint says, how long it is, and the prompt mended. Never refuses a text."""
-        found = [_form(one) for one in findings(asked.prompt, self.profile, as_xml=asked.as_xml)]
+        found = _forms(asked.prompt, findings(asked.prompt, self.profile, as_xml=asked.as_xml))
         if any(one.rule in {"declaration", "too-large"} for one in found):
             return Linted(found, None, asked.prompt)
         with self._once:
@@ -179,7 +183,7 @@ class Prompts:
         if asked.to == "flat" or (asked.to is None and document.structured):
             return Converted(flattened(document, spaces=asked.spaces, joint=asked.joint), [])
         found = findings(asked.prompt, self.profile, as_xml=True)
-        unsure = [_form(one) for one in found if one.rule in UNSURE]
+        unsure = _forms(asked.prompt, (one for one in found if one.rule in UNSURE))
         return Converted(canonical(structured(document).document), unsure)
 
 
@@ -245,9 +249,16 @@ def router(spec: EngineSpec) -> APIRouter:
     return routes
 
 
-def _form(finding: Finding) -> LintFinding:
-    form: dict[str, Any] = asdict(finding)
-    return LintFinding(**form | {"edits": [LintEdit(**edit) for edit in form["edits"]]})
+def _forms(text: str, found: Iterable[Finding]) -> list[LintFinding]:
+    lines = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def form(one: Finding) -> LintFinding:
+        start, end = lines[one.line - 1] + one.column - 1, lines[one.end_line - 1] + one.end_column - 1
+        told: dict[str, Any] = asdict(one)
+        edits = [LintEdit(**edit) for edit in told.pop("edits")]
+        return LintFinding(start, end, edits=edits, **told)
+
+    return [form(one) for one in found]
 
 
 def _document(document: Document, prompt: str) -> DocumentForm:

@@ -1,6 +1,4 @@
 // What the page says, in the language of whoever reads it.
-import { $$ } from "./dom.js";
-
 const KNOWN = ["en", "zh", "ja"];
 const wanted = [localStorage.getItem("language"), ...navigator.languages.map((one) => one.slice(0, 2)), "en"];
 const now = wanted.find((one) => KNOWN.includes(one));
@@ -10,18 +8,21 @@ document.documentElement.lang = now;
 export const language = () => now;
 
 export function setLanguage(to) {
-  localStorage.setItem("language", to);
-  location.reload();
+	localStorage.setItem("language", to);
+	location.reload();
 }
 
-/** The text of a key, {0} and so on filled in; `otherwise` where there is none. */
-export const t = (key, otherwise, ...given) => (said[key] ?? (otherwise || key)).replace(/\{(\d)\}/g, (_, at) => given[at]);
+/** What a name is called, else the name itself. */
+export const named = (key, name) => said[key] ?? name.replaceAll("_", " ");
+
+/** The text of a key, {0} and so on filled in. */
+export const t = (key, ...given) => (said[key] ?? key).replace(/\{(\d)\}/g, (_, at) => given[at]);
 
 /** Puts texts and labels where index.html has only keys. */
 export function translate() {
-  for (const one of $$("[data-t]")) one.textContent = t(one.dataset.t);
-  for (const one of $$("[data-tl]")) {
-    one.setAttribute("aria-label", t(one.dataset.tl));
-    if (one.matches("button")) one.title = t(one.dataset.tl);
-  }
+	for (const one of document.querySelectorAll("[data-t]")) one.textContent = t(one.dataset.t);
+	for (const one of document.querySelectorAll("[data-tl]")) {
+		one.setAttribute("aria-label", t(one.dataset.tl));
+		if (one.matches("button")) one.title = t(one.dataset.tl);
+	}
 }
