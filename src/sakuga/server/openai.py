@@ -34,7 +34,7 @@ PICTURE = re.compile(r"[0-9a-z]{26}-\d{1,2}")
 MOST_PICTURES = 1  # of an edit: it starts from one
 
 
-class ImageBody(BaseModel):
+class GenerationBody(BaseModel):
     """What is asked of either route; fields that are not known are named in `warnings`."""
 
     model_config = ConfigDict(extra="allow")
@@ -89,7 +89,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["OpenAI Images"])
 
     @routes.post("/images/generations", response_model=None)
-    async def generations(body: ImageBody, request: Request) -> Response:
+    async def generations(body: GenerationBody, request: Request) -> Response:
         """Draw pictures of a prompt."""
         return await _answer(service, request, body, _wish(service, body, "image_generation"))
 
@@ -104,7 +104,7 @@ def router(service: Service) -> APIRouter:
         """Draw a picture anew, where a mask is transparent, or all of it."""
         form = await request.form()
         texts = {key: value for key, value in form.items() if isinstance(value, str)}
-        body = ImageBody.model_validate({**texts, "prompt": prompt or ""})
+        body = GenerationBody.model_validate({**texts, "prompt": prompt or ""})
         given = [*(image or ()), *(images or ())]
         if len(given) != MOST_PICTURES:
             raise RequestError("an edit starts from one image", f"{len(given)}", "Send one.")
@@ -158,7 +158,7 @@ def _check_model(service: Service, name: str | None) -> None:
 
 
 def _wish(
-    service: Service, body: ImageBody, events: str, image: str | None = None,
+    service: Service, body: GenerationBody, events: str, image: str | None = None,
     mask: str | None = None,
 ) -> Wish:  # fmt: skip
     """A body as a drawing of ours. Raises RequestError, Refused."""
@@ -216,7 +216,7 @@ def holes(mask: bytes) -> str:
     return str(as_source(grey))
 
 
-async def _answer(service: Service, request: Request, body: ImageBody, wish: Wish) -> Response:
+async def _answer(service: Service, request: Request, body: GenerationBody, wish: Wish) -> Response:
     order = Order(wish.drawing, client_of(request, body.user), "openai")
     job = await asyncio.to_thread(service.accept, order)
     if body.stream:
