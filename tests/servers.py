@@ -40,7 +40,8 @@ class RunningServer:
         self.process = subprocess.Popen(
             [*command, *args], stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self.port = int(wait_for(self._port, "a port"))
 
     def _read(self) -> None:
@@ -117,6 +118,9 @@ class RunningServer:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.kill()
+        self._reader.join(10)  # until its last worker has gone too
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
 
 def wait_for(found: Callable[[], Any], what: str, seconds: float = LONG) -> Any:

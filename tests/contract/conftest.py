@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sakuga.commands.cli import main
+from servers import RunningServer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -30,3 +31,10 @@ def run(tmp_path, monkeypatch, capsys) -> Run:
         return int(end.value.code or 0), out, err
 
     return command
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[RunningServer]:
+    """A server with the embedded model, for all tests that do it no harm."""
+    with RunningServer(tmp_path_factory.mktemp("server") / "store") as running:
+        yield running
