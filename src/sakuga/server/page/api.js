@@ -6,7 +6,7 @@ const client = (() => {
 	return known;
 })();
 
-export class Refused extends Error {
+class Refused extends Error {
 	constructor(status, problem) {
 		super(problem.message ?? `HTTP ${status}`);
 		Object.assign(this, { status, code: problem.code, rule: problem.rule, got: problem.got, fix: problem.fix, wait: problem.wait });

@@ -42,7 +42,6 @@ const ICONS = {
 	bin: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
 	copy: "M8 8h12v12H8zM4 16V4h12",
 	up: "M12 19V6M6 11l6-6 6 6",
-	down: "M12 5v13M6 13l6 6 6-6",
 	start: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4",
 	eraser: "M9 20h11M4 14l8-9 7 6-8 9H7z",
 	fix: "M5 13l4 4L19 7",

@@ -1,6 +1,6 @@
 // The bar below the desk: what it will cost, the button, live mode.
 import { api } from "./api.js";
-import { $, button, clear, h, later, toast } from "./dom.js";
+import { button, clear, h, later, toast } from "./dom.js";
 import { bytes, seconds } from "./format.js";
 import { draw, look, queue } from "./jobs.js";
 import { settled } from "./prompt.js";
@@ -121,4 +121,3 @@ const inFull = later(PAUSE, async () => {
 });
 
 export const toggleLive = () => { live.checked = !live.checked; setLive(live.checked); };
-export const focusGo = () => $("#go").focus();

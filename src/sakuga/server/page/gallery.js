@@ -1,6 +1,6 @@
 // The gallery: thousands of pictures in a list of which few are in the page, searched, opened.
 import { api } from "./api.js";
-import { $, button, clear, complain, dialogHead, grow, h, later, toast } from "./dom.js";
+import { $, button, clear, complain, dialogHead, grow, h, later } from "./dom.js";
 import { bytes, seconds, when } from "./format.js";
 import { actions, altOf, fileOf } from "./stage.js";
 import { on, place, tell } from "./state.js";

@@ -21,7 +21,7 @@ export function build(section) {
 	price = h("p.cost", { id: "grid-cost" });
 	run = button(t("draw_grid"), start, { kind: "go", "aria-describedby": "grid-cost" });
 	form = h("div.axes", {}, axes.map((one) => one.element), h("div.axes-go", {}, price, run));
-	board = h("div.board", { tabindex: "0", role: "region", label: t("grid") });
+	board = h("div.board", { tabindex: "0", role: "region", label: t("picture") });
 	section.append(form, board);
 	on("plan", paintPrice);
 }

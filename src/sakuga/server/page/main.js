@@ -42,6 +42,7 @@ function load(view) {
 }
 
 on("open", (picture) => load("gallery").then((gallery) => gallery.openPicture(picture)));
+on("start", start.startFrom);
 on("compare", (id) => load("compare").then((compare) => compare.choose(id)));
 
 on("draw", async (request) => {

@@ -159,7 +159,7 @@ function line(block, part, at, index, title) {
 	};
 	const weight = part.weight !== 1 && h("span.weight", {}, `×${part.weight}`);
 	return h("div.line", { data: { line: `${at}-${index}` } },
-		part.name && h("label", { for: id }, name, weight), input, h("ul.said"));
+		part.name && h("label", { for: id }, name, weight), input);
 }
 
 /** Fields that a card has not: chips, each a click. */

@@ -53,13 +53,13 @@ function buildFrame(section) {
 		return made;
 	};
 	const [wide, high] = [side("width"), side("height")];
-	const all = h("datalist", { id: "sizes" }, sizes.map(([w, height]) => h("option", { value: `${w}x${height}` })));
 	clear(section,
 		head(t("size"),
-			h("span.sides", {}, wide, button(t("swap"), () => draft.set({ width: effective("height"), height: effective("width") }), { kind: "bare times", quiet: true, symbol: "close" }), high), all),
+			h("span.sides", {}, wide, button(t("swap"), () => draft.set({ width: effective("height"), height: effective("width") }), { kind: "bare times", quiet: true, symbol: "close" }), high)),
 		h("div.frames", { role: "group", label: t("size") }, frames));
 	shown.push(() => {
-		const [w, height] = [effective("width"), effective("height")];
+		const own = draft.get("image") && !draft.get("width"); // the size of the start picture
+		const [w, height] = own ? ["", ""] : [effective("width"), effective("height")];
 		if (document.activeElement !== wide) wide.value = w;
 		if (document.activeElement !== high) high.value = height;
 		for (const one of frames) one.setAttribute("aria-pressed", String(one.dataset.size === `${w}x${height}`));

@@ -164,7 +164,7 @@ export function actions(picture, after = () => {}) {
 		button(t("again"), act((full) => tell("draw", full.request)), "again"),
 		button(t("vary"), act((full) => tell("draw", { ...full.request, image: `picture:${picture.id}`, strength: 0.75, seed: Math.floor(Math.random() * 2 ** 32) })), "vary"),
 		button(t("settings_back"), act((full) => { draft.replace(full.request); place.go("draw", full.request); }), "copy"),
-		button(t("start_from"), act(async () => { draft.set({ image: `picture:${picture.id}`, mask: undefined, outpaint: undefined }); if (place.view() !== "draw") place.go("draw", { ...draft.all() }); }), "start"),
+		button(t("start_from"), act(async () => { tell("start", `picture:${picture.id}`); if (place.view() !== "draw") place.go("draw", { ...draft.all() }); }), "start"),
 		button(t("compare"), () => { after(); tell("compare", picture.id); }, "compare"),
 		h("a.button.bare", { href: `${fileOf(picture)}?download=1`, download: "", label: t("save"), title: t("save") }, icon("save")),
 		button(t("delete"), async () => {

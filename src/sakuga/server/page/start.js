@@ -28,8 +28,11 @@ export function build(host) {
 }
 
 export async function take(blob) {
-	draft.set({ image: await asDataUrl(blob), mask: undefined, outpaint: undefined });
+	startFrom(await asDataUrl(blob));
 }
+
+/** Another picture to start from; the drawing keeps its size. */
+export const startFrom = (image) => draft.set({ image, mask: undefined, outpaint: undefined, width: undefined, height: undefined });
 
 function load() {
 	const image = draft.get("image");

@@ -25,7 +25,7 @@ export const draft = {
 	set(change, from = "") {
 		const changed = Object.keys(change).filter((key) => fields[key] !== change[key]);
 		if (!changed.length) return;
-		const key = changed.join();
+		const key = changed.join() + from;
 		if (key !== last.key || Date.now() - last.at > TYPING) {
 			past.push(fields);
 			if (past.length > 200) past.shift();
