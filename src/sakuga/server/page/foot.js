@@ -20,7 +20,6 @@ let isLive = false;
 /** What would be sent now. */
 export function request(change = {}) {
 	const all = { ...draft.all(), ...change };
-	if (typeof all.outpaint === "string" && !all.image) delete all.outpaint;
 	return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined && value !== ""));
 }
 

@@ -40,7 +40,7 @@ export function empty() {
 	const lines = [1, 2, 3, 4].map((n) => h("rect", { x: n * 11, y: n * 11 * (height / w), width: 100 - n * 22, height: (100 - n * 22) * (height / w) }));
 	const tall = (100 * height) / w;
 	clear(frame, h("svg.chart", { viewBox: `0 0 100 ${tall}`, "aria-hidden": "true" }, lines, h("line", { x1: 50, y1: 0, x2: 50, y2: tall }), h("line", { x1: 0, y1: tall / 2, x2: 100, y2: tall / 2 })));
-	clear(caption, h("p.hint", {}, t("empty"), " ", h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter")));
+	clear(caption, h("p.hint", {}, t("empty"), " ", h("kbd", {}, "Ctrl+Enter")));
 }
 
 function ratio(w, height) {
@@ -157,7 +157,7 @@ export function actions(picture, after = () => {}) {
 			await run(await api.picture(picture.id));
 			after();
 		} catch (error) {
-			toast(error.message);
+			complain(error);
 		}
 	};
 	return h("div.actions", { role: "group", label: t("actions") },
@@ -167,13 +167,10 @@ export function actions(picture, after = () => {}) {
 		button(t("start_from"), act(async () => { tell("start", `picture:${picture.id}`); if (place.view() !== "draw") place.go("draw", { ...draft.all() }); }), "start"),
 		button(t("compare"), () => { after(); tell("compare", picture.id); }, "compare"),
 		h("a.button.bare", { href: `${fileOf(picture)}?download=1`, download: "", label: t("save"), title: t("save") }, icon("save")),
-		button(t("delete"), async () => {
-			try {
-				await api.remove([picture.id]);
-				tell("removed", [picture.id]);
-				after();
-			} catch (error) { toast(error.message); }
-		}, "bin"));
+		button(t("delete"), act(async () => {
+			await api.remove([picture.id]);
+			tell("removed", [picture.id]);
+		}), "bin"));
 }
 
 async function loadRecent() {
