@@ -253,7 +253,8 @@ def _forms(text: str, found: Iterable[Finding]) -> list[LintFinding]:
     lines = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def form(one: Finding) -> LintFinding:
-        start, end = lines[one.line - 1] + one.column - 1, lines[one.end_line - 1] + one.end_column - 1
+        start = lines[one.line - 1] + one.column - 1
+        end = lines[one.end_line - 1] + one.end_column - 1
         told: dict[str, Any] = asdict(one)
         edits = [LintEdit(**edit) for edit in told.pop("edits")]
         return LintFinding(start, end, edits=edits, **told)
