@@ -84,7 +84,9 @@ class RunningServer:
         finally:
             connection.close()
 
-    def submit(self, prompt: str = "1girl, red_hair", priority: str = "normal", **fields: Any) -> str:
+    def submit(
+        self, prompt: str = "1girl, red_hair", priority: str = "normal", **fields: Any
+    ) -> str:
         body = {"request": {"prompt": prompt, **SMALL, **fields}, "priority": priority}
         answer = self.ask("POST", "/sakuga/v1/jobs", body)
         assert answer.status == 202, answer.body

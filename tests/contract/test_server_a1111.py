@@ -99,7 +99,9 @@ def test_what_cannot_be_drawn_is_a_bad_request(server, body: Any, told: str) -> 
     assert set(answer.json) == {"error", "detail", "body", "errors"}
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1/x.png", "file:///etc/passwd", "/etc/hosts"])
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1/x.png", "file:///etc/passwd", "/etc/hosts"]
+)
 def test_no_address_is_fetched(server, address: str) -> None:
     answer = server.ask("POST", "/sdapi/v1/img2img", {**ASKED, "init_images": [address]})
     assert answer.status == 400

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,6 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from sakuga.api.said import said_by
-from sakuga.files.texts import read_texts
 from sakuga.server import problems
 from sakuga.server.a1111_forms import (
     FromPictureBody,
@@ -28,8 +25,9 @@ from sakuga.server.a1111_forms import (
 )
 from sakuga.server.clients import client_of
 from sakuga.server.desk import Order
-from sakuga.server.forms import data_url, preview_text, text_of
+from sakuga.server.forms import preview_text, text_of
 from sakuga.server.job import FINISHED, QUEUED, RUNNING, Job
+from sakuga.server.reading import texts_in
 from sakuga.server.service import Service
 from sakuga.server.watch import ended
 
@@ -195,11 +193,7 @@ def _progress(service: Service, request: Request, skip: bool) -> dict[str, Any]:
 
 def _read(image: str) -> dict[str, Any]:
     """The texts of a picture: A1111's own, and what is read of another program's."""
-    data = base64.b64decode(data_url(image, "image").partition(",")[2])
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "picture"
-        file.write_bytes(data)
-        texts = read_texts(file)
+    texts = texts_in(image)
     said = said_by(texts)
     parameters = {} if said is None else {
         "Prompt": said.text.prompt, "Negative prompt": said.text.negative, **said.text.settings,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sakuga.errors import RequestError
 from sakuga.server.index import Search
+from sakuga.server.reading import read_picture
 from sakuga.server.service import Service
 from sakuga.server.shown import show_picture, show_whole_picture
 
@@ -26,6 +27,14 @@ class IdsBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ids: list[str] = Field(max_length=5000)
+
+
+class PictureToReadBody(BaseModel):
+    """A picture, as a data URL."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str
 
 
 def router(service: Service) -> APIRouter:
@@ -67,6 +76,11 @@ def router(service: Service) -> APIRouter:
     def zip_asked(ids: str) -> StreamingResponse:
         """Pictures as one archive, their ids with commas between."""
         return _zip(service, ids.split(","))
+
+    @routes.post("/read")
+    def read(body: PictureToReadBody) -> dict[str, Any]:
+        """What can be asked for again of a picture, ours or of another program."""
+        return read_picture(body.image, service.model.model.drawing)
 
     @routes.get("/{id}")
     def get_one(id: str) -> dict[str, Any]:

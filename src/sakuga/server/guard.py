@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sakuga.server.problems import Problem, answer, basic_password
+from sakuga.server.problems import BodyRefused, Problem, answer, basic_password
 from sakuga.server.service import Service
 
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PATCH")
@@ -21,6 +21,13 @@ DRAWING = ("/v1/images/generations", "/v1/images/edits", "/sdapi/v1/txt2img", "/
            "/sakuga/v1/jobs")  # fmt: skip
 MOST_BODY = 32 << 20
 BODY_SECONDS = 30.0  # between two pieces of a body
+TOO_LARGE = Problem(
+    413, "too_large", f"a body has at most {MOST_BODY >> 20} MiB", "more", "Send smaller pictures."
+)
+TOO_SLOW = Problem(
+    408, "too_slow", f"a body comes within {BODY_SECONDS:g} s a piece", "a longer silence",
+    "Send it at once.",
+)  # fmt: skip
 CSP = (
     "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; worker-src 'self'; object-src 'none'; base-uri 'none'; "
@@ -32,10 +39,6 @@ HEADERS = (
     (b"content-security-policy", CSP.encode()),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-
-
-class BodyTooLarge(Exception):
-    """More came than a body may have."""
 
 
 class Guard:
@@ -61,12 +64,7 @@ class Guard:
             self._service.metrics.rejected.labels(problem.code).inc()
             await answer(problem, path, request_id)(scope, receive, told)
             return
-        try:
-            await self._app(scope, _counted(receive), told)
-        except (BodyTooLarge, TimeoutError) as error:
-            if told.began:
-                raise
-            await answer(_body_problem(error), path, request_id)(scope, receive, told)
+        await self._app(scope, _counted(receive), told)
 
     def _refused(self, scope: Scope, path: str) -> Problem | None:
         """Why a request is turned away, by its head; None if it is not."""
@@ -173,7 +171,7 @@ def _unfit_body(path: str, method: str, headers: dict[str, str]) -> Problem | No
     if method in READING or (length == "0" and "transfer-encoding" not in headers):
         return None
     if length.isdigit() and int(length) > MOST_BODY:
-        return _body_problem(BodyTooLarge())
+        return TOO_LARGE
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     wanted = "multipart/form-data" if path == "/v1/images/edits" else "application/json"
     if kind == wanted:
@@ -181,14 +179,6 @@ def _unfit_body(path: str, method: str, headers: dict[str, str]) -> Problem | No
     return Problem(
         415, "wrong_type", f"what is sent here is {wanted}", repr(kind[:80]), "Say so and send it."
     )
-
-
-def _body_problem(error: Exception) -> Problem:
-    if isinstance(error, TimeoutError):
-        return Problem(408, "too_slow", f"a body comes within {BODY_SECONDS:g} s a piece",
-                       "a longer silence", "Send it at once.")  # fmt: skip
-    return Problem(413, "too_large", f"a body has at most {MOST_BODY >> 20} MiB", "more",
-                   "Send smaller pictures.")  # fmt: skip
 
 
 def _counted(receive: Receive) -> Receive:
@@ -199,12 +189,15 @@ def _counted(receive: Receive) -> Receive:
         nonlocal size, whole
         if whole:  # what comes now is that the client leaves, whenever that is
             return await receive()
-        message = await asyncio.wait_for(receive(), BODY_SECONDS)
+        try:
+            message = await asyncio.wait_for(receive(), BODY_SECONDS)
+        except TimeoutError:
+            raise BodyRefused(TOO_SLOW) from None
         if message["type"] == "http.request":
             size += len(message.get("body", b""))
             whole = not message.get("more_body", False)
             if size > MOST_BODY:
-                raise BodyTooLarge
+                raise BodyRefused(TOO_LARGE)
         return message
 
     return counted

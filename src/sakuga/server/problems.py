@@ -40,6 +40,14 @@ class Problem:
         return shown(f"{self.rule}; got {self.got}. {self.fix}")
 
 
+class BodyRefused(HTTPException):
+    """A body that is read no further; of a kind that the framework passes on as it is."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status)
+        self.problem = problem
+
+
 def problem_of(error: SakugaError) -> Problem:
     """Of anything sakuga raises on purpose."""
     status, code, retry = error.http_status, error.code, None
@@ -106,6 +114,8 @@ def install(app: FastAPI) -> None:
         )
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error, BodyRefused):
+            return _answered(request, error.problem)
         rule = "a route is one of this server's"
         return _answered(
             request,
