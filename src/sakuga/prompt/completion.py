@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from heapq import nsmallest
@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 
 from sakuga.prompt.nearest import Vocabulary
 from sakuga.prompt.slots import home_of, slot_of
-from sakuga.prompt.tag_table import KnownTag, all_keys, known_tag
+from sakuga.prompt.tag_table import all_keys, known_tag
 from sakuga.prompt.tags import normal
 
 MOST = 50
@@ -42,25 +42,21 @@ def complete(
     With nothing begun, what the model was taught of that field.
     """
     key = normal(begun[:LONGEST])
-    taught = _taught(vocabulary)
+    taught = vocabulary.spelled if vocabulary else {}
     if key:
-        found = {one.tag: one for one in _offered(key, taught)}.values()
+        offered = _offered(key, taught)
     else:
-        found = {word: _of_word(word, word) for word in taught.values()}.values()
-        found = [one for one in found if not field or one.field == field]
+        offered = (_of_word(word, one) for one, word in taught.items())
+    found = {one.tag: one for one in offered if key or field in ("", one.field)}
 
     def rank(one: Completion) -> tuple[bool, bool, bool, int, str]:
         begins = not (one.typed or one.tag).lower().startswith(key)
         return not one.taught, field not in ("", one.field), begins, -one.uses, one.tag
 
-    return tuple(nsmallest(min(limit, MOST), found, rank))
+    return tuple(nsmallest(min(limit, MOST), found.values(), rank))
 
 
-def _taught(vocabulary: Vocabulary | None) -> dict[str, str]:
-    return dict(vocabulary.spelled) if vocabulary else {}
-
-
-def _offered(key: str, taught: dict[str, str]) -> Iterator[Completion]:
+def _offered(key: str, taught: Mapping[str, str]) -> Iterator[Completion]:
     """Every tag of the table or the model that a key may become; the last of one tag counts."""
     inner = f"_{key}"
     yield from (_of_table(one, taught) for one in _all() if inner in one)
@@ -73,7 +69,7 @@ def _offered(key: str, taught: dict[str, str]) -> Iterator[Completion]:
             yield _of_word(word, one)
 
 
-def _of_table(key: str, taught: dict[str, str]) -> Completion:
+def _of_table(key: str, taught: Mapping[str, str]) -> Completion:
     tag = known_tag(key)
     assert tag is not None
     known = (tag.key in taught) if taught else None
@@ -85,7 +81,7 @@ def _of_table(key: str, taught: dict[str, str]) -> Completion:
 
 def _of_word(word: str, key: str) -> Completion:
     """A word that a model lists."""
-    tag: KnownTag | None = known_tag(key)
+    tag = known_tag(key)
     return Completion(
         word, tag.uses if tag else 0, slot_of(key) or "", home_of(key) or "", "", True
     )

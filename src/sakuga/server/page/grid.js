@@ -14,7 +14,7 @@ const NUMBERS = ["steps", "guidance", "shift", "seed", "strength", "renorm", "tr
 const CHOICES = ["solver", "schedule", "recipe", "weighting", "encoding", "size", "word"];
 const EXAMPLES = { steps: "4, 8, 12", guidance: "1, 3, 5, 7", seed: "1, 2, 3, 4", shift: "1, 3, 6", solver: "euler, midpoint, dpm2", size: "256x256, 256x384", strength: "0.4, 0.6, 0.8" };
 let form, board, price, axes, run;
-let made = []; // ids of the pictures of the grid on the board
+let blank = true; // until a grid was drawn on the board
 
 export function build(section) {
 	axes = ["x", "y"].map((name) => axis(name));
@@ -57,7 +57,6 @@ export async function enter() {
 		what.value = place.get(name) ?? ["guidance", "seed"][index];
 		values.value = place.get(`${name}v`) ?? (index ? "1, 2" : EXAMPLES.guidance);
 	}
-	made = [];
 	paintPrice();
 }
 
@@ -89,7 +88,7 @@ function paintPrice() {
 	const cells = valuesOf(axes[0]).length * valuesOf(axes[1]).length;
 	const each = lastPlan()?.seconds ?? 0;
 	run.disabled = cells > MOST;
-	if (!made.length) ghost();
+	if (blank) ghost();
 	clear(price, h("strong", {}, t("cells", cells)), h("span", {}, cells > MOST ? t("too_many", MOST) : `≈ ${seconds(cells * each)}`));
 }
 
@@ -108,7 +107,7 @@ async function start() {
 	const [x, y] = axes.map((one) => one.what.value);
 	const seed = draft.get("seed") ?? Math.floor(Math.random() * 2 ** 32);
 	const cells = ghost("waiting");
-	made = [];
+	blank = false;
 	for (const [row, line] of lines.entries()) {
 		for (const [column, value] of columns.entries()) {
 			try {
@@ -126,7 +125,6 @@ async function start() {
 function fill(cell, job) {
 	const [picture] = job.pictures ?? [];
 	if (!picture) return clear(cell, h("span.failed", {}, job.error?.message ?? named(job.state, job.state)));
-	made.push(picture.id);
 	clear(cell, h("button", { type: "button", class: "cell", label: altOf(picture), onclick: () => tell("open", picture) }, h("img", { src: picture.file, alt: "", width: picture.width, height: picture.height })));
 	if (!board.querySelector(".waiting")) toast(t("grid_done"));
 }

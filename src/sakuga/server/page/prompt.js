@@ -264,7 +264,7 @@ function remark(one, text) {
 function paintNotes(text) {
 	const counts = ["error", "warning", "info"].map((severity) => [severity, findings.filter((one) => one.severity === severity).length]).filter(([, n]) => n);
 	notes.hidden = !findings.length;
-	clear(summary, counts.map(([severity, n]) => h("span", { class: severity }, h("span.sign"), `${n} ${t(severity)}`)));
+	clear(summary, counts.map(([severity, n]) => h("span", { class: severity }, h("span.sign"), `${t(severity)}: ${n}`)));
 	clear(notes.querySelector("ul"), findings.slice(0, 50).map((one) => remark(one, text)));
 }
 
