@@ -3,7 +3,7 @@
 #   make draw     a picture of two characters, drawn by the model in the package
 #   make test     every test that needs no GPU
 #
-# and three for those who change the code: make check, make docs, make test-wild.
+# and four for those who change the code: make check, make docs, make test-wild, make test-server.
 
 VENV    ?= .venv
 PROMPT  := examples/two_characters.xml
@@ -13,7 +13,7 @@ PYTHON  := $(VENV)/bin/python
 INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find src/sakuga -type f -not -path '*/__pycache__/*')
 
-.PHONY: help draw test test-wild check docs
+.PHONY: help draw test test-wild test-server check docs
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,10 @@ test: $(VENV)/.installed-test
 # Against real files, which it fetches (500 MB); not part of the tests.
 test-wild: $(VENV)/.installed-test
 	@scripts/test-wild
+
+# Against clients of other people, faults and clocks; not part of the tests.
+test-server: $(VENV)/.installed-test
+	@scripts/test-server
 
 check: $(VENV)/.installed-test
 	@scripts/check

@@ -162,6 +162,12 @@ def events_of(server: RunningServer, path: str) -> Iterator[tuple[str, Any]]:
         connection.close()
 
 
+def memory(pid: int) -> int:
+    """Bytes of memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that a share of the others does not pass."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]

@@ -99,9 +99,7 @@ def test_what_cannot_be_drawn_is_a_bad_request(server, body: Any, told: str) -> 
     assert set(answer.json) == {"error", "detail", "body", "errors"}
 
 
-@pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:1/x.png", "file:///etc/passwd", "/etc/hosts"]
-)
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/x", "file:///etc/passwd", "/etc/hosts"])
 def test_no_address_is_fetched(server, address: str) -> None:
     answer = server.ask("POST", "/sdapi/v1/img2img", {**ASKED, "init_images": [address]})
     assert answer.status == 400
@@ -117,10 +115,12 @@ def test_sillytavern(server: RunningServer) -> None:
                  "sd-models"):  # fmt: skip
         assert server.ask("GET", f"/sdapi/v1/{name}", headers=basic).status == 200
     body = {
-        **ASKED, "url": server.url, "auth": "secret", "negative_prompt": "", "sampler_name": "Euler",
+        **ASKED, "url": server.url, "auth": "secret", "negative_prompt": "",
+        "sampler_name": "Euler",
         "scheduler": "Automatic", "cfg_scale": 7, "enable_hr": False, "hr_upscaler": "Latent",
         "hr_scale": 2, "hr_additional_modules": [], "denoising_strength": 0.7,
-        "hr_second_pass_steps": 0, "clip_skip": 1, "override_settings": {"CLIP_stop_at_last_layers": 1},
+        "hr_second_pass_steps": 0, "clip_skip": 1,
+        "override_settings": {"CLIP_stop_at_last_layers": 1},
         "override_settings_restore_afterwards": True, "save_images": True, "send_images": True,
         "do_not_save_grid": False, "do_not_save_samples": False, "restore_faces": False,
     }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from servers import RunningServer, alive, percentile, wait_for
+from servers import RunningServer, alive, memory, percentile, wait_for
 
 JOBS = "/sakuga/v1/jobs"
 
@@ -136,11 +136,6 @@ def _drain(server: RunningServer) -> None:
     assert server.stop() == 0
     thread.join()
     assert answers[0].status == 200
-
-
-def memory(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_full_disk_pauses_the_queue_and_a_store_keeps_its_limit(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a server promises, held against strangers, faults and clocks."""
