@@ -18,7 +18,7 @@ from sakuga.memory.plan import MemoryPlan
 from sakuga.prompt.document import read
 from sakuga.server.cost import Cost, Served
 from sakuga.server.job import QUEUED, Job, new_id
-from sakuga.server.names import Names
+from sakuga.server.names import PublicNames
 from sakuga.server.queue import JobQueue
 from sakuga.server.store import PictureStore
 
@@ -42,7 +42,7 @@ class Desk:
 
     def __init__(
         self, model: Served, queue: JobQueue, store: PictureStore, cost: Cost,
-        names: Names, most_seconds: float,
+        names: PublicNames, most_seconds: float,
     ) -> None:  # fmt: skip
         self._model, self._queue, self._store, self._cost = model, queue, store, cost
         self._names = names

@@ -4,54 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from sakuga.errors import RequestError
-from sakuga.files.png import Picture
-from sakuga.prompt.document import read
-from sakuga.prompt.tags import tags
-from sakuga.server.cost import Cost
-from sakuga.server.index import Drawn
-from sakuga.server.job import CANCELLED, FAILED, FINISHED, QUEUED, Job
-from sakuga.server.live import Feed, Feeds
+from sakuga.server.drawing import DrawnJob, Stock
+from sakuga.server.job import FAILED, Job
 from sakuga.server.logs import log
-from sakuga.server.metrics import Metrics
-from sakuga.server.names import Names
-from sakuga.server.pipe import Message
-from sakuga.server.queue import JobQueue
-from sakuga.server.store import PictureStore
 from sakuga.server.workers import SILENT, WorkerProcess
 
 LOOK = 0.5  # seconds between looks at whether to stop
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a worker that does not start is tried again
-STAGES = {"planned": "encode", "encoded": "denoise", "decoded": "save"}  # what comes after
-MOST_TAGS = 256  # of a prompt that its pictures are found by
-
-
-@dataclass(frozen=True, slots=True)
-class Stock:
-    """What dispatchers work on."""
-
-    queue: JobQueue
-    store: PictureStore
-    feeds: Feeds
-    metrics: Metrics
-    cost: Cost
-    names: Names
-
-
-@dataclass(slots=True)
-class Drawing:
-    """A job under way: its pictures so far, when it began, and when it was heard of last."""
-
-    job: Job
-    began: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    pace: float | None = None  # seconds of its slowest step
-    pictures: list[Drawn] = field(default_factory=list)
-    unwanted: bool = False
 
 
 class Dispatcher:
@@ -60,7 +21,7 @@ class Dispatcher:
     def __init__(self, stock: Stock, worker: WorkerProcess, idle: float) -> None:
         self._stock, self.worker, self._idle = stock, worker, idle
         self._stopping = threading.Event()
-        self.drawing: Drawing | None = None
+        self.drawing: DrawnJob | None = None
         self.trouble: str | None = None  # why it draws nothing now
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
@@ -90,10 +51,14 @@ class Dispatcher:
         self.worker.tell({"do": "cancel", "job": id})
         return True
 
-    def stop(self, patience: float) -> None:
-        """Take no more jobs; the one under way gets some seconds, then waits for another server."""
+    def halt(self) -> None:
+        """Take no more jobs; the one under way goes on."""
         self._stopping.set()
         self._stock.queue.wake()
+
+    def stop(self, patience: float) -> None:
+        """As `halt`; the one under way gets some seconds, then waits for another server."""
+        self.halt()
         if self._thread.is_alive():
             self._thread.join(patience)
         self.worker.kill()
@@ -111,6 +76,8 @@ class Dispatcher:
             if job is not None:
                 self._take(job)
                 asleep = time.monotonic() + self._idle
+            elif self.worker.ready and not self.worker.alive:
+                self._ready()  # it died of itself
             elif self.worker.ready and time.monotonic() > asleep:
                 log("worker_asleep", {"memory": self.worker.memory})
                 self.worker.end()
@@ -146,8 +113,8 @@ class Dispatcher:
 
     def _take(self, job: Job) -> None:
         """One job from its beginning to its end, or back into the queue."""
-        stock, drawing = self._stock, Drawing(job)
-        self.drawing = drawing
+        stock = self._stock
+        drawing = self.drawing = DrawnJob(stock, job)
         stock.metrics.running.inc()
         stock.metrics.queue_time.observe(time.time() - job.created)
         stock.feeds.restate(job.id)
@@ -161,14 +128,14 @@ class Dispatcher:
                 if drawing.unwanted:  # since: its worker may have had no ear for that
                     self.worker.tell({"do": "cancel", "job": job.id})
                 while (message := self.worker.hear()) is not None:
-                    if self._heard(drawing, message):
+                    if drawing.take(message):
                         return
             else:
                 died = False
             died = died and not self._stopping.is_set()
-            self._lost(drawing, died)
+            drawing.lost(died)
         except RequestError as error:  # an adapter that was taken away since
-            self._end(drawing, FAILED, {
+            drawing.end(FAILED, {
                 "code": error.code, "status": 400, "rule": error.rule, "got": error.got,
                 "fix": error.fix,
             })  # fmt: skip
@@ -178,114 +145,12 @@ class Dispatcher:
             self.worker.end()
             stock.queue.back(job.id, died=False)
             self._stopping.wait(FIRST_PAUSE)
+        except Exception as error:  # this thread draws the next one, whatever was wrong with this
+            log("dispatcher_error", {"kind": type(error).__name__, "job": job.id})
+            self.worker.end()
+            stock.queue.back(job.id, died=True)
         finally:
             self.drawing = None
             stock.metrics.running.dec()
             stock.feeds.restate(job.id, over=stock.queue.jobs.get(job.id).ended)
             stock.feeds.stir()
-
-    def _lost(self, drawing: Drawing, died: bool) -> None:
-        """A job whose worker is gone, or that was never begun."""
-        if drawing.unwanted:
-            self._end(drawing, CANCELLED, None)
-            return
-        job = self._stock.queue.back(drawing.job.id, died=died)
-        log("job_back" if job.state == QUEUED else "job_poisonous",
-            {"job": job.id, "deaths": job.deaths})  # fmt: skip
-        if job.state == FAILED:
-            self._count(drawing, FAILED, "job_crashed_worker")
-
-    def _heard(self, drawing: Drawing, message: Message) -> bool:
-        """Take in what the worker says of a job; True when that is over."""
-        said, event = message.said, message.said["event"]
-        if said.get("job") != drawing.job.id:
-            return False
-        now = time.monotonic()
-        if event == "stepped":
-            drawing.pace = max(drawing.pace or 0.0, now - drawing.heard)
-        elif event == "encoded":
-            self._stock.metrics.stages.labels("encode").observe(now - drawing.began)
-        drawing.heard = now
-        if event == "finished":
-            self._picture(drawing, message)
-        elif event == "done":
-            self._end(drawing, FINISHED, None)
-            self._stock.cost.learn(drawing.job.seconds, now - drawing.began)
-        elif event == "failed":
-            cancelled = said["code"] == "cancelled"
-            error = {name: said[name] for name in ("code", "status")}
-            scrubbed = self._stock.names.scrubbed
-            error |= {name: scrubbed(said[name]) for name in ("rule", "got", "fix")}
-            self._end(drawing, CANCELLED if cancelled else FAILED, None if cancelled else error)
-        else:
-            self._tell(drawing, message)
-        return event in ("done", "failed")
-
-    def _picture(self, drawing: Drawing, message: Message) -> None:
-        said, (png, thumbnail) = message.said, message.blobs
-        drawn = Drawn(
-            f"{drawing.job.id}-{said['index']}", drawing.job.id, said["index"], time.time(),
-            said["seconds"], said["receipt"], png, thumbnail,
-        )  # fmt: skip
-        self._stock.store.write(drawn)
-        drawing.pictures.append(drawn)
-
-    def _tell(self, drawing: Drawing, message: Message) -> None:
-        """Let whoever watches know."""
-        said, event = message.said, message.said["event"]
-        if event == "warned":
-            warning = {"code": said["code"], "message": said["message"]}
-            self._stock.queue.warn(drawing.job.id, warning)
-            self._stock.feeds.change(drawing.job.id, lambda feed: feed.warnings.append(warning))
-            return
-
-        def change(feed: Feed) -> None:
-            feed.stage = STAGES.get(event, feed.stage)
-            if event == "encoded":
-                feed.began = time.monotonic()
-            if event == "stepped":
-                feed.step, feed.steps = said["index"], said["of"]
-                feed.stage = "decode" if feed.step == feed.steps else "denoise"
-                feed.previews = tuple(
-                    Picture(width, height, rgb)
-                    for (width, height), rgb in zip(said["sizes"], message.blobs, strict=True)
-                )
-
-        self._stock.feeds.change(drawing.job.id, change)
-
-    def _end(self, drawing: Drawing, state: str, error: Mapping[str, Any] | None) -> None:
-        """Bring a job to its end, with its pictures or without: all of it at once."""
-        stock, job = self._stock, drawing.job
-        stock.queue.end(
-            job.id, state, error,
-            lambda: stock.store.index.enter(drawing.pictures, prompt_tags(job.request["prompt"])),
-        )  # fmt: skip
-        if state == FINISHED:
-            stock.store.keep_limit()
-        else:
-            stock.store.discard(drawing.pictures)
-        self._count(drawing, state, error["code"] if error else None)
-
-    def _count(self, drawing: Drawing, state: str, code: str | None) -> None:
-        metrics, seconds = self._stock.metrics, time.time() - drawing.job.created
-        metrics.jobs.labels(state).inc()
-        metrics.latency.labels(state).observe(seconds)
-        if state == FINISHED:
-            metrics.pictures.inc(len(drawing.pictures))
-            metrics.batch.observe(len(drawing.pictures))
-        if state == CANCELLED:
-            metrics.cancelled.labels("running").inc()
-        if code:
-            metrics.failed.labels(code).inc()
-        log("job_ended", {
-            "job": drawing.job.id, "state": state, "seconds": round(seconds, 3), "code": code,
-        })  # fmt: skip
-
-
-def prompt_tags(prompt: str) -> list[str]:
-    """The tags that pictures of a prompt are found by."""
-    document = read(prompt)
-    found = {
-        tag.key: None for block in document.blocks for part in block.fields for tag in tags(part)
-    }
-    return list(found)[:MOST_TAGS]

@@ -82,6 +82,13 @@ def router(service: Service) -> APIRouter:
         """What can be asked for again of a picture, ours or of another program."""
         return read_picture(body.image, service.model.model.drawing)
 
+    _add_single(service, routes)
+    return routes
+
+
+def _add_single(service: Service, routes: APIRouter) -> None:
+    store = service.store
+
     @routes.get("/{id}")
     def get_one(id: str) -> dict[str, Any]:
         """A picture with its receipt, and the request that draws it again."""
@@ -109,8 +116,6 @@ def router(service: Service) -> APIRouter:
         """Remove a picture."""
         store.index.get(id)
         return {"deleted": store.delete([id])}
-
-    return routes
 
 
 def _zip(service: Service, ids: Sequence[str]) -> StreamingResponse:

@@ -93,6 +93,11 @@ def router(service: Service) -> APIRouter:
         service.feeds.stir()
         return show_job(service, job)
 
+    _add_watching(service, routes)
+    return routes
+
+
+def _add_watching(service: Service, routes: APIRouter) -> None:
     @routes.get("/jobs/{id}/events", response_model=None)
     async def events(id: str) -> EventStream:
         """What goes on with a job, until it has ended."""
@@ -103,8 +108,6 @@ def router(service: Service) -> APIRouter:
     def models() -> dict[str, Any]:
         """The model, its defaults, what a request may say, and how much of it."""
         return show_models(service)
-
-    return routes
 
 
 def _replace(service: Service, id: str) -> None:

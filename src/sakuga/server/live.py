@@ -67,7 +67,8 @@ class Feeds:
         self.change(job, _restated)
         if over:
             with self._lock:
-                if not self._feeds[job].watchers:
+                feed = self._feeds.get(job)  # whoever watched may have left since
+                if feed is not None and not feed.watchers:
                     del self._feeds[job]
 
     def stir(self) -> None:

@@ -12,7 +12,7 @@ from sakuga.errors import RequestError
 ADAPTER = re.compile(r"[\w][\w .()+-]{0,119}")
 
 
-class Names:
+class PublicNames:
     """Adapters by their names, and texts without the places of this machine."""
 
     def __init__(self, adapters: str | None, hidden: tuple[str | None, ...]) -> None:

@@ -13,12 +13,13 @@ from sakuga.errors import Refused
 from sakuga.server.cost import Cost, served
 from sakuga.server.database import Database
 from sakuga.server.desk import Desk, Order
-from sakuga.server.dispatch import Dispatcher, Stock
+from sakuga.server.dispatch import Dispatcher
+from sakuga.server.drawing import Stock
 from sakuga.server.job import Job
 from sakuga.server.live import Feeds
 from sakuga.server.logs import log
 from sakuga.server.metrics import Metrics
-from sakuga.server.names import Names
+from sakuga.server.names import PublicNames
 from sakuga.server.queue import JobQueue
 from sakuga.server.settings import ServerSettings
 from sakuga.server.store import PictureStore
@@ -45,7 +46,9 @@ class Service:
         self.store = PictureStore(self.database, folder, settings.store_limit, settings.reserve)
         self.queue = JobQueue(self.database, settings.queue, settings.queue_seconds)
         cost = Cost(self.model, self.database)
-        self.names = Names(settings.adapters, (settings.store, spec.cache, *spec.parts, spec.model))
+        self.names = PublicNames(
+            settings.adapters, (settings.store, spec.cache, *spec.parts, spec.model)
+        )
         self.desk = Desk(
             self.model, self.queue, self.store, cost, self.names, settings.request_seconds
         )
@@ -72,8 +75,10 @@ class Service:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def drain(self) -> None:
-        """Take nothing more."""
+        """Take nothing more, and begin nothing: what waits is drawn by the next server."""
         self.draining = True
+        for each in self.dispatchers:
+            each.halt()
 
     def hurry(self) -> None:
         """Let jobs under way wait for another server."""
