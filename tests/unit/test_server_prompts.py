@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient  # noqa: E402
 
 from sakuga.api.engine_spec import EngineSpec  # noqa: E402
 from sakuga.errors import PromptRefused, RequestError  # noqa: E402
+from sakuga.server import problems  # noqa: E402
 from sakuga.server.prompts import router  # noqa: E402
 
 XML = "<character_1>\n<n>miku</n>\n<appearance>blue_hair, twin_tails</appearance>\n</character_1>"
@@ -97,6 +98,43 @@ def test_a_card_is_named_as_a_tag_can_be(client: TestClient, name: str) -> None:
     blocks = [{"name": name, "fields": [{"name": "n", "text": "miku"}]}]
     with pytest.raises(RequestError):
         client.post("/sakuga/v1/document", json={"blocks": blocks})
+
+
+def answered(route: str, body: str) -> int:
+    """The status of a request that `json` would not write, in the whole app's way."""
+    app = fastapi.FastAPI()
+    problems.install(app)
+    app.include_router(router(EngineSpec()))
+    headers = {"Content-Type": "application/json"}
+    client = TestClient(app, raise_server_exceptions=False)
+    status: int = client.post(f"/sakuga/v1/{route}", content=body, headers=headers).status_code
+    return status
+
+
+@pytest.mark.parametrize("route", ["lint", "document", "convert-prompt"])
+def test_half_a_character_is_answered(route: str) -> None:
+    assert answered(route, '{"prompt": "\\ud800 1girl <n>\\udfff"}') == 200
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"name": "", "fields": []},
+        {"name": "", "fields": [{"name": "n", "text": "a"}]},
+        {"name": "caption", "fields": [{"name": "", "text": ""}]},
+    ],
+)
+def test_a_card_that_no_prompt_can_have_is_refused(
+    client: TestClient, block: dict[str, Any]
+) -> None:
+    with pytest.raises(RequestError):
+        client.post("/sakuga/v1/document", json={"blocks": [block]})
+
+
+@pytest.mark.parametrize("weight", ["1e999", "-5", "NaN"])
+def test_a_weight_is_a_number_that_can_be_meant(weight: str) -> None:
+    card = f'{{"name": "n", "fields": [{{"name": "n", "text": "a", "weight": {weight}}}]}}'
+    assert answered("document", f'{{"blocks": [{card}]}}') == 400
 
 
 def test_markup_in_a_field_stays_text(client: TestClient) -> None:

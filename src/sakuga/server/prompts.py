@@ -10,6 +10,8 @@ from threading import Lock
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import AfterValidator
+from pydantic import Field as Limits
 
 from sakuga.api.engine_spec import EMBEDDED, EngineSpec
 from sakuga.checkpoint.catalog import lint_profile
@@ -28,12 +30,22 @@ from sakuga.prompt.slots import FIELDS
 from sakuga.prompt.structured import structured
 from sakuga.tokenizer.tokens import Tokenizer
 
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def _sound(text: str) -> str:
+    """A text that can be answered with: JSON may hold halves of characters, UTF-8 may not."""
+    return _LONE.sub("\ufffd", text)
+
+
+Text = Annotated[str, AfterValidator(_sound)]
+
 
 @dataclass(frozen=True)
 class LintAsked:
     """A prompt to lint. `as_xml`: as it is when flat tags are drawn as XML."""
 
-    prompt: str
+    prompt: Text
     as_xml: bool = False
 
 
@@ -79,10 +91,10 @@ class FieldForm:
     `start`, `end`: where it stands in the prompt, in characters (code points); of what is read.
     """
 
-    name: str
-    text: str
+    name: Text
+    text: Text
     nested: bool = False
-    weight: float = 1.0
+    weight: Annotated[float, Limits(ge=0, le=100)] = 1.0
     start: int = 0
     end: int = 0
 
@@ -91,7 +103,7 @@ class FieldForm:
 class BlockForm:
     """One card: a character, the picture's tags, a caption, or (nameless) plain text."""
 
-    name: str
+    name: Text
     fields: list[FieldForm]
 
 
@@ -99,9 +111,9 @@ class BlockForm:
 class DocumentAsked:
     """A prompt to read, or blocks to write; one of the two."""
 
-    prompt: str | None = None
+    prompt: Text | None = None
     blocks: list[BlockForm] = field(default_factory=list)
-    system: str = ""
+    system: Text = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ class DocumentForm:
 class ConvertAsked:
     """A prompt to write in the other form, or the one that `to` names."""
 
-    prompt: str
+    prompt: Text
     to: Literal["xml", "flat"] | None = None
     spaces: bool = False
     joint: Joint = "comma"
@@ -141,7 +153,7 @@ class Tags:
 
 
 @dataclass(frozen=True)
-class Words:
+class TaughtWords:
     """What the model was taught, by what it describes; None if it lists nothing. Field names."""
 
     words: dict[str, list[str]] | None
@@ -199,9 +211,10 @@ def as_document(asked: DocumentAsked) -> DocumentForm:
         for one in asked.blocks
     )
     given = Document("xml" if any(one.name for one in blocks) else "text", blocks, asked.system)
-    text = write(given)
+    whole = all(one.name or one.fields for one in blocks)  # plain text is one nameless field
+    text = write(given) if whole else ""
     found = read(text)
-    if _names(found) != _names(given):
+    if not whole or _names(found) != _names(given):
         raise RequestError(
             "cards have names that tags can have, and text in every field",
             ", ".join(one.name or "(nameless)" for one in blocks)[:200],
@@ -240,11 +253,11 @@ def router(spec: EngineSpec) -> APIRouter:
         return Tags(list(complete(q, field=field, vocabulary=prompts.vocabulary, limit=limit)))
 
     @routes.get("/words")
-    def words() -> Words:
+    def words() -> TaughtWords:
         """List what the model was taught, and the fields of cards."""
         known = prompts.vocabulary
         listed = None if known is None else by_slot(known, FIELDS)
-        return Words(listed, list(CHARACTER_FIELDS), list(GENERAL_FIELDS))
+        return TaughtWords(listed, list(CHARACTER_FIELDS), list(GENERAL_FIELDS))
 
     return routes
 
