@@ -231,6 +231,7 @@ def test_live_mode_draws_what_was_typed_last(page: Page, server: RunningServer) 
 def test_a_grid_is_filled(page: Page, server: RunningServer) -> None:
     opened(page, server)
     page.click("[data-view=grid]")
+    page.wait_for_selector("#axis-y optgroup", state="attached")
     page.fill("#values-x", "1, 3")
     page.select_option("#axis-y", "<character_1.clothing")
     page.fill("#values-y", "hoodie; red_dress")
