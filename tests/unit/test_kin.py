@@ -37,8 +37,8 @@ from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, open_component
 from sakuga.checkpoint.parts import is_model
 from sakuga.commands.cli import app
 from sakuga.commands.convert import convert
-from sakuga.commands.prompts import findings
 from sakuga.engine.engine import Engine
+from sakuga.engine.linting import findings
 from sakuga.engine.networks import Networks
 from sakuga.errors import BindError, LayoutError, ModelNotFound, SpecMismatch, WeightsError
 from sakuga.model.inventory import weights_of

@@ -9,8 +9,9 @@ import typer
 
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.catalog import lint_profile
-from sakuga.commands.prompts import Prompt, findings, line_of, read_prompt
+from sakuga.commands.prompts import Prompt, line_of, read_prompt
 from sakuga.commands.streams import say
+from sakuga.engine.linting import findings
 from sakuga.prompt.assign import UNSURE
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read

@@ -11,8 +11,9 @@ import typer
 from sakuga.api.engine_spec import EMBEDDED
 from sakuga.checkpoint.catalog import lint_profile
 from sakuga.commands.flags import AsJson
-from sakuga.commands.prompts import Prompt, findings, line_of, plain_finding, read_prompt
+from sakuga.commands.prompts import Prompt, line_of, plain_finding, read_prompt
 from sakuga.commands.streams import say
+from sakuga.engine.linting import findings
 from sakuga.files.atomic import write_atomically
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read

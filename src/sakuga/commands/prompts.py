@@ -7,19 +7,16 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sakuga.api.codec import plain
 from sakuga.checkpoint.catalog import LintProfile
-from sakuga.checkpoint.tokenizer_file import FILES
 from sakuga.commands.streams import say
+from sakuga.engine.linting import findings
 from sakuga.errors import RequestError
 from sakuga.prompt.document import MAX_BYTES, read
-from sakuga.prompt.lint import Finding, lint
+from sakuga.prompt.lint import Finding
 from sakuga.prompt.rules import OF_READING
-
-if TYPE_CHECKING:
-    from sakuga.tokenizer.tokens import Tokenizer
 
 # What is meant as a path, there or not: ./a, ../a, /a/b, ~/a, a.xml.
 PROMPT_FILE = re.compile(r"[^\s<>]+\.(xml|txt|json)|(\.{0,2}|~)/[^\s<>]*", re.IGNORECASE)
@@ -102,32 +99,6 @@ def quoted_path(name: str) -> str:
     import shlex  # only messages need it
 
     return shlex.quote(name)
-
-
-def findings(text: str, profile: LintProfile) -> tuple[Finding, ...]:
-    """What lint says of a text. The tokenizer is opened only if the text may be too long."""
-    path = profile.tokenizer
-    return lint(
-        text,
-        limit=profile.limit,
-        tokenizer=None if path is None else lambda: open_tokenizer(path),
-        vocabulary=profile.vocabulary,
-        system_xml=profile.system_xml,
-        system_text=profile.system_text,
-        weighted=profile.weighting != "off",
-        form="as xml" if profile.as_xml else "better as xml" if profile.xml else "as given",
-    )
-
-
-def open_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a file that a lint_profile names."""
-    from sakuga.tokenizer.tokens import Tokenizer
-
-    if path.name in FILES:
-        return Tokenizer.open(path)
-    from sakuga.checkpoint.tokenizer import read_tokenizer
-
-    return Tokenizer.open(read_tokenizer(path))
 
 
 def show_findings(

@@ -14,6 +14,7 @@ from sakuga.checkpoint.catalog import lint_profile
 from sakuga.commands.flags import AsJson
 from sakuga.commands.streams import say
 from sakuga.errors import RequestError
+from sakuga.prompt.completion import by_slot
 from sakuga.prompt.nearest import UNADVISED, Vocabulary
 from sakuga.prompt.slots import FIELDS, slot_of
 from sakuga.prompt.tags import normal
@@ -41,11 +42,7 @@ def words(
             "Give it the tags of Danbooru; `sakuga lint` says where each belongs.",
         )
     vocabulary = Vocabulary(known)
-    found = {
-        slot: sorted(vocabulary.spelled[key] for key in vocabulary.by_slot[slot])
-        for slot in (*FIELDS, "")
-        if slot in vocabulary.by_slot
-    }
+    found = by_slot(vocabulary, FIELDS)
     told = {word: _told(word, vocabulary) for word in about or () if word not in found}
     if about:
         found = {slot: found[slot] for slot in about if slot in found}

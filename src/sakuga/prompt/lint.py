@@ -37,7 +37,7 @@ _LETTERS = bytes.maketrans(ascii_letters.encode(), b"a" * len(ascii_letters))
 _LATER_BYTES = bytes(range(0x80, 0xC0))  # of a character in UTF-8, all but the first
 _ROUGH_TOKEN = re.compile(r"[A-Za-z]{1,7}|[^A-Za-z ]")
 
-__all__ = ["RULES", "Edit", "Finding", "Severity", "fix", "lint"]
+__all__ = ["RULES", "Edit", "Finding", "Severity", "fix", "lint", "rough_tokens"]
 
 
 def check_length(
@@ -115,8 +115,8 @@ def _source_words(line: canonical.Line) -> Iterator[tuple[Field, int, int]]:
             yield field, *match.span()
 
 
-def _rough_tokens(text: str) -> int:
-    """How many matches `_ROUGH_TOKEN` has, without making them: a text may have very many."""
+def rough_tokens(text: str) -> int:
+    """About how many tokens a text has: `_ROUGH_TOKEN`s, counted without making them."""
     rough = text.encode("utf-8", "surrogatepass").translate(_LETTERS, _LATER_BYTES)
     rough = rough.replace(b"a" * 7, b"b")
     for _ in range(3):  # what is left of a run of letters, six at most, becomes one
@@ -127,7 +127,7 @@ def _rough_tokens(text: str) -> int:
 def _tokens(text: str, limit: int, tokenizer: Callable[[], Tokenizer] | None) -> tuple[int, int]:
     """How many tokens a text has, and where the first one past the limit begins."""
     if tokenizer is None:
-        count = 1 + _rough_tokens(text)  # with the one that begins every text
+        count = 1 + rough_tokens(text)  # with the one that begins every text
         past = next(islice(_ROUGH_TOKEN.finditer(text), limit - 1, None), None)
         return count, past.start() if past else len(text)
     ranges = tokenizer().encode(text).offsets

@@ -1,0 +1,1 @@
+"""sakuga over HTTP."""

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse
 from starlette.types import ASGIApp
 
 from sakuga.errors import Refused
-from sakuga.server import a1111, gallery, health, jobs, openai, problems, prompts
+from sakuga.server import a1111, gallery, health, jobs, openai, plans, problems, prompts
 from sakuga.server.guard import Guard
 from sakuga.server.service import Service
 
@@ -39,7 +39,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None, redoc_url=None, root_path=service.settings.root_path,
     )  # fmt: skip
     problems.install(app)
-    for routes in (jobs, gallery, openai, a1111, health):
+    for routes in (jobs, gallery, openai, a1111, health, plans):
         app.include_router(routes.router(service))
     app.include_router(prompts.router(service.spec))
     _add_page(app)

@@ -6,14 +6,14 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.resolved import Resolved
 from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.folder import open_checkpoint, read_inventory
-from sakuga.memory.cards import CARDS, nearest_card
+from sakuga.memory.cards import CARDS, CONTEXT, nearest_card
 from sakuga.memory.costs import Work
 from sakuga.memory.monitor import first_card
-from sakuga.memory.plan import Options, make_plan
+from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import COMPONENTS, ModelSpec
 from sakuga.sample.solvers import find_solver
@@ -50,10 +50,33 @@ class Cost:
 
     def seconds(self, request: Resolved) -> float:
         """What a request will take. Memory is the engine's matter: no plan is refused here."""
+        card = replace(self._card, memory=1 << 50)
+        dtype = "bfloat16" if card.bfloat16 else "float32"
+        work = self.work(request)
+        plan = make_plan(self._model.inventory, 1 << 50, work, card, Options(dtype))
+        return max(0.001, plan.seconds * self._pace)
+
+    def plan(self, request: Resolved, budget: Budget, dtype: str) -> MemoryPlan:
+        """How it would be run within a budget. Raises BudgetTooSmall and RequestError."""
+        card, here = self._card, first_card()
+        limit = None if here is None else here.free - CONTEXT
+        if budget.vram != "auto":
+            limit = parse_bytes(budget.vram)
+        if dtype == "auto":
+            dtype = "bfloat16" if card.bfloat16 else "float32"
+        options = Options(
+            dtype, budget.weights, allow_lossy=budget.allow_lossy,
+            keep_resident=budget.keep_resident,
+            pinned=None if budget.pinned == "auto" else parse_bytes(budget.pinned),
+        )  # fmt: skip
+        return make_plan(self._model.inventory, limit, self.work(request), card, options)
+
+    def work(self, request: Resolved) -> Work:
+        """What a request asks of a card, its texts as long as those of training."""
         spec = self._model.inventory.spec
         branches = 1 + request.guided
         tokens = (spec.gemma.trained_tokens,) * branches
-        work = Work(
+        return Work(
             request.width, request.height, request.number,
             evaluations=max(1, request.walked) * find_solver(
                 request.solver, max(1, request.steps)
@@ -62,10 +85,6 @@ class Cost:
             jina_tokens=(min(tokens[0], spec.jina.max_position_embeddings),) * branches
             if spec.jina else (),
         )  # fmt: skip
-        card = replace(self._card, memory=1 << 50)
-        dtype = "bfloat16" if card.bfloat16 else "float32"
-        plan = make_plan(self._model.inventory, 1 << 50, work, card, Options(dtype))
-        return max(0.001, plan.seconds * self._pace)
 
     def learn(self, expected: float, taken: float) -> None:
         """A job that was expected to take some seconds has taken others."""

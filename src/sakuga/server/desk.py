@@ -9,10 +9,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sakuga.api.codec import plain, typed
+from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.request import Request
-from sakuga.api.resolved import resolve
+from sakuga.api.resolved import Resolved, resolve
 from sakuga.errors import Refused, RequestError
 from sakuga.files.pictures import as_source, look_at
+from sakuga.memory.plan import MemoryPlan
 from sakuga.prompt.document import read
 from sakuga.server.cost import Cost, Served
 from sakuga.server.job import QUEUED, Job, new_id
@@ -53,10 +55,7 @@ class Desk:
         """
         self._queue.refuse_more()
         request = self._own(order.request)
-        read(request.prompt)  # what no tool should parse is refused before it costs anything
-        read(request.negative)
-        resolved = resolve(request, self._model.model.drawing)
-        seconds = self._cost.seconds(resolved)
+        resolved, seconds = self.priced(request)
         if seconds > self._most_seconds:
             raise Refused(
                 "over_budget", f"a job costs at most {self._most_seconds:g} s, as planned",
@@ -75,6 +74,18 @@ class Desk:
                 time.time(),
             )
         )
+
+    def priced(self, request: Request) -> tuple[Resolved, float]:
+        """A request with nothing left open, and the seconds it will take. Raises RequestError."""
+        read(request.prompt)  # what no tool should parse is refused before it costs anything
+        read(request.negative)
+        resolved = resolve(request, self._model.model.drawing)
+        return resolved, self._cost.seconds(resolved)
+
+    def planned(self, request: Request, spec: EngineSpec) -> tuple[MemoryPlan, float]:
+        """How a request would be run, and the seconds it will take. Nothing is queued."""
+        resolved, seconds = self.priced(self._own(request))
+        return self._cost.plan(resolved, spec.budget, spec.dtype), seconds
 
     def told(self, job: Job) -> dict[str, Any]:
         """The request of a job as clients may see it again: no bytes, no paths."""
