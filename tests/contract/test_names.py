@@ -62,7 +62,12 @@ PUBLIC = {
                "strength: float | None = None, mask: str | None = None, "
                "mask_invert: bool = False, mask_grow: int | None = None, "
                "mask_feather: int | None = None, only_masked: bool = False, "
-               "mask_padding: int | None = None, outpaint: str | None = None) -> None",
+               "mask_padding: int | None = None, outpaint: str | None = None, "
+               "variation: float | None = None, variation_seed: int | None = None, "
+               "to_seed: int | None = None, hires: str | None = None, "
+               "hires_strength: float | None = None, hires_by: str | None = None, "
+               "regions: float | None = None, regions_until: float | None = None, "
+               "upscale: str | None = None) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
     "SakugaError": "(rule: str, got: str, fix: str) -> None",
     "draw": "(prompt: str | Request, *, negative: str = '', seed: int | None = None, "
@@ -86,7 +91,8 @@ VERBS = {
     "Engine.run": "(self, run: Run) -> Generator[Event, None, None]",
     "Engine.generate": "(self, request: Request | str) -> Generator[Event, None, None]",
     "ImageGenerator.generate": "(self, request: Request) -> Generator[Event, None, None]",
-    "Result.save": "(self, path: str | Path, *, overwrite: bool = False) -> Path",
+    "Result.save": "(self, path: str | Path, *, overwrite: bool = False, "
+                   "quality: int | None = None, metadata: bool = True) -> Path",
 }  # fmt: skip
 EVENTS = {
     "Queued": ("position", "event"),
