@@ -148,7 +148,10 @@ def test_without_a_prompt_there_is_nothing_to_draw(draw) -> None:
         (("--size", "64", "--width", "64"), "--size is WIDTHxHEIGHT"),
         (("--guidance", "21"), "guidance must be 0 to 20"),
         (("--recipe", "comfi"), "Did you mean 'comfy'"),
-        (("--out", "a.jpg"), "must be a PNG"),
+        (("--out", "a.tiff"), "must be a PNG, WebP, JPEG or AVIF"),
+        (("--out", "a.png", "--quality", "90"), "quality is said of"),
+        (("--out", "a.jpg", "--quality", "0"), "quality must be 1 to 100"),
+        (("--format", "tiff"), "format"),
         (("--device", "tpu"), "device must be"),
     ],
 )

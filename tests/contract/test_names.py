@@ -63,7 +63,12 @@ PUBLIC = {
                "strength: float | None = None, mask: str | None = None, "
                "mask_invert: bool = False, mask_grow: int | None = None, "
                "mask_feather: int | None = None, only_masked: bool = False, "
-               "mask_padding: int | None = None, outpaint: str | None = None) -> None",
+               "mask_padding: int | None = None, outpaint: str | None = None, "
+               "variation: float | None = None, variation_seed: int | None = None, "
+               "to_seed: int | None = None, hires: str | None = None, "
+               "hires_strength: float | None = None, hires_by: str | None = None, "
+               "regions: float | None = None, regions_until: float | None = None, "
+               "upscale: str | None = None) -> None",
     "Result": "(picture: Picture, receipt: Receipt, seconds: float) -> None",
     "DiT": "(network: NextDiT) -> None",
     "NewbiePipeline": "(engine: Engine) -> None",
@@ -93,7 +98,8 @@ VERBS = {
     "ImageGenerator.generate": "(self, request: Request) -> Generator[Event, None, None]",
     "NewbiePipeline.from_pretrained": "(path: str | Path, *, torch_dtype: Any = auto, "
                                       "device_map: str = auto) -> NewbiePipeline",
-    "Result.save": "(self, path: str | Path, *, overwrite: bool = False) -> Path",
+    "Result.save": "(self, path: str | Path, *, overwrite: bool = False, "
+                   "quality: int | None = None, metadata: bool = True) -> Path",
 }  # fmt: skip
 EVENTS = {
     "Queued": ("position", "event"),

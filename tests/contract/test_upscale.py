@@ -243,8 +243,7 @@ def test_bad_input_is_refused_at_once_and_nothing_is_written(files, run, tmp_pat
         tracemalloc.start()
         began = time.perf_counter()
         with pytest.raises(SakugaError, match=rule):
-            look_at(str(picture))
-            opened(model)
+            (look_at(str(picture)), opened(model))
         assert time.perf_counter() - began < 0.5  # on a machine that others use too
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
         tracemalloc.stop()

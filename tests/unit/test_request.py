@@ -124,7 +124,8 @@ def test_a_resolved_request_is_complete_and_stays_as_it_is() -> None:
         of_pictures = {
             f.name for f in fields(once) if "option" in f.metadata and option_of(f).needs
         }
-        assert left <= {"system", "max_tokens", "recipe", "image"} | of_pictures
+        unasked = {"image", "variation", "to_seed", "hires", "regions", "upscale"}
+        assert left <= {"system", "max_tokens", "recipe"} | unasked | of_pictures
 
 
 def test_a_recipe_wins_over_the_model_and_flags_win_over_the_recipe() -> None:

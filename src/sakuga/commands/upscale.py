@@ -35,7 +35,10 @@ def upscale(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     vram: Annotated[str, typer.Option(help="How much memory it may use: 8GB.")] = "auto",
 ) -> None:
-    """Enlarge pictures with an upscaler; what they say of themselves is kept."""
+    """Enlarge pictures with an upscaler.
+
+    What they say of themselves is kept.
+    """
     output.check()
     for picture in pictures:
         look_at(str(picture))  # before any of them is enlarged

@@ -30,7 +30,10 @@ def vary(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a picture again with noise that is turned a little: 4 of them, by 0.2."""
+    """Draw pictures that are nearly another one.
+
+    Its noise is turned a little: by 0.2, and 4 of them, unless told otherwise.
+    """
     suffix = KINDS[output.format or PNG.name].suffix
     out = output.out or f"{picture.stem}-varied{suffix}"
     output = replace(output, source=picture, out=out)

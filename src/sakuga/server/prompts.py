@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from pydantic import Field as Limits
 
 from sakuga.api.engine_spec import EMBEDDED, EngineSpec
-from sakuga.checkpoint.catalog import lint_profile
+from sakuga.checkpoint.catalog import LintProfile, lint_profile
 from sakuga.engine.linting import Length, findings, length, open_tokenizer
 from sakuga.errors import RequestError
 from sakuga.prompt.assign import UNSURE
@@ -43,10 +43,10 @@ Text = Annotated[str, AfterValidator(_sound)]
 
 @dataclass(frozen=True)
 class LintAsked:
-    """A prompt to lint. `as_xml`: as it is when flat tags are drawn as XML."""
+    """A prompt to lint. `as_xml`: whether flat tags are drawn as XML; by the model when left out."""
 
     prompt: Text
-    as_xml: bool = False
+    as_xml: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -182,19 +182,23 @@ class Prompts:
 
     def lint(self, asked: LintAsked) -> Linted:
         """What lint says, how long it is, and the prompt mended. Never refuses a text."""
-        found = _forms(asked.prompt, findings(asked.prompt, self.profile, as_xml=asked.as_xml))
+        found = _forms(asked.prompt, findings(asked.prompt, self._drawn(asked.as_xml)))
         if any(one.rule in {"declaration", "too-large"} for one in found):
             return Linted(found, None, asked.prompt)
         with self._once:
             tokenizer = self.tokenizer
         return Linted(found, length(asked.prompt, self.profile, tokenizer), mend(asked.prompt))
 
+    def _drawn(self, as_xml: bool | None) -> LintProfile:
+        """What holds of prompts that are drawn as XML, or not; by the model for None."""
+        return self.profile if as_xml is None else replace(self.profile, as_xml=as_xml)
+
     def convert(self, asked: ConvertAsked) -> Converted:
         """The prompt in its other form. Raises PromptRefused."""
         document = read(asked.prompt)
         if asked.to == "flat" or (asked.to is None and document.structured):
             return Converted(flattened(document, spaces=asked.spaces, joint=asked.joint), [])
-        found = findings(asked.prompt, self.profile, as_xml=True)
+        found = findings(asked.prompt, self._drawn(True))
         unsure = _forms(asked.prompt, (one for one in found if one.rule in UNSURE))
         return Converted(canonical(structured(document).document), unsure)
 

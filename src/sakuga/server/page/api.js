@@ -40,7 +40,7 @@ export const api = {
 	models: () => ask("GET", "models"),
 	words: () => ask("GET", "words"),
 	tags: (q, field, signal) => ask("GET", `tags${query({ q, field, limit: 8 })}`, undefined, signal),
-	lint: (prompt, as_xml) => ask("POST", "lint", { prompt, as_xml: Boolean(as_xml) }),
+	lint: (prompt, as_xml = null) => ask("POST", "lint", { prompt, as_xml }),
 	read: (prompt) => ask("POST", "document", { prompt }),
 	write: (blocks, system) => ask("POST", "document", { blocks, system }),
 	convert: (prompt, to) => ask("POST", "convert-prompt", { prompt, to }),
