@@ -43,7 +43,7 @@ Text = Annotated[str, AfterValidator(_sound)]
 
 @dataclass(frozen=True)
 class LintAsked:
-    """A prompt to lint. `as_xml`: whether flat tags are drawn as XML; by the model when left out."""
+    """A prompt to lint. `as_xml`: whether flat tags are drawn as XML; None: by the model."""
 
     prompt: Text
     as_xml: bool | None = None
