@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sakuga.chibi.backgrounds import paint
 from sakuga.chibi.lighting import LIGHTS
 from sakuga.chibi.palette import EYES, GARMENTS, HAIR
 from sakuga.chibi.renderer import render
@@ -80,23 +79,6 @@ def test_rim_light_shows_on_every_background() -> None:
             scene = replace(CROWD, background=background, lighting=lighting)
             a, b = render(scene), render(replace(scene, rim_light=True))
             assert (np.abs(a.astype(int) - b.astype(int)).max(axis=-1) > 10).sum() > 300
-
-
-@pytest.mark.parametrize("hair_color", ["black", "brown", "grey", "blue", "pink"])
-def test_hair_stands_out_from_every_place(hair_color: str) -> None:
-    one = replace(CROWD, characters=CROWD.characters[:1])
-    bare = with_value(with_value(one, 0, "hair_style", "long_hair"), 0, "accessory", "none")
-    for background in VALUES["background"]:
-        scenes = [
-            with_value(replace(bare, background=background), 0, "hair_color", color)
-            for color in (hair_color, "orange")
-        ]
-        picture, other = (render(scene, size=(128, 128)).astype(int) for scene in scenes)
-        hair = np.abs(picture - other).max(axis=-1) > 60
-        rng = np.random.default_rng(0)
-        land = paint(background, "studio_lighting", (256, 256), rng).reduce(2)
-        apart = np.abs(picture - np.array(land)).max(axis=-1) > 18
-        assert apart[hair].mean() >= 0.6
 
 
 USUAL, WIDE, TALL = (256, 256), (512, 256), (256, 384)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
 from sakuga.chibi.shapes import Stroke, arc, both, curve, ellipse, limb, polygon
 
 
@@ -80,114 +78,6 @@ def _scarf() -> tuple[Stroke, ...]:
     )  # fmt: skip
 
 
-def _halo() -> tuple[Stroke, ...]:
-    ring = ellipse(0, -0.951, 0.165, 0.036, 30)
-    return (
-        Stroke(ring, None, "gold.line", 3.4),
-        Stroke(ring, None, "gold", 1.9),
-        Stroke(arc(0, -0.951, 0.165, 0.036, 200, 300, 10), None, "gold.light", 1.0, closed=False),
-    )
-
-
-def _horns() -> tuple[Stroke, ...]:
-    horn = curve(
-        (0.085, -0.855),
-        (0.085, -0.855),
-        (0.125, -0.925),
-        (0.205, -0.945),
-        (0.235, -0.998),
-        (0.235, -0.998),
-        (0.272, -0.925),
-        (0.235, -0.845),
-        (0.175, -0.81),
-        (0.175, -0.81),
-    )
-    ridges = (((0.128, -0.91), (0.212, -0.828)), ((0.185, -0.942), (0.262, -0.885)))
-    return (
-        *both(Stroke(horn, "horn", "horn.line")),
-        *(one for r in ridges
-          for one in both(Stroke(polygon(*r), None, "horn.light", 1.4, closed=False))),
-    )  # fmt: skip
-
-
-def _rabbit_ears() -> tuple[Stroke, ...]:
-    ear = curve((0.03, -0.80), (0.03, -0.80), (0.022, -0.90), (0.05, -0.985), (0.085, -0.998),
-                (0.12, -0.96), (0.125, -0.88), (0.10, -0.79), (0.10, -0.79))  # fmt: skip
-    inner = curve((0.052, -0.83), (0.05, -0.91), (0.078, -0.968), (0.098, -0.92), (0.085, -0.83))
-    return (*both(Stroke(ear, "fur", "fur.line")), *both(Stroke(inner, "blush")))
-
-
-def _hairband() -> tuple[Stroke, ...]:
-    band = np.concatenate([
-        arc(0, -0.71, 0.252, 0.205, 208, 332, 20), arc(0, -0.71, 0.244, 0.158, 332, 208, 20),
-    ])  # fmt: skip
-    shine = arc(0, -0.71, 0.244, 0.186, 238, 302, 12)
-    return (
-        Stroke(band, "bow", "bow.line"),
-        Stroke(shine, None, "bow.light", 1.2, closed=False),
-    )
-
-
-def _brim(y: float, half: float, fill: str) -> Stroke:
-    shape = curve((-half, y - 0.005), (-half * 0.6, y - 0.045), (0.0, y - 0.055),
-                  (half * 0.6, y - 0.045), (half, y - 0.005), (half * 0.62, y + 0.028),
-                  (0.0, y + 0.04), (-half * 0.62, y + 0.028))  # fmt: skip
-    return Stroke(shape, fill, f"{fill}.line")
-
-
-def _witch_hat() -> tuple[Stroke, ...]:
-    cone = curve((-0.165, -0.82), (-0.165, -0.82), (-0.12, -0.90), (-0.055, -0.965), (0.05, -0.998),
-                 (0.15, -0.965), (0.15, -0.965), (0.085, -0.945), (0.12, -0.90), (0.165, -0.82),
-                 (0.165, -0.82), (0.0, -0.80))  # fmt: skip
-    band = curve((-0.165, -0.825), (-0.165, -0.825), (-0.143, -0.868), (-0.143, -0.868),
-                 (0.0, -0.848), (0.141, -0.868), (0.141, -0.868), (0.165, -0.825), (0.165, -0.825),
-                 (0.0, -0.80))  # fmt: skip
-    return (
-        _brim(-0.815, 0.325, "hat"),
-        Stroke(cone, "hat", "hat.line"),
-        Stroke(band, "cushion", "cushion.line"),
-        Stroke(polygon((-0.032, -0.862), (0.032, -0.862), (0.032, -0.81), (-0.032, -0.81)),
-               "hat", "gold.light", 1.4),
-    )  # fmt: skip
-
-
-def _straw_hat() -> tuple[Stroke, ...]:
-    dome = curve((-0.17, -0.83), (-0.17, -0.83), (-0.15, -0.94), (-0.07, -0.985), (0.07, -0.985),
-                 (0.15, -0.94), (0.17, -0.83), (0.17, -0.83), (0.0, -0.808))  # fmt: skip
-    band = curve((-0.171, -0.83), (-0.171, -0.83), (-0.166, -0.882), (-0.166, -0.882),
-                 (0.0, -0.86), (0.166, -0.882), (0.166, -0.882), (0.171, -0.83), (0.171, -0.83),
-                 (0.0, -0.808))  # fmt: skip
-    weave = [arc(0, -0.85, 0.14, dy, 215, 325, 10) for dy in (0.075, 0.115)]
-    return (
-        _brim(-0.825, 0.325, "straw"),
-        Stroke(dome, "straw", "straw.line"),
-        *(Stroke(line, None, "straw.shade", 1.0, closed=False) for line in weave),
-        Stroke(band, "bow", "bow.line"),
-    )
-
-
-def _crown() -> tuple[Stroke, ...]:
-    gold = polygon(
-        (-0.135, -0.86),
-        (-0.165, -0.965),
-        (-0.085, -0.92),
-        (0.0, -0.998),
-        (0.085, -0.92),
-        (0.165, -0.965),
-        (0.135, -0.86),
-        (0.07, -0.845),
-        (0.0, -0.84),
-        (-0.07, -0.845),
-    )
-    return (
-        Stroke(gold, "gold", "gold.line"),
-        Stroke(curve((-0.13, -0.875), (0.0, -0.857), (0.13, -0.875), closed=False), None,
-               "gold.shade", 1.3, closed=False),
-        Stroke(ellipse(0, -0.908, 0.027, 0.03, 14), "bow", "bow.line", 0.7),
-        *both(Stroke(ellipse(0.088, -0.892, 0.018, 0.02, 12), "gem")),
-    )  # fmt: skip
-
-
 _ON_HEAD = {
     "glasses": _glasses,
     "hair_bow": _bow,
@@ -195,13 +85,6 @@ _ON_HEAD = {
     "headphones": _headphones,
     "flower": _flower,
     "beret": _beret,
-    "halo": _halo,
-    "horns": _horns,
-    "rabbit_ears": _rabbit_ears,
-    "hairband": _hairband,
-    "witch_hat": _witch_hat,
-    "straw_hat": _straw_hat,
-    "crown": _crown,
 }
 
 

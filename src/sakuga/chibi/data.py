@@ -38,7 +38,7 @@ UNCONDITIONAL = 0.1  # share of samples without a prompt, for guidance
 KEEP_POOLED = 0.5  # share of those that keep the pooled vector, as the original's training did
 LONGEST = 400  # tokens of a prompt of training; a longer one is written again
 # Lengths are multiples of this, so that batches of one length gather soon; for rarer sizes wider.
-STRIDE, RARE_STRIDE = 16, 96
+STRIDE, RARE_STRIDE = 8, 32
 
 
 @dataclass(frozen=True, slots=True)

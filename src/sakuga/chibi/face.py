@@ -29,39 +29,10 @@ def head(gender: str) -> tuple[Stroke, ...]:
 def features(gender: str, expression: str) -> tuple[Stroke, ...]:
     """Blush, eyes, nose and mouth, under the fringe."""
     return (
-        *(_flush() if expression == "blush" else _cheeks()),
+        *both(Stroke(ellipse(0.148, -0.532, 0.04, 0.022, 16), "blush")),
         *_eyes(gender, expression),
         *_MOUTHS[expression](),
     )
-
-
-def _cheeks() -> tuple[Stroke, ...]:
-    return both(Stroke(ellipse(0.148, -0.532, 0.04, 0.022, 16), "blush"))
-
-
-def _flush() -> tuple[Stroke, ...]:
-    """Cheeks that burn from the nose to the ears, with short strokes on them."""
-    strokes = [polygon((x + 0.012, -0.556), (x - 0.012, -0.518)) for x in (0.09, 0.13, 0.17)]
-    return (
-        *both(Stroke(ellipse(0.128, -0.537, 0.076, 0.034, 18), "flush")),
-        *(one for line in strokes
-          for one in both(Stroke(line, None, "flush.line", 1.0, closed=False))),
-    )  # fmt: skip
-
-
-def _winked(x: float, y: float) -> Stroke:
-    lid = curve(
-        (x - 0.066, y + 0.022),
-        (x - 0.035, y - 0.014),
-        (x, y - 0.026),
-        (x + 0.04, y - 0.014),
-        (x + 0.08, y + 0.026),
-        (x + 0.08, y + 0.026),
-        (x + 0.035, y + 0.016),
-        (x, y + 0.006),
-        (x - 0.035, y + 0.016),
-    )
-    return Stroke(lid, "ink", "ink", 0.8)
 
 
 def _eyes(gender: str, expression: str) -> tuple[Stroke, ...]:
@@ -94,8 +65,6 @@ def _eyes(gender: str, expression: str) -> tuple[Stroke, ...]:
         Stroke(ellipse(x + 0.02, iy + 0.032, 0.009, 0.011, 10), "white"),
         Stroke(ellipse(-x + 0.02, iy + 0.032, 0.009, 0.011, 10), "white"),
     )
-    if expression == "one_eye_closed":
-        return (*(part for part in parts if part.points[:, 0].mean() < 0), _winked(x, y))
     if expression == "sad":
         tear = curve((x + 0.05, y + 0.05), (x + 0.078, y + 0.10), (x + 0.05, y + 0.122),
                      (x + 0.022, y + 0.10))  # fmt: skip
@@ -128,26 +97,12 @@ def _gasp() -> tuple[Stroke, ...]:
     return (Stroke(ellipse(0, -0.497, 0.024, 0.033, 16), "mouth", "mouth", 0.8),)
 
 
-def _falter() -> tuple[Stroke, ...]:
-    line = curve(
-        (-0.052, -0.497),
-        (-0.026, -0.512),
-        (0.0, -0.494),
-        (0.026, -0.512),
-        (0.052, -0.497),
-        closed=False,
-    )
-    return (Stroke(line, None, "mouth", 1.3, closed=False),)
-
-
 _MOUTHS = {
     "smile": _smile,
     "open_mouth": _laugh,
     "sad": _pout,
     "angry": _snarl,
     "surprised": _gasp,
-    "blush": _falter,
-    "one_eye_closed": _smile,
 }
 
 # From the inner to the outer end of the right brow.
@@ -157,8 +112,6 @@ _BROWS = {
     "sad": ((0.05, -0.768), (0.10, -0.742), (0.16, -0.712)),
     "angry": ((0.035, -0.692), (0.10, -0.728), (0.165, -0.758)),
     "surprised": ((0.06, -0.765), (0.105, -0.795), (0.15, -0.768)),
-    "blush": ((0.05, -0.762), (0.10, -0.752), (0.155, -0.728)),
-    "one_eye_closed": ((0.055, -0.722), (0.105, -0.742), (0.155, -0.722)),
 }
 
 

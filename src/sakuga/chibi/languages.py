@@ -67,8 +67,7 @@ def _ja(colour: str, thing: str) -> str:
         return word + thing
     if colour in ("black", "red", "blue", "white"):
         return f"{word}い{thing}|{word}{thing}"
-    short = f"|{word}髪" if thing == "髪" else ""
-    return f"{word}色の{thing}|{word}の{thing}{short}"
+    return f"{word}色の{thing}|{word}の{thing}"
 
 
 def _zh(colour: str, thing: str) -> str:
@@ -79,9 +78,7 @@ def _zh(colour: str, thing: str) -> str:
 JAPANESE: Table = MappingProxyType(
     {
         "gender": {"1girl": "女の子|少女|女性", "1boy": "男の子|少年|男性"},
-        "hair_color": {
-            colour: _ja(colour, "髪") + "|銀髪|銀色の髪" * (colour == "grey") for colour in _HAIR
-        },
+        "hair_color": {colour: _ja(colour, "髪") for colour in _HAIR},
         "hair_style": {
             "long_twintails": "長いツインテール|ツインテール",
             "short_pigtails": "短いおさげ|短いツインテール",
@@ -92,7 +89,7 @@ JAPANESE: Table = MappingProxyType(
             "double_bun": "お団子|お団子頭",
             "spiky_hair": "つんつんした髪|ぼさぼさの髪",
         },
-        "eye_color": {colour: f"{_ja(colour, '目')}|{_ja(colour, '瞳')}" for colour in _EYES},
+        "eye_color": {colour: _ja(colour, "目") for colour in _EYES},
         "garment": {
             "school_uniform": "制服|セーラー服|学生服",
             "casual_jacket": "ジャケット|上着",
@@ -101,10 +98,6 @@ JAPANESE: Table = MappingProxyType(
             "kimono": "着物|浴衣",
             "sweater": "セーター|ニット",
             "t-shirt": "Tシャツ|シャツ",
-            "maid": "メイド服|エプロンドレス",
-            "coat": "コート|ロングコート",
-            "armor": "鎧|甲冑",
-            "suit": "スーツ|背広|ブレザー",
         },
         "garment_color": {colour: _ja(colour, "") for colour in _CLOTH},
         "expression": {
@@ -113,8 +106,6 @@ JAPANESE: Table = MappingProxyType(
             "sad": "悲しそう|泣いている",
             "angry": "怒っている|不機嫌そう",
             "surprised": "驚いている|びっくりしている",
-            "blush": "頬を赤らめている|照れている|恥ずかしそう",
-            "one_eye_closed": "ウインクしている|片目を閉じている",
         },
         "pose": {
             "standing": "立っている",
@@ -123,8 +114,6 @@ JAPANESE: Table = MappingProxyType(
             "waving": "手を振っている|手を上げている",
             "hands_on_hips": "腰に手を当てている",
             "sitting": "座っている",
-            "outstretched_arms": "両腕を広げている|手を広げている",
-            "crossed_arms": "腕を組んでいる|腕組みをしている",
         },
         "accessory": {
             "none": "",
@@ -135,13 +124,6 @@ JAPANESE: Table = MappingProxyType(
             "flower": "髪の花|花飾り",
             "beret": "ベレー帽|帽子",
             "scarf": "マフラー",
-            "halo": "天使の輪|光輪",
-            "horns": "角|悪魔の角",
-            "rabbit_ears": "うさ耳|ウサギの耳",
-            "hairband": "カチューシャ|ヘアバンド",
-            "witch_hat": "魔女の帽子|とんがり帽子",
-            "straw_hat": "麦わら帽子",
-            "crown": "王冠|ティアラ",
         },
         "background": {
             "cityscape_at_dusk": "夕暮れの街|夕方の都会",
@@ -153,21 +135,6 @@ JAPANESE: Table = MappingProxyType(
             "snow": "雪の中|雪景色",
             "blue_sky": "青空の下|草原",
             "simple_background": "無地の背景の前|白い背景の前",
-            "sunset": "夕日の海|日没|夕焼け空の下",
-            "rain": "雨の中|雨の日",
-            "underwater": "水中|海の中|海底",
-            "space": "宇宙|宇宙空間|月面",
-            "fireworks": "花火の下|花火大会|夏祭り",
-            "street": "住宅街|通り|道路",
-            "mountain": "山|山の麓|高い山々の前",
-            "flower_field": "花畑|お花畑の中|庭園",
-            "autumn_leaves": "紅葉の中|秋の森|落ち葉の中",
-            "library": "図書館|図書室|本棚の前",
-            "bedroom": "寝室|ベッドのある部屋|部屋",
-            "stage": "ステージの上|舞台|コンサート会場",
-            "pink_background": "ピンクの背景の前|ピンク色の背景",
-            "blue_background": "青い背景の前|青い背景",
-            "black_background": "黒い背景の前|黒い背景",
         },
         "lighting": {
             "studio_lighting": "明るい光",
@@ -181,10 +148,7 @@ CHINESE: Table = MappingProxyType(
     {
         "gender": {"1girl": "女孩|少女|女生", "1boy": "男孩|少年|男生"},
         "hair_color": {
-            colour: _zh(colour, "头发")
-            + f"|{_ZH_COLOURS[colour]}发"
-            + "|银发|银色头发" * (colour == "grey")
-            for colour in _HAIR
+            colour: _zh(colour, "头发") + f"|{_ZH_COLOURS[colour]}发" for colour in _HAIR
         },
         "hair_style": {
             "long_twintails": "长双马尾|双马尾",
@@ -197,8 +161,7 @@ CHINESE: Table = MappingProxyType(
             "spiky_hair": "刺猬头|乱蓬蓬的头发",
         },
         "eye_color": {
-            colour: _zh(colour, "眼睛") + f"|{_ZH_COLOURS[colour]}眼|{_ZH_COLOURS[colour]}瞳"
-            for colour in _EYES
+            colour: _zh(colour, "眼睛") + f"|{_ZH_COLOURS[colour]}眼" for colour in _EYES
         },
         "garment": {
             "school_uniform": "校服|水手服|制服",
@@ -208,10 +171,6 @@ CHINESE: Table = MappingProxyType(
             "kimono": "和服|浴衣",
             "sweater": "毛衣",
             "t-shirt": "T恤|短袖",
-            "maid": "女仆装|女仆裙",
-            "coat": "大衣|长外套",
-            "armor": "盔甲|铠甲",
-            "suit": "西装|西服",
         },
         "garment_color": {colour: _ZH_COLOURS[colour] + "色" for colour in _CLOTH},
         "expression": {
@@ -220,8 +179,6 @@ CHINESE: Table = MappingProxyType(
             "sad": "悲伤|难过|流泪",
             "angry": "生气|愤怒",
             "surprised": "惊讶|吃惊",
-            "blush": "脸红|害羞",
-            "one_eye_closed": "眨眼|闭着一只眼",
         },
         "pose": {
             "standing": "站着|站立",
@@ -230,8 +187,6 @@ CHINESE: Table = MappingProxyType(
             "waving": "挥手|招手",
             "hands_on_hips": "双手叉腰|叉着腰",
             "sitting": "坐着",
-            "outstretched_arms": "张开双臂|伸开双臂",
-            "crossed_arms": "双臂交叉|抱着双臂",
         },
         "accessory": {
             "none": "",
@@ -242,13 +197,6 @@ CHINESE: Table = MappingProxyType(
             "flower": "头花|花",
             "beret": "贝雷帽|帽子",
             "scarf": "围巾",
-            "halo": "光环|天使光环",
-            "horns": "角|恶魔角",
-            "rabbit_ears": "兔耳|兔子耳朵",
-            "hairband": "发箍|发卡",
-            "witch_hat": "女巫帽|巫师帽",
-            "straw_hat": "草帽",
-            "crown": "王冠|皇冠",
         },
         "background": {
             "cityscape_at_dusk": "黄昏的城市|傍晚的街道",
@@ -260,21 +208,6 @@ CHINESE: Table = MappingProxyType(
             "snow": "雪地里|雪中",
             "blue_sky": "蓝天下|草地上",
             "simple_background": "纯色背景前|白色背景前",
-            "sunset": "海上日落|夕阳下|日落时分",
-            "rain": "雨中|下雨天",
-            "underwater": "水下|海底|水中",
-            "space": "太空|宇宙中|月球上",
-            "fireworks": "烟花下|烟火大会|夏日祭",
-            "street": "街道上|马路边|住宅区",
-            "mountain": "山脚下|雪山前|高山前",
-            "flower_field": "花田里|花海中|花园里",
-            "autumn_leaves": "红叶中|秋天的树林|落叶中",
-            "library": "图书馆|书架前",
-            "bedroom": "卧室里|房间里|床边",
-            "stage": "舞台上|演唱会",
-            "pink_background": "粉色背景前|粉红背景",
-            "blue_background": "蓝色背景前|蓝色背景",
-            "black_background": "黑色背景前|黑色背景",
         },
         "lighting": {
             "studio_lighting": "明亮的光线",
@@ -284,35 +217,6 @@ CHINESE: Table = MappingProxyType(
         },
     }
 )
-PLACES: Mapping[str, str] = MappingProxyType(
-    {
-        "cityscape_at_dusk": "in the city at dusk|in the city|above the city",
-        "beach": "on the beach|at the beach|by the sea|at the seaside|by the ocean",
-        "forest": "in the forest|in the woods|among trees",
-        "classroom": "in a classroom|in the classroom|at school|in a school",
-        "night_sky": "under the night sky|under the stars|at night|under a starry sky",
-        "cherry_blossoms": "under cherry blossoms|among cherry blossoms|in spring",
-        "snow": "in the snow|in winter|in a snowy landscape",
-        "blue_sky": "under a blue sky|in a field|on a meadow|outdoors",
-        "simple_background": "in front of a simple background|in front of a white background",
-        "sunset": "at sunset|in front of the sunset|in the evening",
-        "rain": "in the rain|on a rainy day",
-        "underwater": "under water|underwater|under the sea|in a coral reef",
-        "space": "in space|in outer space|on another planet|among the stars of a galaxy",
-        "fireworks": "under fireworks|at a festival|at a summer festival",
-        "street": "on the street|in the street|in a town|on a road",
-        "mountain": "in the mountains|in front of a mountain|by a lake",
-        "flower_field": "in a field of flowers|in a flower field|in a garden",
-        "autumn_leaves": "among autumn leaves|in autumn|under a maple tree",
-        "library": "in a library|in the library|in front of a bookshelf",
-        "bedroom": "in a bedroom|in the bedroom|in a room|indoors",
-        "stage": "on stage|on a stage|at a concert",
-        "pink_background": "in front of a pink background",
-        "blue_background": "in front of a blue background",
-        "black_background": "in front of a black background|in front of a dark background",
-    }
-)
-"""background -> how English sentences say that somebody is there, divided by `|`."""
 PHRASES: Mapping[str, Table] = MappingProxyType({"ja": JAPANESE, "zh": CHINESE})
 
 # Words of sentences that say nothing of what is drawn: they stand beside tags, and change nothing.

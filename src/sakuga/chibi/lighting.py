@@ -66,34 +66,22 @@ LIGHTS: dict[str, Light] = {
 }
 
 
-def light_place(view: Image.Image, lighting: str, x: int) -> Image.Image:
-    """A view of a place under a light: tinted, with a glow in the upper left corner of the place.
-
-    `x`: the pixels of the place to the left of the view.
-    """
+def lit_place(image: Image.Image, lighting: str) -> Image.Image:
+    """A place under a light: tinted, with the glow in its upper left corner."""
     light = LIGHTS[lighting]
-    if light.place != Tint():
-        view = view.point(_levels(lighting))
-    if light.strength:
-        glow = _glow(view.height, light.strength)
-        view.paste(light.glow, (-x, 0, glow.width - x, glow.height), glow)
-    return view
-
-
-@cache
-def _levels(lighting: str) -> list[int]:
-    tint = LIGHTS[lighting].place
+    levels = np.arange(256)
     channels = [
-        np.clip(np.arange(256) * gain + lift, 0, 255).round().astype(int)
-        for gain, lift in zip(tint.gain, tint.lift, strict=True)
+        np.clip(levels * gain + lift, 0, 255).round().astype(int)
+        for gain, lift in zip(light.place.gain, light.place.lift, strict=True)
     ]
-    levels: list[int] = np.concatenate(channels).tolist()
-    return levels
+    image = image.point(np.concatenate(channels).tolist())
+    if light.strength:
+        image.paste(light.glow, mask=_glow(image.width, image.height, light.strength))
+    return image
 
 
 @cache
-def _glow(height: int, strength: float) -> Image.Image:
-    """As far as it reaches: no more than 0.9 picture heights from the left."""
-    y, x = np.mgrid[0 : round(0.8 * height), 0 : round(0.9 * height)] / height
+def _glow(width: int, height: int, strength: float) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width] / height
     mask = np.clip(1 - np.hypot(x - 0.1, y) / 0.8, 0, 1) ** 1.5 * strength * 255
     return Image.fromarray(mask.round().astype(np.uint8))

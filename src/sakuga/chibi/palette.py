@@ -105,19 +105,9 @@ def _fixed() -> dict[str, Color]:
         "scarf": (244, 232, 206),
         "stripe": (226, 88, 72),
         "frame": (48, 44, 60),
-        "gold": (252, 206, 60),
-        "horn": (196, 36, 58),
-        "fur": (255, 250, 250),
-        "hat": (74, 54, 104),
-        "straw": (240, 208, 130),
-        "gem": (70, 130, 230),
-        "flush": (255, 128, 132),
-        "steel": (176, 184, 200),
-        "tie": (176, 40, 56),
     }.items():
         colors |= _tones(name, base)
     colors["skin.line"] = (150, 92, 84)
-    colors["flush.line"] = (214, 60, 76)
     return colors
 
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from sakuga.chibi.languages import PHRASES
 from sakuga.chibi.prose import LANGUAGES, empty_sentence, sentences
-from sakuga.chibi.scene import PLAIN_LIGHT, Character, Scene
+from sakuga.chibi.scene import Character, Scene
 from sakuga.chibi.strangers import stranger
 from sakuga.chibi.vocabulary import NAMES, TAGS
 
@@ -21,9 +20,6 @@ _QUALITY = ("masterpiece", "best_quality", "highres", "absurdres", "very_awa", "
 _STYLE = ("anime_style", "sharp_focus", "cel_shading", "clean_lines", "soft_colors", "chibi")
 _COUNTED, _SOLO = 0.9, 0.2  # of lists of tags for one character: those that count, that say solo
 _SHARES = {"en": 4, "ja": 3, "zh": 3}  # of the languages, in sentences and captions
-_UNPLACED = 0.5
-_MOST_UNKNOWN = 6  # words that belong to nobody
-_FOREIGN = 0.25  # of those who write captions in Japanese or Chinese: tags too
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class Habits:
 
     `gap`: the chance that an attribute is left out. `strangers`: unknown words for each tag.
     `caption`: what stands beside XML: "" for nothing, "empty" or "telling". `language` is that of
-    captions and sentences, and of tags that are `foreign`.
+    captions and sentences.
     """
 
     form: str
@@ -51,23 +47,20 @@ class Habits:
     strangers: float = 0.0
     caption: str = ""
     language: str = "en"
-    foreign: bool = False
 
 
-def habits(rng: Random, flat: float = 0.5) -> Habits:
+def habits(rng: Random, flat: float = 0.62) -> Habits:
     """Draw a writer; `flat` is the share that writes tags or sentences without XML."""
-    form = "xml" if rng.random() >= flat else rng.choice(("tags", "sentences"))
-    language = rng.choices(LANGUAGES, [_SHARES[each] for each in LANGUAGES])[0]
+    form = "xml" if rng.random() >= flat else rng.choice(("tags", "tags", "sentences"))
     return Habits(
         form=form,
-        gap=rng.choice((0.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95)),
+        gap=rng.choice((0.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.85)),
         synonyms=rng.choice((0.0, 0.15, 0.4)),
-        spaces=rng.random() < 0.35,
+        spaces=rng.random() < 0.2,
         shuffled=rng.random() < 0.35,
         strangers=rng.choice((0.0, 0.0, 0.0, 0.0, 0.3, 1.0)),
         caption=rng.choice(("", "", "", "", "empty", "telling")) if form != "sentences" else "",
-        language=language,
-        foreign=language in PHRASES and rng.random() < _FOREIGN,
+        language=rng.choices(LANGUAGES, [_SHARES[each] for each in LANGUAGES])[0],
     )
 
 
@@ -90,8 +83,6 @@ def joined(pieces: Sequence[Phrase]) -> str:
 
 
 def _tag(slot: str, value: str, rng: Random, writer: Habits) -> str:
-    if writer.foreign and value in PHRASES[writer.language].get(slot, ()):
-        return rng.choice(PHRASES[writer.language][slot][value].split("|"))
     tags = TAGS[slot][value]
     return rng.choice(tags) if rng.random() < writer.synonyms else tags[0]
 
@@ -110,30 +101,15 @@ def _with_strangers(tags: list[str], rng: Random, writer: Habits) -> list[str]:
     return mixed
 
 
-def _unknown(rng: Random, writer: Habits) -> list[str]:
-    """Words of nobody that say nothing, as XML made of flat tags has them."""
-    many = rng.randint(1, _MOST_UNKNOWN) if rng.random() < writer.strangers else 0
-    return [stranger(rng) for _ in range(many)]
-
-
 def _kept(rng: Random, writer: Habits) -> bool:
     return rng.random() >= writer.gap
-
-
-def _told(rng: Random, writer: Habits) -> bool:
-    """The same for what few would leave out: unsaid, it is mostly not there."""
-    return rng.random() >= writer.gap / 2
 
 
 def _garment(character: Character, rng: Random, writer: Habits) -> list[str]:
     if not _kept(rng, writer):
         return []
     garment = _tag("garment", character.garment, rng, writer)
-    if not _kept(rng, writer):
-        return [garment]
-    if writer.foreign:
-        return [_tag("garment_color", character.garment_color, rng, writer) + garment]
-    return [f"{character.garment_color}_{garment}"]
+    return [f"{character.garment_color}_{garment}" if _kept(rng, writer) else garment]
 
 
 def _pose(character: Character, rng: Random, writer: Habits) -> list[str]:
@@ -145,7 +121,7 @@ def _pose(character: Character, rng: Random, writer: Habits) -> list[str]:
 
 
 def _accessory(character: Character, rng: Random, writer: Habits) -> list[str]:
-    if character.accessory == "none" or not _told(rng, writer):
+    if character.accessory == "none" or not _kept(rng, writer):
         return []
     return [_tag("accessory", character.accessory, rng, writer)]
 
@@ -185,20 +161,15 @@ def count_tags(scene: Scene) -> list[str]:
 
 
 def _general(scene: Scene, rng: Random, writer: Habits) -> list[tuple[str, list[str]]]:
-    said = _kept if scene.lighting == PLAIN_LIGHT else _told
-    lighting = [_tag("lighting", scene.lighting, rng, writer)] if said(rng, writer) else []
+    lighting = [_tag("lighting", scene.lighting, rng, writer)] if _kept(rng, writer) else []
     if scene.rim_light:
         lighting.append(_tag("rim_light", "yes", rng, writer))
-    where = _plain_scene(scene, rng, writer)
-    # Of words in other scripts `convert-prompt` does not always know that they are places.
-    home = "other" if writer.foreign and rng.random() < _UNPLACED else "background"
     fields = [
         ("count", count_tags(scene) if rng.random() < 0.6 else []),
         ("style", rng.sample(_STYLE, rng.randint(1, 3)) if rng.random() < 0.5 else []),
-        (home, where),
+        ("background", _plain_scene(scene, rng, writer)),
         ("lighting", lighting),
         ("quality", rng.sample(_QUALITY, rng.randint(1, 3)) if rng.random() < 0.4 else []),
-        ("other", _unknown(rng, writer)),
     ]
     return [(name, tags) for name, tags in fields if tags]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from sakuga.chibi.languages import EMPTY_WORDS, PHRASES, PLACES
-from sakuga.chibi.scene import PLAIN_LIGHT, Character, Scene
+from sakuga.chibi.languages import EMPTY_WORDS, PHRASES
+from sakuga.chibi.scene import Character, Scene
 from sakuga.chibi.vocabulary import TAGS
 
 LANGUAGES = ("en", "ja", "zh")
@@ -17,7 +17,6 @@ _COUNTS = {
     "ja": ("{}人のキャラクター", ("二", "三", "四", "五", "六")),
     "zh": ("{}个人", ("两", "三", "四", "五", "六")),
 }
-_INSIDE, _PLAINLY = 0.4, 0.4  # of places: said with the one character; as a background
 _LIKED = ("hair_color", "hair_style", "eye_color")
 _MOOD = ("expression", "pose")
 _SAID = (*_LIKED, "garment", "garment_color", "expression", "pose", "accessory")
@@ -42,49 +41,19 @@ def sentences(scene: Scene, rng: Random, language: str, gap: float) -> list[tupl
     if len(scene.characters) > 1:
         counted, numbers = _COUNTS[language]
         told.append((counted.format(numbers[len(scene.characters) - 2]) + end, -1))
-    placed = rng.random() >= gap
-    inside = placed and len(scene.characters) == 1 and rng.random() < _INSIDE
     for i, character in enumerate(scene.characters):
         say = _words(character, rng, language, gap)
-        text = rng.choice(_SENTENCES[language])(say, rng)
-        told.append(((_at_place(text, scene, rng, language) if inside else text) + end, i))
-    unlit = gap if scene.lighting == PLAIN_LIGHT else gap / 2
-    light = _phrase("lighting", scene.lighting, rng, language) if rng.random() >= unlit else ""
-    if placed and not inside:
-        told.append((_scene(scene.background, light, rng, language) + end, -1))
+        write = rng.choice(_SENTENCES[language])
+        told.append((write(say, rng) + end, i))
+    where = _phrase("background", scene.background, rng, language)
+    light = _phrase("lighting", scene.lighting, rng, language)
+    if rng.random() >= gap:
+        told.append((_SCENES[language](where, light if rng.random() >= gap else "") + end, -1))
     return told
 
 
-def _at_place(text: str, scene: Scene, rng: Random, language: str) -> str:
-    """A sentence of one character that says where she is."""
-    place = _place(scene.background, rng, language)
-    return {"en": f"{text}, {place}", "ja": f"{place}で、{text}", "zh": f"{text}，在{place}"}[
-        language
-    ]
-
-
-def _scene(background: str, light: str, rng: Random, language: str) -> str:
-    if language == "en" and rng.random() < _PLAINLY:
-        where = _phrase("background", background, rng, language)
-        return f"The background is {where}{', with ' * bool(light)}{light}"
-    place = _place(background, rng, language)
-    if language == "en":
-        opening = rng.choice(("The scene is", "It is set", "All of this is"))
-        return f"{opening} {place}{', with ' * bool(light)}{light}"
-    if language == "ja":
-        return f"{rng.choice(('場所は', '背景は', ''))}{place}{'、' * bool(light)}{light}"
-    return f"{rng.choice(('在', '背景是', '地点是'))}{place}{'，' * bool(light)}{light}"
-
-
-def _place(background: str, rng: Random, language: str) -> str:
-    """Where that is, in English with its preposition."""
-    if language == "en":
-        return rng.choice(PLACES[background].split("|"))
-    return _phrase("background", background, rng, language)
-
-
 def _words(character: Character, rng: Random, language: str, gap: float) -> Say:
-    kept = {slot for slot in _SAID if rng.random() >= gap / (1 + (slot == "accessory"))}
+    kept = {slot for slot in _SAID if rng.random() >= gap}
 
     def say(slot: str) -> str:
         value = getattr(character, slot)
@@ -194,4 +163,9 @@ _SENTENCES = {
     "en": (_english, _english_by_parts),
     "ja": (_japanese, _japanese_by_parts),
     "zh": (_chinese, _chinese_by_parts),
+}
+_SCENES: dict[str, Callable[[str, str], str]] = {
+    "en": lambda where, light: f"The background is {where}{', with ' * bool(light)}{light}",
+    "ja": lambda where, light: f"場所は{where}{'、' * bool(light)}{light}",
+    "zh": lambda where, light: f"在{where}{'，' * bool(light)}{light}",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 Size = tuple[int, int]  # width and height of a picture in pixels
 
@@ -40,21 +39,26 @@ class Regime:
     measured: int  # drawings per character count at each check of the accuracy
 
 
-_SIDES = (192, 256, 320, 384, 448, 512)
-_USUAL, _USUAL_SHARE = (256, 256), 0.5
-
-
-def _every_size() -> tuple[Sized, ...]:
-    """The usual size, then every pair of sides; all others as often as each other."""
-    others = [pair for pair in product(_SIDES, _SIDES) if pair != _USUAL]
-    share = (1 - _USUAL_SHARE) / len(others)
-    return (Sized(_USUAL, _USUAL_SHARE), *(Sized(pair, share) for pair in others))
-
-
 REAL = Regime(
     texts=40_000,
     pictures=120_000,
-    sizes=_every_size(),
+    sizes=(
+        Sized((256, 256), 0.56),
+        Sized((192, 192), 0.03),
+        Sized((320, 320), 0.03),
+        Sized((384, 384), 0.05),
+        Sized((512, 512), 0.05),
+        Sized((192, 256), 0.02),
+        Sized((256, 192), 0.02),
+        Sized((256, 320), 0.02),
+        Sized((320, 256), 0.02),
+        Sized((256, 384), 0.04),
+        Sized((384, 256), 0.05),
+        Sized((256, 512), 0.03),
+        Sized((512, 256), 0.04),
+        Sized((384, 512), 0.02),
+        Sized((512, 384), 0.02),
+    ),
     workers=15,
     vae_minutes=6.0,
     judge_minutes=0.6,

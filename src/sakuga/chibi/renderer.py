@@ -6,6 +6,7 @@ antialiasing there is. A figure is a sequence of parts; a part knows the names o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -100,12 +101,8 @@ def _figure(brush: _Brush, character: Character, scene: Scene) -> None:
     groups = _groups(character)
     brush.shadow()
     for layer in ("rim", "figure") if scene.rim_light else ("figure",):
-        turned = 0.0
-        brush.tilt(turned)
         for degrees, group in groups:
-            if degrees != turned:
-                brush.tilt(degrees)
-                turned = degrees
+            brush.tilt(degrees)
             brush.draw(group.rim if layer == "rim" else group.figure, colors)
 
 
@@ -117,8 +114,7 @@ class _Group:
     rim: Stencil
 
 
-@cache
-def _group(parts: tuple[Stroke, ...]) -> _Group:
+def _group(parts: Sequence[Stroke]) -> _Group:
     return _Group(stencil(parts), rim(parts, _RIM))
 
 
@@ -126,17 +122,34 @@ def _groups(character: Character) -> tuple[tuple[float, _Group], ...]:
     """A figure's parts from back to front, each group with the tilt of its neck in degrees."""
     c = character
     tilt = body.POSES[c.pose].tilt
-    layers = (
-        (tilt, hair.back_hair(c.hair_style)),
-        (0.0, body.body(c.gender, c.garment, c.pose)),
-        (0.0, accessories.around_neck(c.accessory)),
-        (tilt, face.head(c.gender)),
-        (tilt, face.features(c.gender, c.expression)),
-        (tilt, hair.front_hair(c.hair_style)),
-        (tilt, face.brows(c.gender, c.expression)),
-        (tilt, accessories.on_head(c.accessory)),
+    return (
+        (tilt, _back(c.hair_style)),
+        (0.0, _middle(c.gender, c.garment, c.pose, c.accessory)),
+        (tilt, _front(c.gender, c.expression, c.hair_style, c.accessory)),
     )
-    return tuple((degrees, _group(parts)) for degrees, parts in layers if parts)
+
+
+@cache
+def _back(hair_style: str) -> _Group:
+    return _group(hair.back_hair(hair_style))
+
+
+@cache
+def _middle(gender: str, garment: str, pose: str, accessory: str) -> _Group:
+    return _group((*body.body(gender, garment, pose), *accessories.around_neck(accessory)))
+
+
+@cache
+def _front(gender: str, expression: str, hair_style: str, accessory: str) -> _Group:
+    return _group(
+        (
+            *face.head(gender),
+            *face.features(gender, expression),
+            *hair.front_hair(hair_style),
+            *face.brows(gender, expression),
+            *accessories.on_head(accessory),
+        )
+    )
 
 
 @cache

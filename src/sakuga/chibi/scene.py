@@ -102,11 +102,6 @@ _GROUNDS = (0.72, 0.93, 0.975)
 # Anything off-centre leaves room to tell left from centre-left when the figure is alone.
 _ASIDE_HEIGHT = 0.64
 
-# What a picture has more often than one value in so many: nothing on the head, a plain light.
-PLAIN_LIGHT = "studio_lighting"
-_USUAL = {"accessory": ("none", 0.3), "lighting": (PLAIN_LIGHT, 0.3)}
-_RIM_LIGHTS = 0.3
-
 HALF_WIDTH = 0.36  # of a figure with its hair and arms, in figure heights
 # Nearest neighbours by count, in figure heights: hair may touch, nothing more.
 _SPACINGS = {1: 0.0, 2: 0.64, 3: 0.57, 4: 0.56, 5: 0.56, 6: 0.56}
@@ -228,9 +223,8 @@ def colours_held_out(hair: str, eyes: str, garment: str) -> bool:
 
 
 def random_scene(rng: np.random.Generator, count: int | None = None, unseen: bool = False) -> Scene:
-    """A scene at random; positions are all open, all distinct, or mixed.
+    """A scene with every attribute uniform; positions are all open, all distinct, or mixed.
 
-    Values are as likely as each other but for those in `_USUAL`, which nobody has to ask for.
     unseen: every character is one that training holds out; otherwise none is.
     """
     count = int(rng.integers(1, USUAL_CHARACTERS + 1)) if count is None else count
@@ -245,7 +239,7 @@ def random_scene(rng: np.random.Generator, count: int | None = None, unseen: boo
         characters=characters,
         background=_pick(rng, "background"),
         lighting=_pick(rng, "lighting"),
-        rim_light=bool(rng.random() < _RIM_LIGHTS),
+        rim_light=bool(rng.integers(2)),
     )
 
 
@@ -258,9 +252,6 @@ def _random_character(rng: np.random.Generator, position: str | None, unseen: bo
 
 
 def _pick(rng: np.random.Generator, slot: str) -> str:
-    usual, share = _USUAL.get(slot, ("", 0.0))
-    if rng.random() < share:
-        return usual
     return VALUES[slot][int(rng.integers(len(VALUES[slot])))]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -161,16 +160,14 @@ def rim(parts: Sequence[Stroke], reach: float) -> Stencil:
     )
 
 
-_NOTHING = np.zeros((0, 2), dtype=np.float32)
-
-
 def _laid(layers: list[tuple[Points, Points, str, float]]) -> Stencil:
-    edges = np.cumsum([0, *(len(points) for points, _, _, _ in layers)]).tolist()
+    stops = np.cumsum([len(points) for points, _, _, _ in layers]).tolist()
+    starts = [0, *stops[:-1]]
     return Stencil(
-        points=np.concatenate([_NOTHING, *(points for points, _, _, _ in layers)]),
-        growth=np.concatenate([_NOTHING, *(growth for _, growth, _, _ in layers)]),
+        points=np.concatenate([points for points, _, _, _ in layers]),
+        growth=np.concatenate([growth for _, growth, _, _ in layers]),
         cuts=tuple(
             (start, stop, color, width)
-            for (start, stop), (_, _, color, width) in zip(pairwise(edges), layers, strict=True)
+            for start, stop, (_, _, color, width) in zip(starts, stops, layers, strict=True)
         ),
     )

@@ -49,7 +49,7 @@ Log = Callable[[str], None]
 _HELD_OUT = 2**31  # seeds from here on are never trained on
 _SAVE_SECONDS, _CHECK_SECONDS = 60.0, 240.0  # between two saves, two checks of the accuracy
 # Kernels differ with what the length of a prompt divides by; one without a prompt has one token.
-_REHEARSED = (80, 64, 1)
+_REHEARSED = (72, 64, 1)
 
 
 def train_chibi(out: Path, regime: Regime, device: str, log: Log, seed: int = 0) -> None:
@@ -97,15 +97,11 @@ def teach_tokenizers(out: Path, seed: int, count: int) -> None:
 def train_vae(
     pool: Pool, held_out: Renders, regime: Regime, folder: TrainingFolder, log: Log
 ) -> VAE:
-    """Teach the autoencoder to keep pictures through 16 channels at an eighth of the size.
-
-    Where latents have a scale already a transformer may know them: then only the decoder learns.
-    """
+    """Teach the autoencoder to keep pictures through 16 channels at an eighth of the size."""
     device, generator = pool.pixels.device, torch.Generator().manual_seed(1)
     vae, average = VAE(CHIBI.vae).to(device), VAE(CHIBI.vae).to(device)
     folder.load("vae", vae)
     average.load_state_dict(vae.state_dict())
-    vae.encoder.requires_grad_(not (folder.path / "vae.json").exists())
     nn.utils.convert_conv2d_weight_memory_format(vae, torch.channels_last)
     optimisers = make_optimisers(vae, skip=("conv_in", "conv_out"), lr=2e-3)
     loss_of = torch.compile(vae_loss) if regime.compiled else vae_loss
