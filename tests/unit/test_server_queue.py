@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sakuga.api.engine_spec import EngineSpec
+from sakuga.api.request import Request
+from sakuga.api.resolved import resolve
 from sakuga.errors import Busy, CorruptFile, Refused, RequestError
+from sakuga.model.spec import CHIBI
+from sakuga.server.cost import Cost, served
 from sakuga.server.database import MIGRATIONS, NAME, Database
 from sakuga.server.job import CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Job, new_id
 from sakuga.server.queue import JobQueue
@@ -221,3 +226,16 @@ def test_what_is_no_queue_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"nonsense" * 1000)
     with pytest.raises(CorruptFile, match="SQLite"):
         Database(tmp_path)
+
+
+def test_what_is_expected_comes_nearer_to_what_is_taken_and_never_passes_it(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    cost = Cost(served(EngineSpec()), database)
+    request = resolve(Request("1girl"), CHIBI.drawing)
+    before = cost.seconds(request)
+    for _ in range(30):  # as of jobs that were all priced before the first was drawn
+        cost.learn(request, 4 * before)
+        assert before < cost.seconds(request) <= 4 * before
+    assert cost.seconds(request) == pytest.approx(4 * before, rel=0.01)
+    assert Cost(served(EngineSpec()), database).seconds(request) == cost.seconds(request)
+    database.close()

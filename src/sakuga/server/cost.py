@@ -16,7 +16,6 @@ from sakuga.memory.monitor import first_card
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes
 from sakuga.model.inventory import Inventory
 from sakuga.model.spec import COMPONENTS, ModelSpec
-from sakuga.sample.solvers import find_solver
 from sakuga.server.database import Database
 
 GENTLY = 0.3  # how far one drawing moves what is learned
@@ -73,6 +72,8 @@ class Cost:
 
     def work(self, request: Resolved) -> Work:
         """What a request asks of a card, its texts as long as those of training."""
+        from sakuga.sample.solvers import find_solver  # noqa: PLC0415  # loads torch
+
         spec = self._model.inventory.spec
         branches = 1 + request.guided
         tokens = (spec.gemma.trained_tokens,) * branches
@@ -86,8 +87,9 @@ class Cost:
             if spec.jina else (),
         )  # fmt: skip
 
-    def learn(self, expected: float, taken: float) -> None:
-        """A job that was expected to take some seconds has taken others."""
+    def learn(self, request: Resolved, taken: float) -> None:
+        """A request took some seconds; what is expected of it now may be others."""
+        expected = self.seconds(request)
         with self._lock:
             ratio = min(10.0, max(0.1, taken / max(expected, 0.001)))
             self._pace = min(1e4, max(1e-4, self._pace * ratio**GENTLY))

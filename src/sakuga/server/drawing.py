@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sakuga.api.codec import typed
+from sakuga.api.receipt import Receipt
 from sakuga.files.png import Picture
 from sakuga.prompt.document import read
 from sakuga.prompt.tags import tags
@@ -75,7 +77,8 @@ class DrawnJob:
             self._picture(message)
         elif event == "done":
             self.end(FINISHED, None)
-            self.stock.cost.learn(self.job.seconds, now - self.began)
+            drawn = typed(Receipt, self.pictures[0].receipt, "receipt")
+            self.stock.cost.learn(drawn.request, now - self.began)
         elif event == "failed":
             cancelled = said["code"] == "cancelled"
             error = {name: said[name] for name in ("code", "status")}
