@@ -65,6 +65,7 @@ $(VENV)/.installed-draw: pyproject.toml constraints.txt | $(PYTHON)
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(PYTHON)
 	@echo "Installing sakuga and its test tools into $(VENV) (a few minutes the first time) ..."
 	@$(INSTALL) --editable '.[test]'
+	@$(INSTALL) --no-deps spandrel einops  # without torchvision, which wants the torch it was built for
 	@touch $@ $(VENV)/.installed-draw
 
 $(PYTHON):

@@ -53,10 +53,6 @@ PROVOKED: Mapping[type[SakugaError], Callable[[], object]] = {
 }
 
 WRITTEN = (
-    errors.Refused(
-        "queue_full", "waiting jobs are taken up to a number and a cost", "64 waiting",
-        "Try later.", 429, 5,
-    ),
     SakugaError(
         "a file must be written whole", "No space left on device for picture.png",
         "A temporary folder does not take it either: ",

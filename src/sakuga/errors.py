@@ -16,7 +16,6 @@
     ├── NonFiniteOutput         NaN or infinity would have left a stage, twice
     ├── Busy                    another drawing is under way
     ├── Paused                  a disk takes no more; the same command goes on later
-    ├── Refused                 a server takes no such request, or not now
     ├── ReceiptMismatch         a picture cannot be redrawn as it was made
     └── Cancelled               the user stopped it; nothing partial was left
 
@@ -147,20 +146,6 @@ class Paused(SakugaError):
     code = "paused"
     exit_code = 75
     http_status = 503
-
-
-class Refused(SakugaError):
-    """A server takes no such request, or not now. `retry_after`: seconds until it may."""
-
-    code = "refused"
-    http_status = 400
-
-    def __init__(  # one line where it is raised says all of it
-        self, kind: str, rule: str, got: str, fix: str, status: int = 400,
-        retry_after: int | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(rule, got, fix)
-        self.kind, self.status, self.retry_after = kind, status, retry_after
 
 
 class ReceiptMismatch(SakugaError):

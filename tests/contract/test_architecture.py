@@ -21,8 +21,11 @@ WITH_TORCH = {
     "memory/residency",
     "adapters/apply", "adapters/convert", "adapters/deltas", "adapters/extract", "adapters/merge",
     "batch/texts", "batch/worker",
-    "commands/convert", "commands/doctor/graphics",
+    "commands/bench", "commands/convert", "commands/doctor/graphics",
     "commands/doctor/smoke", "commands/doctor/values",
+    "chibi/binding/bench", "chibi/binding/draw", "chibi/binding/heads", "chibi/binding/page",
+    "chibi/binding/quick", "chibi/binding/scorers", "chibi/binding/sheets", "chibi/binding/trial",
+    "chibi/binding/verdict",
     "chibi/data", "chibi/judge", "chibi/losses", "chibi/measure", "chibi/muon", "chibi/optimise",
     "chibi/package", "chibi/progress", "chibi/text2velocity", "chibi/train",
 }  # fmt: skip

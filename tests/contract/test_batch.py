@@ -21,7 +21,7 @@ from tests.engines import open_engine
 from sakuga.api.events import Finished
 from sakuga.api.request import Request
 from sakuga.batch.album import Album
-from sakuga.batch.item import Row
+from sakuga.batch.item import JobRow
 from sakuga.batch.journal import nothing
 from sakuga.batch.worker import Worker
 from sakuga.engine.engine import Engine
@@ -33,10 +33,10 @@ pytestmark = pytest.mark.contract
 Told = list[Mapping[str, Any]]
 SMALL = {"steps": 1, "width": 128, "height": 128}
 ROWS = [
-    Row("job:1", {"prompt": "1girl, red_hair", "seed": 1, **SMALL}, name="red"),
-    Row("job:2", {"prompt": "1boy", "seed": 2, "number": 2, **SMALL}),
-    Row("job:3", {"prompt": "1girl, red_hair", "seed": 1, **SMALL}, name="again"),
-    Row("job:4", {"prompt": "1girl", "seed": 4, **SMALL, "height": 999}),
+    JobRow("job:1", {"prompt": "1girl, red_hair", "seed": 1, **SMALL}, name="red"),
+    JobRow("job:2", {"prompt": "1boy", "seed": 2, "number": 2, **SMALL}),
+    JobRow("job:3", {"prompt": "1girl, red_hair", "seed": 1, **SMALL}, name="again"),
+    JobRow("job:4", {"prompt": "1girl", "seed": 4, **SMALL, "height": 999}),
 ]
 
 
@@ -67,7 +67,7 @@ class Fails:
 
 def draw(
     engine: Engine, place: Path, at: Callable[[str], None] = nothing, *,
-    rows: list[Row] = ROWS, retry: bool = False, redraw: bool = False,
+    rows: list[JobRow] = ROWS, retry: bool = False, redraw: bool = False,
 ) -> Told:  # fmt: skip
     told: Told = []
     with engine.observed(lambda where, *_: at(where)):

@@ -21,7 +21,7 @@ MOST_METHODS = 12
 MOST_PARAMETERS = 8
 # Signatures that another library's users type; they are not ours to shorten.
 FOREIGN = {"src/sakuga/engine/pipeline.py __call__"}
-MOST_ROOMS = 17  # folders and files at the top of the package
+MOST_ROOMS = 18  # folders and files at the top of the package
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -27,7 +27,7 @@ import torch
 
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.batch.album import Album
-from sakuga.batch.item import Row
+from sakuga.batch.item import JobRow
 from sakuga.batch.journal import Journal
 from sakuga.batch.worker import Worker
 from sakuga.engine.engine import Engine
@@ -36,13 +36,13 @@ from sakuga.engine.engine import Engine
 PLACES = ("leased", "drafted", "renamed", "line", "beat", "step1", "decode", "gemma", "time")
 PASSED = 4
 ROWS = [
-    Row(f"row {i}", {"prompt": prompt, "seed": i, "steps": 1, "width": 128, "height": 128})
+    JobRow(f"row {i}", {"prompt": prompt, "seed": i, "steps": 1, "width": 128, "height": 128})
     for i, prompt in enumerate(("1girl, red_hair", "1boy", "1girl, hat, smile", "2girls"))
 ]
 
 
 @dataclass(slots=True)
-class Tally:
+class BatchTally:
     """What was found. `redone`: pictures begun again after a kill, at most in any round."""
 
     points: int = 0
@@ -63,7 +63,7 @@ def main() -> int:
     chance = random.Random(asked.seed)
     torch.set_num_threads(1)  # what is forked has no other threads
     engine = Engine.open(EngineSpec(device="cpu", threads=1))
-    tally = Tally()
+    tally = BatchTally()
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
         right = undisturbed(engine, Path(folder) / "right")
@@ -71,7 +71,9 @@ def main() -> int:
         while tally.points < asked.points:
             round_of_kills(engine, Path(folder) / str(tally.points), right, tally, chance, usual)
     lost = tally.torn + tally.missing + tally.doubled + tally.unequal
-    form = {name: getattr(tally, name) for name in Tally.__slots__} | {"killed": dict(tally.killed)}
+    form = {name: getattr(tally, name) for name in BatchTally.__slots__} | {
+        "killed": dict(tally.killed)
+    }
     sys.stdout.write(json.dumps(form) + "\n")
     return int(lost > 0 or tally.redone > 1)
 
@@ -88,7 +90,7 @@ def digests(place: Path) -> dict[str, str]:
 
 
 def round_of_kills(
-    engine: Engine, place: Path, right: Mapping[str, str], tally: Tally, chance: random.Random,
+    engine: Engine, place: Path, right: Mapping[str, str], tally: BatchTally, chance: random.Random,
     usual: float,
 ) -> None:  # fmt: skip
     """Kill attempts at one batch until it is done in spite of that, and look at it."""
@@ -152,7 +154,7 @@ def attempt(engine: Engine, place: Path, at: Callable[[str], None]) -> int:
     return 0
 
 
-def look(place: Path, right: Mapping[str, str], tally: Tally) -> None:
+def look(place: Path, right: Mapping[str, str], tally: BatchTally) -> None:
     """Count what a batch lost."""
     found = digests(place)
     tally.missing += len(right.keys() - found.keys())

@@ -32,6 +32,7 @@ from sakuga.memory.flat import FlatLayout
 from sakuga.memory.ledger import MIN_BLOCK, Ledger
 from sakuga.memory.residency import streamed
 from sakuga.model.inventory import inventory_of
+from sakuga.model.layers import Lookup
 from sakuga.model.nextdit import NextDiT, TransformerBlock
 from sakuga.model.packing import packing_of
 from sakuga.model.spec import NEWBIE_3_5B
@@ -173,7 +174,7 @@ def test_a_block_of_the_real_size_takes_no_more_than_without(kind: str) -> None:
     peaks = []
     with torch.inference_mode():
         tokens = torch.empty(1, 4196, spec.dim, dtype=torch.bfloat16, device="meta")
-        modulation = torch.empty(1, 4 * spec.dim, dtype=torch.bfloat16, device="meta")
+        modulation = Lookup(torch.empty(1, 4 * spec.dim, dtype=torch.bfloat16, device="meta"))
         with torch.device("meta"):
             model = NextDiT(spec).bfloat16()
         places = packing_of(model.spec, [100], [(128, 128)]).to(torch.device("meta")).joint
@@ -237,7 +238,7 @@ def test_a_linear_that_computes_again_takes_no_more_than_is_planned(
         text = tokens - side * side // 4
         places = packing_of(model.spec, [text], [(side, side)]).to(torch.device("meta")).joint
         with Ledger() as ledger:
-            modulation = torch.empty(1, 4 * spec.dim, dtype=torch.bfloat16)
+            modulation = Lookup(torch.empty(1, 4 * spec.dim, dtype=torch.bfloat16))
             block(torch.empty(1, tokens, spec.dim, dtype=torch.bfloat16), places, modulation)
     unfolded = spec.dim * spec.ffn_dim * 2 * stored
     run = Denoising(spec, 1, (Segment(tokens - text, text),), 1, 0, 2, unfolded, again)

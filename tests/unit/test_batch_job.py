@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sakuga.batch.job import Job, open_job
+from sakuga.batch.job import JobFile, open_job
 from sakuga.batch.variation import Axis, Variation
 from sakuga.errors import RequestError
 from sakuga.prompt.wildcards import Wildcards
@@ -26,7 +26,7 @@ FILES = {
 }
 
 
-def job(folder: Path, name: str, text: str, vary: Variation | None = None) -> Job:
+def job(folder: Path, name: str, text: str, vary: Variation | None = None) -> JobFile:
     (folder / name).write_text(text, encoding="utf-8")
     return open_job(str(folder / name), {}, vary=vary)
 

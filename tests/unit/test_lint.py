@@ -18,7 +18,9 @@ from sakuga.prompt.lint import Finding, fix, lint
 from sakuga.prompt.rules import RULES
 from sakuga.tokenizer.tokens import Tokenizer
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.*"))
+EXAMPLES = sorted(
+    path for path in (Path(__file__).parents[2] / "examples").glob("*.*") if path.suffix != ".py"
+)
 MIB = 1 << 20
 
 

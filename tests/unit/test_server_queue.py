@@ -11,12 +11,13 @@ import pytest
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.request import Request
 from sakuga.api.resolved import resolve
-from sakuga.errors import Busy, CorruptFile, Refused, RequestError
+from sakuga.errors import Busy, CorruptFile, RequestError
 from sakuga.model.spec import CHIBI
 from sakuga.server.cost import Cost, served
 from sakuga.server.database import MIGRATIONS, NAME, Database
 from sakuga.server.job import CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Job, new_id
 from sakuga.server.queue import JobQueue
+from sakuga.server.refused import Refused
 
 
 def queue_in(folder: Path, most: int = 64, seconds: float = 1e9) -> JobQueue:

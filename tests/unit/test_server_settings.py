@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sakuga.api.engine_spec import EngineSpec
-from sakuga.errors import BudgetTooSmall, Refused, RequestError
+from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.server.problems import envelope, failed_problem, problem_of
 from sakuga.server.queue import CRASHED
+from sakuga.server.refused import Refused
 from sakuga.server.settings import ServerSettings, settings_from
 
 

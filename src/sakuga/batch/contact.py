@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from sakuga.batch.item import Row
+from sakuga.batch.item import JobRow
 from sakuga.batch.variation import Axis
 from sakuga.files.atomic import write_atomically
 
@@ -18,7 +18,7 @@ MOST_SIDE = 16_000  # pixels of a sheet
 
 
 def grid_sheets(
-    axes: Sequence[Axis], rows: Sequence[Row], files: Mapping[str, str], place: Path
+    axes: Sequence[Axis], rows: Sequence[JobRow], files: Mapping[str, str], place: Path
 ) -> list[Path]:
     """Write a sheet for each row of a job and value of the third axis; where they are.
 

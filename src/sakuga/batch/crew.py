@@ -20,7 +20,7 @@ from typing import Any
 
 from sakuga.api.codec import plain
 from sakuga.api.engine_spec import EngineSpec
-from sakuga.batch.item import Row
+from sakuga.batch.item import JobRow
 from sakuga.batch.journal import STRUCK, Journal
 
 PATIENCE = 30.0  # seconds that a process has for ending after the step under way
@@ -144,19 +144,19 @@ class Crew:
         self.members.clear()
 
 
-def write_rows(rows: Iterable[Row], file: Path) -> None:
+def write_rows(rows: Iterable[JobRow], file: Path) -> None:
     """Rows as a file for the processes of a batch."""
     with open(file, "w", encoding="utf-8") as out:
         for row in rows:
             out.write(json.dumps(plain(row)) + "\n")
 
 
-def read_rows(file: Path) -> Iterator[Row]:
+def read_rows(file: Path) -> Iterator[JobRow]:
     """The rows in a file."""
     with open(file, encoding="utf-8") as lines:
         for line in lines:
             data = json.loads(line)
-            yield Row(data["where"], data["fields"], data["name"], tuple(data["notes"]))
+            yield JobRow(data["where"], data["fields"], data["name"], tuple(data["notes"]))
 
 
 def _told(code: int) -> str:

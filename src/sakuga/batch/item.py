@@ -22,7 +22,7 @@ Digests = Callable[[Request], tuple[Any, ...]]  # of the files that a request na
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JobRow:
     """What is asked for in one place of a job.
 
     `where`: that place, as messages tell it. `fields`: of Request, as given, with a prompt and a
@@ -39,7 +39,7 @@ class Row:
 class Item:
     """One picture of a row. `id`: of all that decides its pixels, but for the computer."""
 
-    row: Row
+    row: JobRow
     id: str
     request: Resolved
 
@@ -73,12 +73,12 @@ class Items:
     weights: Mapping[str, str]
     digests: Digests
     items: list[Item] = field(default_factory=list)
-    wrong: list[tuple[Row, str]] = field(default_factory=list)
+    wrong: list[tuple[JobRow, str]] = field(default_factory=list)
     twice: int = 0
     _known: dict[str, tuple[Resolved, Any]] = field(default_factory=dict)
     _ids: set[str] = field(default_factory=set)
 
-    def read(self, rows: Iterable[Row]) -> None:
+    def read(self, rows: Iterable[JobRow]) -> None:
         """Make items of rows; of rows that ask for one picture, one."""
         for row in rows:
             try:
@@ -91,7 +91,7 @@ class Items:
             except RequestError as error:
                 self.wrong.append((row, str(error)))
 
-    def _items(self, row: Row) -> Iterator[Item]:
+    def _items(self, row: JobRow) -> Iterator[Item]:
         """A picture for each that a row asks for: none depends on another."""
         given = dict(row.fields)
         prompt, seed, number = given.pop("prompt"), given.pop("seed"), given.pop("number", 1)

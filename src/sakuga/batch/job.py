@@ -13,7 +13,7 @@ from typing import Any
 
 from sakuga.api.codec import plain
 from sakuga.api.request import RANDOM, parse_size
-from sakuga.batch.item import Row
+from sakuga.batch.item import JobRow
 from sakuga.batch.tables import MOST_BYTES, JobEntry, prompts, read_table
 from sakuga.batch.values import NAMES, checked_value, read_value
 from sakuga.batch.variation import Variation
@@ -25,10 +25,10 @@ PATHS = ("image", "mask", "lora")
 
 
 @dataclass(slots=True)
-class Job:
+class JobFile:
     """The rows of a job. `wrong`: where others stand, and what is wrong with them."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[JobRow] = field(default_factory=list)
     wrong: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -45,9 +45,9 @@ class Reader:
     outside: bool = False
     vary: Variation = field(default_factory=Variation)
 
-    def read(self, entries: Iterable[JobEntry]) -> Job:
+    def read(self, entries: Iterable[JobEntry]) -> JobFile:
         """The rows of entries, each with a seed. Raises RequestError for wrong defaults."""
-        job, every, seen = Job(), dict(self.given), Counter[str]()
+        job, every, seen = JobFile(), dict(self.given), Counter[str]()
         for entry in entries:
             try:
                 if entry.error:
@@ -59,7 +59,7 @@ class Reader:
                 fields = {**every, **fields}
                 if "prompt" not in fields:
                     raise _Wrong("a row needs a prompt; got none. Add it.")
-                for one in self.vary.of(Row(entry.where, fields, name)):
+                for one in self.vary.of(JobRow(entry.where, fields, name)):
                     job.rows.append(replace(one, fields=_seeded(one.fields, seen)))
             except RequestError as error:
                 job.wrong.append((entry.where, str(error)))
@@ -123,7 +123,7 @@ class _Wrong(Exception):
 
 def open_job(
     name: str, given: Mapping[str, Any], *, outside: bool = False, vary: Variation | None = None
-) -> Job:
+) -> JobFile:
     """The job in a folder, a file or standard input. Raises RequestError where there is none."""
     vary = vary or Variation()
     if name == STDIN:

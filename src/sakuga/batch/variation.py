@@ -13,7 +13,7 @@ from typing import Any
 
 from sakuga.api.codec import plain
 from sakuga.api.request import parse_size
-from sakuga.batch.item import Row
+from sakuga.batch.item import JobRow
 from sakuga.batch.values import read_value
 from sakuga.errors import RequestError
 from sakuga.printable import cut
@@ -94,7 +94,7 @@ class Variation:
     every: bool = False
     axes: tuple[Axis, ...] = ()
 
-    def of(self, row: Row) -> Iterator[Row]:
+    def of(self, row: JobRow) -> Iterator[JobRow]:
         """The rows that a row stands for. Raises RequestError before the first, if at all."""
         open_fields = [
             name for name in CHOOSING
@@ -111,11 +111,11 @@ class Variation:
         for chosen in self._chosen(row, open_fields) if open_fields else self._again(row):
             yield from self._placed(chosen)
 
-    def _again(self, row: Row) -> Iterator[Row]:
+    def _again(self, row: JobRow) -> Iterator[JobRow]:
         """As often as was asked for; each gets a seed of its own, if it has none."""
         return (row for _ in range(self.number if row.fields.get("seed") is None else 1))
 
-    def _chosen(self, row: Row, names: list[str]) -> Iterator[Row]:
+    def _chosen(self, row: JobRow, names: list[str]) -> Iterator[JobRow]:
         if self.every:
             for some in product(*(self.cards.all(row.fields[name]) for name in names)):
                 made = {name: one.text for name, one in zip(names, some, strict=True)}
@@ -130,7 +130,7 @@ class Variation:
             notes = tuple(note for one in found.values() for note in one.notes)
             yield replace(row, fields={**row.fields, **made}, notes=notes)
 
-    def _placed(self, row: Row) -> Iterator[Row]:
+    def _placed(self, row: JobRow) -> Iterator[JobRow]:
         """A row at every place of the grid, with one seed: pictures that are to be compared."""
         if not self.axes:
             yield row

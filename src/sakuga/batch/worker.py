@@ -14,7 +14,7 @@ from sakuga.api.codec import plain
 from sakuga.api.events import Event, Finished, Stepped, Warned
 from sakuga.api.request import Request
 from sakuga.batch.album import TEXTS, Album, is_sick, paused
-from sakuga.batch.item import Item, Items, Row
+from sakuga.batch.item import Item, Items, JobRow
 from sakuga.batch.lease import Leases
 from sakuga.batch.survey import survey
 from sakuga.batch.texts import read_ahead
@@ -46,7 +46,7 @@ class Worker:
     retry: bool = False
     redraw: bool = False
 
-    def run(self, rows: Iterable[Row]) -> None:
+    def run(self, rows: Iterable[JobRow]) -> None:
         """Draw all that is left of some rows.
 
         Raises Cancelled where it was stopped, Paused where the disk takes no more.

@@ -25,7 +25,7 @@ from sakuga.errors import Cancelled, RequestError
 from sakuga.printable import shown
 
 if TYPE_CHECKING:
-    from sakuga.batch.item import Row
+    from sakuga.batch.item import JobRow
     from sakuga.batch.variation import Variation
 
 MEMORY = 1 << 30  # bytes for a process that draws with the embedded model
@@ -132,7 +132,7 @@ def _variation(manner: Manner, job: Path) -> Variation:
 
 
 def _draw(
-    rows: list[Row], spec: EngineSpec, out: Path, manner: Manner, as_json: bool
+    rows: list[JobRow], spec: EngineSpec, out: Path, manner: Manner, as_json: bool
 ) -> tuple[int, dict[str, str]]:
     """Let a crew draw rows, and show how it goes; the exit code, and the file of each row."""
     from sakuga.batch.album import Album

@@ -21,7 +21,7 @@ STEP_EVENTS = ("step", "busy", "begun")
 
 
 @dataclass(slots=True)
-class Tally:
+class BatchTally:
     """How far a batch is. `left`: to be drawn when it began; `steps`: of pictures under way."""
 
     out: Path
@@ -97,7 +97,7 @@ class Board(Protocol):
 class Lines:
     """A line for each picture; quiet: none at all, where JSON is printed instead."""
 
-    tally: Tally
+    tally: BatchTally
     quiet: bool = False
 
     def show(self, event: Mapping[str, Any]) -> None:
@@ -151,7 +151,7 @@ class Screen:
         return self.lines.close()
 
 
-def panel(tally: Tally) -> Table:
+def panel(tally: BatchTally) -> Table:
     """The dashboard as it is now."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -197,7 +197,7 @@ def summary(job: Mapping[str, Any]) -> Iterator[str]:
 @contextlib.contextmanager
 def open_board(out: Path, *, as_json: bool) -> Iterator[Board]:
     """A dashboard if someone is watching standard error, else lines."""
-    lines = Lines(Tally(out), quiet=as_json)
+    lines = Lines(BatchTally(out), quiet=as_json)
     if as_json or not sys.stderr.isatty():
         yield lines
         return

@@ -32,7 +32,7 @@ def serve(
         Path | None, typer.Option(help="A TOML file of these settings; flags win over it.")
     ] = None,
 ) -> None:
-    """Serve a model: the page at /, the APIs of OpenAI and A1111, and a queue on disk."""
+    """Serve a model: a page, the APIs of OpenAI and A1111, a queue on disk."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise RequestError(

@@ -29,7 +29,7 @@ def forms(
     minutes: Annotated[float, typer.Option(help="Of teaching, for each of the three.")] = 1.4,
     workers: Annotated[int, typer.Option(help="Processes that render and write prompts.")] = 15,
 ) -> None:
-    """Teach one small transformer three times: by XML alone, by flat tags alone, by both."""
+    """Teach one small transformer three times: by XML, by flat tags, by both."""
     from dataclasses import replace
 
     from sakuga.chibi.binding.trial import SHORT, Trial, run_trial

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from starlette.types import ASGIApp
 
-from sakuga.errors import Refused
 from sakuga.server import a1111, gallery, health, jobs, openai, plans, problems, prompts
 from sakuga.server.guard import Guard
+from sakuga.server.refused import Refused
 from sakuga.server.service import Service
 
 PAGE = Path(__file__).parent / "page"

@@ -12,7 +12,7 @@ from sakuga.api.codec import plain, typed
 from sakuga.api.engine_spec import EngineSpec
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve
-from sakuga.errors import Refused, RequestError
+from sakuga.errors import RequestError
 from sakuga.files.pictures import as_source, look_at
 from sakuga.memory.plan import MemoryPlan
 from sakuga.prompt.document import read
@@ -20,6 +20,7 @@ from sakuga.server.cost import Cost, Served
 from sakuga.server.job import QUEUED, Job, new_id
 from sakuga.server.names import PublicNames
 from sakuga.server.queue import JobQueue
+from sakuga.server.refused import Refused
 from sakuga.server.store import PictureStore
 
 INLINE = re.compile(r"data:[\w/+.-]*;base64,")

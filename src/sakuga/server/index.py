@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sakuga.errors import Refused
 from sakuga.prompt.tags import normal
 from sakuga.server.database import Database
+from sakuga.server.refused import Refused
 
 COLUMNS = (
     "id", "job", "number", "seed", "width", "height", "bytes", "created", "model", "prompt",

@@ -6,9 +6,9 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from sakuga.errors import Refused
 from sakuga.server.database import Database
 from sakuga.server.job import ENDED, PRIORITIES, QUEUED, Job
+from sakuga.server.refused import Refused
 
 DUE = "ORDER BY rank, turn, id"
 KEPT = 10_000  # jobs that have ended and are still told of

@@ -19,13 +19,14 @@ from starlette.responses import Response
 
 from sakuga.api.request import Request as Drawing
 from sakuga.api.request import parse_size
-from sakuga.errors import Refused, RequestError
+from sakuga.errors import RequestError
 from sakuga.files.pictures import as_source
 from sakuga.server import problems
 from sakuga.server.clients import client_of
 from sakuga.server.desk import Order
 from sakuga.server.forms import FORMATS, in_format, preview_text, text_of
 from sakuga.server.job import FINISHED, Job
+from sakuga.server.refused import Refused
 from sakuga.server.service import Service
 from sakuga.server.watch import EventStream, cancel_later, ended, follow
 

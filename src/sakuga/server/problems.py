@@ -12,8 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sakuga.errors import Refused, SakugaError
+from sakuga.errors import SakugaError
 from sakuga.printable import shown
+from sakuga.server.refused import Refused
 
 OPENAI_TYPES = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error",

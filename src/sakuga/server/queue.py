@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sakuga.errors import Refused
 from sakuga.server.database import Database
 from sakuga.server.job import (
     CANCELLED,
@@ -23,6 +22,7 @@ from sakuga.server.job import (
     Job,
 )
 from sakuga.server.job_list import DUE, JobList
+from sakuga.server.refused import Refused
 
 WAITING = "waiting jobs are taken up to a number and a cost"
 CRASHED = {

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from sakuga.api.engine_spec import EngineSpec
-from sakuga.errors import Refused
 from sakuga.server.cost import Cost, served
 from sakuga.server.database import Database
 from sakuga.server.desk import Desk, Order
@@ -21,6 +20,7 @@ from sakuga.server.logs import log
 from sakuga.server.metrics import Metrics
 from sakuga.server.names import PublicNames
 from sakuga.server.queue import JobQueue
+from sakuga.server.refused import Refused
 from sakuga.server.settings import ServerSettings
 from sakuga.server.store import PictureStore
 from sakuga.server.workers import Opening, WorkerProcess
