@@ -26,7 +26,7 @@ from sakuga.batch.journal import nothing
 from sakuga.batch.worker import Worker
 from sakuga.engine.engine import Engine
 from sakuga.errors import Cancelled, Paused
-from sakuga.files.png import shows
+from sakuga.files.saving import shows
 
 pytestmark = pytest.mark.contract
 
@@ -99,7 +99,7 @@ def test_a_picture_is_what_a_drawing_of_its_row_alone_is(engine: Engine, whole: 
         for seed in each:
             events = engine.generate(Request(prompt, seed=seed, **SMALL))
             picture = next(one.result.picture for one in events if isinstance(one, Finished))
-            assert sum(shows(file, picture) for file in whole.glob("*.png")) == 1
+            assert sum(shows(file, picture, {}) for file in whole.glob("*.png")) == 1
 
 
 def test_what_is_done_is_not_drawn_again(engine: Engine, whole: Path) -> None:

@@ -14,7 +14,8 @@ from sakuga.api.engine_spec import Budget
 from sakuga.api.request import Request
 from sakuga.engine.regions import outside, until, with_regions
 from sakuga.errors import RequestError
-from sakuga.model.layers import Bias, Segments, attention, biased
+from sakuga.model.attention import attention
+from sakuga.model.layers import Bias, Positions, Segments
 from sakuga.prompt.canonical import canonical
 from sakuga.prompt.document import read
 from sakuga.prompt.lint import lint
@@ -41,7 +42,9 @@ def test_a_bias_in_channels_is_a_bias_on_scores(lengths) -> None:
     query, key = (torch.rand(total, 8, generator=random) for _ in range(2))
     packs = [segments.pack(one) for one in (q, k, v)]
     bias = Bias(segments.pack(query), -segments.pack(key))
-    made = segments.unpack(biased(*packs, bias, segments))
+    none = torch.empty(0)
+    free = Positions(segments, none, none, None, none)
+    made = segments.unpack(attention(*packs, replace(free, bias=bias)))
     start = 0
     for length in lengths:
         rows = slice(start, start + length)
@@ -51,7 +54,8 @@ def test_a_bias_in_channels_is_a_bias_on_scores(lengths) -> None:
         torch.testing.assert_close(made[rows], expected.transpose(1, 2)[0].flatten(-2))
         start += length
     nothing = Bias(torch.zeros_like(bias.query), bias.key)
-    torch.testing.assert_close(biased(*packs, nothing, segments), attention(*packs, segments))
+    held = attention(*packs, replace(free, bias=nothing))
+    torch.testing.assert_close(held, attention(*packs, free))
 
 
 def test_only_image_tokens_outside_are_held_off_their_characters_text(engine) -> None:

@@ -107,7 +107,8 @@ def test_pictures_are_found_shown_and_removed(server: RunningServer) -> None:
         found = server.ask("GET", f"{PICTURES}?{search}&model=chibi").json
         assert first["id"] in [one["id"] for one in found["pictures"]], search
     assert server.ask("GET", f"{PICTURES}?tag=green_hair&tag=2girls").json["total"] == 0
-    assert server.ask("GET", f"{PICTURES}?until={first['created'] - 100}").json["total"] == 0
+    early = f"q=100%25%20wool&until={first['created'] - 0.001}"
+    assert server.ask("GET", f"{PICTURES}?{early}").json["total"] == 0
     page = server.ask("GET", f"{PICTURES}?limit=1").json
     assert page["pictures"][0]["id"] == second["id"]
     after = server.ask("GET", f"{PICTURES}?limit=1&before={page['next']}").json
@@ -179,6 +180,7 @@ def test_no_name_of_a_client_is_a_path(server: RunningServer, id: str) -> None:
 
 
 def test_the_model_is_described(server: RunningServer) -> None:
+    server.ended(server.submit())  # its worker says where it computes once it is there
     (model,) = server.ask("GET", "/sakuga/v1/models").json["models"]
     assert (model["id"], model["device"], model["adapters"]) == ("chibi", "cpu", [])
     assert model["drawing"]["trained_sizes"][0] == "256x256"
@@ -189,7 +191,7 @@ def test_the_model_is_described(server: RunningServer) -> None:
 def test_health_and_what_was_counted(server: RunningServer) -> None:
     server.ended(server.submit())
     assert server.ask("GET", "/health").json == {"status": "ok"}
-    assert server.ask("GET", "/health/ready").status == 200
+    wait_for(lambda: server.ask("GET", "/health/ready").status == 200, "a worker that is heard of")
     wait_for(lambda: server.ask("GET", "/health/generate").status == 200, "a picture")
     told = server.ask("GET", "/metrics").body.decode()
     for name in ("sakuga_num_queue_reqs", "sakuga_num_running_reqs", "sakuga_pictures_total",
