@@ -13,6 +13,7 @@ from sakuga.api.request import Request
 from sakuga.api.resolved import resolve
 from sakuga.errors import Busy, CorruptFile, RequestError
 from sakuga.model.spec import CHIBI
+from sakuga.server import job_list
 from sakuga.server.cost import Cost, served
 from sakuga.server.database import MIGRATIONS, NAME, Database
 from sakuga.server.job import CANCELLED, FAILED, FINISHED, QUEUED, RUNNING, Job, new_id
@@ -240,3 +241,17 @@ def test_what_is_expected_comes_nearer_to_what_is_taken_and_never_passes_it(tmp_
     assert cost.seconds(request) == pytest.approx(4 * before, rel=0.01)
     assert Cost(served(EngineSpec()), database).seconds(request) == cost.seconds(request)
     database.close()
+
+
+def test_jobs_that_ended_long_ago_are_let_go_of_and_those_that_wait_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_list, "KEPT", 3)
+    queue = queue_in(tmp_path)
+    ended = [queue.add(job()).id for _ in range(6)]
+    assert drawn(queue, 6) == ["a"] * 6
+    waiting = queue.add(job()).id
+    for _ in range(2):
+        queue.jobs.forget()
+        left = [one.id for one in queue.jobs.listed((QUEUED, FINISHED), None, 10)]
+        assert left == [waiting, *reversed(ended[3:])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from dataclasses import replace
@@ -26,6 +27,7 @@ from sakuga.server.store import PictureStore
 from sakuga.server.workers import Opening, WorkerProcess
 
 TICK = 1.0  # seconds between looks at the workers
+FORGETS = 600.0  # seconds between looks at jobs that ended long ago
 CANCEL = 10.0  # seconds that a cancel waits for a step to end
 
 
@@ -141,8 +143,12 @@ class Service:
 
     def _watch(self) -> None:
         """End workers that hang, and forget what is long over."""
+        forgotten = -math.inf
         while not self._over.wait(TICK):
             now, hang = time.monotonic(), self.settings.hang
+            if now - forgotten > FORGETS:
+                self.queue.jobs.forget()
+                forgotten = now
             workers = [each.worker for each in self.dispatchers]
             self.metrics.memory.set(sum(one.memory for one in workers))
             self.metrics.waiting.set(self.queue.waiting)
