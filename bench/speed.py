@@ -18,7 +18,6 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from torch import Tensor
 
 from sakuga.memory.attention import machine
 from sakuga.model.attention import usable
-from sakuga.model.fused.kernel import Kernel
+from sakuga.model.fused.kernel import references
 from sakuga.model.layers import TORCH
 from sakuga.model.nextdit import Group, Modulations, NextDiT
 
@@ -80,7 +79,7 @@ def measure_ours(sheet: Sheet, scale: Scale) -> None:
     names = [one.name for one in usable(scale.device, scale.dtype)]
     for side, pictures in sizes(scale):
         groups, _table = both_sides(scale, model, side, pictures, 1)
-        with without_kernels():
+        with references():
             sheet.row(
                 f"ours {side} x{pictures}, torch, {TORCH}", lambda g=groups: times(model, g, scale)
             )
@@ -91,21 +90,10 @@ def measure_ours(sheet: Sheet, scale: Scale) -> None:
                 lambda g=chosen: times(model, g, scale),
             )
     groups, _table = both_sides(scale, model, scale.sides[0], 1, 1)
-    with without_kernels():
+    with references():
         sheet.row("shares, torch", lambda: shares(model, groups, scale))
     sheet.row("shares, kernels", lambda: shares(model, groups, scale))
     sheet.row("errors", lambda: errors(model, scale))
-
-
-@contextmanager
-def without_kernels() -> Iterator[None]:
-    """Within, the reference beside each kernel computes."""
-    before = Kernel.takes
-    Kernel.takes = lambda *_: False
-    try:
-        yield
-    finally:
-        Kernel.takes = before
 
 
 def attending(groups: Sequence[Group], name: str) -> list[Group]:
@@ -158,11 +146,11 @@ def errors(model: NextDiT, scale: Scale) -> Values:
     seeds = SEEDS if scale.on_card else 1
     made = [both_sides(replace(scale, texts=(scale.texts[0] + i, 40)), model, side, 1, 1)[0]
             for i in range(seeds)]  # fmt: skip
-    with without_kernels():
+    with references():
         eager = [model.denoise(groups)[0] for groups in made]
     ours = [model.denoise(groups)[0] for groups in made]
     model.float()
-    with without_kernels():
+    with references():
         exact = [model.denoise([in_float32(one) for one in groups])[0] for groups in made]
     model.to(scale.dtype)
     pairs = {"torch": eager, "kernels": ours}

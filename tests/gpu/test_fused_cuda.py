@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sakuga.memory.attention import AttentionChoice, AttentionShape, measure
 from sakuga.model.attention import BACKENDS, attention, usable
-from sakuga.model.fused.kernel import Kernel, refusal
+from sakuga.model.fused.kernel import references, refusal
 from sakuga.model.fused.norms import gate_add, norm_scale
 from sakuga.model.fused.rotary import norm_rotate
 from sakuga.model.fused.swiglu import gated
@@ -33,17 +30,6 @@ TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 6e-3, torch.float16: 8e-4}
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available() and bool(refusal(0)), reason="this card computes the references"
 )
-
-
-@contextmanager
-def references() -> Iterator[None]:
-    """Within, no kernel computes."""
-    before = Kernel.takes
-    Kernel.takes = lambda *_: False
-    try:
-        yield
-    finally:
-        Kernel.takes = before
 
 
 def standing(lengths: tuple[int, ...], size: int) -> Positions:

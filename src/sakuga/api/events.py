@@ -19,7 +19,7 @@ from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved
 from sakuga.api.said import texts_of
 from sakuga.files.atomic import write_atomically
-from sakuga.files.png import Picture, encode_png
+from sakuga.files.png import Picture, image_of
 from sakuga.files.saving import KINDS, PNG, encode_picture, kind_of
 
 if TYPE_CHECKING:
@@ -37,15 +37,12 @@ class Result:
     @property
     def png(self) -> bytes:
         """A PNG file of the picture, its receipt inside."""
-        return encode_png(self.picture, texts_of(self.receipt))
+        return self.encoded()
 
     @property
     def image(self) -> PILImage:
         """The picture as an image of Pillow."""
-        from PIL import Image  # noqa: PLC0415  # few ask for it
-
-        size = self.picture.width, self.picture.height
-        return Image.frombytes("RGB", size, self.picture.rgb)
+        return image_of(self.picture)
 
     def show(self) -> None:
         """Show the picture in the viewer of this desktop."""

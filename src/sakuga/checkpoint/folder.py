@@ -26,6 +26,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sakuga.api.engine_spec import EngineSpec
+from sakuga.checkpoint.catalog import locate
 from sakuga.checkpoint.contents import Contents, made_of, read_shapes
 from sakuga.checkpoint.families.detect import recognise
 from sakuga.checkpoint.families.family import compare, read_spec
@@ -39,7 +41,7 @@ from sakuga.checkpoint.tokenizer_file import FILES, own_file
 from sakuga.checkpoint.vocabulary import vocabulary
 from sakuga.errors import CorruptFile, ModelNotFound, SpecMismatch
 from sakuga.model.inventory import Inventory, Shapes, inventory_of, weights_of
-from sakuga.model.spec import ModelSpec, preset_of
+from sakuga.model.spec import COMPONENTS, ModelSpec, preset_of
 from sakuga.tokenizer.sentencepiece import SentencePieceModel
 from sakuga.weights.formats import FORMATS, StorageFormat
 from sakuga.weights.store import Store
@@ -55,6 +57,16 @@ CONFIG = "config.json"
 QUANTISATION = "quantization_config.json"
 AUTO_MAP = "auto_map"  # in a config: the code that transformers would download and run for it
 CODE = frozenset({".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".ipynb"})
+
+
+def open_model(spec: EngineSpec) -> Checkpoint:
+    """The model of a spec; where parts make a whole one there is no other.
+
+    Raises ModelNotFound, WeightsError.
+    """
+    given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
+    parts = {name: Path(place) for name, place in given.items() if place is not None}
+    return open_checkpoint(None if spec.source is None else locate(spec.source), parts)
 
 
 def read_inventory(checkpoint: Checkpoint) -> Inventory:

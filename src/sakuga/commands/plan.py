@@ -22,7 +22,7 @@ from sakuga.commands.flags import AsJson, flags
 from sakuga.commands.streams import say
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import CONTEXT, DEFAULT, Card, card_named, nearest_card
-from sakuga.memory.costs import Work
+from sakuga.memory.costs import Work, expected_work
 from sakuga.memory.monitor import first_card
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes, usable
 from sakuga.memory.stages import DECODE, DENOISE
@@ -109,16 +109,8 @@ class Asked:
     @property
     def work(self) -> Work:
         """What the request asks of a card."""
-        request, spec = self.request, self.inventory.spec
-        branches = 1 + request.guided
-        texts = (self.tokens, -(-self.tokens // 2))[:branches]
-        words: tuple[int, ...] = ()
-        if spec.jina:
-            trained = min(self.tokens, spec.jina.max_position_embeddings)
-            words = (trained, -(-trained // 2))[:branches]
-        return Work(
-            request.width, request.height, request.number, request.steps, branches, texts, words
-        )
+        spec, steps = self.inventory.spec, self.request.steps
+        return expected_work(self.request, spec, steps, self.tokens, shorter=2)
 
     def plan(self) -> MemoryPlan:
         """The fastest plan. Raises BudgetTooSmall."""
@@ -133,7 +125,7 @@ def read_question(question: Question) -> Asked:
     limit = free - CONTEXT if question.vram is None else parse_bytes(question.vram)
     dtype = question.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if card.bfloat16 else "float32"
+        dtype = card.dtype
     elif dtype not in ("float32", "bfloat16", "float16"):
         raise unknown("dtype", dtype, ("auto", "float32", "bfloat16", "float16"))
     options = Options(

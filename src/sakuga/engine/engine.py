@@ -34,23 +34,22 @@ from sakuga.api.options import settled
 from sakuga.api.request import Request
 from sakuga.api.resolved import Resolved, resolve, untrained_size
 from sakuga.api.start import Start, load_start
-from sakuga.checkpoint.catalog import locate
-from sakuga.checkpoint.folder import Checkpoint, open_checkpoint, read_inventory
+from sakuga.checkpoint.folder import Checkpoint, open_model, read_inventory
 from sakuga.engine.ahead import Calls
 from sakuga.engine.decode import finished, stored_preview
 from sakuga.engine.encode import EmbeddingCache, TextEncoders
 from sakuga.engine.networks import Networks
 from sakuga.engine.passes import LATENT, MODEL, Passes, among, stages_of_second, work_of_second
-from sakuga.engine.run import Events, Observer, Run, plan_options, receipt_of, work_of
+from sakuga.engine.run import Events, Observer, Run, receipt_of, work_of
 from sakuga.engine.runner import Runner
 from sakuga.engine.texts import TokenizedTexts, Tokenizers
 from sakuga.engine.upscaler import Upscaler
 from sakuga.errors import Busy
 from sakuga.memory.attention import AttentionChoice
 from sakuga.memory.device import DTYPES, Device, choose_device, choose_dtype
+from sakuga.memory.plan import Options
 from sakuga.memory.stages import DECODE, DENOISE, stages_of
 from sakuga.model.inventory import Inventory
-from sakuga.model.spec import COMPONENTS
 from sakuga.model.text import Conditioning
 from sakuga.sample.solvers import grid
 from sakuga.weights.digests import DigestCache
@@ -101,7 +100,7 @@ class Engine(Calls):
         """
         spec = settled(spec if isinstance(spec, EngineSpec) else EngineSpec(as_model(spec)))
         device = Device(choose_device(spec.device), spec.budget, spec.threads)
-        engine = cls(_open(spec), device, spec, observers, digest)
+        engine = cls(open_model(spec), device, spec, observers, digest)
         fitted(engine)
         return engine
 
@@ -190,13 +189,6 @@ class Engine(Calls):
             self.device.kept.keep(tuple(one.weights for one in run.plan.stages))
 
 
-def _open(spec: EngineSpec) -> Checkpoint:
-    """The model of a spec; where parts make a whole one there is no other."""
-    given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
-    parts = {name: Path(place) for name, place in given.items() if place is not None}
-    return open_checkpoint(None if spec.source is None else locate(spec.source), parts)
-
-
 def fitted(engine: Engine, lora: Sequence[str] = (), partial: bool = False) -> tuple[Fit, ...]:
     """The adapters of every drawing, then those of one, held against the transformer."""
     specs = parse_adapters((*engine.spec.lora, *lora))
@@ -219,7 +211,8 @@ def _planned(
     fits = first.fits if first else fitted(engine, request.lora, request.lora_partial)
     inventory = with_adapters(engine._inventory, fits)
     work = work_of(request, times, texts, start)
-    options = plan_options(engine.spec.budget, engine.dtype, engine.device)
+    device = engine.device
+    options = Options.of(engine.spec.budget, engine.dtype, device.pinned, not device.lends)
     stages = stages_of(inventory, work)
     if first:
         options, work = (

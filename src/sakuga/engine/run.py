@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from sakuga.adapters.fit import Fit
-from sakuga.api.engine_spec import Budget
 from sakuga.api.events import Event
 from sakuga.api.receipt import AdapterRecord, Plan, Receipt, StagePlan
 from sakuga.api.resolved import Resolved
 from sakuga.api.start import Start
 from sakuga.engine.texts import TokenizedTexts
 from sakuga.memory.costs import Work
-from sakuga.memory.device import Device
 from sakuga.memory.plan import MemoryPlan, Options
 from sakuga.memory.stages import GEMMA, JINA
 from sakuga.model.inventory import Inventory
@@ -102,18 +100,6 @@ def work_of(
         captions=captions,
         regions=channels_of(len(texts.regions)),
         encodes=int(start is not None and (masked or steps < request.steps)),
-    )
-
-
-def plan_options(budget: Budget, dtype: str, device: Device) -> Options:
-    """What the plans of a drawing may choose, on a device as it is now."""
-    return Options(
-        dtype,
-        budget.weights,
-        allow_lossy=budget.allow_lossy,
-        keep_resident=budget.keep_resident,
-        pinned=device.pinned,
-        in_place=not device.lends,
     )
 
 

@@ -50,6 +50,11 @@ class Card:
     fused: bool = True
     measured: bool = False
 
+    @property
+    def dtype(self) -> str:
+        """What a drawing computes in there where nobody says."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
     def peak(self, dtype: str) -> float:
         """Operations per second of linear layers in `dtype`."""
         return self._rate(self.tflops, dtype)

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from sakuga.api.resolved import Resolved
 from sakuga.memory.activations import FLOAT
 from sakuga.memory.cards import Card
 from sakuga.model.inventory import NetworkWeights, Weight
@@ -136,6 +137,24 @@ class Work:
     captions: tuple[int, ...] = ()
     encodes: int = 0
     regions: int = 0
+
+
+def expected_work(
+    request: Resolved, spec: ModelSpec, evaluations: int, tokens: int, shorter: int = 1
+) -> Work:
+    """What a request asks before its texts are read.
+
+    tokens: of the prompt; the negative has one for `shorter` of them.
+    """
+    branches = 1 + request.guided
+
+    def both(length: int) -> tuple[int, ...]:
+        return (length, -(-length // shorter))[:branches]
+
+    pooled = both(min(tokens, spec.jina.max_position_embeddings)) if spec.jina else ()
+    return Work(
+        request.width, request.height, request.number, evaluations, branches, both(tokens), pooled
+    )
 
 
 class Costs:

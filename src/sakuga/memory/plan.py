@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sakuga.api.engine_spec import Budget
 from sakuga.api.receipt import StagePlan
 from sakuga.errors import BudgetTooSmall, RequestError
 from sakuga.memory.cards import Card
@@ -57,6 +58,14 @@ class Options:
     pinned: int | None = None
     in_place: bool = False
     most: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, budget: Budget, dtype: str, pinned: int | None, in_place: bool = False) -> Options:
+        """What a budget leaves open. pinned: its bytes, once `auto` is known."""
+        return cls(
+            dtype, budget.weights, allow_lossy=budget.allow_lossy,
+            keep_resident=budget.keep_resident, pinned=pinned, in_place=in_place,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

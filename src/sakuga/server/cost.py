@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from sakuga.api.engine_spec import Budget, EngineSpec
 from sakuga.api.resolved import Resolved
-from sakuga.checkpoint.catalog import locate
-from sakuga.checkpoint.folder import open_checkpoint, read_inventory
+from sakuga.checkpoint.folder import open_model, read_inventory
 from sakuga.memory.cards import CARDS, CONTEXT, nearest_card
-from sakuga.memory.costs import Work
+from sakuga.memory.costs import Work, expected_work
 from sakuga.memory.monitor import first_card
 from sakuga.memory.plan import MemoryPlan, Options, make_plan, parse_bytes
 from sakuga.model.inventory import Inventory
-from sakuga.model.spec import COMPONENTS, ModelSpec
+from sakuga.model.spec import ModelSpec
 from sakuga.server.database import Database
 
 GENTLY = 0.3  # how far one drawing moves what is learned
@@ -31,9 +29,7 @@ class Served:
 
 def served(spec: EngineSpec) -> Served:
     """What a spec serves. Raises ModelNotFound, WeightsError."""
-    given = {one.name: getattr(spec, one.field) for one in COMPONENTS.values()}
-    parts = {name: Path(place) for name, place in given.items() if place is not None}
-    checkpoint = open_checkpoint(None if spec.source is None else locate(spec.source), parts)
+    checkpoint = open_model(spec)
     return Served(checkpoint.spec, read_inventory(checkpoint))
 
 
@@ -50,9 +46,8 @@ class Cost:
     def seconds(self, request: Resolved) -> float:
         """What a request will take. Memory is the engine's matter: no plan is refused here."""
         card = replace(self._card, memory=1 << 50)
-        dtype = "bfloat16" if card.bfloat16 else "float32"
-        work = self.work(request)
-        plan = make_plan(self._model.inventory, 1 << 50, work, card, Options(dtype))
+        options = Options(card.dtype)
+        plan = make_plan(self._model.inventory, 1 << 50, self.work(request), card, options)
         return max(0.001, plan.seconds * self._pace)
 
     def plan(self, request: Resolved, budget: Budget, dtype: str) -> MemoryPlan:
@@ -61,13 +56,8 @@ class Cost:
         limit = None if here is None else here.free - CONTEXT
         if budget.vram != "auto":
             limit = parse_bytes(budget.vram)
-        if dtype == "auto":
-            dtype = "bfloat16" if card.bfloat16 else "float32"
-        options = Options(
-            dtype, budget.weights, allow_lossy=budget.allow_lossy,
-            keep_resident=budget.keep_resident,
-            pinned=None if budget.pinned == "auto" else parse_bytes(budget.pinned),
-        )  # fmt: skip
+        pinned = None if budget.pinned == "auto" else parse_bytes(budget.pinned)
+        options = Options.of(budget, card.dtype if dtype == "auto" else dtype, pinned)
         return make_plan(self._model.inventory, limit, self.work(request), card, options)
 
     def work(self, request: Resolved) -> Work:
@@ -75,17 +65,9 @@ class Cost:
         from sakuga.sample.solvers import find_solver  # noqa: PLC0415  # loads torch
 
         spec = self._model.inventory.spec
-        branches = 1 + request.guided
-        tokens = (spec.gemma.trained_tokens,) * branches
-        return Work(
-            request.width, request.height, request.number,
-            evaluations=max(1, request.walked) * find_solver(
-                request.solver, max(1, request.steps)
-            ).evaluations,
-            branches=branches, gemma_tokens=tokens,
-            jina_tokens=(min(tokens[0], spec.jina.max_position_embeddings),) * branches
-            if spec.jina else (),
-        )  # fmt: skip
+        solver = find_solver(request.solver, max(1, request.steps))
+        evaluations = max(1, request.walked) * solver.evaluations
+        return expected_work(request, spec, evaluations, spec.gemma.trained_tokens)
 
     def learn(self, request: Resolved, taken: float) -> None:
         """A request took some seconds; what is expected of it now may be others."""

@@ -18,7 +18,6 @@ from sakuga.server.service import Service
 from sakuga.server.shown import show_picture, show_whole_picture
 
 MOST_ZIPPED = 1000
-PIECE = 1 << 20
 
 
 class IdsBody(BaseModel):

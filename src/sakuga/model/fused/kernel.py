@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -99,6 +100,17 @@ class Kernel:
             self.function.__globals__["tl"] = importlib.import_module("triton.language")
             self._jit = triton.jit(self.function, do_not_specialize=self.varies)
         return self._jit
+
+
+@contextmanager
+def references() -> Iterator[None]:
+    """Within, no kernel computes: what each is held to, and measured against."""
+    before = Kernel.takes
+    Kernel.takes = lambda *_: False  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Kernel.takes = before  # type: ignore[method-assign]
 
 
 def kernel(*varies: str) -> Callable[[Callable[..., None]], Kernel]:
